@@ -1,0 +1,1 @@
+"""Tools for ML engineers: bring a model in, optimise, train, evaluate, explain."""

@@ -1,0 +1,1 @@
+"""GGUF in, checked ONNX decoder graph out."""

@@ -1,0 +1,1 @@
+"""The person's side: command line, embedded launcher and Python client."""

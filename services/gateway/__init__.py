@@ -1,0 +1,1 @@
+"""Who asks: the OpenAI-compatible API, keys, routing and dispatch."""

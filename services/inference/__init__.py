@@ -1,0 +1,1 @@
+"""How it runs: the node agent, the replica process and its engine."""

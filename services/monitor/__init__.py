@@ -1,0 +1,1 @@
+"""What happened: telemetry, traces and the health of every service."""

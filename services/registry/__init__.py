@@ -1,0 +1,1 @@
+"""What exists: models, versions, aliases and their files."""

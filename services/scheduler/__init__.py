@@ -1,0 +1,1 @@
+"""Where it runs: nodes, placement and assignments."""

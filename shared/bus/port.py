@@ -1,0 +1,168 @@
+"""The port that every service programs against. Two adapters stand behind it: `NatsBus` and `MemoryBus`.
+
+Payloads are bytes; `shared.bus.rpc` puts contracts on top. Every adapter keeps these promises:
+
+* A handler never blocks its subscription: each message is handed to a bounded set of tasks.
+* `request` to a subject nobody listens on raises `NoResponders` at once, never a time-out.
+* A payload above `OBJECT_THRESHOLD` travels as an object reference, unseen by both ends; above `MAX_OBJECT` it
+  is a `PayloadTooLarge` at the sender.
+* `traceparent` of the current OpenTelemetry context travels with requests, and is current in the handler.
+* While the connection is down `publish` drops (fire and forget), `request` raises `Disconnected`;
+  the adapter reconnects for ever, and `connected` says so.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+OBJECT_THRESHOLD = 512 * 1024
+"""Bytes above which a payload travels as an object reference; NATS takes 1 MiB at most."""
+MAX_OBJECT = 64 * 1024 * 1024
+"""Bytes above which a payload is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a handler sees it."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Message], Awaitable[None]]
+Responder = Callable[[Message], Awaitable[bytes]]
+"""Returns the answer. A raised `LlmosError` crosses the bus and is raised again in `request`;
+anything else is logged with an id and arrives as `Internal` naming that id."""
+
+
+class Subscription(Protocol):
+    """A live subscription."""
+
+    async def unsubscribe(self) -> None:
+        """Take nothing new, and wait for the handlers that run."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvEntry:
+    """A value with the revision that compare-and-set needs."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class KvOperation(StrEnum):
+    """What a watcher is told."""
+
+    PUT = "put"
+    DELETE = "delete"
+    SYNCED = "synced"
+    """All that existed when the watch began has been told. `key` is empty. Told once per (re)start of the watch:
+    after a reconnect the whole bucket is told again, ended by another SYNCED, so a watcher can forget what vanished."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvEvent:
+    """A change of a bucket."""
+
+    operation: KvOperation
+    key: str = ""
+    value: bytes = b""
+    revision: int = 0
+
+
+class KeyValue(Protocol):
+    """A bucket. Made on first use; survives restarts of the server."""
+
+    async def get(self, key: str) -> KvEntry | None:
+        """The entry, or None."""
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write whatever stands there; answers the new revision."""
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a key that must not exist; raises `Conflict`."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write if the entry is still at `revision`; raises `Conflict`."""
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove the key, if given only at `revision` (raises `Conflict`). A missing key is no error."""
+
+    async def entries(self) -> list[KvEntry]:
+        """All entries, by key."""
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[KvEvent]]:
+        """All that is there, `SYNCED`, then every change, in order, across reconnects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A message of a work queue, held until `ack` or `nack`; redelivered when its holder dies."""
+
+    data: bytes
+    attempt: int
+    """1 on first delivery."""
+    ack: Callable[[], Awaitable[None]]
+    nack: Callable[[], Awaitable[None]]
+    in_progress: Callable[[], Awaitable[None]]
+    """Ask for more time."""
+
+
+class WorkQueue(Protocol):
+    """A durable queue: each job goes to one worker, at least once."""
+
+    async def put(self, data: bytes, *, message_id: str | None = None) -> None:
+        """Queue a job; the same `message_id` within two minutes is queued once."""
+
+    async def take(self, timeout: float) -> Job | None:
+        """The next job, or None after `timeout` seconds."""
+
+
+class EventStream(Protocol):
+    """A durable stream with limits, oldest discarded first."""
+
+    async def consume(self, handler: Handler, *, durable: str) -> Subscription:
+        """Every message from where `durable` stopped last; acknowledged when the handler returns."""
+
+    async def last(self, count: int) -> list[Message]:
+        """The newest `count` messages, oldest first."""
+
+
+class Bus(Protocol):
+    """One connection per process."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached now."""
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Fire and forget (also into streams that listen on the subject)."""
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str | None = None, concurrency: int = 64
+    ) -> Subscription:
+        """Call `handler` for each message; with concurrency 1 strictly in order. Active at the server on return."""
+
+    async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> Subscription:
+        """Answer requests on `subject`. Active at the server on return."""
+
+    async def request(
+        self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
+
+    def kv(self, bucket: str, *, ttl: float | None = None) -> KeyValue:
+        """A bucket; entries not rewritten for `ttl` seconds vanish (watchers are not told: see `shared.bus.leases`)."""
+
+    def work_queue(self, stream: str, subject: str) -> WorkQueue:
+        """A durable work queue."""
+
+    def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> EventStream:
+        """A durable stream; made on first use."""
+
+    async def drain(self) -> None:
+        """Unsubscribe everything, let handlers finish, flush, close. Idempotent."""

@@ -1,0 +1,12 @@
+"""Every message that crosses a process border, with its subject beside it; one file per receiver.
+
+| file | what |
+|---|---|
+| `base` | `Contract` (frozen pydantic model) and `Endpoint` (subject + request + response) |
+| `manifest` | the JSON that describes a version, and references to versions |
+| `registry` | models, versions, aliases |
+| `scheduler` | deployments, nodes, assignments |
+| `replica` | generate, cancel, drain; load reports |
+| `gateway` | token frames, API keys |
+| `monitor` | traces, health, telemetry subjects |
+"""

@@ -1,0 +1,95 @@
+"""Token frames, and the API keys in KV `LLMOS_TENANTS` (key: key id)."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from shared.contracts.base import Contract
+from shared.contracts.manifest import Name
+from shared.errors import ErrorPayload
+
+TENANTS_BUCKET = "LLMOS_TENANTS"
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended; OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class Timings(Contract):
+    """Where the time of one request went inside the replica."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class Usage(Contract):
+    """Tokens counted by the engine."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class Frame(Contract):
+    """What one step added to one sequence."""
+
+    request_id: str
+    seq: int
+    """0, 1, 2, … per request: a gap means that a frame was lost."""
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    """The tokens of this frame, also those whose text is held back (half a character, a stop string's start)."""
+    finish_reason: FinishReason | None = None
+    """Set on exactly one frame, the last."""
+    usage: Usage | None = None
+    timings: Timings | None = None
+    error: ErrorPayload | None = None
+
+
+class FrameBatch(Contract):
+    """One message per engine step and gateway: the deltas of all its sequences."""
+
+    replica_id: Name
+    frames: tuple[Frame, ...]
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    INFERENCE = "inference"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class ApiKey(Contract):
+    """A key as it is kept: never the key itself, only its SHA-256 (keys carry 256 random bits)."""
+
+    id: Name
+    name: str
+    hash: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked: bool = False
+
+
+def frames_subject(gateway_id: str) -> str:
+    """Where a gateway listens for the frames of its requests."""
+    return f"llmos.v1.gateway.{gateway_id}.frames"
+
+
+Usage.EXAMPLE = Usage(prompt_tokens=37, completion_tokens=8)
+Timings.EXAMPLE = Timings(queue_s=0.001, prefill_s=0.09, decode_s=0.4)
+Frame.EXAMPLE = Frame(request_id="req-1", seq=0, text="The", token_ids=(504,))
+FrameBatch.EXAMPLE = FrameBatch(replica_id="smollm2-1-x7k2", frames=(Frame.EXAMPLE,))
+ApiKey.EXAMPLE = ApiKey(
+    id="key-3f2a",
+    name="admin",
+    hash="ef" * 32,
+    scopes=(Scope.ADMIN,),
+    created_at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
+)

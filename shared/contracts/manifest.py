@@ -1,0 +1,175 @@
+"""A version's manifest and how versions are named.
+
+A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest version.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from shared.contracts.base import Contract
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+"""Model, alias, deployment and node names: they must also serve as KV keys and subject tokens."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in lower-case hexadecimal."""
+
+
+class ManifestFile(Contract):
+    """One file of a version."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=255)]
+    digest: Digest
+    size: int = Field(ge=0)
+    """Bytes."""
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        if ".." in path.split("/") or "//" in path:
+            msg = f"path {path!r} must stay inside the version's folder"
+            raise ValueError(msg)
+        return path
+
+
+class DecoderSpec(Contract):
+    """What the engine must know about a decoder graph (`model.onnx`).
+
+    Graph inputs, L layers, B sequences, S new tokens each:
+        input_ids               int64   [B, S]
+        seqlens_k               int32   [B]      total length of each sequence after this step, minus one
+        total_sequence_length   int32   []       the largest total length after this step
+        output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are wanted
+        past_key.{l}, past_value.{l}        float32 [B, kv_heads, max_len, head_dim]
+    Outputs:
+        logits                  float32 [N, vocab_size]
+        present_key.{l}, present_value.{l}  as the past; bind to the same memory and they update in place
+    Either S = 1 with any B, or B = 1 with any S and past (com.microsoft GroupQueryAttention on CPU).
+    """
+
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    kv_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    bos_token_id: int | None = None
+    add_bos_token: bool = False
+    eos_token_ids: tuple[int, ...] = ()
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of float32 keys and values that one token keeps."""
+        return 2 * 4 * self.layers * self.kv_heads * self.head_dim
+
+
+class MemoryNeed(Contract):
+    """What a replica of this version takes, in bytes."""
+
+    weights: int = Field(ge=0)
+    """Weights and session, resident after load."""
+    kv_per_token: int = Field(ge=0)
+    activations: int = Field(ge=0)
+    """Peak of the largest step, and the process itself."""
+
+    def replica_bytes(self, *, slots: int, max_len: int) -> int:
+        """The grant that a replica with `slots` sequences of `max_len` tokens needs."""
+        return self.weights + self.activations + slots * max_len * self.kv_per_token
+
+
+class Lineage(Contract):
+    """Where a version came from."""
+
+    source: str
+    source_digest: Digest | None = None
+    tool: str = ""
+    quantization: str = ""
+    license: str | None = None
+
+
+class Manifest(Contract):
+    """The JSON that describes a version. Immutable; its SHA-256 names the version."""
+
+    schema_version: Literal[1] = 1
+    task: Literal["generate"] = "generate"
+    format: Literal["onnx-decoder"] = "onnx-decoder"
+    files: tuple[ManifestFile, ...]
+    decoder: DecoderSpec
+    memory: MemoryNeed
+    defaults: dict[str, float | int | str] = Field(default_factory=dict)
+    """Sampling defaults: temperature, top_p, …"""
+    lineage: Lineage
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """What was measured at import, e.g. perplexity."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @field_validator("files")
+    @classmethod
+    def _paths_differ(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
+        if len({file.path for file in files}) != len(files):
+            msg = "two files share a path"
+            raise ValueError(msg)
+        return files
+
+
+_REFERENCE = re.compile(
+    r"^(?P<name>[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?)(:(?P<version>[0-9]{1,9})|@(?P<alias>[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?))?$"
+)
+
+
+class Reference(Contract):
+    """A parsed reference: at most one of `version` and `alias`."""
+
+    name: Name
+    version: int | None = Field(default=None, ge=1)
+    alias: Name | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Reference":
+        """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
+        match = _REFERENCE.match(text)
+        if match is None:
+            msg = (
+                f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
+            )
+            raise ValueError(msg)
+        version = match["version"]
+        return cls(name=match["name"], version=int(version) if version else None, alias=match["alias"])
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.name}:{self.version}"
+        return f"{self.name}@{self.alias}" if self.alias else self.name
+
+
+DecoderSpec.EXAMPLE = DecoderSpec(
+    layers=30,
+    heads=9,
+    kv_heads=3,
+    head_dim=64,
+    hidden_size=576,
+    vocab_size=49152,
+    context_length=8192,
+    bos_token_id=1,
+    eos_token_ids=(2,),
+)
+ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
+MemoryNeed.EXAMPLE = MemoryNeed(weights=120_000_000, kv_per_token=46080, activations=250_000_000)
+Lineage.EXAMPLE = Lineage(
+    source="SmolLM2-135M-Instruct.Q4_1.gguf", tool="devtools.convert", quantization="Q4_1"
+)
+Manifest.EXAMPLE = Manifest(
+    files=(ManifestFile.EXAMPLE,),
+    decoder=DecoderSpec.EXAMPLE,
+    memory=MemoryNeed.EXAMPLE,
+    lineage=Lineage.EXAMPLE,
+)
+Reference.EXAMPLE = Reference(name="smollm2", alias="prod")

@@ -1,0 +1,115 @@
+"""Telemetry subjects, health beats, and what the monitor answers."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from shared.contracts.base import Contract, Empty, Endpoint
+
+TELEMETRY_STREAM = "LLMOS_TELEMETRY"
+TRACES_SUBJECT = "llmos.v1.telemetry.traces"
+"""OTLP `ExportTraceServiceRequest`, protobuf."""
+METRICS_SUBJECT = "llmos.v1.telemetry.metrics"
+LOGS_SUBJECT = "llmos.v1.telemetry.logs"
+
+HEALTH_BEAT_S = 1.0
+"""Every process publishes its `HealthBeat` this often."""
+HEALTH_TTL_S = 5.0
+"""A process that was silent for this long is down."""
+
+
+class HealthBeat(Contract):
+    """A process says how it is; published on `health_subject(service, instance)`."""
+
+    service: str
+    """registry, scheduler, inference, gateway, monitor or replica."""
+    instance: str
+    pid: int
+    ready: bool
+    reasons: tuple[str, ...] = ()
+    """Why it is not ready."""
+    started_at: datetime
+    version: str
+
+
+class InstanceHealth(Contract):
+    """A process as the monitor last heard of it."""
+
+    beat: HealthBeat
+    age: float
+    """Seconds since the last beat."""
+    up: bool
+
+
+class HealthReport(Contract):
+    """All processes heard of lately."""
+
+    instances: tuple[InstanceHealth, ...]
+
+
+class GetTrace(Contract):
+    """One trace by its id: 32 hexadecimal digits."""
+
+    trace_id: str
+
+
+class TraceDocument(Contract):
+    """A trace as OTLP JSON (`{"resourceSpans": [...]}`), as text so that nothing re-encodes it."""
+
+    otlp_json: str
+    spans: int
+
+
+class ListTraces(Contract):
+    """The newest traces."""
+
+    limit: int = Field(default=20, ge=1, le=1000)
+
+
+class TraceSummary(Contract):
+    """One line about a trace."""
+
+    trace_id: str
+    name: str
+    """Of the root span."""
+    started_at: datetime
+    duration: float
+    """Seconds."""
+    spans: int
+    error: bool
+
+
+class TraceList(Contract):
+    """Newest first."""
+
+    traces: tuple[TraceSummary, ...]
+
+
+GET_TRACE = Endpoint("llmos.v1.monitor.get_trace", GetTrace, TraceDocument)
+LIST_TRACES = Endpoint("llmos.v1.monitor.list_traces", ListTraces, TraceList)
+GET_HEALTH = Endpoint("llmos.v1.monitor.get_health", Empty, HealthReport)
+
+
+def health_subject(service: str, instance: str) -> str:
+    """Where a process publishes its beats; `*` matches all."""
+    return f"llmos.v1.health.{service}.{instance}"
+
+
+_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
+HealthBeat.EXAMPLE = HealthBeat(
+    service="registry", instance="registry-3f2a", pid=4242, ready=True, started_at=_TIME, version="0.1.0"
+)
+InstanceHealth.EXAMPLE = InstanceHealth(beat=HealthBeat.EXAMPLE, age=0.4, up=True)
+HealthReport.EXAMPLE = HealthReport(instances=(InstanceHealth.EXAMPLE,))
+GetTrace.EXAMPLE = GetTrace(trace_id="0af7651916cd43dd8448eb211c80319c")
+TraceDocument.EXAMPLE = TraceDocument(otlp_json='{"resourceSpans": []}', spans=0)
+ListTraces.EXAMPLE = ListTraces()
+TraceSummary.EXAMPLE = TraceSummary(
+    trace_id="0af7651916cd43dd8448eb211c80319c",
+    name="POST /v1/chat/completions",
+    started_at=_TIME,
+    duration=0.53,
+    spans=6,
+    error=False,
+)
+TraceList.EXAMPLE = TraceList(traces=(TraceSummary.EXAMPLE,))

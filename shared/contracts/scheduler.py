@@ -1,0 +1,227 @@
+"""Desired and observed state: deployments, nodes, assignments, replica status.
+
+| KV bucket | key | record | written by |
+|---|---|---|---|
+| `LLMOS_DEPLOYMENTS` | deployment name | `Deployment` | scheduler (on request) |
+| `LLMOS_NODES` | node id | `NodeStatus` (lease) | node agent |
+| `LLMOS_REPLICAS` | replica id | `ReplicaStatus` (lease) | node agent |
+| `LLMOS_ASSIGNMENTS` | node id | `NodeAssignment` | scheduler |
+| `LLMOS_LEASES` | `scheduler` | `Leadership` (lease) | the leading scheduler |
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.manifest import Digest, Name
+
+DEPLOYMENTS_BUCKET = "LLMOS_DEPLOYMENTS"
+NODES_BUCKET = "LLMOS_NODES"
+REPLICAS_BUCKET = "LLMOS_REPLICAS"
+ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
+LEASES_BUCKET = "LLMOS_LEASES"
+
+LEASE_RENEW_S = 1.0
+"""A holder renews its lease this often."""
+LEASE_TTL_S = 5.0
+"""A lease not renewed for this long is gone: its holder is taken for dead."""
+
+EVENTS_STREAM = "LLMOS_EVENTS"
+EVENTS_SUBJECT = "llmos.v1.events"
+"""Every change of control state is published under `llmos.v1.events.<kind>`."""
+
+_EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
+
+
+class Resources(Contract):
+    """What a replica is granted, or a node has."""
+
+    memory: int = Field(ge=0)
+    """Bytes."""
+    threads: int = Field(ge=0)
+
+
+class Deployment(Contract):
+    """Desired state: what should run under a public name."""
+
+    name: Name
+    model: Name
+    version: int
+    digest: Digest
+    replicas: int = Field(default=1, ge=0, le=1024)
+    slots: int = Field(default=16, ge=1, le=1024)
+    """Sequences that one replica runs at once."""
+    max_len: int = Field(ge=1)
+    """Tokens of prompt and answer together that a sequence may have."""
+    resources: Resources
+    """Of one replica."""
+    generation: int = 1
+    """Goes up with every change."""
+    created_at: datetime
+
+
+class NodeStatus(Contract):
+    """A node as it reports itself."""
+
+    id: Name
+    capacity: Resources
+    """What replicas may use in all."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    started_at: datetime
+
+
+class ReplicaState(StrEnum):
+    """Life of a replica, in order."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+    """Died; the node agent starts it again with back-off. `message` says why."""
+
+
+class ReplicaStatus(Contract):
+    """A replica as its node agent sees it."""
+
+    id: Name
+    node: Name
+    deployment: Name
+    model: Name
+    version: int
+    state: ReplicaState
+    message: str = ""
+    restarts: int = 0
+    slots: int
+    max_len: int
+
+
+class ReplicaAssignment(Contract):
+    """One replica that a node should run."""
+
+    id: Name
+    deployment: Name
+    model: Name
+    version: int
+    digest: Digest
+    """Of the manifest; the node reads `manifests/<model>/<version>.json` and its blobs from the store."""
+    slots: int
+    max_len: int
+    resources: Resources
+
+
+class NodeAssignment(Contract):
+    """All that a node should run. What it runs besides this, it drains."""
+
+    node: Name
+    replicas: tuple[ReplicaAssignment, ...] = ()
+
+
+class Leadership(Contract):
+    """Which scheduler leads."""
+
+    holder: str
+
+
+class Deploy(Contract):
+    """Run a version under a public name, or change what runs there. Idempotent."""
+
+    reference: str
+    name: Name | None = None
+    """Default: the model's name."""
+    replicas: int = Field(default=1, ge=1, le=1024)
+    max_len: int | None = Field(default=None, ge=1)
+    """Default: the model's context length, at most 4096."""
+    slots: int = Field(default=16, ge=1, le=1024)
+    threads: int | None = Field(default=None, ge=1)
+    """Default: all threads of the largest node, shared by its replicas."""
+
+
+class DeploymentName(Contract):
+    """One deployment."""
+
+    name: str
+
+
+class DeploymentStatus(Contract):
+    """Desired and observed, side by side."""
+
+    deployment: Deployment
+    ready: int
+    """Replicas that answer now."""
+    replicas: tuple[ReplicaStatus, ...] = ()
+    unplaced: tuple[str, ...] = ()
+    """For each replica that has no node, why: `no node has 3.2 GiB free: node-a has 1.1 GiB`."""
+
+
+class DeploymentList(Contract):
+    """All deployments, by name."""
+
+    deployments: tuple[DeploymentStatus, ...]
+
+
+class NodeView(Contract):
+    """A node with what is granted on it."""
+
+    status: NodeStatus
+    granted: Resources
+    replicas: tuple[str, ...] = ()
+
+
+class NodeList(Contract):
+    """All nodes whose lease holds."""
+
+    nodes: tuple[NodeView, ...]
+
+
+DEPLOY = Endpoint("llmos.v1.scheduler.deploy", Deploy, DeploymentStatus)
+UNDEPLOY = Endpoint("llmos.v1.scheduler.undeploy", DeploymentName, Empty)
+SHOW_DEPLOYMENT = Endpoint("llmos.v1.scheduler.show_deployment", DeploymentName, DeploymentStatus)
+LIST_DEPLOYMENTS = Endpoint("llmos.v1.scheduler.list_deployments", Empty, DeploymentList)
+LIST_NODES = Endpoint("llmos.v1.scheduler.list_nodes", Empty, NodeList)
+
+Resources.EXAMPLE = Resources(memory=4 << 30, threads=2)
+Deployment.EXAMPLE = Deployment(
+    name="smollm2",
+    model="smollm2",
+    version=1,
+    digest="cd" * 32,
+    max_len=4096,
+    resources=Resources.EXAMPLE,
+    created_at=_EXAMPLE_TIME,
+)
+NodeStatus.EXAMPLE = NodeStatus(id="node-a", capacity=Resources.EXAMPLE, started_at=_EXAMPLE_TIME)
+ReplicaStatus.EXAMPLE = ReplicaStatus(
+    id="smollm2-1-x7k2",
+    node="node-a",
+    deployment="smollm2",
+    model="smollm2",
+    version=1,
+    state=ReplicaState.READY,
+    slots=16,
+    max_len=4096,
+)
+ReplicaAssignment.EXAMPLE = ReplicaAssignment(
+    id="smollm2-1-x7k2",
+    deployment="smollm2",
+    model="smollm2",
+    version=1,
+    digest="cd" * 32,
+    slots=16,
+    max_len=4096,
+    resources=Resources.EXAMPLE,
+)
+NodeAssignment.EXAMPLE = NodeAssignment(node="node-a", replicas=(ReplicaAssignment.EXAMPLE,))
+Leadership.EXAMPLE = Leadership(holder="scheduler-3f2a")
+Deploy.EXAMPLE = Deploy(reference="smollm2@prod")
+DeploymentName.EXAMPLE = DeploymentName(name="smollm2")
+DeploymentStatus.EXAMPLE = DeploymentStatus(
+    deployment=Deployment.EXAMPLE, ready=1, replicas=(ReplicaStatus.EXAMPLE,)
+)
+DeploymentList.EXAMPLE = DeploymentList(deployments=(DeploymentStatus.EXAMPLE,))
+NodeView.EXAMPLE = NodeView(
+    status=NodeStatus.EXAMPLE, granted=Resources.EXAMPLE, replicas=("smollm2-1-x7k2",)
+)
+NodeList.EXAMPLE = NodeList(nodes=(NodeView.EXAMPLE,))

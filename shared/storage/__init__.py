@@ -1,0 +1,1 @@
+"""The artifact store: immutable blobs and manifests in a directory or in S3."""

@@ -1,0 +1,53 @@
+"""The port of the artifact store; a directory and S3 stand behind it.
+
+Layout under the root (or bucket): `blobs/sha256/<aa>/<digest>`, `manifests/<model>/<version>.json`.
+Both are immutable: what is written once is never changed, and a half-written object is never visible.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+CHUNK = 1 << 20
+"""Bytes read and written at a time."""
+
+
+class ArtifactStore(Protocol):
+    """Where model files live."""
+
+    async def blob_size(self, digest: str) -> int | None:
+        """Bytes of a blob, or None when it is not there."""
+
+    async def put_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store a blob and answer its size.
+
+        Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no room; nothing
+        stays behind then. A blob that exists already is not written again.
+        """
+
+    def read_blob(self, digest: str) -> AsyncIterator[bytes]:
+        """The blob in chunks; raises `NotFound`."""
+
+    async def fetch_blob(self, digest: str, cache: Path) -> Path:
+        """A local file with the blob's content: in place where the store is local, else verified into `cache`."""
+
+    async def delete_blob(self, digest: str) -> None:
+        """Remove a blob; a missing one is no error."""
+
+    async def blobs(self) -> list[str]:
+        """The digests of all blobs."""
+
+    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+        """Write a manifest; the same bytes again are no error, other bytes are `Conflict`."""
+
+    async def get_manifest(self, model: str, version: int) -> bytes | None:
+        """A manifest's bytes, or None."""
+
+    async def delete_manifest(self, model: str, version: int) -> None:
+        """Remove a manifest; a missing one is no error."""
+
+    async def manifests(self) -> list[tuple[str, int]]:
+        """(model, version) of all manifests, sorted."""
+
+    async def ready(self) -> str | None:
+        """None when it can be written to, else the reason."""
