@@ -9,9 +9,7 @@ from shared.contracts.base import Contract, Endpoint, Request, Response
 from shared.errors import InvalidInput
 
 
-async def call(
-    bus: Bus, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float
-) -> Response:
+async def call(bus: Bus, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float) -> Response:
     """Ask `endpoint`; raises the responder's error, or those of `Bus.request`. `timeout` is in seconds."""
     return endpoint.response.decode(await bus.request(endpoint.subject, request.encode(), timeout=timeout))
 

@@ -137,9 +137,7 @@ class Reference(Contract):
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.match(text)
         if match is None:
-            msg = (
-                f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
-            )
+            msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]
         return cls(name=match["name"], version=int(version) if version else None, alias=match["alias"])
@@ -163,9 +161,7 @@ DecoderSpec.EXAMPLE = DecoderSpec(
 )
 ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
 MemoryNeed.EXAMPLE = MemoryNeed(weights=120_000_000, kv_per_token=46080, activations=250_000_000)
-Lineage.EXAMPLE = Lineage(
-    source="SmolLM2-135M-Instruct.Q4_1.gguf", tool="devtools.convert", quantization="Q4_1"
-)
+Lineage.EXAMPLE = Lineage(source="SmolLM2-135M-Instruct.Q4_1.gguf", tool="devtools.convert", quantization="Q4_1")
 Manifest.EXAMPLE = Manifest(
     files=(ManifestFile.EXAMPLE,),
     decoder=DecoderSpec.EXAMPLE,

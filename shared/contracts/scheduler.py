@@ -217,11 +217,7 @@ NodeAssignment.EXAMPLE = NodeAssignment(node="node-a", replicas=(ReplicaAssignme
 Leadership.EXAMPLE = Leadership(holder="scheduler-3f2a")
 Deploy.EXAMPLE = Deploy(reference="smollm2@prod")
 DeploymentName.EXAMPLE = DeploymentName(name="smollm2")
-DeploymentStatus.EXAMPLE = DeploymentStatus(
-    deployment=Deployment.EXAMPLE, ready=1, replicas=(ReplicaStatus.EXAMPLE,)
-)
+DeploymentStatus.EXAMPLE = DeploymentStatus(deployment=Deployment.EXAMPLE, ready=1, replicas=(ReplicaStatus.EXAMPLE,))
 DeploymentList.EXAMPLE = DeploymentList(deployments=(DeploymentStatus.EXAMPLE,))
-NodeView.EXAMPLE = NodeView(
-    status=NodeStatus.EXAMPLE, granted=Resources.EXAMPLE, replicas=("smollm2-1-x7k2",)
-)
+NodeView.EXAMPLE = NodeView(status=NodeStatus.EXAMPLE, granted=Resources.EXAMPLE, replicas=("smollm2-1-x7k2",))
 NodeList.EXAMPLE = NodeList(nodes=(NodeView.EXAMPLE,))
