@@ -5,6 +5,8 @@ Both are immutable: what is written once is never changed, and a half-written ob
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -12,17 +14,32 @@ CHUNK = 1 << 20
 """Bytes read and written at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as a listing tells it."""
+
+    size: int
+    """Bytes."""
+    modified: datetime
+    """When it became visible, in UTC."""
+
+
 class ArtifactStore(Protocol):
-    """Where model files live."""
+    """Where model files live.
+
+    Every method raises `Unavailable` when the store cannot be reached, and `InvalidInput` for a digest, model name
+    or version that cannot exist.
+    """
 
     async def blob_size(self, digest: str) -> int | None:
         """Bytes of a blob, or None when it is not there."""
 
-    async def put_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
+    async def put_blob(self, digest: str, chunks: AsyncIterator[bytes], *, size: int | None = None) -> int:
         """Store a blob and answer its size.
 
         Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no room; nothing
-        stays behind then. A blob that exists already is not written again.
+        stays behind then. A blob that exists already is not written again, and its `chunks` are not read.
+        With `size`, the bytes to come, a store that has no room for them says so before it takes the first.
         """
 
     def read_blob(self, digest: str) -> AsyncIterator[bytes]:
@@ -35,7 +52,10 @@ class ArtifactStore(Protocol):
         """Remove a blob; a missing one is no error."""
 
     async def blobs(self) -> list[str]:
-        """The digests of all blobs."""
+        """The digests of all blobs, sorted."""
+
+    async def blob_stats(self) -> dict[str, Stored]:
+        """All blobs by digest."""
 
     async def put_manifest(self, model: str, version: int, data: bytes) -> None:
         """Write a manifest; the same bytes again are no error, other bytes are `Conflict`."""
@@ -48,6 +68,9 @@ class ArtifactStore(Protocol):
 
     async def manifests(self) -> list[tuple[str, int]]:
         """(model, version) of all manifests, sorted."""
+
+    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+        """All manifests by (model, version)."""
 
     async def ready(self) -> str | None:
         """None when it can be written to, else the reason."""

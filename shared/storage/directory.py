@@ -1,0 +1,177 @@
+"""A store in a directory: the embedded default. Model files are used in place, without a copy.
+
+Several processes may use it at once. A file is written under `incoming/`, synced and then renamed, so that what is
+visible is whole even after a power cut.
+"""
+
+import errno
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import structlog
+
+from shared.errors import Conflict, NotFound
+from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
+from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
+from shared.storage.port import CHUNK, Stored
+from shared.storage.threads import Workers, batches
+
+R = TypeVar("R")
+
+_log = structlog.get_logger("llmos.storage")
+_WORKERS = 8
+
+
+class DirectoryStore:
+    """`ArtifactStore` under `root`, which is made when it is missing; raises `Unavailable` when it can't be."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._incoming = root / "incoming"
+        self._workers = Workers(_WORKERS)
+        try:
+            make_folder(self._incoming)
+            for path in remove_abandoned(self._incoming):
+                _log.info("abandoned upload removed", path=str(path))
+        except OSError as error:
+            raise disk_error(error, root, "opening the store") from error
+
+    async def blob_size(self, digest: str) -> int | None:
+        """See `ArtifactStore`."""
+        return await self._on_disk(f"looking for blob {digest}", partial(_size, self._root / blob_key(digest)))
+
+    async def put_blob(self, digest: str, chunks: AsyncIterator[bytes], *, size: int | None = None) -> int:
+        """See `ArtifactStore`."""
+        target = self._root / blob_key(digest)
+        doing = f"storing blob {digest}"
+        existing = await self._on_disk(doing, partial(_size, target))
+        if existing is not None:
+            return existing
+        await self._on_disk(doing, partial(self._require_room, size or 0), needed=size)
+        file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
+        try:
+            async for data in batches(chunks, CHUNK):
+                needed = max(size or 0, file.size + len(data))
+                await self._on_disk(doing, partial(file.write, data), needed=needed)
+            file.verify(digest)
+            await self._on_disk(doing, partial(file.place, target), needed=file.size)
+        finally:
+            await self._workers.run(file.discard)
+        return file.size
+
+    async def read_blob(self, digest: str) -> AsyncIterator[bytes]:
+        """See `ArtifactStore`."""
+        doing = f"reading blob {digest}"
+        path = await self.fetch_blob(digest, self._root)
+        with await self._on_disk(doing, partial(_open, path)) as file:
+            while data := await self._on_disk(doing, partial(file.read, CHUNK)):
+                yield data
+
+    async def fetch_blob(self, digest: str, cache: Path) -> Path:  # noqa: ARG002  # the port's; used in place here
+        """See `ArtifactStore`."""
+        path = self._root / blob_key(digest)
+        if await self.blob_size(digest) is None:
+            raise NotFound(f"no blob {digest} in {self._root}; upload it first", param="digest")
+        return path
+
+    async def delete_blob(self, digest: str) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / blob_key(digest)
+        await self._on_disk(f"deleting blob {digest}", partial(path.unlink, missing_ok=True))
+
+    async def blobs(self) -> list[str]:
+        """See `ArtifactStore`."""
+        return sorted(await self.blob_stats())
+
+    async def blob_stats(self) -> dict[str, Stored]:
+        """See `ArtifactStore`."""
+        found = await self._on_disk("listing blobs", partial(self._list, BLOBS))
+        return {digest: stored for key, stored in found.items() if (digest := parse_blob_key(key)) is not None}
+
+    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / manifest_key(model, version)
+        doing = f"writing the manifest of {model}:{version}"
+        if not await self._on_disk(doing, partial(self._write_new, path, data), needed=len(data)):
+            there = await self.get_manifest(model, version)
+            if there != data:
+                raise Conflict(f"{model}:{version} has another manifest already; versions never change")
+
+    async def get_manifest(self, model: str, version: int) -> bytes | None:
+        """See `ArtifactStore`."""
+        path = self._root / manifest_key(model, version)
+        return await self._on_disk(f"reading the manifest of {model}:{version}", partial(_read, path))
+
+    async def delete_manifest(self, model: str, version: int) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / manifest_key(model, version)
+        await self._on_disk(f"deleting the manifest of {model}:{version}", partial(path.unlink, missing_ok=True))
+
+    async def manifests(self) -> list[tuple[str, int]]:
+        """See `ArtifactStore`."""
+        return sorted(await self.manifest_stats())
+
+    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+        """See `ArtifactStore`."""
+        found = await self._on_disk("listing manifests", partial(self._list, MANIFESTS))
+        return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
+
+    async def ready(self) -> str | None:
+        """See `ArtifactStore`: writes one byte and removes it."""
+        try:
+            await self._workers.run(self._try_to_write)
+        except OSError as error:
+            return str(disk_error(error, self._root, "writing to the store"))
+        return None
+
+    async def _on_disk(self, doing: str, call: Callable[[], R], *, needed: int | None = None) -> R:
+        try:
+            return await self._workers.run(call)
+        except OSError as error:
+            raise disk_error(error, self._root, doing, needed) from error
+
+    def _require_room(self, size: int) -> None:
+        if free_bytes(self._root) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _write_new(self, path: Path, data: bytes) -> bool:
+        with IncomingFile(self._incoming) as file:
+            file.write(data)
+            return file.link(path)
+
+    def _try_to_write(self) -> None:
+        with IncomingFile(self._incoming) as file:
+            file.write(b"\0")
+
+    def _list(self, folder: str) -> dict[str, Stored]:
+        found = {}
+        for path in (self._root / folder).rglob("*"):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+            found[path.relative_to(self._root).as_posix()] = Stored(size=stat.st_size, modified=modified)
+        return found
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
