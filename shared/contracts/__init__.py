@@ -6,6 +6,7 @@
 | `manifest` | the JSON that describes a version, and references to versions |
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
+| `events` | what is told about changes of control state |
 | `replica` | generate, cancel, drain; load reports |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |

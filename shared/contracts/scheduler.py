@@ -56,7 +56,7 @@ class Deployment(Contract):
     max_len: int = Field(ge=1)
     """Tokens of prompt and answer together that a sequence may have."""
     resources: Resources
-    """Of one replica."""
+    """Of one replica. `threads` 0: none reserved, a replica runs with all threads of its node and shares them."""
     generation: int = 1
     """Goes up with every change."""
     created_at: datetime
@@ -110,6 +110,8 @@ class ReplicaAssignment(Contract):
     slots: int
     max_len: int
     resources: Resources
+    threads_reserved: bool = True
+    """Whether no other replica may reserve these threads. False: it shares all threads of its node."""
 
 
 class NodeAssignment(Contract):
@@ -136,7 +138,7 @@ class Deploy(Contract):
     """Default: the model's context length, at most 4096."""
     slots: int = Field(default=16, ge=1, le=1024)
     threads: int | None = Field(default=None, ge=1)
-    """Default: all threads of the largest node, shared by its replicas."""
+    """Reserved for each replica. Default: none reserved, each runs with all threads of its node and shares them."""
 
 
 class DeploymentName(Contract):
@@ -167,6 +169,7 @@ class NodeView(Contract):
 
     status: NodeStatus
     granted: Resources
+    """Memory of all its replicas, and the threads that are reserved."""
     replicas: tuple[str, ...] = ()
 
 

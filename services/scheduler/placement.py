@@ -1,0 +1,243 @@
+"""From what is wanted and what is up to what each node should run. Pure: no clock, no bus, no randomness.
+
+Rules, in order:
+
+1. A replica that stands and still fits is never moved.
+2. A node that is gone loses a replica as soon as the replica fits elsewhere. Until then the replica stays in the
+   gone node's record, so that the node goes on with it when it returns.
+3. Replicas of one deployment spread over nodes; within that, the tightest fit in memory wins.
+4. A changed deployment rolls one replica at a time: one new replica is started beside the old ones, and an old one
+   goes when a new one is ready. Where the new one does not fit beside them it takes the place of an old one.
+   Where it does not even fit then, the old ones go on.
+5. Older deployments are served first.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from services.scheduler.room import Room, best, why_none
+from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What each node should run, and why some replicas run nowhere."""
+
+    assignments: dict[str, NodeAssignment]
+    """Of every node that is up or had an assignment; an absent node whose record is empty can be forgotten."""
+    unplaced: dict[str, tuple[str, ...]]
+    """One reason for each replica without a node, by deployment; deployments without any are left out."""
+
+
+def place(
+    deployments: Iterable[Deployment],
+    nodes: Iterable[NodeStatus],
+    assignments: Iterable[NodeAssignment],
+    *,
+    ready: AbstractSet[str],
+    token: str,
+    judge_absent: bool = True,
+) -> Placement:
+    """The next assignments.
+
+    Args:
+        deployments: What is wanted.
+        nodes: The nodes that are up.
+        assignments: What nodes were told last, up or not.
+        ready: Ids of the replicas that answer now.
+        token: Random text; ids of new replicas derive from it.
+        judge_absent: Whether a node that is not in `nodes` is gone. False: nothing was heard of it yet, and
+            its replicas count as standing.
+    """
+    wanted = sorted(deployments, key=lambda deployment: (deployment.created_at, deployment.name))
+    board = _Board.of(wanted, nodes, assignments, judge_absent=judge_absent, token=token)
+    unplaced = {}
+    for deployment in wanted:
+        reasons = _settle(board, deployment, ready)
+        if reasons:
+            unplaced[deployment.name] = reasons
+    return Placement(
+        {node: NodeAssignment(node=node, replicas=tuple(held)) for node, held in sorted(board.held.items())}, unplaced
+    )
+
+
+def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
+    """Whether the replica is what its deployment wants now; if not, it is outdated."""
+    need = deployment.resources
+    return (
+        (replica.model, replica.version, replica.digest) == (deployment.model, deployment.version, deployment.digest)
+        and (replica.slots, replica.max_len) == (deployment.slots, deployment.max_len)
+        and replica.resources.memory == need.memory
+        and replica.threads_reserved == bool(need.threads)
+        and (not need.threads or replica.resources.threads == need.threads)
+    )
+
+
+def new_replica_id(deployment: Deployment, token: str, taken: AbstractSet[str]) -> str:
+    """`smollm2-1-x7k2qa`: name, version and six letters of `token`'s hash. Never one of `taken`; free of dots."""
+    stem = f"{deployment.name[:48].replace('.', '-')}-{deployment.version}"
+    ordinal = 0
+    while True:
+        digest = hashlib.sha256(f"{token}/{deployment.name}/{ordinal}".encode()).digest()
+        name = f"{stem}-{base64.b32encode(digest)[:6].decode().lower()}"
+        if name not in taken:
+            return name
+        ordinal += 1
+
+
+_Placed = tuple[str, ReplicaAssignment]
+"""A node's id and a replica in its record."""
+
+
+@dataclass(slots=True)
+class _Board:
+    """Who stands where while the next assignments are worked out."""
+
+    rooms: dict[str, Room]
+    """The nodes that are up."""
+    gone: set[str]
+    held: dict[str, list[ReplicaAssignment]]
+    token: str
+    ids: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls,
+        wanted: list[Deployment],
+        nodes: Iterable[NodeStatus],
+        assignments: Iterable[NodeAssignment],
+        *,
+        judge_absent: bool,
+        token: str,
+    ) -> "_Board":
+        rooms = {node.id: Room.of(node) for node in nodes}
+        records = {record.node: record.replicas for record in assignments}
+        gone = set(records) - set(rooms) if judge_absent else set()
+        board = cls(rooms, gone, {node: [] for node in {*rooms, *records}}, token)
+        by_name = {deployment.name: deployment for deployment in wanted}
+        board.ids = {replica.id for replicas in records.values() for replica in replicas}
+        for node, replicas in sorted(records.items()):
+            for replica in replicas:
+                deployment = by_name.get(replica.deployment)
+                outdated_and_gone = node in gone and deployment is not None and not serves(replica, deployment)
+                if deployment is None or outdated_and_gone:
+                    continue
+                if node not in rooms:
+                    board.held[node].append(replica)
+                elif rooms[node].still_fits(replica):
+                    board.put(node, replica)
+        return board
+
+    def put(self, node: str, replica: ReplicaAssignment) -> None:
+        self.held[node].append(replica)
+        self.ids.add(replica.id)
+        if node in self.rooms:
+            self.rooms[node].take(replica)
+
+    def remove(self, placed: _Placed) -> None:
+        node, replica = placed
+        self.held[node].remove(replica)
+        if node in self.rooms:
+            self.rooms[node].give_back(replica)
+
+    def of_deployment(self, deployment: Deployment) -> list[_Placed]:
+        return [
+            (node, replica)
+            for node, held in sorted(self.held.items())
+            for replica in held
+            if replica.deployment == deployment.name
+        ]
+
+    def start(self, deployment: Deployment, room: Room) -> _Placed:
+        replica = ReplicaAssignment(
+            id=new_replica_id(deployment, self.token, self.ids),
+            deployment=deployment.name,
+            model=deployment.model,
+            version=deployment.version,
+            digest=deployment.digest,
+            slots=deployment.slots,
+            max_len=deployment.max_len,
+            resources=room.grant(deployment.resources),
+            threads_reserved=bool(deployment.resources.threads),
+        )
+        self.put(room.node, replica)
+        return room.node, replica
+
+    def make_room(self, deployment: Deployment, outdated: list[_Placed]) -> tuple[Room, list[_Placed]] | None:
+        """The fewest outdated replicas of one node whose end lets a new one in. Changes nothing."""
+        found: tuple[Room, list[_Placed]] | None = None
+        for node, room in sorted(self.rooms.items()):
+            ended: list[_Placed] = []
+            for placed in (placed for placed in outdated if placed[0] == node):
+                room.give_back(placed[1])
+                ended.append(placed)
+                if room.fits(deployment.resources):
+                    break
+            fits = bool(ended) and room.fits(deployment.resources)
+            for _, replica in ended:
+                room.take(replica)
+            if fits and (found is None or len(ended) < len(found[1])):
+                found = room, ended
+        return found
+
+
+def _settle(board: _Board, deployment: Deployment, ready: AbstractSet[str]) -> tuple[str, ...]:
+    """Bring one deployment closer to what it should be; answers why replicas are without a node."""
+    placed = board.of_deployment(deployment)
+    lost = [(node, replica) for node, replica in placed if node in board.gone]
+    standing = [(node, replica) for node, replica in placed if node not in board.gone]
+    current = [one for one in standing if serves(one[1], deployment)]
+    outdated = [one for one in standing if not serves(one[1], deployment)]
+
+    _end_surplus(board, current, deployment.replicas, ready)
+    ready_count = sum(replica.id in ready for _, replica in current)
+    _end_surplus(board, outdated, max(0, deployment.replicas - ready_count), ready)
+
+    while len(current) < deployment.replicas and len(current) + len(outdated) <= deployment.replicas:
+        room = best(board.rooms.values(), deployment)
+        if room is None:
+            break
+        current.append(board.start(deployment, room))
+    rolls = len(current) + len(outdated) > deployment.replicas
+    if outdated and not rolls and len(current) < deployment.replicas:
+        one_at_a_time = ready_count == len(current)
+        swap = board.make_room(deployment, sorted(outdated, key=lambda one: one[1].id in ready))
+        if swap is not None and one_at_a_time:
+            room, ended = swap
+            for one in ended:
+                board.remove(one)
+                outdated.remove(one)
+            current.append(board.start(deployment, room))
+        rolls = swap is not None
+
+    for one in lost[max(0, deployment.replicas - len(current)) :]:
+        board.remove(one)
+    missing = deployment.replicas - len(current) - (len(outdated) if rolls else 0)
+    if missing <= 0:
+        return ()
+    return (_reason(board, deployment, lost, outdated),) * missing
+
+
+def _end_surplus(board: _Board, standing: list[_Placed], keep: int, ready: AbstractSet[str]) -> None:
+    """End replicas until `keep` stand: the silent ones first, then from the fullest node, the newest first."""
+    while len(standing) > keep:
+        on_node = {node: sum(other == node for other, _ in standing) for node, _ in standing}
+        victim = max(
+            enumerate(standing),
+            key=lambda item: (item[1][1].id not in ready, on_node[item[1][0]], item[0]),
+        )[1]
+        standing.remove(victim)
+        board.remove(victim)
+
+
+def _reason(board: _Board, deployment: Deployment, lost: list[_Placed], outdated: list[_Placed]) -> str:
+    reason = why_none(board.rooms.values(), deployment.resources)
+    if lost:
+        reason += f"; down: {', '.join(sorted({node for node, _ in lost}))}"
+    if outdated:
+        versions = ", ".join(sorted({f"{replica.model}:{replica.version}" for _, replica in outdated}))
+        reason += f"; what ran before goes on ({versions})"
+    return reason

@@ -1,0 +1,36 @@
+"""What is told about changes of control state, in the stream `LLMOS_EVENTS`."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from shared.contracts.base import Contract
+from shared.contracts.scheduler import EVENTS_SUBJECT
+
+
+class Event(Contract):
+    """Who changed what, and when. Published under `event_subject(kind)`."""
+
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$")]
+    """The thing and what happened to it, in the past tense: `deployment.changed`, `node.lost`."""
+    name: str
+    """Of the thing."""
+    actor: str
+    """The process that did it, by instance."""
+    at: datetime
+    detail: dict[str, str] = Field(default_factory=dict)
+
+
+def event_subject(kind: str) -> str:
+    """Where events of `kind` are published."""
+    return f"{EVENTS_SUBJECT}.{kind}"
+
+
+Event.EXAMPLE = Event(
+    kind="deployment.changed",
+    name="smollm2",
+    actor="scheduler-3f2a",
+    at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
+    detail={"version": "smollm2:1", "replicas": "1"},
+)
