@@ -1,0 +1,128 @@
+"""GGUF tensor types: exact repacking into `MatMulNBits` form, and plain dequantisation as the reference.
+
+A quantised row of K weights is K/32 blocks. `com.microsoft.MatMulNBits` without zero points holds
+`w = scale * (q - 2**(bits - 1))`; what a GGUF type adds to that is a constant per block, the `offset`:
+
+    Q4_0   d * (q - 8)                         4 bits, no offset
+    Q4_1   d * q + m  =  d * (q - 8) + (m + 8d)   4 bits, offset m + 8d
+    Q8_0   d * q, q signed                     8 bits (stored as q + 128), no offset
+
+so no weight is rounded. Block layouts: ggml-common.h (`block_q4_0`, `block_q4_1`, `block_q8_0`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from devtools.convert.gguf_file import GgufTensor
+from shared.errors import UnsupportedFormat
+
+BLOCK = 32
+"""Weights per quantisation block."""
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+SUPPORTED = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMatrix:
+    """A quantised weight matrix of N rows and K columns.
+
+    packed: uint8 [N, K/32, 4 * bits], neighbouring 4-bit weights share a byte, the even one in the low half
+    scales: float32 [N, K/32]
+    offset: float32 [N, K/32], or None where it is zero
+    """
+
+    bits: int
+    packed: Bytes
+    scales: Floats
+    offset: Floats | None
+
+    @property
+    def rows(self) -> int:
+        """N, the output features."""
+        return int(self.scales.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """K, the input features."""
+        return int(self.scales.shape[1]) * BLOCK
+
+    def dequantise(self) -> Floats:
+        """The weights as float32 [N, K]."""
+        codes = self.packed
+        if self.bits == 4:
+            codes = np.stack([codes & 0xF, codes >> 4], axis=-1).reshape(self.rows, -1, BLOCK)
+        values = (codes.astype(np.float32) - np.float32(1 << (self.bits - 1))) * self.scales[..., None]
+        if self.offset is not None:
+            values += self.offset[..., None]
+        return values.reshape(self.rows, self.columns)
+
+
+def check_supported(tensor: GgufTensor) -> None:
+    """Raise `UnsupportedFormat`, naming the tensor, its type and what is supported, unless the type is supported."""
+    if tensor.type.name not in SUPPORTED:
+        raise UnsupportedFormat(
+            f"the tensor {tensor.name!r} is of type {tensor.type.name}; supported are {', '.join(SUPPORTED)}."
+            " Take a file of one of these types (llama-quantize makes them)",
+            param="source",
+        )
+
+
+def pack(tensor: GgufTensor) -> BlockMatrix | Floats:
+    """The two-dimensional `tensor` in the form in which the graph multiplies by it, without rounding.
+
+    Returns:
+        A `BlockMatrix` for block types; float32 [N, K] for F32 and F16.
+
+    Raises:
+        UnsupportedFormat: any other type.
+    """
+    check_supported(tensor)
+    if tensor.type in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
+        return dequantise(tensor)
+    blocks = tensor.raw.reshape(tensor.shape[0], tensor.shape[1] // BLOCK, -1)
+    scales = _halves(blocks, 0)
+    if tensor.type is GGMLQuantizationType.Q8_0:
+        return BlockMatrix(8, blocks[..., 2:] ^ np.uint8(0x80), scales, None)
+    if tensor.type is GGMLQuantizationType.Q4_0:
+        return BlockMatrix(4, _neighbours(blocks[..., 2:]), scales, None)
+    return BlockMatrix(4, _neighbours(blocks[..., 4:]), scales, _halves(blocks, 2) + 8 * scales)
+
+
+def dequantise(tensor: GgufTensor) -> Floats:
+    """The tensor as float32 of its shape, by the definition of its type; raises UnsupportedFormat."""
+    check_supported(tensor)
+    if tensor.type is GGMLQuantizationType.F32:
+        return tensor.raw.view("<f4").reshape(tensor.shape).astype(np.float32)
+    if tensor.type is GGMLQuantizationType.F16:
+        return tensor.raw.view("<f2").reshape(tensor.shape).astype(np.float32)
+    blocks = tensor.raw.reshape(*tensor.shape[:-1], tensor.shape[-1] // BLOCK, -1)
+    scales = _halves(blocks, 0)[..., None]
+    if tensor.type is GGMLQuantizationType.Q8_0:
+        values = blocks[..., 2:].view(np.int8) * scales
+    elif tensor.type is GGMLQuantizationType.Q4_0:
+        values = (_codes(blocks[..., 2:]).astype(np.float32) - 8) * scales
+    else:
+        values = _codes(blocks[..., 4:]) * scales + _halves(blocks, 2)[..., None]
+    return values.astype(np.float32).reshape(tensor.shape)
+
+
+def _halves(blocks: Bytes, at: int) -> Floats:
+    """The float16 at byte `at` of every block, as float32."""
+    return np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2")[..., 0].astype(np.float32)
+
+
+def _codes(nibbles: Bytes) -> Bytes:
+    """GGUF's order: the low halves are weights 0 to 15, the high halves 16 to 31."""
+    return np.concatenate([nibbles & 0xF, nibbles >> 4], axis=-1)
+
+
+def _neighbours(nibbles: Bytes) -> Bytes:
+    """GGUF's nibble order to MatMulNBits': weight 2i in the low half of byte i, 2i + 1 in the high half."""
+    codes = _codes(nibbles)
+    return codes[..., 0::2] | codes[..., 1::2] << 4

@@ -1,0 +1,99 @@
+"""The tokenizer of a GGUF as a Hugging Face `tokenizer.json`.
+
+GGUF keeps a byte-level BPE as its tokens, their types and merges, and names how text is cut into words before
+merging (`tokenizer.ggml.pre`); what a name means is defined by llama.cpp (`llama-vocab.cpp`). No token is added at
+the beginning here: whether a prompt begins with one is `DecoderSpec.add_bos_token`, and a chat template writes it itself.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from shared.errors import CorruptFile, UnsupportedFormat
+
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
+"""`tokenizer.ggml.token_type` values that a byte-level BPE has."""
+
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+def _words(pattern: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if name in ("default", "gpt-2"):
+        return gpt2
+    if name == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
+    if name in ("llama-bpe", "llama3", "llama-v3"):
+        return _words(_LLAMA3)
+    if name == "qwen2":
+        return _words(_QWEN2)
+    raise UnsupportedFormat(
+        f"the pre-tokenizer {name!r} is not supported; supported: smollm, llama-bpe, qwen2, gpt-2", param="source"
+    )
+
+
+def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that a GGUF's `tokenizer.ggml.*` keys describe.
+
+    Raises:
+        UnsupportedFormat: another kind than byte-level BPE, or an unknown pre-tokenizer.
+        CorruptFile: keys are missing or contradict one another.
+    """
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise UnsupportedFormat(
+            f"the tokenizer is of kind {kind!r}; byte-level BPE ('gpt2') is supported", param="source"
+        )
+    pre = metadata.get("tokenizer.ggml.pre", "default")
+    tokens = _strings(metadata, "tokenizer.ggml.tokens")
+    merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
+    types = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+    if len(types) != len(tokens):
+        raise CorruptFile(f"{len(tokens)} tokens have {len(types)} types", param="source")
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise CorruptFile("a token stands twice in the vocabulary", param="source")
+    lost = next((pair for pair in merges if not {*pair, "".join(pair)} <= vocabulary.keys()), None)
+    if lost is not None:
+        raise CorruptFile(f"the merge {lost} uses a token that is not in the vocabulary", param="source")
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre.startswith("llama")))
+    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
+    tokenizer.decoder = decoders.ByteLevel()
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    added = [
+        AddedToken(token, special=kind == _CONTROL, normalized=False)
+        for token, kind in zip(tokens, types, strict=True)
+        if kind in (_CONTROL, _USER_DEFINED)
+    ]
+    tokenizer.add_tokens([token for token in added if not token.special])
+    tokenizer.add_special_tokens([token for token in added if token.special])
+    return tokenizer
+
+
+def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
+    values = metadata.get(key)
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise CorruptFile(f"the metadata key {key!r} is missing or is not a list of texts", param="source")
+    return values
+
+
+def _pair(merge: str) -> tuple[str, str]:
+    left, _, right = merge.partition(" ")
+    if not left or not right:
+        raise CorruptFile(f"{merge!r} is not a merge of two tokens", param="source")
+    return left, right
