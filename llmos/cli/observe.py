@@ -1,0 +1,152 @@
+"""`llmos status`, `trace`, `logs`."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.output import console, print_json, print_table
+from llmos.config import Target
+from llmos.cli.trace_view import tree
+from shared.errors import InvalidInput, NotFound
+
+TRACE_TIMEOUT_S = 5.0
+FOLLOW_S = 0.3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command(epilog="Examples: llmos trace (lists the newest) · llmos trace 0af7651916cd43dd8448eb211c80319c")(
+        trace
+    )
+    app.command(epilog="Examples: llmos logs · llmos logs gateway -f")(logs)
+
+
+def status(
+    home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
+) -> None:
+    """The health of every process and what is deployed."""
+    with Target.resolve(home, url, api_key).client() as client:
+        health, listed = client.health(), client.deployments().deployments
+    if json:
+        print_json(
+            {
+                "url": client.url,
+                "instances": [item.model_dump(mode="json") for item in health.instances],
+                "deployments": [item.model_dump(mode="json") for item in listed],
+            }
+        )
+        return
+    console.print(f"LLMOS at {client.url}")
+    rows = [
+        (
+            item.beat.service,
+            item.beat.instance,
+            ("ready" if item.beat.ready else "not ready") if item.up else f"silent for {item.age:.0f} s",
+            item.beat.pid,
+            "; ".join(item.beat.reasons),
+        )
+        for item in health.instances
+    ]
+    print_table(("SERVICE", "INSTANCE", "STATE", "PID", "WHY"), rows, empty="No process was heard of lately.")
+    for item in listed:
+        shown = item.deployment
+        console.print(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready")
+
+
+def trace(
+    trace_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="32 hexadecimal digits: an answer's x-trace-id.")
+    ] = None,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The way of one request through all services; without an id, the newest traces."""
+    with Target.resolve(home, url, api_key).client() as client:
+        if trace_id is None:
+            listed = client.traces(20).traces
+            if json:
+                print_json([item.model_dump(mode="json") for item in listed])
+                return
+            rows = [
+                (
+                    item.trace_id,
+                    item.name,
+                    f"{item.duration * 1000:.0f} ms",
+                    item.spans,
+                    "error" if item.error else "",
+                )
+                for item in listed
+            ]
+            print_table(("TRACE", "NAME", "TOOK", "SPANS", ""), rows, empty="No traces yet.")
+            return
+        if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
+            raise InvalidInput(f"{trace_id!r} is not a trace id; expected 32 hexadecimal digits", param="id")
+        deadline = time.monotonic() + TRACE_TIMEOUT_S
+        while True:
+            try:
+                document = client.trace(trace_id)
+                break
+            except NotFound:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+    if json:
+        print_json(document)
+    else:
+        console.print(tree(document, trace_id), soft_wrap=True)
+
+
+def logs(
+    service: Annotated[str | None, typer.Argument(help="One process. [default: all]", show_default=False)] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of the past, per process.")] = 50,
+    home: HomeOption = None,
+) -> None:
+    """Logs of the embedded system's processes on this machine."""
+    folder = Target.resolve(home, None, None).home.logs
+    offsets: dict[Path, int] = {}
+    for path in _files(folder, service):
+        for line in path.read_text(errors="replace").splitlines()[-lines:] if lines else ():
+            _print_line(path, line)
+        offsets[path] = path.stat().st_size
+    while follow:
+        for path in _files(folder, service):
+            for line in _new_lines(path, offsets):
+                _print_line(path, line)
+        time.sleep(FOLLOW_S)
+
+
+def _files(folder: Path, service: str | None) -> list[Path]:
+    files = sorted(folder.glob("*.log"))
+    names = sorted({path.stem for path in files})
+    if service is None:
+        return files
+    chosen = [path for path in files if path.stem == service or path.stem.startswith(f"{service}-")]
+    if not chosen:
+        raise NotFound(f"no log of {service!r}: there are {', '.join(names) or 'none yet'}", param="service")
+    return chosen
+
+
+def _new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
+    start = offsets.get(path, 0)
+    if path.stat().st_size < start:
+        start = 0  # the file was made anew
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    whole, _, _ = data.rpartition(b"\n")
+    if whole:
+        offsets[path] = start + len(whole) + 1
+        yield from whole.decode(errors="replace").splitlines()
+
+
+def _print_line(path: Path, line: str) -> None:
+    print(f"{path.stem}: {line}", flush=True)

