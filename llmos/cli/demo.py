@@ -6,9 +6,9 @@ from pathlib import Path
 
 from llmos.cli.chat import print_stream
 from llmos.cli.output import console, errors, progress_bars
+from llmos.cli.trace_view import spans, tree
 from llmos.client import Client, wait_ready, why_not_ready
 from llmos.importing import import_model
-from llmos.cli.trace_view import spans, tree
 from shared.contracts.registry import VersionInfo
 from shared.contracts.scheduler import Deploy
 from shared.errors import NotFound, Unavailable

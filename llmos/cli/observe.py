@@ -10,8 +10,8 @@ import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table
-from llmos.config import Target
 from llmos.cli.trace_view import tree
+from llmos.config import Target
 from shared.errors import InvalidInput, NotFound
 
 TRACE_TIMEOUT_S = 5.0
