@@ -1,0 +1,13 @@
+"""The engine: continuous batching of token sequences over a decoder. It sees token ids, never text.
+
+| file | what |
+|---|---|
+| `sequence` | one generation: what was asked, where it stands, what a step tells about it |
+| `slots` | which sequence has which place in the KV buffers |
+| `batcher` | pure policy: admit, plan, apply, cancel |
+| `sampler` | logits to token ids, reproducible |
+| `decoder` | what the engine asks of a model |
+| `sample` | a decoder without a model |
+| `load` | how busy the engine is |
+| `engine` | the thread that loops plan -> run -> apply |
+"""

@@ -1,0 +1,69 @@
+"""What the engine asks of a model. `runtime.decoder.OnnxDecoder` and `sample.SampleDecoder` are one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+
+
+class Decoder(Protocol):
+    """A decoder with `slots` places for the keys and values of up to `max_len` tokens each.
+
+    All methods are called from one thread. Logits are views of the decoder's memory, valid until its next call.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many sequences it can hold."""
+        ...
+
+    @property
+    def max_len(self) -> int:
+        """Tokens per slot."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are 0..vocab_size-1."""
+        ...
+
+    def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
+        """Compute one token in each of the slots 0..B-1.
+
+        Args:
+            tokens: B token ids; row i belongs to slot i.
+            positions: Where in its slot each token goes; all tokens before it are computed.
+
+        Returns:
+            float32 [B, vocab_size]: the logits after each token.
+        """
+        ...
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
+        """Compute a chunk of tokens in one slot.
+
+        Args:
+            slot: Where.
+            tokens: S token ids, at positions start..start+S-1.
+            start: How many tokens of the slot are computed already.
+            last: Whether the logits after the last token are wanted.
+
+        Returns:
+            float32 [1, vocab_size] if `last`, else None.
+        """
+        ...
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        """Copy the keys and values of the first `length` tokens from slot to slot."""
+        ...
+
+    def release(self, slot: int) -> None:
+        """Give the memory of a slot back; its content is lost."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...

@@ -1,0 +1,238 @@
+"""The thread that loops plan -> run -> apply."""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+
+from services.inference.engine.batcher import Batcher, Chunk, Outcome, Plan, Row
+from services.inference.engine.decoder import Decoder
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.load import Counters, EngineLoad
+from services.inference.engine.sampler import sample
+from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
+from shared.contracts.gateway import FinishReason
+from shared.errors import Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
+
+_log = structlog.get_logger("llmos.engine")
+_GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
+_FAILED_STEPS = 3
+"""After so many steps in a row in which the decoder failed, it is taken for broken."""
+
+OnStep = Callable[[list[SequenceUpdate]], None]
+
+
+def end_process(error: BaseException) -> None:
+    """End the process at once with exit code 70: its supervisor starts a whole one."""
+    _log.critical("engine.unrecoverable", error=str(error))
+    os._exit(70)
+
+
+class Engine:
+    """Runs sequences on a decoder in a thread of its own.
+
+    Args:
+        decoder: Owned by the engine from now on: used on its thread only, closed by `close`.
+        limits: Bounds of a step and of the queue.
+        on_step: Called on the engine thread after every step with all updates of that step. It must return fast,
+            and must not raise. It may call `submit` and `cancel`.
+        on_fatal: Called on the engine thread when the engine can't go on, after all sequences ended with an error.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        limits: EngineLimits,
+        on_step: OnStep,
+        *,
+        on_fatal: Callable[[BaseException], None] = end_process,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._decoder = decoder
+        self._batcher = Batcher(
+            slots=decoder.slots, max_len=decoder.max_len, vocab_size=decoder.vocab_size, limits=limits
+        )
+        self._on_step = on_step
+        self._on_fatal = on_fatal
+        self._clock = clock
+        self._counters = Counters()
+        self._wake = threading.Condition(threading.RLock())
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._busy = False
+        self._draining = False
+        self._closing = False
+        self._broken = False
+        self._failed_steps = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, request: SequenceRequest) -> None:
+        """Queue a request. Thread-safe; its updates follow through `on_step`.
+
+        Raises:
+            Overloaded: The queue is at its bound.
+            Draining: Nothing new is taken.
+            ContextLengthExceeded: Prompt and max_tokens do not fit.
+            InvalidInput: The prompt is empty or has an unknown token id.
+            Conflict: A request with this id is running.
+            Unavailable: The engine broke down.
+        """
+        with self._wake:
+            if self._broken:
+                raise Unavailable("the engine of this replica broke down; try another replica")
+            if self._draining or self._closing:
+                raise Draining("this replica is draining; try another replica")
+            try:
+                self._batcher.admit(request, self._clock())
+            except Overloaded:
+                self._counters.rejected += 1
+                raise
+            self._wake.notify()
+
+    def cancel(self, request_id: str) -> None:
+        """End a request within one step, with finish CANCELLED. Thread-safe; unknown ids are ignored."""
+        with self._wake:
+            if self._batcher.cancel(request_id):
+                self._wake.notify()
+
+    def drain(self) -> None:
+        """Take nothing new from now on; what is here goes on to its end."""
+        with self._wake:
+            self._draining = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether no sequence is alive and all updates were delivered."""
+        with self._wake:
+            return not self._busy and not self._batcher.sequences
+
+    def load(self) -> EngineLoad:
+        """How busy it is. `mean_batch` counts since the last call."""
+        with self._wake:
+            batcher, counters = self._batcher, self._counters
+            return EngineLoad(
+                running=batcher.running,
+                waiting=batcher.waiting,
+                queued_tokens=batcher.queued_tokens,
+                free_slots=batcher.free_slots,
+                slots=self._decoder.slots,
+                max_len=self._decoder.max_len,
+                draining=self._draining,
+                steps=counters.steps,
+                generated_tokens=counters.generated_tokens,
+                prompt_tokens=counters.prompt_tokens,
+                max_batch=counters.max_batch,
+                mean_batch=counters.mean_batch(),
+                rejected=counters.rejected,
+                cancelled=counters.cancelled,
+            )
+
+    def close(self) -> None:
+        """Stop the thread after its step and close the decoder. What still runs ends with `ReplicaLost`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._decoder.close()
+
+    def _loop(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._step()
+            with self._wake:
+                updates = self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock())
+            self._deliver(updates)
+        except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
+            self._break_down(error)
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False when the engine closes."""
+        with self._wake:
+            self._busy = False
+            while not (self._closing or self._batcher.has_work):
+                self._wake.wait()
+            self._busy = True
+            return not self._closing
+
+    def _step(self) -> None:
+        with self._wake:
+            plan, updates = self._batcher.plan(self._clock())
+        if plan:
+            outcome = self._run(plan)
+            with self._wake:
+                updates += self._batcher.apply(plan, outcome, self._clock())
+                self._count(plan, updates)
+        self._deliver(updates)
+
+    def _run(self, plan: Plan) -> Outcome:
+        """Run a plan on the decoder. A part that fails costs its own sequences, not the others."""
+        for move in plan.moves:
+            self._decoder.move(*move)
+        for slot in plan.vacated:
+            self._decoder.release(slot)
+        failures: list[LlmosError] = []
+        outcome = Outcome(
+            decoded=self._decode(plan.decode, failures),
+            prefilled=[self._prefill(chunk, failures) for chunk in plan.prefill],
+        )
+        self._failed_steps = self._failed_steps + 1 if failures else 0
+        if self._failed_steps >= _FAILED_STEPS:
+            raise failures[-1]
+        return outcome
+
+    def _decode(self, rows: tuple[Row, ...], failures: list[LlmosError]) -> list[int] | LlmosError:
+        if not rows:
+            return []
+        try:
+            logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
+            params = [row.sequence.request.sampling if row.sequence else _GREEDY for row in rows]
+            return sample(logits, params, [row.position + 1 for row in rows])
+        except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
+            return self._failed(error, failures, rows=len(rows))
+
+    def _prefill(self, chunk: Chunk, failures: list[LlmosError]) -> int | LlmosError | None:
+        try:
+            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.last)
+            if logits is None:
+                return None
+            return sample(logits, [chunk.sequence.request.sampling], [chunk.start + len(chunk.tokens)])[0]
+        except Exception as error:  # noqa: BLE001  # as above
+            return self._failed(error, failures, request_id=chunk.sequence.id)
+
+    def _failed(self, error: Exception, failures: list[LlmosError], **where: int | str) -> LlmosError:
+        error_id = uuid.uuid4().hex[:12]
+        _log.error("engine.decoder_failed", error_id=error_id, exc_info=error, **where)
+        failures.append(Internal(f"the model failed while computing; error id {error_id}"))
+        return failures[-1]
+
+    def _count(self, plan: Plan, updates: list[SequenceUpdate]) -> None:
+        self._counters.cancelled += sum(update.finish is FinishReason.CANCELLED for update in updates)
+        if plan.decode or plan.prefill:
+            self._counters.count_step(
+                batch=plan.batch,
+                prompt_tokens=sum(len(chunk.tokens) for chunk in plan.prefill),
+                generated_tokens=sum(len(update.token_ids) for update in updates),
+            )
+
+    def _deliver(self, updates: list[SequenceUpdate]) -> None:
+        if updates:
+            self._on_step(updates)
+
+    def _break_down(self, error: Exception) -> None:
+        """Tell every sequence, refuse new ones, and let the owner end the process."""
+        _log.error("engine.broken", exc_info=error)
+        with self._wake:
+            self._broken = True
+            self._busy = False
+            updates = self._batcher.fail_all(Internal("the engine broke down"), self._clock())
+        try:
+            self._deliver(updates)
+        finally:
+            self._on_fatal(error)

@@ -1,0 +1,30 @@
+"""How much the engine takes on."""
+
+from dataclasses import dataclass
+
+from shared.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds of a step and of the queue."""
+
+    step_tokens: int = 320
+    """Tokens that one step computes at most. A step lasts about as long as these tokens take to prefill, and every
+    running stream waits for it."""
+    prefill_chunk: int = 128
+    """Tokens of one prompt that a step computes at most. Fixed, so that a prompt is cut at the same places whatever
+    else runs: its numbers do not depend on its neighbours."""
+    max_waiting: int = 64
+    """Sequences that may wait for a slot."""
+    max_queued_tokens: int = 65536
+    """Prompt tokens that may wait to be computed; one prompt is always taken if none waits."""
+
+    def check(self, *, slots: int) -> None:
+        """Raise InvalidInput unless all running sequences and one chunk fit in a step."""
+        if self.prefill_chunk < 1 or self.step_tokens < slots + self.prefill_chunk:
+            raise InvalidInput(
+                f"step_tokens is {self.step_tokens}, but {slots} running sequences and a prefill chunk of "
+                f"{self.prefill_chunk} need {slots + max(self.prefill_chunk, 1)}",
+                param="step_tokens",
+            )

@@ -1,0 +1,60 @@
+"""How busy the engine is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """A moment's view; the fields are those of the contract `LoadReport`."""
+
+    running: int
+    """Sequences in slots."""
+    waiting: int
+    """Sequences in the queue."""
+    queued_tokens: int
+    """Prompt tokens not yet computed, running and waiting."""
+    free_slots: int
+    slots: int
+    max_len: int
+    draining: bool
+    steps: int
+    """Steps that advanced a sequence."""
+    generated_tokens: int
+    prompt_tokens: int
+    """Tokens computed by prefill."""
+    max_batch: int
+    """Largest number of sequences that one step has advanced."""
+    mean_batch: float
+    """Sequences per step, mean since the last view; 0 without a step."""
+    rejected: int
+    cancelled: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine has done since it started."""
+
+    steps: int = 0
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    max_batch: int = 0
+    rejected: int = 0
+    cancelled: int = 0
+    advanced: int = 0
+    """Sequences advanced, summed over steps."""
+    viewed_steps: int = 0
+    viewed_advanced: int = 0
+
+    def count_step(self, *, batch: int, prompt_tokens: int, generated_tokens: int) -> None:
+        """Add one step."""
+        self.steps += 1
+        self.advanced += batch
+        self.max_batch = max(self.max_batch, batch)
+        self.prompt_tokens += prompt_tokens
+        self.generated_tokens += generated_tokens
+
+    def mean_batch(self) -> float:
+        """Sequences per step since the last call."""
+        steps, advanced = self.steps - self.viewed_steps, self.advanced - self.viewed_advanced
+        self.viewed_steps, self.viewed_advanced = self.steps, self.advanced
+        return advanced / steps if steps else 0.0

@@ -1,0 +1,90 @@
+"""A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.engine.decoder import Logits
+
+_PRIME = np.uint64(0x100000001B3)
+_BASIS = np.uint64(0xCBF29CE484222325)
+_EMPTY = -1
+
+
+class SampleDecoder:
+    """Its logits are a hash of all tokens read back from the slot; no weights, no onnxruntime.
+
+    Args:
+        slots: How many sequences it holds.
+        max_len: Tokens per slot.
+        vocab_size: Token ids are 0..vocab_size-1.
+        token_s: Seconds that computing one token takes, to imitate a model's speed.
+    """
+
+    def __init__(self, *, slots: int = 4, max_len: int = 64, vocab_size: int = 64, token_s: float = 0.0) -> None:
+        self._tokens: NDArray[np.int64] = np.full((slots, max_len), _EMPTY, dtype=np.int64)
+        self._vocab_size = vocab_size
+        self._token_s = token_s
+        self._ids = np.arange(vocab_size, dtype=np.uint64)
+
+    @property
+    def slots(self) -> int:
+        """How many sequences it can hold."""
+        return int(self._tokens.shape[0])
+
+    @property
+    def max_len(self) -> int:
+        """Tokens per slot."""
+        return int(self._tokens.shape[1])
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are 0..vocab_size-1."""
+        return self._vocab_size
+
+    def used_slots(self) -> list[int]:
+        """Slots that hold tokens and were not released."""
+        return [slot for slot in range(self.slots) if (self._tokens[slot] != _EMPTY).any()]
+
+    def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
+        """See `Decoder.decode`."""
+        for slot, (token, position) in enumerate(zip(tokens, positions, strict=True)):
+            self._tokens[slot, position] = token
+        self._work(len(tokens))
+        return np.stack([self._logits(slot, position + 1) for slot, position in enumerate(positions)])
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
+        """See `Decoder.prefill`."""
+        end = start + len(tokens)
+        self._tokens[slot, start:end] = tokens
+        self._work(len(tokens))
+        return self._logits(slot, end)[None] if last else None
+
+    def move(self, source: int, destination: int, length: int) -> None:
+        """See `Decoder.move`."""
+        self._tokens[destination] = _EMPTY
+        self._tokens[destination, :length] = self._tokens[source, :length]
+
+    def release(self, slot: int) -> None:
+        """See `Decoder.release`."""
+        self._tokens[slot] = _EMPTY
+
+    def close(self) -> None:
+        """See `Decoder.close`."""
+        self._tokens[:] = _EMPTY
+
+    def _work(self, tokens: int) -> None:
+        if self._token_s:
+            time.sleep(self._token_s * tokens)
+
+    def _logits(self, slot: int, length: int) -> Logits:
+        """float32 [vocab_size] in [0, 8): FNV-1a over the slot's first `length` tokens, then over each id."""
+        state = _BASIS
+        with np.errstate(over="ignore"):
+            for token in self._tokens[slot, :length].astype(np.uint64):
+                state = (state ^ token) * _PRIME
+            mixed = ((self._ids ^ state) * _PRIME) ^ (state >> np.uint64(29))
+            mixed = (mixed ^ (mixed >> np.uint64(32))) * _PRIME
+        return ((mixed >> np.uint64(40)).astype(np.float64) * 2.0**-21).astype(np.float32)

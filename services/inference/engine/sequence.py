@@ -1,0 +1,175 @@
+"""One generation: what was asked, where it stands, and what a step tells about it.
+
+Life of a sequence:
+
+    WAITING ──> PREFILL ──> DECODE ──> FINISHED
+       └───────────┴───────────────────────^     (cancelled, failed, or nothing left to do)
+"""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from shared.contracts.gateway import FinishReason, Timings
+from shared.errors import InvalidInput, LlmosError
+
+
+class State(IntEnum):
+    """Where a sequence stands; ordered, so that `state < FINISHED` means alive."""
+
+    WAITING = 0
+    """In the queue, no slot."""
+    PREFILL = 1
+    """Has a slot; part of its tokens is computed."""
+    DECODE = 2
+    """All tokens but the newest are computed: it gains one token a step."""
+    FINISHED = 3
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.PREFILL, State.FINISHED}),
+    State.PREFILL: frozenset({State.DECODE, State.FINISHED}),
+    State.DECODE: frozenset({State.FINISHED}),
+    State.FINISHED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the tokens of one sequence are chosen, and when it ends.
+
+    Raises:
+        InvalidInput: A value is outside its range; `param` names it.
+    """
+
+    max_tokens: int
+    """Tokens to generate at most, those of `SequenceRequest.resumed` included."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """0: off."""
+    top_p: float = 1.0
+    """1: off."""
+    seed: int = 0
+    """64 bits; with the position it is the only source of randomness."""
+    eos_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 1, "max_tokens", "must be at least 1")
+        _require(0.0 <= self.temperature < float("inf"), "temperature", "must be 0 (greedy) or a positive number")
+        _require(self.top_k >= 0, "top_k", "must be 0 (off) or a positive number")
+        _require(0.0 < self.top_p <= 1.0, "top_p", "must be above 0 and at most 1")
+        _require(0 <= self.seed < 1 << 64, "seed", "must be a number of 64 bits")
+
+    def ends(self, token: int) -> bool:
+        """Whether `token` ends the sequence."""
+        return not self.ignore_eos and token in self.eos_token_ids
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRequest:
+    """A generation to run."""
+
+    request_id: str
+    prompt: SequenceOf[int]
+    resumed: SequenceOf[int] = ()
+    """Tokens that were generated elsewhere: they count as generated and are not delivered again."""
+    sampling: SamplingParams = field(kw_only=True)
+
+
+@dataclass(slots=True)
+class SequenceUpdate:
+    """What one step did to one sequence. Exactly one update of each sequence has `finish`, its last."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    """New tokens. An end-of-sequence token is delivered here, with `finish` STOP, and has no text."""
+    finish: FinishReason | None
+    timings: Timings | None
+    """With `finish` only."""
+    prompt_tokens: int
+    completion_tokens: int
+    """Generated so far, with those of `SequenceRequest.resumed`."""
+    error: LlmosError | None = None
+    """With `finish` ERROR only."""
+
+
+class Sequence:
+    """A sequence inside the engine. Only the batcher changes it.
+
+    Args:
+        request: What to run.
+        now: Seconds on the engine's clock when it was admitted.
+    """
+
+    __slots__ = ("_state", "_t_admitted", "_t_first_token", "_t_started", "computed", "request", "slot", "tokens")
+
+    def __init__(self, request: SequenceRequest, now: float) -> None:
+        self.request = request
+        self.tokens: list[int] = [*request.prompt, *request.resumed]
+        """Prompt and all generated tokens."""
+        self.computed = 0
+        """How many of `tokens` have keys and values in the slot."""
+        self.slot: int | None = None
+        self._state = State.WAITING
+        self._t_admitted = now
+        self._t_started: float | None = None
+        self._t_first_token: float | None = None
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.request.request_id
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that must be computed before the next one can be chosen."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated so far, here and elsewhere."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    def move_to(self, state: State) -> None:
+        """Change the state; raises RuntimeError on a move that the table does not know."""
+        if state not in TRANSITIONS[self._state]:
+            raise RuntimeError(f"sequence {self.id} cannot go from {self._state.name} to {state.name}")
+        self._state = state
+
+    def start(self, slot: int, now: float) -> None:
+        """Take a slot: from now on prompt tokens are computed."""
+        self.move_to(State.PREFILL)
+        self.slot = slot
+        self._t_started = now
+
+    def append(self, token: int, now: float) -> FinishReason | None:
+        """Add a generated token; the reason to end, if it ends the sequence."""
+        self.tokens.append(token)
+        if self._t_first_token is None:
+            self._t_first_token = now
+        return self.reason_to_end()
+
+    def reason_to_end(self) -> FinishReason | None:
+        """Why no further token may be generated, or None."""
+        generated = self.completion_tokens
+        if generated and self.request.sampling.ends(self.tokens[-1]):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if generated >= self.request.sampling.max_tokens else None
+
+    def timings(self, now: float) -> Timings:
+        """Seconds spent in the queue, in prefill and in decode until `now`."""
+        started = now if self._t_started is None else self._t_started
+        first = now if self._t_first_token is None else self._t_first_token
+        return Timings(queue_s=started - self._t_admitted, prefill_s=first - started, decode_s=now - first)
+
+
+def _require(holds: bool, param: str, rule: str) -> None:
+    if not holds:
+        raise InvalidInput(f"{param} {rule}", param=param)

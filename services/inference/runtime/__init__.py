@@ -1,0 +1,1 @@
+"""Models on ONNX Runtime: the only importer of onnxruntime in the services."""
