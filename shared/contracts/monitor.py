@@ -30,6 +30,8 @@ class HealthBeat(Contract):
     """Why it is not ready."""
     started_at: datetime
     version: str
+    leaving: bool = False
+    """The last beat of a process that stops as it was asked to: it is gone, not down."""
 
 
 class InstanceHealth(Contract):

@@ -1,0 +1,25 @@
+"""What a service's composition root is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.bus.port import Bus
+from shared.service.readiness import Readiness
+
+
+def _stop_by_signal_only() -> None:
+    """A context made by hand (in tests) has nobody to ask."""
+
+
+@dataclass
+class Context:
+    """The running process, as `app(context)` sees it."""
+
+    name: str
+    """The service: registry, scheduler, inference, gateway, monitor or replica."""
+    instance: str
+    """This process among its kind; also valid as a KV key and in subjects."""
+    bus: Bus
+    readiness: Readiness
+    stop: Callable[[], None] = _stop_by_signal_only
+    """Ends the service as SIGTERM would: drain, then exit code 0. To be called on the event loop."""

@@ -1,0 +1,184 @@
+"""The life of a service process: connect, start, serve, drain, exit.
+
+    logs -> follow the parent -> bus -> telemetry -> health beats -> enter app -> ready
+    SIGTERM -> leave app (drain) -> last beat -> flush telemetry -> drain bus -> exit 0
+
+Clean-up also runs after a failed start. Exit codes: 0 stopped as asked; 1 crashed, could not start, or the drain was
+cut short; 2 wrong settings. A second signal ends the process at once by that signal.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+
+import structlog
+
+from shared.bus.connect import connect
+from shared.bus.port import Bus
+from shared.errors import LlmosError
+from shared.service.beats import beating
+from shared.service.context import Context
+from shared.service.parent import follow_parent
+from shared.service.readiness import Readiness
+from shared.service.settings import ServiceSettings, Settings, load_settings
+from shared.telemetry import setup as telemetry
+from shared.telemetry.logs import configure_logs
+
+__all__ = ["App", "Context", "Readiness", "main", "run_service"]
+
+_log = structlog.get_logger("llmos.service")
+
+App = Callable[[Context], AbstractAsyncContextManager[None]]
+"""Entering is starting up, leaving is draining."""
+
+CUT_S = 3.0
+"""Seconds for clean-up after the drain was cut short."""
+BUS_DRAIN_S = 3.0
+EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
+
+
+def main(
+    name: str, kind: type[Settings], app: Callable[[Context, Settings], AbstractAsyncContextManager[None]]
+) -> int:
+    """All that a service's `__main__` does: read the settings, run `app(context, settings)`; the exit code."""
+    try:
+        settings = load_settings(kind)
+    except LlmosError as error:
+        configure_logs("console" if sys.stderr.isatty() else "json", "info", service=name)
+        _log.error("the settings are wrong", error=error.message)
+        return EXIT_SETTINGS
+    return run_service(name, lambda context: app(context, settings), settings)
+
+
+def run_service(name: str, app: App, settings: ServiceSettings) -> int:
+    """Run `app` until SIGTERM or SIGINT; the exit code for `sys.exit`. Main thread only."""
+    instance = settings.instance or f"{name}-{secrets.token_hex(3)}"
+    configure_logs(settings.log_format, settings.log_level, service=name, instance=instance)
+    threading.excepthook = _log_thread_crash
+    follow_parent()
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        return runner.run(_Life(name, instance, app, settings).run())
+
+
+class _Life:
+    """One run of one service."""
+
+    def __init__(self, name: str, instance: str, app: App, settings: ServiceSettings) -> None:
+        self._name = name
+        self._instance = instance
+        self._app = app
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._started = False
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        serving = asyncio.create_task(self._serve(), name="serve")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        cut = False
+        if not serving.done():
+            if not self._started:
+                serving.cancel()
+            cut = not await _finished(serving, self._settings.drain_timeout)
+        stopping.cancel()
+        if cut:
+            _log.error("the drain took too long and is cut short", drain_timeout_s=self._settings.drain_timeout)
+            serving.cancel()
+            if not await _finished(serving, CUT_S):
+                _log.critical("the service does not end; the process is ended")
+                os._exit(EXIT_FAILED)
+        return self._exit_code(serving, cut=cut)
+
+    async def _serve(self) -> None:
+        readiness = Readiness()
+        readiness.set("start", "starting")
+        async with AsyncExitStack() as stack:
+            bus = await connect(self._settings.nats_url, name=self._instance)
+            stack.push_async_callback(_drain, bus)
+            readiness.probe("bus", lambda: None if bus.connected else "not connected")
+            telemetry.configure(self._name, self._instance, bus)
+            stack.push_async_callback(telemetry.shutdown)
+            context = Context(self._name, self._instance, bus, readiness, stop=self._stop.set)
+            await stack.enter_async_context(beating(context))
+            async with self._app(context):
+                self._started = True
+                readiness.set("start", None)
+                _log.info("ready")
+                await self._stop.wait()
+                readiness.set("drain", "draining")
+                _log.info("draining", drain_timeout_s=self._settings.drain_timeout)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        """Begin to stop, and let a second signal end the process at once, however busy it is."""
+        _log.info("asked to stop", signal=number.name)
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        limit = self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
+        watchdog = threading.Timer(limit, os._exit, (EXIT_FAILED,))
+        watchdog.daemon = True
+        watchdog.start()
+        self._stop.set()
+
+    def _exit_code(self, serving: asyncio.Task[None], *, cut: bool) -> int:
+        if serving.cancelled():
+            return EXIT_OK if self._stop.is_set() and not cut else EXIT_FAILED
+        error = serving.exception()
+        if error is None:
+            _log.info("stopped")
+            return EXIT_FAILED if cut else EXIT_OK
+        what = "the service crashed" if self._started else "the service could not start"
+        expected = all(isinstance(leaf, LlmosError | OSError) for leaf in _leaves(error))
+        _log.error(what, error=_describe(error), exc_info=None if expected else error)
+        return EXIT_FAILED
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415  # optional: it comes with some services' extras only
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _finished(task: asyncio.Task[None], timeout: float) -> bool:
+    done, _ = await asyncio.wait({task}, timeout=timeout)
+    return bool(done)
+
+
+async def _drain(bus: Bus) -> None:
+    try:
+        await asyncio.wait_for(bus.drain(), timeout=BUS_DRAIN_S)
+    except TimeoutError:
+        _log.warning("the bus did not drain in time", timeout_s=BUS_DRAIN_S)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
+
+
+def _describe(error: BaseException) -> str:
+    """What went wrong in one line: our own messages as they are, others with their type."""
+    return "; ".join(
+        leaf.message if isinstance(leaf, LlmosError) else f"{type(leaf).__name__}: {leaf}" for leaf in _leaves(error)
+    )
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    error: tuple[type[BaseException], BaseException | None, TracebackType | None]
+    error = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+    _log.error("a thread crashed", thread=crash.thread.name if crash.thread else "?", exc_info=error)

@@ -1,0 +1,196 @@
+"""Child processes that are kept alive, and never outlive their supervisor."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from shared.errors import NotFound
+from shared.service import tether
+from shared.service.parent import PARENT_PID_VARIABLE
+
+_log = structlog.get_logger("llmos.supervise")
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 10.0
+STEADY_S = 30.0
+"""A child that lived for this long starts its back-off anew."""
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What to run."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the supervisor's own environment."""
+    log: Path | None = None
+    """Takes stdout and stderr, appended; None: inherited."""
+    stop_timeout: float = 15.0
+    """Seconds between `stop_signal` and SIGKILL."""
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+class Child:
+    """One supervised process: started again with back-off whenever it ends, until `stop`.
+
+    It runs in its own session, so Ctrl-C on a terminal reaches the supervisor alone, and whatever it leaves behind in
+    its process group is killed. It dies with its supervisor, even by `kill -9` (Linux: when the *thread* that runs
+    this event loop ends, so run the loop in the main thread).
+
+    Args:
+        spec: What to run.
+        on_change: Called on the event loop after every start, end and stop.
+    """
+
+    def __init__(self, spec: ChildSpec, *, on_change: Callable[["Child"], None] | None = None) -> None:
+        self.spec = spec
+        self.restarts = 0
+        """How often it was started again."""
+        self.last_exit = ""
+        """How it ended last: `exited with code 1`, `killed by SIGKILL`; empty: not yet."""
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives now."""
+        return self._process is not None
+
+    async def start(self) -> None:
+        """Start the process and keep it. Call once.
+
+        Raises:
+            NotFound: there is no such program.
+            OSError: the log file cannot be written, or the machine has no process to spare.
+        """
+        if self._keeper is not None:
+            raise RuntimeError(f"{self.spec.name} was already started")
+        await self._spawn()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
+
+    async def stop(self) -> None:
+        """Ask the process to end; kill it after `stop_timeout`. Returns when it has ended. Idempotent.
+
+        Cancelled while waiting, it kills the process at once.
+        """
+        first = not self._stopping.is_set()
+        self._stopping.set()
+        if self._keeper is None or self._keeper.done():
+            return
+        if first and self._process is not None:
+            _send(self._process.pid, self.spec.stop_signal)
+        try:
+            done, _ = await asyncio.wait({self._keeper}, timeout=self.spec.stop_timeout)
+            if not done:
+                _log.warning("child did not stop in time and is killed", child=self.spec.name, pid=self.pid)
+        finally:
+            if self._process is not None:
+                _kill_group(self._process.pid)
+        await self._keeper
+
+    async def _keep(self) -> None:
+        """Wait for the end of each process and start the next, until `stop`."""
+        delay = BACKOFF_FIRST_S
+        while True:
+            if self._process is not None:
+                started = time.monotonic()
+                await self._ended(self._process)
+                if time.monotonic() - started >= STEADY_S:
+                    delay = BACKOFF_FIRST_S
+            if self._stopping.is_set():
+                return
+            _log.warning(
+                "child ended; it is started again",
+                child=self.spec.name,
+                how=self.last_exit,
+                restarts=self.restarts,
+                delay_s=delay,
+            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=delay)
+                return
+            delay = min(2 * delay, BACKOFF_MAX_S)
+            self.restarts += 1
+            try:
+                await self._spawn()
+            except (NotFound, OSError) as error:
+                self.last_exit = f"could not be started: {error}"
+                self._changed()
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        _kill_group(process.pid)
+        self._process = None
+        self.last_exit = describe_exit(code)
+        self._changed()
+
+    async def _spawn(self) -> None:
+        environment = {**os.environ, **self.spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
+        program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
+        if program is None:
+            raise NotFound(f"{self.spec.name}: there is no program {self.spec.argv[0]!r}")
+        output = _open_log(self.spec.log) if self.spec.log else None
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", tether.__file__, str(os.getpid()), program, *self.spec.argv[1:]),
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                os.close(output)
+        if self._stopping.is_set():  # stop() came while the process was being made
+            _send(self._process.pid, self.spec.stop_signal)
+        _log.info("child started", child=self.spec.name, pid=self._process.pid)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self)
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, from `Process.returncode`."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def _open_log(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _kill_group(pid: int) -> None:
+    """Kill all that is left in the session's process group; it bears the number of its first process."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
