@@ -1,8 +1,8 @@
 """Ties a program to the life of the process that starts it: `python -I -S tether.py PARENT_PID PROGRAM ARGUMENT…`.
 
-Run as a script, with the standard library alone. It asks the kernel for SIGKILL at the parent's death and becomes the
-program by `exec`, which keeps that wish. So even programs that know nothing of us (nats-server) leave no orphan, and no
-Python code runs between the supervisor's fork and exec, where it might deadlock.
+Run as a script, with the standard library alone. It asks the kernel for SIGKILL at the parent's death and becomes
+the program by `exec`, which keeps that wish. So even programs that know nothing of us (nats-server) leave no orphan,
+and no Python code runs between the supervisor's fork and exec, where it might deadlock.
 """
 
 import ctypes

@@ -80,11 +80,11 @@ REPLICA: Final = "llmos.replica"
 NODE: Final = "llmos.node"
 MODEL: Final = "llmos.model"
 MODEL_VERSION: Final = "llmos.model.version"
-PROMPT_TOKENS: Final = "llmos.prompt_tokens"  # noqa: S105  # an attribute's name
-COMPLETION_TOKENS: Final = "llmos.completion_tokens"  # noqa: S105  # an attribute's name
-CACHED_TOKENS: Final = "llmos.cached_tokens"  # noqa: S105  # an attribute's name
-RESUMED_TOKENS: Final = "llmos.resumed_tokens"  # noqa: S105  # an attribute's name
-TOKENS_PER_SECOND: Final = "llmos.tokens_per_second"  # noqa: S105  # an attribute's name
+PROMPT_TOKENS: Final = "llmos.prompt_tokens"
+COMPLETION_TOKENS: Final = "llmos.completion_tokens"
+CACHED_TOKENS: Final = "llmos.cached_tokens"
+RESUMED_TOKENS: Final = "llmos.resumed_tokens"
+TOKENS_PER_SECOND: Final = "llmos.tokens_per_second"
 QUEUE_S: Final = "llmos.queue_s"
 """Seconds between acceptance and the first step."""
 PREFILL_S: Final = "llmos.prefill_s"

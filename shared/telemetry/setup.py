@@ -35,17 +35,19 @@ class _Running:
 
 
 _running: _Running | None = None
+_configured = False
 
 
 def configure(service: str, instance: str, bus: Bus) -> None:
     """Send this process's spans, warnings and errors over `bus`. Call on the bus's event loop, once per process.
 
     Raises:
-        RuntimeError: telemetry runs already; OpenTelemetry's provider is global to a process.
+        RuntimeError: it was called before; OpenTelemetry's provider can be set once per process.
     """
-    global _running  # noqa: PLW0603  # OpenTelemetry's own provider is global to the process too
-    if _running is not None:
-        raise RuntimeError("telemetry is configured already: it is global to the process")
+    global _running, _configured  # noqa: PLW0603  # OpenTelemetry's own provider is global to the process too
+    if _configured:
+        raise RuntimeError("telemetry was configured before: OpenTelemetry allows it once per process")
+    _configured = True
     loop = asyncio.get_running_loop()
     resource = Resource.create(
         {"service.name": service, "service.namespace": "llmos", "service.instance.id": instance}
@@ -69,7 +71,7 @@ def configure(service: str, instance: str, bus: Bus) -> None:
 
 async def shutdown(timeout: float = FLUSH_S) -> None:
     """Send what is queued within `timeout` seconds, and stop. The rest is dropped and counted. Idempotent."""
-    global _running  # noqa: PLW0603  # see configure
+    global _running
     running, _running = _running, None
     if running is None:
         return
