@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Annotated
 
+import structlog
 import typer
 
 from llmos.cli import demo
@@ -81,8 +82,23 @@ def down(home: HomeOption = None) -> None:
     raise Unavailable(f"pid {system.pid} did not stop within {STOP_TIMEOUT_S:.0f} s; see {chosen.logs}")
 
 
+def _log_to_file(home: Home) -> None:
+    """The launcher's own log goes where its children's go; the terminal is for the person."""
+    log = (home.logs / "launcher.log").open("a", buffering=1)
+    structlog.configure(
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=log),
+    )
+
+
 async def _foreground(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
     begin = time.monotonic()
+    _log_to_file(home)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main_task = asyncio.current_task()

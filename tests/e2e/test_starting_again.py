@@ -1,0 +1,58 @@
+"""State that must survive, and what must not be left behind."""
+
+import psutil
+import pytest
+
+from tests.support.embedded import Embedded, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def test_models_and_deployments_survive_a_restart_and_nothing_is_left_running(tmp_path):
+    system = Embedded(tmp_path, demo=True)
+    with system:
+        first = system.ask()
+        created = system.json("model", "show", "smollm2")["created_at"]
+    with system:
+        assert "importing" not in system.output
+        assert system.json("model", "show", "smollm2")["created_at"] == created
+        assert system.ask() == first
+
+
+def test_killing_the_launcher_leaves_no_process_and_the_next_start_works(tmp_path):
+    system = Embedded(tmp_path, demo=False).start()
+    pids = set(system.processes())
+    assert len(pids) >= 7
+    system.kill()
+    until(lambda: not system.processes(), 10, "no orphan")
+    assert not [
+        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
+    with system:
+        assert system.json("model", "list") == []
+
+
+def test_detached_start_and_down(tmp_path):
+    system = Embedded(tmp_path, demo=False)
+    started = system.cli("up", "--detach", "--no-demo", "--port", str(system.port))
+    assert started.returncode == 0, started.stderr
+    assert "ready at" in started.stdout
+    assert "already running" in system.cli("up", "--detach").stdout
+    assert system.cli("down").stdout.strip().endswith("stopped")
+    until(lambda: not system.processes(), 10, "no process left")
+    assert "nothing runs" in system.cli("down").stdout
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path, nats_url):
+    port = nats_url.rsplit(":", 1)[1]
+    system = Embedded(tmp_path, demo=False)
+    done = system.cli("up", "--no-demo", "--port", port)
+    assert done.returncode == 1
+    assert f"port {port} is in use" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_commands_without_a_running_system_say_how_to_start_one(tmp_path):
+    done = Embedded(tmp_path, demo=False).cli("status")
+    assert done.returncode == 1
+    assert "llmos up" in done.stderr
