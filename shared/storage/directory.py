@@ -6,7 +6,7 @@ visible is whole even after a power cut.
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 import structlog
 
 from shared.errors import Conflict, NotFound
+from shared.storage.digest import require_digest
 from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
 from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
 from shared.storage.port import CHUNK, Stored
@@ -57,13 +58,13 @@ class DirectoryStore:
             async for data in batches(chunks, CHUNK):
                 needed = max(size or 0, file.size + len(data))
                 await self._on_disk(doing, partial(file.write, data), needed=needed)
-            file.verify(digest)
+            require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
         finally:
             await self._workers.run(file.discard)
         return file.size
 
-    async def read_blob(self, digest: str) -> AsyncIterator[bytes]:
+    async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
         doing = f"reading blob {digest}"
         path = await self.fetch_blob(digest, self._root)

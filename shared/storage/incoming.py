@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from shared.errors import CorruptFile, LlmosError, StorageFull, Unavailable
+from shared.errors import LlmosError, StorageFull, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -55,15 +55,6 @@ class IncomingFile:
             self._hash.update(view[:written])
             self.size += written
             view = view[written:]
-
-    def verify(self, digest: str) -> None:
-        """Raise `CorruptFile` unless what was written hashes to `digest`."""
-        if self.digest != digest:
-            raise CorruptFile(
-                f"blob {digest} is not what it says: the {self.size} bytes received hash to {self.digest}; "
-                "send the file again",
-                param="digest",
-            )
 
     def place(self, target: Path) -> None:
         """Make it visible as `target`, durably and at once; replaces what stands there."""

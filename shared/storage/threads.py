@@ -1,7 +1,7 @@
 """Blocking calls away from the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import ParamSpec, TypeVar
@@ -38,7 +38,7 @@ async def finished(call: "asyncio.Future[R]") -> None:
         call.exception()
 
 
-async def batches(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+async def batches(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
     """The same bytes in pieces of at least `size` bytes, but for the last."""
     buffer = bytearray()
     async for chunk in chunks:

@@ -1,0 +1,186 @@
+"""A store in a bucket of any S3 server.
+
+An upload's length and digest are not known to be right before its last byte, and S3 makes an object visible only
+when it is completed. So a blob is streamed straight to its final key as a multipart upload, and the digest is checked
+before the upload is completed; a wrong one aborts it. Neither a spool on disk nor a temporary key is needed.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from minio.error import S3Error
+
+from shared.errors import Conflict, LlmosError, NotFound
+from shared.storage.bucket import Bucket
+from shared.storage.cache import BlobCache
+from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
+from shared.storage.pipe import VerifiedPipe
+from shared.storage.port import CHUNK, Stored
+from shared.storage.s3_errors import MINIO_ERRORS, s3_error
+from shared.storage.threads import Workers, batches, finished
+
+R = TypeVar("R")
+
+_WORKERS = 16
+_MAX_PARTS = 10_000
+_PART = 16 << 20
+"""Bytes of a part where the size is unknown: twice this is held in memory per upload. Ends at 156 GiB."""
+
+
+class S3Store:
+    """`ArtifactStore` in a bucket, which is made when it is missing.
+
+    Args:
+        endpoint: `host:port`.
+        bucket: Its name.
+        access_key: None for anonymous access.
+        secret_key: Belongs to `access_key`.
+        secure: Whether to speak TLS.
+        region: Looked up when None.
+        cache_limit: Bytes that `fetch_blob` keeps in a cache folder; None for no limit.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        bucket: str,
+        *,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        secure: bool = True,
+        region: str | None = None,
+        cache_limit: int | None = None,
+    ) -> None:
+        self._bucket = Bucket(
+            endpoint,
+            bucket,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=secure,
+            region=region,
+            connections=_WORKERS,
+        )
+        self._cache_limit = cache_limit
+        self._caches: dict[Path, BlobCache] = {}
+        self._workers = Workers(_WORKERS)
+
+    async def blob_size(self, digest: str) -> int | None:
+        """See `ArtifactStore`."""
+        return await self._ask(f"looking for blob {digest}", partial(self._bucket.size, blob_key(digest)))
+
+    async def put_blob(self, digest: str, chunks: AsyncIterator[bytes], *, size: int | None = None) -> int:
+        """See `ArtifactStore`."""
+        key, doing = blob_key(digest), f"storing blob {digest}"
+        existing = await self._ask(doing, partial(self._bucket.size, key))
+        if existing is not None:
+            return existing
+        part = max(_PART, -(-(size or 0) // _MAX_PARTS))
+        pipe = VerifiedPipe(digest)
+        upload = asyncio.ensure_future(self._ask(doing, partial(self._bucket.upload, key, pipe, part)))
+        upload.add_done_callback(lambda _: pipe.reader_left())
+        try:
+            async for piece in batches(chunks, CHUNK):
+                if not await pipe.write(piece):
+                    break
+            pipe.end()
+            await asyncio.shield(upload)
+        except BaseException as error:
+            pipe.end(error if isinstance(error, Exception) else ConnectionAbortedError("upload cancelled"))
+            await finished(upload)
+            raise
+        return pipe.size
+
+    async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
+        """See `ArtifactStore`."""
+        key, doing = blob_key(digest), f"reading blob {digest}"
+        response = await self._ask(doing, partial(self._bucket.open, key))
+        if response is None:
+            raise NotFound(f"no blob {digest} in {self._bucket.address}; upload it first", param="digest")
+        try:
+            while data := await self._ask(doing, partial(response.read, CHUNK)):
+                yield data
+        finally:
+            response.close()
+            response.release_conn()
+
+    async def fetch_blob(self, digest: str, cache: Path) -> Path:
+        """See `ArtifactStore`. The file stays in `cache` at least as long as this process lives."""
+        blob_key(digest)
+        if cache not in self._caches:
+            self._caches[cache] = BlobCache(cache, limit=self._cache_limit)
+        blobs = self._caches[cache]
+        path = await blobs.hold(digest)
+        if path is None:
+            size = await self.blob_size(digest)
+            if size is None:
+                raise NotFound(f"no blob {digest} in {self._bucket.address}; upload it first", param="digest")
+            async with aclosing(self.read_blob(digest)) as chunks:
+                path = await blobs.add(digest, size, chunks)
+        return path
+
+    async def delete_blob(self, digest: str) -> None:
+        """See `ArtifactStore`."""
+        await self._ask(f"deleting blob {digest}", partial(self._bucket.delete, blob_key(digest)))
+
+    async def blobs(self) -> list[str]:
+        """See `ArtifactStore`."""
+        return sorted(await self.blob_stats())
+
+    async def blob_stats(self) -> dict[str, Stored]:
+        """See `ArtifactStore`."""
+        found = await self._ask("listing blobs", partial(self._bucket.list, BLOBS))
+        return {digest: stored for key, stored in found.items() if (digest := parse_blob_key(key)) is not None}
+
+    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+        """See `ArtifactStore`."""
+        key, doing = manifest_key(model, version), f"writing the manifest of {model}:{version}"
+        there = await self._ask(doing, partial(self._bucket.read, key))
+        if there is None:
+            await self._ask(doing, partial(self._bucket.write, key, data))
+        elif there != data:
+            raise Conflict(f"{model}:{version} has another manifest already; versions never change")
+
+    async def get_manifest(self, model: str, version: int) -> bytes | None:
+        """See `ArtifactStore`."""
+        doing = f"reading the manifest of {model}:{version}"
+        return await self._ask(doing, partial(self._bucket.read, manifest_key(model, version)))
+
+    async def delete_manifest(self, model: str, version: int) -> None:
+        """See `ArtifactStore`."""
+        doing = f"deleting the manifest of {model}:{version}"
+        await self._ask(doing, partial(self._bucket.delete, manifest_key(model, version)))
+
+    async def manifests(self) -> list[tuple[str, int]]:
+        """See `ArtifactStore`."""
+        return sorted(await self.manifest_stats())
+
+    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+        """See `ArtifactStore`."""
+        found = await self._ask("listing manifests", partial(self._bucket.list, MANIFESTS))
+        return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
+
+    async def ready(self) -> str | None:
+        """See `ArtifactStore`: writes an object the first time, then only asks for the bucket."""
+        try:
+            await self._ask("reaching the store", self._bucket.probe)
+        except LlmosError as error:
+            return error.message
+        return None
+
+    async def _ask(self, doing: str, call: Callable[[], R]) -> R:
+        """Run `call` in a thread, after making sure of the bucket, and translate its errors."""
+
+        def with_bucket() -> R:
+            self._bucket.ensure()
+            return call()
+
+        try:
+            return await self._workers.run(with_bucket)
+        except MINIO_ERRORS as error:
+            if isinstance(error, S3Error) and error.code == "NoSuchBucket":
+                self._bucket.forget()
+            raise s3_error(error, self._bucket.address, doing) from error
