@@ -1,0 +1,196 @@
+"""Updates of an engine step to frames: pure, no clock, no I/O.
+
+Each request has one `Stream` from `open` to its terminal frame. The terminal frame is made from the engine's last
+update of the sequence, of which there is exactly one, so there is exactly one terminal frame. Whoever wants an end
+before that (a stop string, a cancel, a deadline) calls `end`, which sets the reason, and cancels in the engine: the
+update that confirms it comes within one step.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry.context import Context
+
+from services.inference.engine.sequence import SequenceUpdate
+from services.inference.text.answer import Answer
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage
+from shared.errors import Conflict, LlmosError
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a stream ends."""
+
+    reason: FinishReason
+    error: LlmosError | None = None
+
+
+@dataclass(slots=True)
+class Stream:
+    """One request as the replica sees it."""
+
+    request_id: str
+    gateway_id: str
+    answer: Answer
+    prompt_tokens: int
+    resumed_tokens: int = 0
+    """Tokens that were generated elsewhere before."""
+    max_tokens: int = 0
+    deadline_ms: int | None = None
+    """Unix time in milliseconds."""
+    accepted_ns: int = 0
+    """Unix time in nanoseconds."""
+    context: Context = field(default_factory=Context)
+    """The trace that the request belongs to."""
+    seq: int = 0
+    """Of the next frame."""
+    steps: int = 0
+    """Steps that gave it tokens."""
+    batch_max: int = 0
+    """Most sequences that got a token in the same step as this one."""
+    batch_sum: int = 0
+    ending: Ending | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far; those of a resumed answer included."""
+        return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.answer.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A stream that got its terminal frame."""
+
+    stream: Stream
+    ending: Ending
+    timings: Timings
+
+
+@dataclass(slots=True)
+class Step:
+    """What a step of the engine means outside of it."""
+
+    batches: dict[str, FrameBatch] = field(default_factory=dict)
+    """By gateway id."""
+    cancel: list[str] = field(default_factory=list)
+    """Requests whose answer is complete although the engine would go on."""
+    ended: list[Ended] = field(default_factory=list)
+
+
+class Streams:
+    """All open streams of a replica. Called from one thread."""
+
+    def __init__(self, replica_id: str) -> None:
+        self._replica_id = replica_id
+        self._streams: dict[str, Stream] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._streams
+
+    def open(self, stream: Stream) -> None:
+        """Expect updates for a request; raises `Conflict` if its id is in use."""
+        if stream.request_id in self._streams:
+            raise Conflict(f"request {stream.request_id} is running already", param="request_id")
+        self._streams[stream.request_id] = stream
+
+    def forget(self, request_id: str) -> None:
+        """The engine refused the request: there will be no frames."""
+        del self._streams[request_id]
+
+    def end(self, request_id: str, ending: Ending) -> bool:
+        """Say why a stream ends; False if it is not open or ends already, for the first reason stands."""
+        stream = self._streams.get(request_id)
+        if stream is None or stream.ending is not None:
+            return False
+        stream.ending = ending
+        return True
+
+    def open_ids(self) -> list[str]:
+        """All open requests that do not end yet."""
+        return [stream.request_id for stream in self._streams.values() if stream.ending is None]
+
+    def overdue(self, now_ms: int) -> list[str]:
+        """Open requests whose deadline passed."""
+        return [
+            stream.request_id
+            for stream in self._streams.values()
+            if stream.ending is None and stream.deadline_ms is not None and stream.deadline_ms <= now_ms
+        ]
+
+    def of_gateways(self, gateways: Iterable[str]) -> list[str]:
+        """Open requests that these gateways wait for."""
+        wanted = set(gateways)
+        return [s.request_id for s in self._streams.values() if s.ending is None and s.gateway_id in wanted]
+
+    def apply(self, updates: Sequence[SequenceUpdate]) -> Step:
+        """The frames of one step, one message per gateway. Updates of unknown sequences are nobody's."""
+        step = Step()
+        frames: dict[str, list[Frame]] = {}
+        batch = sum(bool(update.token_ids) for update in updates)
+        for update in updates:
+            stream = self._streams.get(update.request_id)
+            if stream is None:
+                continue
+            if update.token_ids:
+                stream.steps += 1
+                stream.batch_sum += batch
+                stream.batch_max = max(stream.batch_max, batch)
+            frame = self._frame(stream, update, step)
+            if frame is not None:
+                frames.setdefault(stream.gateway_id, []).append(frame)
+        step.batches = {
+            gateway: FrameBatch(replica_id=self._replica_id, frames=tuple(each)) for gateway, each in frames.items()
+        }
+        return step
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless every stream is open under its own id."""
+        for request_id, stream in self._streams.items():
+            assert stream.request_id == request_id, "a stream is kept under another id"
+            assert stream.answer.tokens >= stream.resumed_tokens or stream.answer.stopped, "resumed tokens are lost"
+            assert not stream.answer.stopped or stream.ending is not None, "an answer that ended is still open"
+
+    def _frame(self, stream: Stream, update: SequenceUpdate, step: Step) -> Frame | None:
+        text = ""
+        token_ids: tuple[int, ...] = ()
+        if stream.ending is None:
+            text, taken = stream.answer.push(update.token_ids)
+            token_ids = update.token_ids[:taken]
+            if stream.answer.stopped:
+                stream.ending = Ending(FinishReason.STOP)
+                if update.finish is None:
+                    step.cancel.append(stream.request_id)
+        if update.finish is None:
+            if not token_ids:
+                return None
+            stream.seq += 1
+            return Frame(request_id=stream.request_id, seq=stream.seq - 1, text=text, token_ids=token_ids)
+        ending = stream.ending or Ending(update.finish, update.error)
+        timings = update.timings or Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+        step.ended.append(Ended(stream, ending, timings))
+        del self._streams[stream.request_id]
+        return terminal_frame(stream, ending, timings, text=text, token_ids=token_ids)
+
+
+def terminal_frame(
+    stream: Stream, ending: Ending, timings: Timings, *, text: str = "", token_ids: tuple[int, ...] = ()
+) -> Frame:
+    """The last frame of a request.
+
+    Text that was held back goes out only when the answer is complete: one that goes on elsewhere releases it there.
+    """
+    if ending.reason in {FinishReason.STOP, FinishReason.LENGTH}:
+        text += stream.answer.finish()
+    return Frame(
+        request_id=stream.request_id,
+        seq=stream.seq,
+        text=text,
+        token_ids=token_ids,
+        finish_reason=ending.reason,
+        usage=stream.usage,
+        timings=timings,
+        error=None if ending.error is None else ending.error.payload(),
+    )

@@ -1,0 +1,74 @@
+"""A request's prompt as token ids."""
+
+import asyncio
+from typing import Any
+
+from services.inference.text.template import MAX_PROMPT
+from services.inference.text.template_process import TemplateProcess
+from services.inference.text.tokenizer import Tokenizer
+from shared.contracts.manifest import DecoderSpec
+from shared.contracts.replica import ChatMessage, Generate
+from shared.errors import InvalidInput, PayloadTooLarge
+
+INLINE_CHARS = 4096
+"""Longer texts are tokenised in a thread: about 1 ms of work."""
+
+
+class PromptBuilder:
+    """Renders and tokenises.
+
+    Args:
+        tokenizer: The version's.
+        template: The version's, or None if it has none: then it takes no messages.
+        spec: Says whether a text begins with a BOS token.
+        knows_developer: Whether the template tells `developer` from `system`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: TemplateProcess | None,
+        spec: DecoderSpec,
+        *,
+        knows_developer: bool = False,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
+        self._knows_developer = knows_developer
+
+    async def token_ids(self, request: Generate) -> list[int]:
+        """The prompt of `request`.
+
+        A rendered template has its own BOS token; a plain prompt gets one if the model was trained so; token ids are
+        taken as they are. Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
+        """
+        if request.messages is not None:
+            return await self._encode(await self._render(request.messages), "messages")
+        if request.prompt is not None:
+            return self._bos + await self._encode(request.prompt, "prompt")
+        return list(request.prompt_token_ids or ())
+
+    async def _render(self, messages: tuple[ChatMessage, ...]) -> str:
+        if self._template is None:
+            raise InvalidInput(
+                "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
+            )
+        if not messages:
+            raise InvalidInput("messages is empty; send at least one message", param="messages")
+        return await self._template.render([self._plain(message) for message in messages])
+
+    def _plain(self, message: ChatMessage) -> dict[str, Any]:
+        plain: dict[str, Any] = message.model_dump(exclude_none=True)
+        if message.role == "developer" and not self._knows_developer:
+            plain["role"] = "system"
+        return plain
+
+    async def _encode(self, text: str, param: str) -> list[int]:
+        if len(text) > MAX_PROMPT:
+            raise PayloadTooLarge(
+                f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
+            )
+        if len(text) > INLINE_CHARS:
+            return await asyncio.to_thread(self._tokenizer.encode, text)
+        return self._tokenizer.encode(text)

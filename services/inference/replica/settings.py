@@ -1,0 +1,29 @@
+"""What a replica reads from its environment; the node agent sets it."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from shared.contracts.manifest import Name
+from shared.contracts.scheduler import ReplicaAssignment
+from shared.service.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """A replica's settings. Its instance name is the replica's id."""
+
+    assignment: ReplicaAssignment = Field(validation_alias="LLMOS_REPLICA_ASSIGNMENT")
+    """What to serve, as JSON."""
+    node_id: Name
+    store_url: str
+    """`file:///a/folder` or `s3://bucket?endpoint=…`."""
+    cache_dir: Path
+    """The node's cache; replicas of a node share it."""
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _named_by_assignment(self) -> Self:
+        object.__setattr__(self, "instance", self.assignment.id)  # frozen from here on
+        return self

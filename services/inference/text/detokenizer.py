@@ -1,0 +1,33 @@
+"""Token ids to text as they come."""
+
+import codecs
+
+from services.inference.text.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """The text of a growing sequence of tokens. Constant work per token.
+
+    Tokens are bytes of UTF-8 text, and a character may take several tokens: a character is released when its last
+    byte is there. Bytes that are no UTF-8 become U+FFFD, one for each maximal ill-formed part (as WHATWG's and Rust's
+    decoders do), so the pieces joined equal the whole text decoded at once.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strip_space = tokenizer.strips_first_space
+
+    def push(self, token_id: int) -> str:
+        """The text that this token completes, often all of it, perhaps none."""
+        return self._trim(self._utf8.decode(self._tokenizer.token_bytes(token_id)))
+
+    def finish(self) -> str:
+        """What was held back: nothing, or U+FFFD for a character that never got its last byte."""
+        return self._trim(self._utf8.decode(b"", final=True))
+
+    def _trim(self, text: str) -> str:
+        if self._strip_space and text:
+            self._strip_space = False
+            return text.removeprefix(" ")
+        return text

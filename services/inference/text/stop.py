@@ -1,0 +1,68 @@
+"""Stop strings across token borders."""
+
+from collections.abc import Sequence
+
+
+class StopMatcher:
+    """Releases text as early as possible, and ends it before a stop string.
+
+    The stop string whose last character comes first ends the text (the longest, if several end there), so the outcome
+    does not depend on how the text was cut into pieces. What could still become a stop string is held back.
+
+    One Knuth-Morris-Pratt automaton per stop string: its state is the length of its longest prefix that the text ends
+    with.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(dict.fromkeys(stops))
+        self._failures = [_failure(stop) for stop in self._stops]
+        self._states = [0] * len(self._stops)
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """The text that is safe to release, and whether a stop string ended it. Push nothing after that."""
+        if not self._stops:
+            return text, False
+        before = len(self._held)
+        self._held += text
+        for position, char in enumerate(text, start=before + 1):
+            matched = self._advance(char)
+            if matched:
+                released, self._held = self._held[: position - matched], ""
+                return released, True
+        keep = len(self._held) - max(self._states)
+        released, self._held = self._held[:keep], self._held[keep:]
+        return released, False
+
+    def finish(self) -> str:
+        """What was held back, when the answer ended otherwise."""
+        released, self._held = self._held, ""
+        return released
+
+    def _advance(self, char: str) -> int:
+        """Move all automata by one character; the length of the longest stop string that ends here, or 0."""
+        matched = 0
+        for index, stop in enumerate(self._stops):
+            state = self._states[index]
+            while state and stop[state] != char:
+                state = self._failures[index][state - 1]
+            if stop[state] == char:
+                state += 1
+            if state == len(stop):
+                matched = max(matched, state)
+                state = 0  # nothing is pushed after a match
+            self._states[index] = state
+        return matched
+
+
+def _failure(stop: str) -> list[int]:
+    """For each prefix of `stop`, the length of its longest proper prefix that is also its suffix."""
+    failure = [0] * len(stop)
+    length = 0
+    for index in range(1, len(stop)):
+        while length and stop[index] != stop[length]:
+            length = failure[length - 1]
+        if stop[index] == stop[length]:
+            length += 1
+        failure[index] = length
+    return failure

@@ -1,0 +1,105 @@
+"""The replica's side of the template worker."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from services.inference.text.template import ADVICE
+from services.inference.text.template_messages import CPU_LIMIT_S, LENGTH, Render, Rendered, Start, pack
+from shared.errors import InvalidInput, from_payload
+
+log = structlog.get_logger("llmos.replica")
+
+
+class TemplateProcess:
+    """Renders prompts in a worker process, one at a time; a worker that dies is replaced at the next call.
+
+    Use as an async context manager.
+
+    Args:
+        source: The chat template, jinja2.
+        bos_token: Text of the token that begins a text.
+        eos_token: Text of the token that ends an answer.
+    """
+
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+        self._start = Start(source=source, bos_token=bos_token, eos_token=eos_token)
+        self._lock = asyncio.Lock()
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        async with self._lock:
+            await self._stop()
+
+    async def render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The prompt up to where the assistant's answer begins.
+
+        Raises `InvalidInput` when the template does not compile, refuses the messages or fails on them, and when it
+        takes more than `CPU_LIMIT_S` seconds or `MEMORY_LIMIT` bytes.
+        """
+        async with self._lock:
+            try:
+                if self._process is None:
+                    await self._begin()
+                return await self._ask(Render(messages=tuple(messages)))
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                code = await self._stop()
+                log.warning("template_worker_died", exit_code=code, cpu_limit_s=CPU_LIMIT_S)
+                raise InvalidInput(
+                    f"the model's chat template was stopped: it took more than {CPU_LIMIT_S:g} s or too much memory;"
+                    f" {ADVICE}"
+                ) from error
+            except asyncio.CancelledError:
+                await self._stop()  # its answer would be taken for the next one's
+                raise
+
+    async def _begin(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.inference.text.template_worker",
+            stdin=PIPE,
+            stdout=PIPE,
+            env={name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")},  # no secrets
+        )
+        try:
+            await self._ask(self._start)
+        except InvalidInput:
+            await self._stop()
+            raise
+
+    async def _ask(self, message: Start | Render) -> str:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(pack(message))
+        await self._process.stdin.drain()
+        (length,) = LENGTH.unpack(await self._process.stdout.readexactly(LENGTH.size))
+        answer = Rendered.model_validate_json(await self._process.stdout.readexactly(length))
+        if answer.error is not None:
+            raise from_payload(answer.error)
+        return answer.prompt
+
+    async def _stop(self) -> int | None:
+        """End the worker; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        if process.returncode is None:
+            # Not process.kill(): it would reap a worker that just died, and its exit code would be lost.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        return await process.wait()

@@ -1,0 +1,137 @@
+"""Text to token ids, and a token's bytes."""
+
+import json
+import re
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as HfTokenizer
+
+from shared.errors import CorruptFile, UnsupportedFormat
+
+_SPACE = "▁"
+"""SentencePiece writes a space so."""
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""SentencePiece writes a byte so."""
+
+
+class _Decoder(Enum):
+    BYTE_LEVEL = "ByteLevel"
+    BYTE_FALLBACK = "ByteFallback"
+
+
+class Tokenizer:
+    """A version's `tokenizer.json`.
+
+    Control tokens that stand in a text (`<|im_end|>`) become their ids, as with vLLM and Hugging Face: chat templates
+    are made of them. A user who writes one into a message therefore ends that message early and can pose as another
+    role, which harms that conversation alone; who puts others' text into a prompt removes control tokens first.
+
+    Args:
+        definition: The content of `tokenizer.json`.
+
+    Raises:
+        CorruptFile: It is not a tokenizer.
+        UnsupportedFormat: Its tokens have no bytes of their own (a decoder that is neither GPT-2's byte level nor
+            SentencePiece's byte fallback).
+    """
+
+    def __init__(self, definition: str) -> None:
+        try:
+            self._tokenizer = HfTokenizer.from_str(definition)
+            decoder = json.loads(definition).get("decoder")
+        except Exception as error:  # the library raises bare Exception
+            raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._decoder = _decoder_kind(decoder)
+        self.strips_first_space = _strips_first_space(decoder)
+        """Whether the whole text loses one space at its start (SentencePiece adds one before the first word)."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(token for token, entry in added.items() if entry.special)
+        self._added = {token: entry.content.encode() for token, entry in added.items()}
+        self._bytes: dict[int, bytes] = {}
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Tokenizer":
+        """The tokenizer at `path`; errors as above."""
+        try:
+            return cls(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise CorruptFile(f"{path.name} is not UTF-8; import the model again") from error
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below this."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The whole text at once, without control tokens, as the library sees it."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token(self, token_id: int) -> str | None:
+        """The token as the vocabulary writes it, or None outside the vocabulary."""
+        return self._tokenizer.id_to_token(token_id)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to the UTF-8 text; empty for control tokens and ids outside the vocabulary."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._find_bytes(token_id)
+        return known
+
+    def _find_bytes(self, token_id: int) -> bytes:
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None or token_id in self._special:
+            return b""
+        if self._decoder is _Decoder.BYTE_LEVEL:
+            # As the library's decoder does: a token that is not written in the byte alphabet stands for itself.
+            mapped = [_BYTE_OF.get(char) for char in token]
+            return token.encode() if None in mapped else bytes(byte for byte in mapped if byte is not None)
+        if token_id in self._added:
+            return self._added[token_id].replace(_SPACE.encode(), b" ")
+        if (byte := _BYTE_TOKEN.fullmatch(token)) is not None:
+            return bytes([int(byte[1], 16)])
+        return token.replace(_SPACE, " ").encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte, turned round."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def _steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if decoder is None:
+        return []
+    if decoder.get("type") == "Sequence":
+        return [step for inner in decoder["decoders"] for step in _steps(inner)]
+    return [decoder]
+
+
+def _decoder_kind(decoder: dict[str, Any] | None) -> _Decoder:
+    kinds = [step.get("type") for step in _steps(decoder)]
+    for kind in _Decoder:
+        if kind.value in kinds:
+            return kind
+    raise UnsupportedFormat(
+        f"tokenizer.json has the decoder {kinds or 'none'}; ByteLevel (GPT-2 kind) and ByteFallback (SentencePiece"
+        " kind) are supported"
+    )
+
+
+def _strips_first_space(decoder: dict[str, Any] | None) -> bool:
+    return any(
+        step.get("type") == "Strip" and step.get("content") == " " and step.get("start", 0) > 0
+        for step in _steps(decoder)
+    )
