@@ -1,0 +1,87 @@
+"""Composition root: the only place of the monitor that connects things."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from services.monitor.archive import Archive
+from services.monitor.export import Forwarder
+from services.monitor.health import HealthTable, watching_health
+from services.monitor.ingest import DURABLE, Ingest
+from services.monitor.settings import Settings
+from services.monitor.store import Limits
+from shared.bus import rpc
+from shared.contracts.base import Empty
+from shared.contracts.monitor import (
+    GET_HEALTH,
+    GET_TRACE,
+    LIST_TRACES,
+    GetTrace,
+    HealthReport,
+    ListTraces,
+    TraceDocument,
+    TraceList,
+)
+from shared.service.context import Context
+from shared.telemetry.stream import telemetry_stream
+
+_log = structlog.get_logger("llmos.monitor")
+
+QUEUE = "monitor"
+SWEEP_S = 60.0
+"""How often what became too old is forgotten when nothing new comes."""
+
+
+@asynccontextmanager
+async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
+    """Take in telemetry and answer for it while inside; leaving stops taking in first."""
+    bus, table = context.bus, HealthTable()
+    if settings.folder is None:
+        _log.info("traces are kept in memory and go at exit; set LLMOS_MONITOR_DIR to keep them")
+    async with AsyncExitStack() as stack:
+        limits = Limits(spans=settings.max_spans, bytes=settings.max_bytes, age=settings.max_age)
+        archive = await stack.enter_async_context(Archive(settings.folder, limits))
+        forwarder = Forwarder(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        if forwarder is not None:
+            await stack.enter_async_context(forwarder.running())
+        await stack.enter_async_context(watching_health(bus, table, time.monotonic))
+        await stack.enter_async_context(_sweeping(archive))
+
+        ingest = Ingest(archive, forwarder, context.readiness)
+        consumption = await telemetry_stream(bus).consume(ingest.handle, durable=DURABLE)
+        stack.push_async_callback(consumption.unsubscribe)
+
+        async def get_trace(request: GetTrace) -> TraceDocument:
+            return await archive.trace(request.trace_id)
+
+        async def list_traces(request: ListTraces) -> TraceList:
+            return TraceList(traces=tuple(await archive.newest(request.limit)))
+
+        async def get_health(_: Empty) -> HealthReport:
+            return table.report(time.monotonic())
+
+        for subscription in (
+            await rpc.respond(bus, GET_TRACE, get_trace, queue=QUEUE),
+            await rpc.respond(bus, LIST_TRACES, list_traces, queue=QUEUE),
+            await rpc.respond(bus, GET_HEALTH, get_health, queue=QUEUE),
+        ):
+            stack.push_async_callback(subscription.unsubscribe)
+        yield
+
+
+@asynccontextmanager
+async def _sweeping(archive: Archive) -> AsyncIterator[None]:
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await archive.enforce_limits()
+
+    task = asyncio.create_task(sweep(), name="sweep traces")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

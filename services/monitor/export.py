@@ -1,0 +1,146 @@
+"""Forwards telemetry to an OTLP/gRPC receiver such as Jaeger, and never hinders what it is taken from."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import grpc
+import structlog
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+_log = structlog.get_logger("llmos.monitor")
+
+MAX_QUEUED_BYTES = 32 * 1024 * 1024
+EXPORT_TIMEOUT_S = 10.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 15.0
+FLUSH_S = 2.0
+RETRYABLE = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+"""https://opentelemetry.io/docs/specs/otlp/#failures"""
+_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+class Forwarder:
+    """A bounded queue of `ExportTraceServiceRequest` payloads on their way to `endpoint`.
+
+    Payloads are sent one after another, with back-off while the receiver is away. When the queue is full the oldest
+    payload is dropped; drops are counted, and logged when sending works again or at the end.
+    """
+
+    def __init__(self, endpoint: str, *, max_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self.sent = 0
+        self.dropped = 0
+        """Payloads."""
+        self._endpoint = endpoint
+        self._max_bytes = max_bytes
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._failing = False
+        self._unsaid = 0
+
+    def offer(self, payload: bytes) -> None:
+        """Queue a payload. Returns at once."""
+        if len(payload) > self._max_bytes:
+            self._drop(f"a payload of {len(payload)} bytes is larger than the whole queue")
+            return
+        self._queue.append(payload)
+        self._bytes += len(payload)
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._queue.popleft())
+            self._drop("the queue is full")
+        self._emptied.clear()
+        self._filled.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
+        async with _channel(self._endpoint) as channel:
+            sending = asyncio.create_task(self._send_for_ever(channel), name="forward telemetry")
+            try:
+                yield
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._emptied.wait(), timeout=FLUSH_S)
+            finally:
+                sending.cancel()
+                with suppress(asyncio.CancelledError):
+                    await sending
+                self.dropped += len(self._queue)
+                if self.dropped:
+                    _log.warning("telemetry was not forwarded", endpoint=self._endpoint, dropped=self.dropped)
+
+    async def _send_for_ever(self, channel: grpc.aio.Channel) -> None:
+        export = channel.unary_unary(_METHOD, response_deserializer=ExportTraceServiceResponse.FromString)
+        delay = BACKOFF_FIRST_S
+        while True:
+            while not self._queue:
+                self._filled.clear()
+                self._emptied.set()
+                await self._filled.wait()
+            payload = self._queue[0]
+            try:
+                response = await export(payload, timeout=EXPORT_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in RETRYABLE:
+                    self._note_failure(error)
+                    await asyncio.sleep(delay)
+                    delay = min(2 * delay, BACKOFF_MAX_S)
+                    continue
+                self._drop(f"refused: {error.code().name}: {error.details()}")
+            else:
+                self._note_success(response)
+            delay = BACKOFF_FIRST_S
+            if self._queue and self._queue[0] is payload:  # else it was dropped meanwhile
+                self._bytes -= len(self._queue.popleft())
+
+    def _note_success(self, response: ExportTraceServiceResponse) -> None:
+        self.sent += 1
+        if response.partial_success.rejected_spans:
+            _log.warning(
+                "the receiver rejected spans",
+                endpoint=self._endpoint,
+                spans=response.partial_success.rejected_spans,
+                why=response.partial_success.error_message,
+            )
+        if self._failing:
+            self._failing = False
+            _log.info("telemetry is forwarded again", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
+            self._unsaid = 0
+
+    def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
+        if not self._failing:
+            self._failing = True
+            _log.warning(
+                "telemetry cannot be forwarded now; it is tried again",
+                endpoint=self._endpoint,
+                status=error.code().name,
+                details=error.details(),
+            )
+
+    def _drop(self, why: str) -> None:
+        self.dropped += 1
+        self._unsaid += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: said often at first, then ever more rarely
+            _log.warning("telemetry is not forwarded", endpoint=self._endpoint, dropped=self.dropped, why=why)
+
+
+def _channel(endpoint: str) -> grpc.aio.Channel:
+    """A channel to `http://host:port`, `https://host:port` (TLS) or `host:port`."""
+    scheme, _, address = endpoint.rpartition("://")
+    address = address.rstrip("/")
+    if scheme == "https":
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials())
+    return grpc.aio.insecure_channel(address)

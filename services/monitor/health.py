@@ -1,0 +1,61 @@
+"""Who is up, ready, or down: a pure table of health beats, and the watcher that feeds it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from shared.bus import rpc
+from shared.bus.port import Bus, Message
+from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat, HealthReport, InstanceHealth
+from shared.errors import InvalidInput
+
+_log = structlog.get_logger("llmos.monitor")
+
+FORGET_AFTER_S = 60.0
+"""A process that went without a word is shown as down for this long."""
+ALL_BEATS = "llmos.v1.health.>"
+
+
+class HealthTable:
+    """The last beat of every process. `now` is in monotonic seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[HealthBeat, float]] = {}
+
+    def observe(self, beat: HealthBeat, now: float) -> None:
+        """Take in a beat. One that says goodbye removes its process."""
+        key = (beat.service, beat.instance)
+        if beat.leaving:
+            self._last.pop(key, None)
+        else:
+            self._last[key] = (beat, now)
+
+    def report(self, now: float) -> HealthReport:
+        """Everybody heard of lately, by service and instance. Forgets who was silent for `FORGET_AFTER_S`."""
+        self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_AFTER_S}
+        return HealthReport(
+            instances=tuple(
+                InstanceHealth(beat=beat, age=round(now - seen, 3), up=now - seen < HEALTH_TTL_S)
+                for _, (beat, seen) in sorted(self._last.items())
+            )
+        )
+
+
+@asynccontextmanager
+async def watching_health(bus: Bus, table: HealthTable, clock: Callable[[], float]) -> AsyncIterator[None]:
+    """Feed `table` with every beat while inside."""
+
+    async def on_beat(message: Message) -> None:
+        try:
+            beat = rpc.parse(HealthBeat, message.data)
+        except InvalidInput as error:
+            _log.warning("not a health beat", subject=message.subject, error=error.message)
+            return
+        table.observe(beat, clock())
+
+    subscription = await bus.subscribe(ALL_BEATS, on_beat, concurrency=1)
+    try:
+        yield
+    finally:
+        await subscription.unsubscribe()

@@ -1,0 +1,48 @@
+"""From the telemetry stream into the store, and on to the forwarder."""
+
+import structlog
+
+from services.monitor.archive import Archive
+from services.monitor.export import Forwarder
+from services.monitor.spans import decode_spans
+from shared.bus.port import Message
+from shared.contracts.monitor import TRACES_SUBJECT
+from shared.errors import InvalidInput, StorageFull
+from shared.service.readiness import Readiness
+
+_log = structlog.get_logger("llmos.monitor")
+
+DURABLE = "monitor"
+"""The stream remembers under this name how far the monitor has read."""
+
+
+class Ingest:
+    """Handles each message of the stream; the bus acknowledges it when `handle` returns.
+
+    Garbage is logged and skipped. A store that cannot write raises, so that the message comes again.
+    """
+
+    def __init__(self, archive: Archive, forwarder: Forwarder | None, readiness: Readiness) -> None:
+        self._archive = archive
+        self._forwarder = forwarder
+        self._readiness = readiness
+
+    async def handle(self, message: Message) -> None:
+        """Take in one message of any telemetry subject; only spans are kept as yet."""
+        if message.subject != TRACES_SUBJECT:
+            return
+        try:
+            decoded = decode_spans(message.data)
+        except InvalidInput as error:
+            _log.warning("telemetry that cannot be read is skipped", bytes=len(message.data), error=error.message)
+            return
+        if decoded.refused:
+            _log.warning("spans without proper ids are skipped", spans=decoded.refused)
+        try:
+            added = await self._archive.add(decoded.spans)
+        except StorageFull as error:
+            self._readiness.set("store", error.message)
+            raise
+        self._readiness.set("store", None)
+        if added and self._forwarder is not None:
+            self._forwarder.offer(message.data)

@@ -1,0 +1,23 @@
+"""What the monitor reads from its environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.service.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The monitor's settings."""
+
+    folder: Path | None = Field(default=None, validation_alias="LLMOS_MONITOR_DIR")
+    """Where traces are kept; not set: in memory, gone at exit."""
+    max_spans: int = Field(default=250_000, ge=1, validation_alias="LLMOS_MONITOR_MAX_SPANS")
+    max_bytes: int = Field(default=128 * 1024 * 1024, ge=1, validation_alias="LLMOS_MONITOR_MAX_BYTES")
+    """Of encoded spans; the file is about a third larger."""
+    max_age: float = Field(default=24 * 3600.0, gt=0, validation_alias="LLMOS_MONITOR_MAX_AGE")
+    """Seconds that a trace is kept after its last span came."""
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^(https?://)?[^/\s]+:\d+/?$", validation_alias="LLMOS_OTLP_ENDPOINT"
+    )
+    """OTLP/gRPC, such as `http://jaeger:4317`, where all spans are forwarded; not set: nowhere."""
