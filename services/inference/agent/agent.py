@@ -1,0 +1,228 @@
+"""The loop of a node: watch the assignment, reconcile, report, keep the node's lease."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
+from services.inference.agent.replica import CLEAN_UP_S, Replica, replica_environment
+from shared.bus.leases import LeaseTable
+from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.contracts.scheduler import (
+    ASSIGNMENTS_BUCKET,
+    LEASE_RENEW_S,
+    LEASE_TTL_S,
+    NODES_BUCKET,
+    REPLICAS_BUCKET,
+    NodeAssignment,
+    NodeStatus,
+    ReplicaAssignment,
+    ReplicaState,
+    ReplicaStatus,
+    Resources,
+)
+from shared.errors import LlmosError
+from shared.service.supervise import ChildSpec
+
+Value = TypeVar("Value")
+
+_log = structlog.get_logger("llmos.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What this node is, and how it runs replicas."""
+
+    id: str
+    capacity: Resources
+    replica_command: tuple[str, ...]
+    drain_timeout: float
+    """Seconds that a removed replica has for its answers."""
+    load_timeout: float
+    """Seconds within which a replica must be ready."""
+    log_dir: Path | None = None
+
+
+class NodeAgent:
+    """Runs what the scheduler assigned to this node. `run` it until cancelled, then `close` it."""
+
+    def __init__(self, bus: Bus, node: Node) -> None:
+        self._bus = bus
+        self._node = node
+        self._status = NodeStatus(id=node.id, capacity=node.capacity, started_at=datetime.now(UTC))
+        self._nodes = bus.kv(NODES_BUCKET)
+        self._statuses = bus.kv(REPLICAS_BUCKET)
+        self._wanted: tuple[ReplicaAssignment, ...] | None = None
+        """None: the scheduler never said anything, which is no reason to end what runs."""
+        self._replicas: dict[str, Replica] = {}
+        self._held_back: dict[str, ReplicaStatus] = {}
+        """Wanted replicas without a process, and why."""
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the assignment and keep the lease until cancelled."""
+        await self._forget_former_replicas()
+        async with (
+            LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._watch_assignment(), name="watch the assignment")
+            tasks.create_task(self._keep_lease(), name="keep the node's lease")
+            tasks.create_task(self._reconcile(replicas), name="reconcile")
+
+    async def close(self, timeout: float) -> None:
+        """Give the lease up and drain all replicas; kill what is left after `timeout` seconds.
+
+        The lease goes first, so that the scheduler can move the replicas while they drain.
+        """
+        await self._try("give up the lease", self._nodes.delete(self._node.id))
+        for replica in self._replicas.values():
+            if not replica.stopping:
+                self._stop(replica)
+        if self._stopping:
+            _, late = await asyncio.wait(self._stopping, timeout=timeout)
+            for task in late:
+                task.cancel()  # kills the process
+            await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    async def _forget_former_replicas(self) -> None:
+        """Remove what a former agent of this node left in the table: its replicas died with it."""
+        entries = await self._try("read replica statuses", self._statuses.entries()) or []
+        for entry in entries:
+            with suppress(ValidationError):
+                if ReplicaStatus.decode(entry.value).node == self._node.id:
+                    await self._try("remove a status", self._statuses.delete(entry.key, entry.revision))
+
+    async def _watch_assignment(self) -> None:
+        async with self._bus.kv(ASSIGNMENTS_BUCKET).watch() as events:
+            async for event in events:
+                self._take(event)
+
+    def _take(self, event: KvEvent) -> None:
+        if event.key != self._node.id or event.operation is not KvOperation.PUT:
+            return
+        try:
+            self._wanted = NodeAssignment.decode(event.value).replicas
+        except ValidationError as error:
+            _log.error("assignment does not parse; what runs goes on", error=str(error))
+            return
+        _log.info("assigned", replicas=[replica.id for replica in self._wanted])
+        self._changed.set()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await self._try("renew the node's lease", self._nodes.put(self._node.id, self._status.encode()))
+            await asyncio.sleep(LEASE_RENEW_S)
+
+    async def _reconcile(self, replicas: LeaseTable[ReplicaStatus]) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_RENEW_S):
+                    await self._changed.wait()
+            self._changed.clear()
+            if self._wanted is not None:
+                await self._apply(self._wanted)
+            live = replicas.live()
+            for replica in self._replicas.values():
+                self._look_after(replica, live.get(replica.assignment.id))
+            await self._report()
+
+    async def _apply(self, wanted: tuple[ReplicaAssignment, ...]) -> None:
+        held = {key: Held(replica.assignment, replica.stopping) for key, replica in self._replicas.items()}
+        self._held_back.clear()
+        for instruction in reconcile(wanted, held, memory=self._node.capacity.memory):
+            match instruction:
+                case Stop(key):
+                    self._stop(self._replicas[key])
+                case Start(assignment):
+                    await self._start(assignment)
+                case Hold(assignment, reason):
+                    self._held_back[assignment.id] = self._state(assignment, ReplicaState.STARTING, reason)
+
+    async def _start(self, assignment: ReplicaAssignment) -> None:
+        node = self._node
+        spec = ChildSpec(
+            name=f"replica {assignment.id}",
+            argv=node.replica_command,
+            env=replica_environment(assignment, node=node.id, drain_timeout=node.drain_timeout),
+            log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
+            stop_timeout=node.drain_timeout + CLEAN_UP_S,
+        )
+        replica = Replica(assignment, spec, self._changed.set)
+        self._replicas[assignment.id] = replica
+        try:
+            await replica.start()
+        except (LlmosError, OSError) as error:
+            del self._replicas[assignment.id]
+            reason = f"its process could not be started: {error}"
+            _log.error("replica not started; tried again", replica=assignment.id, error=str(error))
+            self._held_back[assignment.id] = self._state(assignment, ReplicaState.FAILED, reason)
+            return
+        await self._write(self._state(assignment, ReplicaState.STARTING))
+
+    def _stop(self, replica: Replica) -> None:
+        replica.stopping = True
+        task = asyncio.create_task(self._end(replica), name=f"stop {replica.assignment.id}")
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _end(self, replica: Replica) -> None:
+        key = replica.assignment.id
+        try:
+            await replica.stop(self._bus)
+        finally:
+            del self._replicas[key]
+            self._changed.set()
+        await self._try("remove a status", self._statuses.delete(key))
+        _log.info("replica removed", replica=key)
+
+    def _look_after(self, replica: Replica, status: ReplicaStatus | None) -> None:
+        if status is not None and status.state in {ReplicaState.READY, ReplicaState.DRAINING} and replica.running:
+            replica.answers()
+        replica.kill_if_overdue(self._node.load_timeout)
+
+    async def _report(self) -> None:
+        """Say what replicas cannot say themselves: those that ended, and those that were not started."""
+        for replica in list(self._replicas.values()):
+            if not replica.running and not replica.stopping:
+                await self._write(
+                    self._state(replica.assignment, ReplicaState.FAILED, replica.failure, replica.restarts)
+                )
+        for status in list(self._held_back.values()):
+            if status.id not in self._replicas:
+                await self._write(status)
+
+    def _state(
+        self, assignment: ReplicaAssignment, state: ReplicaState, message: str = "", restarts: int = 0
+    ) -> ReplicaStatus:
+        return ReplicaStatus(
+            id=assignment.id,
+            node=self._node.id,
+            deployment=assignment.deployment,
+            model=assignment.model,
+            version=assignment.version,
+            state=state,
+            message=message,
+            restarts=restarts,
+            slots=assignment.slots,
+            max_len=assignment.max_len,
+        )
+
+    async def _write(self, status: ReplicaStatus) -> None:
+        await self._try("write a status", self._statuses.put(status.id, status.encode()))
+
+    async def _try(self, what: str, work: Awaitable[Value]) -> Value | None:
+        """Records are written again every second, so one that could not be is only logged."""
+        try:
+            return await work
+        except LlmosError as error:
+            _log.warning(f"could not {what}", error=error.message)
+            return None

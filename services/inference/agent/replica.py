@@ -1,0 +1,154 @@
+"""One supervised replica process."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import structlog
+
+from shared.bus.port import Bus
+from shared.bus.rpc import call
+from shared.contracts.base import Empty
+from shared.contracts.replica import drain_endpoint
+from shared.contracts.scheduler import ReplicaAssignment
+from shared.errors import LlmosError, NoResponders
+from shared.service.supervise import Child, ChildSpec
+
+DRAIN_REQUEST_S = 1.0
+"""Seconds to wait for a replica to confirm that it drains; it drains on SIGTERM all the same."""
+CLEAN_UP_S = 5.0
+"""Seconds that a drained process has for its own clean-up before it is killed."""
+_TAIL_BYTES = 4096
+_LINE_CHARS = 300
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+_log = structlog.get_logger("llmos.agent")
+
+
+def replica_environment(assignment: ReplicaAssignment, *, node: str, drain_timeout: float) -> Mapping[str, str]:
+    """What a replica's environment has beside the agent's own."""
+    threads = str(assignment.resources.threads)
+    return {
+        "LLMOS_REPLICA_ASSIGNMENT": assignment.encode().decode(),
+        "LLMOS_NODE_ID": node,
+        "LLMOS_INSTANCE": assignment.id,
+        "LLMOS_DRAIN_TIMEOUT": str(drain_timeout),
+        "TOKENIZERS_PARALLELISM": "false",
+        **dict.fromkeys(_THREAD_VARIABLES, threads),
+    }
+
+
+class Replica:
+    """A replica from its start on this node to its removal; started again whenever its process ends.
+
+    Args:
+        assignment: What it serves.
+        spec: How its process is started.
+        on_change: Called when the process has started or ended.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        assignment: ReplicaAssignment,
+        spec: ChildSpec,
+        on_change: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.assignment = assignment
+        self.stopping = False
+        self.failure = ""
+        """Why the process ended last; empty while it never has, or since it answered."""
+        self._on_change = on_change
+        self._clock = clock
+        self._answered = clock()
+        self._overdue = ""
+        self._child = Child(spec, on_change=self._changed)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives now."""
+        return self._child.running
+
+    @property
+    def restarts(self) -> int:
+        """How often the process was started again."""
+        return self._child.restarts
+
+    async def start(self) -> None:
+        """Start the process. Raises what `Child.start` raises."""
+        await self._child.start()
+
+    def answers(self) -> None:
+        """Note that the replica is ready now."""
+        self._answered = self._clock()
+        self.failure = ""
+
+    def kill_if_overdue(self, limit: float) -> None:
+        """Kill the process if it has not been ready for `limit` seconds since its start or its last answer."""
+        pid = self._child.pid
+        silent = self._clock() - self._answered
+        if pid is None or self.stopping or silent <= limit:
+            return
+        self._overdue = f"was not ready within {limit:g} s and was killed"
+        _log.error("replica is overdue and killed", replica=self.assignment.id, pid=pid, not_ready_s=round(silent, 1))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    async def stop(self, bus: Bus) -> None:
+        """Drain and end the process; it is killed after the `stop_timeout` of its spec."""
+        self.stopping = True
+        if self.running and bus.connected:
+            try:
+                await call(bus, drain_endpoint(self.assignment.id), Empty(), timeout=DRAIN_REQUEST_S)
+            except NoResponders:  # it does not serve yet: there is nothing to drain
+                pass
+            except LlmosError as error:
+                _log.warning(
+                    "replica did not confirm that it drains", replica=self.assignment.id, error=error.message
+                )
+        await self._child.stop()
+
+    def _changed(self, child: Child) -> None:
+        if child.running:
+            self._answered = self._clock()
+        elif not self.stopping:
+            line = last_line(child.spec.log) if child.spec.log else ""
+            self.failure = (self._overdue or child.last_exit) + (f": {line}" if line else "")
+            self._overdue = ""
+        self._on_change()
+
+
+def last_line(path: Path) -> str:
+    """The last line with text in a log, at most 300 characters; of a JSON log line its event and error."""
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - _TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    text = _said(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+    return text if len(text) <= _LINE_CHARS else text[: _LINE_CHARS - 1] + "…"
+
+
+def _said(line: str) -> str:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line
+    if not isinstance(record, dict) or "event" not in record:
+        return line
+    return ": ".join(str(record[name]) for name in ("event", "error") if record.get(name))

@@ -1,0 +1,34 @@
+"""Wires the node agent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.inference.agent.agent import Node, NodeAgent
+from services.inference.settings import Settings
+from shared.contracts.scheduler import Resources
+from shared.service.context import Context
+
+CLOSE_MARGIN_S = 1.0
+"""Of the drain time, for the records of what was drained."""
+
+
+@asynccontextmanager
+async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
+    """Runs this node's replicas; leaving drains them within the service's drain time."""
+    node = Node(
+        id=settings.node_id,
+        capacity=Resources(memory=settings.memory, threads=settings.threads),
+        replica_command=settings.replica_command,
+        drain_timeout=settings.replica_drain_timeout,
+        load_timeout=settings.load_timeout,
+        log_dir=settings.log_dir,
+    )
+    agent = NodeAgent(context.bus, node)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(agent.run(), name="node agent")
+            yield
+            running.cancel()
+    finally:
+        await agent.close(max(0.0, settings.drain_timeout - CLOSE_MARGIN_S))

@@ -1,0 +1,57 @@
+"""What the node agent reads from its environment; its replicas read theirs from the same one."""
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+from pydantic import Field
+
+from shared.contracts.manifest import Name
+from shared.service.settings import ServiceSettings
+
+MEMORY_SHARE = 0.8
+"""Of what is available at the start; the rest is for the system and what else runs."""
+
+
+def host_node_id() -> str:
+    """The host's name in the form of a node id."""
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".", maxsplit=1)[0].lower())[:64].strip("-")
+    return name or "node"
+
+
+def available_memory() -> int:
+    """Bytes that replicas may use unless told otherwise."""
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+
+
+def usable_threads() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(ServiceSettings):
+    """A node agent's settings."""
+
+    node_id: Name = Field(default_factory=host_node_id, validation_alias="LLMOS_INFERENCE_NODE_ID")
+    """Default: the host's name."""
+    memory: int = Field(default_factory=available_memory, ge=0, validation_alias="LLMOS_INFERENCE_MEMORY")
+    """Bytes that all replicas together may use. Default: 80 % of what is available at the start."""
+    threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
+    """Default: the CPUs of this process."""
+    replica_command: tuple[str, ...] = Field(
+        default=(sys.executable, "-m", "services.inference.replica"),
+        min_length=1,
+        validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
+    )
+    """The program of a replica and its arguments; in the environment a JSON list."""
+    replica_drain_timeout: float = Field(
+        default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
+    )
+    """Seconds that a removed replica has for its answers; when the agent itself stops, `drain_timeout` bounds them."""
+    load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
+    """Seconds within which a started replica must answer; then it is killed and started again."""
+    log_dir: Path | None = Field(default=None, validation_alias="LLMOS_LOG_DIR")
+    """Each replica writes `replica-<id>.log` there. Default: into the agent's own output."""

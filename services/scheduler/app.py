@@ -1,0 +1,56 @@
+"""Wires the scheduler: local copies of state, the lease, the loop, the endpoints."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.scheduler.leadership import Leader
+from services.scheduler.reconcile import Observed, Reconciler
+from services.scheduler.records import Records
+from services.scheduler.service import SchedulerService
+from services.scheduler.settings import Settings
+from shared.bus.leases import LeaseTable
+from shared.contracts.scheduler import (
+    ASSIGNMENTS_BUCKET,
+    DEPLOYMENTS_BUCKET,
+    LEASE_TTL_S,
+    LEASES_BUCKET,
+    NODES_BUCKET,
+    REPLICAS_BUCKET,
+    Deployment,
+    NodeAssignment,
+    NodeStatus,
+    ReplicaStatus,
+)
+from shared.service.context import Context
+
+
+@asynccontextmanager
+async def app(context: Context, _: Settings) -> AsyncIterator[None]:
+    """Leads, or stands by for the one that does; ready when all state is known."""
+    bus, changed = context.bus, asyncio.Event()
+    observed = Observed(
+        deployments=Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, changed.set),
+        assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
+        nodes=LeaseTable(bus.kv(NODES_BUCKET), LEASE_TTL_S, NodeStatus.decode),
+        replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode),
+    )
+    reconciler = Reconciler(bus, context.instance, observed, changed)
+
+    async def follow_leadership(leads: bool) -> None:
+        await (service.open() if leads else service.close())
+        changed.set()
+
+    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership)
+    service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
+    async with observed.nodes, observed.replicas, asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(observed.deployments.follow(), name="follow deployments"),
+            tasks.create_task(observed.assignments.follow(), name="follow assignments"),
+            tasks.create_task(reconciler.run(lambda: leader.leading), name="reconcile"),
+            tasks.create_task(leader.run(), name="lead"),
+        ]
+        context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
+        yield
+        for task in reversed(running):
+            task.cancel()

@@ -1,0 +1,129 @@
+"""The loop: whenever what is wanted or what is up has changed, and every second, compute and write assignments."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.scheduler.events import tell
+from services.scheduler.patience import Patience
+from services.scheduler.placement import Placement, place
+from services.scheduler.records import Records
+from shared.bus.leases import LeaseTable
+from shared.bus.port import Bus
+from shared.contracts.scheduler import (
+    LEASE_TTL_S,
+    Deployment,
+    NodeAssignment,
+    NodeStatus,
+    ReplicaState,
+    ReplicaStatus,
+)
+from shared.errors import LlmosError
+
+TICK_S = 0.5
+"""The loop looks at least this often: leases run out without a message."""
+
+_log = structlog.get_logger("llmos.scheduler")
+
+
+@dataclass(slots=True)
+class Observed:
+    """Local copies of all that placement looks at."""
+
+    deployments: Records[Deployment]
+    assignments: Records[NodeAssignment]
+    nodes: LeaseTable[NodeStatus]
+    replicas: LeaseTable[ReplicaStatus]
+
+    @property
+    def synced(self) -> bool:
+        """Whether what is wanted and what was assigned are known."""
+        return self.deployments.synced and self.assignments.synced
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Writes assignments while `lead()` says that this process leads."""
+
+    bus: Bus
+    actor: str
+    observed: Observed
+    changed: asyncio.Event
+    """Set by whoever changes `observed`."""
+    patience: Patience = field(default_factory=lambda: Patience(ttl=LEASE_TTL_S, pause=LEASE_TTL_S / 2))
+    placement: Placement | None = None
+    """What the last pass wanted."""
+    _judges: bool = False
+    _nodes: set[str] | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def run(self, leads: Callable[[], bool]) -> None:
+        """Reconcile until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self.changed.wait()
+            self.changed.clear()
+            self._judges = self.patience.may_judge(now=time.monotonic(), connected=self.bus.connected)
+            if not (leads() and self.bus.connected and self.observed.synced):
+                self._nodes = None
+                continue
+            await self.attempt()
+
+    async def attempt(self) -> None:
+        """Reconcile now; a failed write is logged, and tried again by the loop."""
+        try:
+            await self.reconcile()
+        except LlmosError as error:
+            _log.warning("assignments not written; tried again", error=error.message)
+
+    async def reconcile(self) -> None:
+        """One pass: place, and write what differs. Raises what writing raises."""
+        async with self._lock:
+            observed = self.observed
+            nodes = observed.nodes.live()
+            assigned = observed.assignments.values
+            ready = {key for key, status in observed.replicas.live().items() if status.state is ReplicaState.READY}
+            self.placement = place(
+                observed.deployments.values.values(),
+                nodes.values(),
+                assigned.values(),
+                ready=ready,
+                token=secrets.token_hex(8),
+                judge_absent=self._judges,
+            )
+            await self._tell_nodes(set(nodes))
+            for node, wanted in self.placement.assignments.items():
+                if wanted != assigned.get(node):
+                    await self._write(wanted, assigned.get(node), absent=node not in nodes)
+
+    async def _write(self, wanted: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
+        node = wanted.node
+        if absent and not wanted.replicas:
+            await self.observed.assignments.delete(node)
+        else:
+            await self.observed.assignments.write(node, wanted)
+        old = {replica.id: replica for replica in before.replicas} if before else {}
+        new = {replica.id: replica for replica in wanted.replicas}
+        for key in sorted(set(new) - set(old)):
+            await self._tell("replica.placed", key, deployment=new[key].deployment, node=node)
+        for key in sorted(set(old) - set(new)):
+            await self._tell("replica.removed", key, deployment=old[key].deployment, node=node)
+
+    async def _tell_nodes(self, nodes: set[str]) -> None:
+        """Tell which nodes came and went since the last pass; a new leader's first pass has nothing to compare."""
+        if self._nodes is not None and self._judges:
+            for node in sorted(nodes - self._nodes):
+                await self._tell("node.joined", node)
+            for node in sorted(self._nodes - nodes):
+                await self._tell("node.lost", node)
+        if self._nodes is None or self._judges:
+            self._nodes = nodes
+
+    async def _tell(self, kind: str, name: str, **detail: str) -> None:
+        await tell(self.bus, self.actor, kind, name, **detail)

@@ -1,0 +1,122 @@
+"""A local copy of a bucket, kept by watching it and written by compare-and-set."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from shared.bus.port import KeyValue, KvEvent, KvOperation
+from shared.contracts.base import Contract
+from shared.errors import Conflict, LlmosError
+
+RETRY_S = 0.5
+
+_log = structlog.get_logger("llmos.scheduler")
+
+Record = TypeVar("Record", bound=Contract)
+
+
+@dataclass(slots=True)
+class Records(Generic[Record]):
+    """What a bucket holds, by key.
+
+    A record that does not parse is left out and logged: it was written by something that is not LLMOS, and must not
+    stop the rest.
+    """
+
+    kv: KeyValue
+    contract: type[Record]
+    on_change: Callable[[], None]
+    """Called after every change, and when all is known."""
+    synced: bool = False
+    """Whether all that the bucket holds is known."""
+    _values: dict[str, Record] = field(default_factory=dict)
+    _revisions: dict[str, int] = field(default_factory=dict)
+    """The newest known of each key, also of keys that were deleted: older news are ignored."""
+
+    async def follow(self) -> None:
+        """Watch the bucket until cancelled."""
+        async with self.kv.watch() as events:
+            told_once = False
+            async for event in events:
+                if event.operation is not KvOperation.SYNCED:
+                    self.apply(event)
+                elif told_once:
+                    await self._read_all()
+                else:
+                    told_once = self.synced = True
+                self.on_change()
+
+    def apply(self, event: KvEvent) -> None:
+        """Take in one change."""
+        if event.revision < self._revisions.get(event.key, 0):
+            return
+        self._revisions[event.key] = event.revision
+        self._values.pop(event.key, None)
+        if event.operation is KvOperation.PUT:
+            try:
+                self._values[event.key] = self.contract.decode(event.value)
+            except ValidationError as error:
+                _log.error("record does not parse", key=event.key, kind=self.contract.__name__, error=str(error))
+
+    async def _read_all(self) -> None:
+        """Begin anew: what was deleted, or lost by the server, while the watch was down is told by nobody."""
+        self.synced = False
+        while not self.synced:
+            try:
+                entries = await self.kv.entries()
+            except LlmosError as error:
+                _log.warning("bucket not read; tried again", kind=self.contract.__name__, error=error.message)
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._values.clear()
+            self._revisions.clear()
+            for entry in entries:
+                self.apply(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
+            self.synced = True
+
+    @property
+    def values(self) -> dict[str, Record]:
+        """All records, in the order of their keys."""
+        return dict(sorted(self._values.items()))
+
+    def get(self, key: str) -> Record | None:
+        """One record."""
+        return self._values.get(key)
+
+    async def write(self, key: str, value: Record) -> None:
+        """Create or replace a record as it is known here.
+
+        Raises `Conflict` if somebody was faster; the record is read anew then, so trying again makes sense.
+        """
+        try:
+            if key in self._values:
+                revision = await self.kv.update(key, value.encode(), self._revisions[key])
+            else:
+                revision = await self.kv.create(key, value.encode())
+        except Conflict:
+            await self._read(key)
+            raise
+        self.apply(KvEvent(KvOperation.PUT, key, value.encode(), revision))
+
+    async def delete(self, key: str) -> None:
+        """Remove a record as it is known here; raises `Conflict` as `write` does."""
+        if key not in self._values:
+            return
+        try:
+            await self.kv.delete(key, self._revisions[key])
+        except Conflict:
+            await self._read(key)
+            raise
+        self.apply(KvEvent(KvOperation.DELETE, key, revision=self._revisions[key] + 1))
+
+    async def _read(self, key: str) -> None:
+        """Read one record anew, ahead of the watch."""
+        entry = await self.kv.get(key)
+        self._values.pop(key, None)
+        self._revisions.pop(key, None)
+        if entry is not None:
+            self.apply(KvEvent(KvOperation.PUT, key, entry.value, entry.revision))

@@ -1,0 +1,158 @@
+"""Answers the endpoints of `shared.contracts.scheduler` while this process leads."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from services.scheduler.deploying import wanted
+from services.scheduler.events import tell
+from services.scheduler.reconcile import Reconciler
+from services.scheduler.status import deployment_status, node_view
+from shared.bus.port import Bus
+from shared.bus.rpc import call, respond
+from shared.contracts.base import Empty
+from shared.contracts.manifest import Reference
+from shared.contracts.registry import RESOLVE, ResolveReference, VersionInfo
+from shared.contracts.scheduler import (
+    DEPLOY,
+    LIST_DEPLOYMENTS,
+    LIST_NODES,
+    SHOW_DEPLOYMENT,
+    UNDEPLOY,
+    Deploy,
+    Deployment,
+    DeploymentList,
+    DeploymentName,
+    DeploymentStatus,
+    NodeList,
+)
+from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
+
+QUEUE = "scheduler"
+REGISTRY_TIMEOUT_S = 5.0
+WRITE_TRIES = 5
+
+
+@dataclass(slots=True)
+class SchedulerService:
+    """The handlers; `open` and `close` follow leadership."""
+
+    bus: Bus
+    actor: str
+    reconciler: Reconciler
+    leads: Callable[[], bool]
+    _subscriptions: AsyncExitStack | None = field(default=None)
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        stack = AsyncExitStack()
+        for subscribing in (
+            respond(self.bus, DEPLOY, self.deploy, queue=QUEUE),
+            respond(self.bus, UNDEPLOY, self.undeploy, queue=QUEUE),
+            respond(self.bus, SHOW_DEPLOYMENT, self.show_deployment, queue=QUEUE),
+            respond(self.bus, LIST_DEPLOYMENTS, self.list_deployments, queue=QUEUE),
+            respond(self.bus, LIST_NODES, self.list_nodes, queue=QUEUE),
+        ):
+            stack.push_async_callback((await subscribing).unsubscribe)
+        self._subscriptions = stack
+
+    async def close(self) -> None:
+        """Answer no more; requests under way are finished. Idempotent."""
+        if self._subscriptions is not None:
+            stack, self._subscriptions = self._subscriptions, None
+            await stack.aclose()
+
+    async def deploy(self, request: Deploy) -> DeploymentStatus:
+        """Record what is wanted, and place it. What has no place is recorded all the same; the status says why."""
+        version = await self._resolve(request.reference)
+        record = await self._record(request, version)
+        await self.reconciler.attempt()
+        return self._status(record)
+
+    async def undeploy(self, request: DeploymentName) -> Empty:
+        """Want it no more: its replicas drain."""
+        self._check()
+        self._find(request.name)
+        await self.reconciler.observed.deployments.delete(request.name)
+        await self._tell("deployment.removed", request.name)
+        await self.reconciler.attempt()
+        return Empty()
+
+    async def show_deployment(self, request: DeploymentName) -> DeploymentStatus:
+        """One deployment."""
+        self._check()
+        return self._status(self._find(request.name))
+
+    async def list_deployments(self, _: Empty) -> DeploymentList:
+        """All deployments, by name."""
+        self._check()
+        records = self.reconciler.observed.deployments.values.values()
+        return DeploymentList(deployments=tuple(self._status(record) for record in records))
+
+    async def list_nodes(self, _: Empty) -> NodeList:
+        """All nodes that are up, by id."""
+        self._check()
+        observed = self.reconciler.observed
+        views = (
+            node_view(node, observed.assignments.get(key)) for key, node in sorted(observed.nodes.live().items())
+        )
+        return NodeList(nodes=tuple(views))
+
+    async def _record(self, request: Deploy, version: VersionInfo) -> Deployment:
+        """Write the record of `request`, unless it stands there already."""
+        for attempt in range(1, WRITE_TRIES + 1):
+            self._check()
+            records = self.reconciler.observed.deployments
+            before = records.get(request.name or version.model)
+            record = wanted(request, version, before, datetime.now(UTC))
+            if record == before:
+                return record
+            try:
+                await records.write(record.name, record)
+            except Conflict:  # a scheduler that led before wrote it in between; the record was read anew
+                if attempt == WRITE_TRIES:
+                    raise
+            else:
+                kind = "deployment.created" if before is None else "deployment.changed"
+                await self._tell(kind, record.name, version=version.reference, replicas=str(record.replicas))
+                return record
+        raise AssertionError("the last try returns or raises")
+
+    async def _resolve(self, reference: str) -> VersionInfo:
+        try:
+            Reference.parse(reference)
+        except ValueError as error:
+            raise InvalidInput(str(error), param="reference") from error
+        try:
+            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=REGISTRY_TIMEOUT_S)
+        except NoResponders as error:
+            raise Unavailable(
+                "the registry is down, and deploying asks it for the version; try again when it is up"
+            ) from error
+
+    def _find(self, name: str) -> Deployment:
+        records = self.reconciler.observed.deployments
+        record = records.get(name)
+        if record is None:
+            names = ", ".join(records.values) or "none"
+            raise NotFound(f"there is no deployment {name!r}; deployments: {names}", param="name")
+        return record
+
+    def _status(self, record: Deployment) -> DeploymentStatus:
+        observed, placement = self.reconciler.observed, self.reconciler.placement
+        return deployment_status(
+            record,
+            observed.assignments.values.values(),
+            observed.replicas.live(),
+            observed.nodes.live(),
+            placement.unplaced.get(record.name, ()) if placement else (),
+        )
+
+    async def _tell(self, kind: str, name: str, **detail: str) -> None:
+        await tell(self.bus, self.actor, kind, name, **detail)
+
+    def _check(self) -> None:
+        """A leader that has just lost its lease must not answer from what it knew."""
+        if not (self.leads() and self.reconciler.observed.synced):
+            raise Unavailable("this scheduler does not lead; try again", retry_after=1.0)

@@ -1,0 +1,79 @@
+"""What is wanted and what is, side by side. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from services.scheduler.placement import serves
+from services.scheduler.room import Room
+from shared.contracts.scheduler import (
+    Deployment,
+    DeploymentStatus,
+    NodeAssignment,
+    NodeStatus,
+    NodeView,
+    ReplicaAssignment,
+    ReplicaState,
+    ReplicaStatus,
+    Resources,
+)
+
+
+def deployment_status(
+    deployment: Deployment,
+    assignments: Iterable[NodeAssignment],
+    statuses: Mapping[str, ReplicaStatus],
+    nodes: Mapping[str, NodeStatus],
+    unplaced: tuple[str, ...],
+) -> DeploymentStatus:
+    """The status of one deployment.
+
+    Args:
+        deployment: What is wanted.
+        assignments: What nodes were told.
+        statuses: What replicas say of themselves, by id.
+        nodes: The nodes that are up, by id.
+        unplaced: Why replicas are without a node.
+    """
+    placed = sorted(
+        (
+            (record.node, replica)
+            for record in assignments
+            for replica in record.replicas
+            if _is_of(replica, deployment)
+        ),
+        key=lambda item: item[1].id,
+    )
+    replicas = tuple(statuses.get(replica.id) or _silent(node, replica, up=node in nodes) for node, replica in placed)
+    current = {replica.id for _, replica in placed if serves(replica, deployment)}
+    ready = sum(status.state is ReplicaState.READY and status.id in current for status in replicas)
+    return DeploymentStatus(deployment=deployment, ready=ready, replicas=replicas, unplaced=unplaced)
+
+
+def node_view(node: NodeStatus, assignment: NodeAssignment | None) -> NodeView:
+    """A node with what is granted on it."""
+    room = Room.of(node)
+    replicas = assignment.replicas if assignment else ()
+    for replica in replicas:
+        room.take(replica)
+    granted = Resources(
+        memory=max(0, node.capacity.memory - room.memory), threads=max(0, node.capacity.threads - room.threads)
+    )
+    return NodeView(status=node, granted=granted, replicas=tuple(replica.id for replica in replicas))
+
+
+def _is_of(replica: ReplicaAssignment, deployment: Deployment) -> bool:
+    return replica.deployment == deployment.name
+
+
+def _silent(node: str, replica: ReplicaAssignment, *, up: bool) -> ReplicaStatus:
+    """A replica that was assigned and has not said anything yet, or no more."""
+    return ReplicaStatus(
+        id=replica.id,
+        node=node,
+        deployment=replica.deployment,
+        model=replica.model,
+        version=replica.version,
+        state=ReplicaState.STARTING,
+        message=f"waits for {node} to start it" if up else f"{node} is down; it goes on when {node} returns",
+        slots=replica.slots,
+        max_len=replica.max_len,
+    )
