@@ -21,6 +21,8 @@ OBJECT_THRESHOLD = 512 * 1024
 """Bytes above which a payload travels as an object reference; NATS takes 1 MiB at most."""
 MAX_OBJECT = 64 * 1024 * 1024
 """Bytes above which a payload is refused."""
+MAX_RECORD = 1024 * 1024 - 16 * 1024
+"""Bytes above which a KV value or a job is refused: these outlive object references, so they never are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class KvOperation(StrEnum):
     DELETE = "delete"
     SYNCED = "synced"
     """All that existed when the watch began has been told. `key` is empty. Told once per (re)start of the watch:
-    after a reconnect the whole bucket is told again, ended by another SYNCED, so a watcher can forget what vanished."""
+    after a reconnect the whole bucket is told again, ended by another SYNCED, so what is not told again is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,24 @@ class KvEvent:
     key: str = ""
     value: bytes = b""
     revision: int = 0
+
+
+class Watch(Protocol):
+    """The events of a bucket (an async iterator), and whether they can be trusted to be all of them."""
+
+    def __aiter__(self) -> AsyncIterator[KvEvent]:
+        """Itself."""
+
+    async def __anext__(self) -> KvEvent:
+        """The next event; never ends."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the bucket is seen as it is now.
+
+        False before the first `SYNCED` was read, and from the loss of the connection (or of the server's attention)
+        until the `SYNCED` of the next telling was read. Who sees nothing must not conclude that nobody is there.
+        """
 
 
 class KeyValue(Protocol):
@@ -95,7 +115,7 @@ class KeyValue(Protocol):
     async def entries(self) -> list[KvEntry]:
         """All entries, by key."""
 
-    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[KvEvent]]:
+    def watch(self) -> AbstractAsyncContextManager[Watch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
 
 
@@ -156,7 +176,10 @@ class Bus(Protocol):
         """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
 
     def kv(self, bucket: str, *, ttl: float | None = None) -> KeyValue:
-        """A bucket; entries not rewritten for `ttl` seconds vanish (watchers are not told: see `shared.bus.leases`)."""
+        """A bucket; entries not rewritten for `ttl` seconds vanish (watchers are not told: see `shared.bus.leases`).
+
+        None: as whoever made it has said, else for ever. Another `ttl` than before changes the bucket.
+        """
 
     def work_queue(self, stream: str, subject: str) -> WorkQueue:
         """A durable work queue."""

@@ -1,0 +1,17 @@
+"""How a process gets its bus."""
+
+from shared.bus.nats import NatsBus
+from shared.bus.port import Bus
+
+CONNECT_S = 30.0
+
+
+async def connect(url: str, *, name: str, timeout: float = CONNECT_S) -> Bus:
+    """The bus at `nats://[user:password@]host:port` (several servers: separated by commas).
+
+    A server that is not there yet is tried again for `timeout` seconds, then `Disconnected` is raised; once
+    connected, the bus reconnects for ever. A malformed URL is `InvalidInput`. `name` stands in the server's logs.
+    """
+    bus = NatsBus(url, name=name)
+    await bus.open(timeout)
+    return bus

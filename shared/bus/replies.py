@@ -1,0 +1,54 @@
+"""Answers on the wire: data, or an error as JSON with a header that says so."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from pydantic import ValidationError
+
+from shared.bus.port import Message, Responder
+from shared.errors import ErrorPayload, Internal, LlmosError, from_payload
+
+ERROR_HEADER = "Llmos-Error"
+"""Carries the error's code; the body is an `ErrorPayload` then."""
+
+_log = structlog.get_logger("llmos.bus")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it crosses the bus."""
+
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def answer(responder: Responder, message: Message) -> Reply:
+    """Ask the responder. Never raises: an unexpected error is logged with an id and becomes `Internal`."""
+    try:
+        return Reply(await responder(message))
+    except LlmosError as error:
+        return error_reply(error)
+    except Exception:  # noqa: BLE001  # the boundary of a service: the caller gets an id, the log the trace
+        error_id = uuid.uuid4().hex[:12]
+        _log.exception("bus.responder_failed", subject=message.subject, error_id=error_id)
+        return error_reply(
+            Internal(f"{message.subject} failed unexpectedly; the log of its service has error id {error_id}")
+        )
+
+
+def error_reply(error: LlmosError) -> Reply:
+    """The error as an answer."""
+    return Reply(error.payload().model_dump_json().encode(), {ERROR_HEADER: error.code})
+
+
+def unwrap(data: bytes, headers: Mapping[str, str] | None) -> bytes:
+    """The data of an answer; raises the error that it carries."""
+    if not headers or ERROR_HEADER not in headers:
+        return data
+    try:
+        payload = ErrorPayload.model_validate_json(data)
+    except ValidationError as error:
+        raise Internal(f"an error reply with code {headers[ERROR_HEADER]!r} that does not parse") from error
+    raise from_payload(payload)
