@@ -73,12 +73,11 @@ def attributes(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: dict[str, Any]) -> Any:
-    kind, content = next(iter(value.items()), ("", ""))
-    if kind == "intValue":
-        return int(content)
-    if kind == "arrayValue":
-        return [_value(part) for part in content.get("values", [])]
-    return content
+    if "intValue" in value:
+        return int(value["intValue"])  # OTLP JSON writes 64-bit integers as strings
+    if "arrayValue" in value:
+        return [_value(part) for part in value["arrayValue"].get("values", [])]
+    return next(iter(value.values()), None)
 
 
 def tree(document: dict[str, Any], trace_id: str) -> Tree:
