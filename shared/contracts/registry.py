@@ -93,12 +93,33 @@ class DeleteVersion(Contract):
     reference: str
 
 
+class CollectGarbage(Contract):
+    """Remove blobs that no version refers to, and manifests that never became a version."""
+
+    dry_run: bool = True
+    """Only say what would be removed."""
+    grace: float = Field(default=86_400.0, ge=0)
+    """Seconds for which what was uploaded is kept in any case: its version may be in the making."""
+
+
+class GarbageReport(Contract):
+    """What was removed, or would be."""
+
+    blobs: tuple[Digest, ...] = ()
+    manifests: tuple[str, ...] = ()
+    """`model:number`."""
+    size: int = 0
+    """Bytes freed."""
+    dry_run: bool
+
+
 CREATE_VERSION = Endpoint("llmos.v1.registry.create_version", CreateVersion, VersionInfo)
 RESOLVE = Endpoint("llmos.v1.registry.resolve", ResolveReference, VersionInfo)
 SHOW_MODEL = Endpoint("llmos.v1.registry.show_model", ShowModel, ModelRecord)
 LIST_MODELS = Endpoint("llmos.v1.registry.list_models", Empty, ModelList)
 SET_ALIAS = Endpoint("llmos.v1.registry.set_alias", SetAlias, ModelRecord)
 DELETE_VERSION = Endpoint("llmos.v1.registry.delete_version", DeleteVersion, Empty)
+COLLECT_GARBAGE = Endpoint("llmos.v1.registry.collect_garbage", CollectGarbage, GarbageReport)
 
 VersionEntry.EXAMPLE = VersionEntry(version=1, digest="cd" * 32, size=98_000_000, created_at=_EXAMPLE_TIME)
 ModelRecord.EXAMPLE = ModelRecord(
@@ -114,3 +135,5 @@ ShowModel.EXAMPLE = ShowModel(name="smollm2")
 ModelList.EXAMPLE = ModelList(models=(ModelRecord.EXAMPLE,))
 SetAlias.EXAMPLE = SetAlias(model="smollm2", alias="prod", version=1)
 DeleteVersion.EXAMPLE = DeleteVersion(reference="smollm2:1")
+CollectGarbage.EXAMPLE = CollectGarbage()
+GarbageReport.EXAMPLE = GarbageReport(blobs=("ab" * 32,), manifests=("smollm2:2",), size=98_000_000, dry_run=True)

@@ -52,7 +52,7 @@ def _open_s3(
         raise _wrong(f"{parts.netloc + parts.path!r} is not the name of a bucket")
     endpoint = urlsplit(query.get("endpoint", _AWS))
     if endpoint.scheme not in {"http", "https"} or not endpoint.hostname or endpoint.path not in {"", "/"}:
-        raise _wrong(f"{query['endpoint']!r} is not the address of an S3 server")
+        raise _wrong(f"{endpoint.geturl()!r} is not the address of an S3 server")
     if access_key and not secret_key:
         raise InvalidInput("LLMOS_S3_ACCESS_KEY needs LLMOS_S3_SECRET_KEY beside it", param="secret_key")
     try:
@@ -66,7 +66,7 @@ def _open_s3(
             cache_limit=cache_limit,
         )
     except ValueError as error:  # the client checks hosts and ports more closely
-        raise _wrong(f"{query['endpoint']!r} is not the address of an S3 server: {error}") from error
+        raise _wrong(f"{endpoint.geturl()!r} is not the address of an S3 server: {error}") from error
 
 
 def _wrong(problem: str) -> InvalidInput:

@@ -1,0 +1,54 @@
+"""The registry from start to drain: wires the rest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+
+from services.registry.rebuild import rebuild
+from services.registry.records import ModelRecords
+from services.registry.service import RegistryService
+from services.registry.settings import Settings
+from shared.service.context import Context
+from shared.service.readiness import Readiness
+from shared.storage.open import open_store
+from shared.storage.port import ArtifactStore
+
+_log = structlog.get_logger("llmos.registry")
+_FIRST_CHECK = 0.5
+"""Seconds between two looks at a store that was not there yet."""
+
+
+@asynccontextmanager
+async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
+    """Serve the registry. Waits for the store first: without it there is nothing to say about models."""
+    store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=settings.s3_secret_key)
+    while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store tells nobody that it is back
+        await asyncio.sleep(_FIRST_CHECK)
+    await rebuild(ModelRecords(context.bus), store)
+    async with AsyncExitStack() as stack:
+        watching = asyncio.create_task(_watch(store, context.readiness, settings.store_check), name="watch store")
+        stack.push_async_callback(_cancel, watching)
+        await RegistryService(context.bus, store, actor=context.instance).open(stack)
+        yield
+
+
+async def _watch(store: ArtifactStore, readiness: Readiness, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        await _check(store, readiness)
+
+
+async def _check(store: ArtifactStore, readiness: Readiness) -> bool:
+    problem = await store.ready()
+    if problem is not None:
+        _log.warning("the store can't be used", reason=problem)
+    readiness.set("store", problem)
+    return problem is None
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

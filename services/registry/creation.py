@@ -1,0 +1,89 @@
+"""Makes a version, so that it is visible whole or not at all, whoever else makes one and whenever we are killed.
+
+    check blobs -> reserve a number (record) -> write the manifest (store) -> enter the number (record) -> check blobs
+
+The second check is for a garbage collection that removed an old blob between the first and the entry.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+from services.registry.catalogue import delete, enter, point, reserve, with_digest
+from services.registry.files import missing_file, require_files
+from services.registry.manifests import digest_of, encode_manifest
+from services.registry.records import ModelRecords
+from shared.contracts.registry import CreateVersion, ModelRecord, VersionEntry
+from shared.errors import Conflict, InvalidInput, NotFound
+from shared.storage.port import ArtifactStore
+
+
+class Creation(NamedTuple):
+    """The version that a request led to."""
+
+    record: ModelRecord
+    entry: VersionEntry
+    created: bool
+    """False when the same manifest was a version already."""
+
+
+async def create_version(
+    records: ModelRecords, store: ArtifactStore, request: CreateVersion, now: Callable[[], datetime]
+) -> Creation:
+    """The version that `request` describes: a new one, or the one with the same manifest.
+
+    Raises:
+        InvalidInput: A blob is missing or has another size.
+        Conflict: The model has too many versions.
+    """
+    await require_files(store, request.manifest)
+    data = encode_manifest(request.manifest)
+    digest = digest_of(data)
+    record = await records.get(request.model)
+    existing = with_digest(record, digest) if record else None
+    if existing is not None:
+        with suppress(NotFound):  # deleted since: make it anew
+            change = await records.change(
+                request.model, lambda record: point(record, request.aliases, existing.version)
+            )
+            return Creation(change.after, existing, created=False)
+    number = await _write_manifest(records, store, request.model, data)
+    ours = VersionEntry(version=number, digest=digest, size=request.manifest.size, created_at=now())
+    record = (await records.change(request.model, lambda record: _enter(record, ours, request.aliases))).after
+    entry = with_digest(record, digest)
+    assert entry is not None, "it was entered just now, by us or by somebody faster"
+    if entry.version != number:
+        await store.delete_manifest(request.model, number)
+        return Creation(record, entry, created=False)
+    await _require_still_there(records, store, request, number)
+    return Creation(record, entry, created=True)
+
+
+async def _write_manifest(records: ModelRecords, store: ArtifactStore, model: str, data: bytes) -> int:
+    while True:
+        number = (await records.change(model, lambda record: reserve(record)[0])).after.next_version - 1
+        try:
+            await store.put_manifest(model, number, data)
+        except Conflict:
+            continue  # left over from a catalogue that was lost: its numbers are taken
+        return number
+
+
+def _enter(record: ModelRecord, entry: VersionEntry, aliases: tuple[str, ...]) -> ModelRecord:
+    entered = enter(record, entry)
+    winner = with_digest(entered, entry.digest)
+    assert winner is not None
+    return point(entered, aliases, winner.version)
+
+
+async def _require_still_there(
+    records: ModelRecords, store: ArtifactStore, request: CreateVersion, number: int
+) -> None:
+    problem = await missing_file(store, request.manifest.files)
+    if problem is None:
+        return
+    with suppress(NotFound):
+        await records.change(request.model, lambda record: delete(record, number))
+    await store.delete_manifest(request.model, number)
+    raise InvalidInput(f"{problem} (it was removed as garbage meanwhile)", param="manifest.files")

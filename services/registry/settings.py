@@ -1,0 +1,16 @@
+"""What the registry reads from its environment."""
+
+from pydantic import Field
+
+from shared.service.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Environment of the registry, checked at start."""
+
+    store_url: str = Field(validation_alias="LLMOS_STORE_URL")
+    """`file:///a/folder` or `s3://bucket?endpoint=http://host:9000`."""
+    s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY", repr=False)
+    s3_secret_key: str | None = Field(default=None, validation_alias="LLMOS_S3_SECRET_KEY", repr=False)
+    store_check: float = Field(default=5.0, gt=0, validation_alias="LLMOS_REGISTRY_STORE_CHECK")
+    """Seconds between two looks at whether the store can be written to."""
