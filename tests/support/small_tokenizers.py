@@ -5,7 +5,7 @@ import json
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TEXT = (
-    "The quick brown fox jumps over the lazy dog. Ein schöner Tag für Bücher; 你好，世界！ "
+    "The quick brown fox jumps over the lazy dog. Ein schöner Tag für Bücher; 你好、世界。 "
     "Emoji 👩‍👩‍👧‍👦 🇩🇪 👍🏽 and code: def f(x):\n    return x ** 2  # «ok»\n1234567890"
 )
 

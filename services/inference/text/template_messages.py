@@ -10,7 +10,7 @@ from shared.errors import ErrorPayload
 LENGTH = struct.Struct(">I")
 """Bytes of the JSON that follows."""
 CPU_LIMIT_S = 2.0
-"""Processor seconds that one rendering may take; the kernel kills the worker then."""
+"""Processor seconds that compiling, and each rendering, may take; the kernel ends the worker then."""
 MEMORY_LIMIT = 512 << 20
 """Bytes of address space that the worker may have."""
 
@@ -23,6 +23,7 @@ class Start(BaseModel):
     source: str
     bos_token: str = ""
     eos_token: str = ""
+    cpu_limit_s: float = CPU_LIMIT_S
 
 
 class Render(BaseModel):

@@ -28,10 +28,13 @@ class TemplateProcess:
         source: The chat template, jinja2.
         bos_token: Text of the token that begins a text.
         eos_token: Text of the token that ends an answer.
+        cpu_limit_s: Processor seconds that compiling, and each rendering, may take.
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        self._start = Start(source=source, bos_token=bos_token, eos_token=eos_token)
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", cpu_limit_s: float = CPU_LIMIT_S
+    ) -> None:
+        self._start = Start(source=source, bos_token=bos_token, eos_token=eos_token, cpu_limit_s=cpu_limit_s)
         self._lock = asyncio.Lock()
         self._process: Process | None = None
 
@@ -48,23 +51,33 @@ class TemplateProcess:
         """The prompt up to where the assistant's answer begins.
 
         Raises `InvalidInput` when the template does not compile, refuses the messages or fails on them, and when it
-        takes more than `CPU_LIMIT_S` seconds or `MEMORY_LIMIT` bytes.
+        takes more than `cpu_limit_s` seconds or `MEMORY_LIMIT` bytes.
         """
+        message = Render(messages=tuple(messages))
         async with self._lock:
-            try:
-                if self._process is None:
-                    await self._begin()
-                return await self._ask(Render(messages=tuple(messages)))
-            except (asyncio.IncompleteReadError, ConnectionError) as error:
-                code = await self._stop()
-                log.warning("template_worker_died", exit_code=code, cpu_limit_s=CPU_LIMIT_S)
-                raise InvalidInput(
-                    f"the model's chat template was stopped: it took more than {CPU_LIMIT_S:g} s or too much memory;"
-                    f" {ADVICE}"
-                ) from error
-            except asyncio.CancelledError:
-                await self._stop()  # its answer would be taken for the next one's
-                raise
+            code = await self._try(message)
+            if isinstance(code, int) and code != -signal.SIGPROF:
+                code = await self._try(message)  # it may have died idle, or somebody else killed it
+            if isinstance(code, str):
+                return code
+        raise InvalidInput(
+            f"the model's chat template was stopped: it took more than {self._start.cpu_limit_s:g} s"
+            f" or too much memory; {ADVICE}"
+        )
+
+    async def _try(self, message: Render) -> str | int:
+        """The prompt, or the exit code of a worker that died of it."""
+        try:
+            if self._process is None:
+                await self._begin()
+            return await self._ask(message)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            code = await self._stop()
+            log.warning("template_worker_died", exit_code=code, cpu_limit_s=self._start.cpu_limit_s)
+            return code
+        except asyncio.CancelledError:
+            await self._stop()  # its answer would be taken for the next one's
+            raise
 
     async def _begin(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -93,11 +106,11 @@ class TemplateProcess:
             raise from_payload(answer.error)
         return answer.prompt
 
-    async def _stop(self) -> int | None:
-        """End the worker; its exit code."""
+    async def _stop(self) -> int:
+        """End the worker, if there is one; its exit code."""
         process, self._process = self._process, None
         if process is None:
-            return None
+            return 0
         if process.returncode is None:
             # Not process.kill(): it would reap a worker that just died, and its exit code would be lost.
             with contextlib.suppress(ProcessLookupError):

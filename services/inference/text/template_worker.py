@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from services.inference.text.template import ChatTemplate
 from services.inference.text.template_messages import (
-    CPU_LIMIT_S,
     LENGTH,
     MEMORY_LIMIT,
     Render,
@@ -30,12 +29,14 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    if (data := _read(requests)) is None:
+        return 0
+    start = Start.model_validate_json(data)
     template: ChatTemplate | None = None
-    while (data := _read(requests)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
+    while data is not None:
+        signal.setitimer(signal.ITIMER_PROF, start.cpu_limit_s)
         try:
             if template is None:
-                start = Start.model_validate_json(data)
                 template = ChatTemplate(start.source, bos_token=start.bos_token, eos_token=start.eos_token)
                 answer = Rendered()
             else:
@@ -46,6 +47,9 @@ def main() -> int:
         signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(packed)
         answers.flush()
+        if template is None:
+            return 0
+        data = _read(requests)
     return 0
 
 

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from services.inference.text.tokenizer import Tokenizer
+from shared.errors import CorruptFile, UnsupportedFormat
+from tests.support.small_tokenizers import TEXT, byte_fallback, byte_level
+
+
+@pytest.mark.parametrize("definition", [byte_level(), byte_fallback()], ids=["byte level", "byte fallback"])
+def test_text_comes_back(definition):
+    tokenizer = Tokenizer(definition)
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+def test_control_tokens_in_text_become_their_ids():
+    assert Tokenizer(byte_level()).encode("<|im_start|><|im_end|>") == [1, 2]
+
+
+def test_nothing_is_added_truncated_or_padded():
+    definition = json.loads(byte_level())
+    definition["truncation"] = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    definition["padding"] = {
+        "strategy": {"Fixed": 32},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<|endoftext|>",
+    }
+    plain, limited = Tokenizer(byte_level()), Tokenizer(json.dumps(definition))
+    assert limited.encode(TEXT) == plain.encode(TEXT)
+    assert limited.encode("a") == plain.encode("a")
+
+
+@pytest.mark.parametrize("definition", ["", "{}", "[1]", byte_level()[:500]])
+def test_a_file_that_is_no_tokenizer_is_refused(definition):
+    with pytest.raises(CorruptFile, match=r"tokenizer\.json"):
+        Tokenizer(definition)
+
+
+def test_a_decoder_without_bytes_is_refused_by_name():
+    definition = json.loads(byte_level())
+    definition["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    with pytest.raises(UnsupportedFormat, match="WordPiece"):
+        Tokenizer(json.dumps(definition))
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(CorruptFile):
+        Tokenizer.from_file(tmp_path / "tokenizer.json")
