@@ -1,0 +1,75 @@
+"""The gateway's composition root: the only place that connects its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from services.gateway.dispatch import Dispatcher
+from services.gateway.http.app import make_app
+from services.gateway.http.server import listen, serving
+from services.gateway.keys import KeyStore, read_key
+from services.gateway.metrics import Metrics
+from services.gateway.settings import Settings
+from services.gateway.table import LiveTable
+from shared.service.context import Context
+from shared.storage.open import open_store
+
+log = structlog.get_logger("llmos.gateway")
+
+
+@asynccontextmanager
+async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
+    """Run the gateway while the block runs; raises what `gateway` raises."""
+    async with gateway(context, settings):
+        yield
+
+
+@asynccontextmanager
+async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
+    """Run the gateway while the block runs; yields its URL.
+
+    What is wrong with the settings fails before anything is waited for. Leaving stops accepting and lets streams
+    finish within the drain timeout.
+
+    Raises:
+        Conflict: The port is in use.
+        InvalidInput: The address, the admin key file or the store's URL is wrong.
+    """
+    if settings.auth == "off":
+        log.warning(
+            "AUTHENTICATION IS OFF: everybody who reaches this port may do everything",
+            host=settings.host,
+            port=settings.port,
+        )
+    if settings.admin_key_file is not None:
+        read_key(settings.admin_key_file)
+    store = None
+    if settings.store_url is not None:
+        store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=settings.s3_secret_key)
+    listening = listen(settings.host, settings.port)
+    async with AsyncExitStack() as stack:
+        stack.callback(listening.close)
+        metrics = Metrics()
+        keys = await stack.enter_async_context(KeyStore(context.bus).running())
+        if settings.admin_key_file is not None:
+            await keys.ensure(settings.admin_key_file)
+        table = await stack.enter_async_context(LiveTable(context.bus).running())
+        dispatcher = await stack.enter_async_context(
+            Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
+        )
+        metrics.show_replicas(table.loads, lambda: context.bus.connected)
+        context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
+        context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
+        http = make_app(
+            bus=context.bus,
+            dispatcher=dispatcher,
+            keys=keys,
+            store=store,
+            metrics=metrics,
+            reasons=lambda: context.readiness.reasons,
+            request_timeout=settings.request_timeout,
+            max_body=settings.max_body,
+            check_keys=settings.auth == "on",
+        )
+        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout))

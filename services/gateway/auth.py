@@ -1,0 +1,96 @@
+"""Who may do what: API keys and scopes. Pure; `services.gateway.keys` keeps the records.
+
+A key is `llmos-` and 43 URL-safe characters (256 random bits). Only its SHA-256 is kept: a slow password hash would
+add nothing to 256 random bits, and would cost every request.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from shared.contracts.gateway import ApiKey, Scope
+from shared.errors import PermissionDenied, Unauthenticated
+
+KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
+SECRET_BYTES = 32
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""Answered without a key."""
+
+
+def make_key(secret: bytes) -> str:
+    """The key for 32 random bytes."""
+    if len(secret) != SECRET_BYTES:
+        msg = f"a key is made of {SECRET_BYTES} random bytes"
+        raise ValueError(msg)
+    return "llmos-" + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+
+
+def hash_key(key: str) -> str:
+    """What is kept of a key: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def key_id(key: str) -> str:
+    """The public id of a key, from its hash: the same key always has the same id."""
+    return f"key-{hash_key(key)[:12]}"
+
+
+def bearer(authorization: str | None) -> str | None:
+    """The key in an `Authorization` header, or None."""
+    scheme, _, credentials = (authorization or "").strip().partition(" ")
+    return credentials.strip() or None if scheme.lower() == "bearer" else None
+
+
+def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
+    """The record of `key`.
+
+    Every record is compared, each in constant time, so timing tells nothing about them.
+
+    Raises:
+        Unauthenticated: There is no key, it is unknown, or it is revoked.
+    """
+    if key is None:
+        raise Unauthenticated(
+            "no API key given: send it as 'Authorization: Bearer llmos-…' (`llmos key create` makes one)"
+        )
+    hashed = hash_key(key)
+    found: ApiKey | None = None
+    for record in records:
+        if hmac.compare_digest(record.hash, hashed):
+            found = record
+    if found is None:
+        raise Unauthenticated("the API key is not known here; `llmos key list` shows which exist")
+    if found.revoked:
+        raise Unauthenticated(f"the API key {found.id} was revoked")
+    return found
+
+
+def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
+    """Which scopes, each alone, allow a request; empty for paths that need no key.
+
+    `admin` allows everything; `read` also everything that only looks; `inference` all of the model APIs.
+    """
+    if path in OPEN_PATHS:
+        return ()
+    looks = method in ("GET", "HEAD", "OPTIONS")
+    if path.startswith("/v1/"):
+        return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
+    return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
+
+
+def authorize(record: ApiKey, method: str, path: str) -> None:
+    """Raise `PermissionDenied` unless the key has a scope that allows the request."""
+    allowed = scopes_for(method, path)
+    if allowed and not set(allowed) & set(record.scopes):
+        needed = " or ".join(f"'{scope}'" for scope in allowed)
+        has = ", ".join(record.scopes) or "none"
+        raise PermissionDenied(f"{method} {path} needs the scope {needed}; the key {record.id} has: {has}")
+
+
+def new_record(key: str, name: str, scopes: tuple[Scope, ...], now: datetime) -> ApiKey:
+    """The record to keep for a new key."""
+    return ApiKey(id=key_id(key), name=name, hash=hash_key(key), scopes=scopes, created_at=now)

@@ -1,0 +1,78 @@
+"""All routes of the gateway as one ASGI application."""
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from services.gateway.dispatch import Dispatcher
+from services.gateway.http.admin import AdminApi
+from services.gateway.http.answers import Asker
+from services.gateway.http.authentication import Authentication
+from services.gateway.http.blobs import BlobsApi
+from services.gateway.http.chat import ChatApi, json_answer
+from services.gateway.http.completions import CompletionsApi
+from services.gateway.http.health import HealthApi
+from services.gateway.http.models import ModelsApi
+from services.gateway.http.observed import Observed
+from services.gateway.http.openapi import openapi
+from services.gateway.http.operations import PREFIX
+from services.gateway.http.traces import TracesApi
+from services.gateway.keys import KeyStore
+from services.gateway.metrics import Metrics
+from shared.bus.port import Bus
+from shared.storage.port import ArtifactStore
+
+
+def make_app(
+    *,
+    bus: Bus,
+    dispatcher: Dispatcher,
+    keys: KeyStore,
+    store: ArtifactStore | None,
+    metrics: Metrics,
+    reasons: Callable[[], tuple[str, ...]],
+    request_timeout: float,
+    max_body: int,
+    check_keys: bool,
+) -> ASGIApp:
+    """The application.
+
+    Args:
+        bus: For the admin routes.
+        dispatcher: Answers chat and completion requests.
+        keys: The API keys.
+        store: For blobs; None where the gateway has none.
+        metrics: Counts every request.
+        reasons: Why the gateway is not ready.
+        request_timeout: Seconds that an answer may take.
+        max_body: Bytes of a body, blobs excepted.
+        check_keys: False lets everybody in.
+    """
+    asker = Asker(dispatcher, request_timeout)
+    admin = AdminApi(bus, keys)
+    operations = admin.operations()
+    document = openapi(operations)
+    models, health, blobs = ModelsApi(dispatcher.table), HealthApi(reasons, metrics), BlobsApi(store)
+
+    async def describe(_request: Request) -> Response:
+        return json_answer(document)
+
+    routes = [
+        Route("/v1/chat/completions", ChatApi(asker, max_body).create, methods=["POST"]),
+        Route("/v1/completions", CompletionsApi(asker, max_body).create, methods=["POST"]),
+        Route("/v1/models", models.list, methods=["GET"]),
+        Route("/v1/models/{model}", models.show, methods=["GET"]),
+        Route("/healthz", health.alive, methods=["GET"]),
+        Route("/readyz", health.ready, methods=["GET"]),
+        Route("/metrics", health.metrics, methods=["GET"]),
+        Route(PREFIX + "/openapi.json", describe, methods=["GET"]),
+        Route(PREFIX + "/blobs/{digest}", blobs.show, methods=["GET"]),
+        Route(PREFIX + "/blobs/{digest}", blobs.put, methods=["PUT"]),
+        Route(PREFIX + "/traces/{trace_id}", TracesApi(admin).show, methods=["GET"]),
+        *(operation.route(max_body) for operation in operations),
+    ]
+    router = Router(routes, redirect_slashes=False)
+    return Observed(Authentication(router, keys if check_keys else None), metrics)

@@ -1,0 +1,36 @@
+"""Asks every request for its key, before anything of it is read."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway import auth
+from services.gateway.http.observed import state_of
+from services.gateway.keys import KeyStore
+
+
+class Authentication:
+    """Lets requests with the right key through; raises `Unauthenticated` or `PermissionDenied` for the others.
+
+    Args:
+        app: What is protected.
+        keys: The known keys; None switches the check off.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyStore | None) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the key, then go on."""
+        method, path = scope["method"], scope["path"]
+        if self._keys is not None and auth.scopes_for(method, path):
+            record = self._keys.check(_authorization(scope), method, path)
+            state_of(scope).key_id = record.id
+        await self._app(scope, receive, send)
+
+
+def _authorization(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            return text
+    return None

@@ -1,0 +1,107 @@
+"""The one place that maps errors to HTTP: status, headers and OpenAI's body.
+
+{"error": {"message", "type", "param", "code"}}     code is the stable one of `shared.errors`
+"""
+
+import math
+import secrets
+
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import Send
+
+from shared import errors
+from shared.errors import LlmosError
+
+log = structlog.get_logger("llmos.gateway")
+
+JSON = (b"content-type", b"application/json")
+CLIENT_GONE = 499
+"""Logged and counted for a client that left; nobody is there to read it."""
+
+_STATUS: dict[type[LlmosError], tuple[int, str]] = {
+    errors.InvalidInput: (400, "invalid_request_error"),
+    errors.PayloadTooLarge: (413, "invalid_request_error"),
+    errors.Unauthenticated: (401, "authentication_error"),
+    errors.PermissionDenied: (403, "permission_error"),
+    errors.NotFound: (404, "not_found_error"),
+    errors.Conflict: (409, "conflict_error"),
+    errors.Overloaded: (429, "rate_limit_error"),
+    errors.Draining: (503, "service_unavailable_error"),
+    errors.Unavailable: (503, "service_unavailable_error"),
+    errors.DeadlineExceeded: (504, "timeout_error"),
+    errors.StorageFull: (507, "storage_error"),
+    errors.Internal: (500, "server_error"),
+}
+_RETRY_AFTER_S = 1.0
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+class MethodNotAllowed(errors.InvalidInput):
+    """The path exists, for other methods."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
+    """Any error as one of ours. An unknown one is our fault: logged under an id that the caller is told."""
+    if isinstance(error, LlmosError):
+        return error
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:
+            return errors.NotFound(f"there is no {method} {path}; the routes are in /llmos/v1/openapi.json")
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            return MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}", allowed)
+        return errors.InvalidInput(error.detail)
+    error_id = secrets.token_hex(8)
+    log.error("unexpected_error", error_id=error_id, method=method, path=path, exc_info=error)
+    return errors.Internal(f"something went wrong inside LLMOS; the log has it under {error_id}")
+
+
+def status(error: LlmosError) -> int:
+    """The HTTP status of an error."""
+    return 405 if isinstance(error, MethodNotAllowed) else _mapped(error)[0]
+
+
+def body(error: LlmosError) -> bytes:
+    """OpenAI's error body."""
+    return orjson.dumps(
+        {"error": {"message": error.message, "type": _mapped(error)[1], "param": error.param, "code": error.code}}
+    )
+
+
+def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
+    """What an error adds to the answer: when to retry, whether a key is wanted, which methods a path takes."""
+    added = []
+    if status(error) in (429, 503):
+        retry_after = _RETRY_AFTER_S if error.retry_after is None else error.retry_after
+        added.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+    if isinstance(error, errors.Unauthenticated):
+        added.append((b"www-authenticate", b'Bearer realm="llmos"'))
+    if isinstance(error, MethodNotAllowed):
+        added.append((b"allow", error.allowed.encode()))
+    return added
+
+
+async def send_error(send: Send, error: LlmosError, *, method: str) -> None:
+    """Answer with an error; a HEAD request gets no body."""
+    content = body(error)
+    length = (b"content-length", str(len(content)).encode())
+    await send({"type": "http.response.start", "status": status(error), "headers": [JSON, length, *headers(error)]})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else content})
+
+
+def _mapped(error: LlmosError) -> tuple[int, str]:
+    for kind in type(error).__mro__:
+        if found := _STATUS.get(kind):
+            return found
+    return _STATUS[errors.Internal]

@@ -1,0 +1,152 @@
+"""The outermost layer of every request: its ids, its root span, its metrics and log line, and its errors as JSON."""
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.http import errors
+from services.gateway.metrics import Metrics
+from shared.errors import LlmosError
+
+log = structlog.get_logger("llmos.gateway")
+tracer = trace.get_tracer("llmos.gateway")
+
+STATE = "llmos.request"
+"""The scope's key for the `RequestState`."""
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+
+
+@dataclass(slots=True)
+class RequestState:
+    """What the layers of one request tell one another."""
+
+    request_id: str
+    trace_id: str
+    status: int = 0
+    """Sent to the client; 0 before."""
+    failure: LlmosError | None = None
+    """What ended the answer, also after its first byte."""
+    key_id: str = ""
+
+
+def state_of(scope: Scope) -> RequestState:
+    """The state of the request that `scope` belongs to."""
+    state: RequestState = scope[STATE]
+    return state
+
+
+class Observed:
+    """Wraps the application. Nothing that it raises gets past here."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000, "reason": "LLMOS speaks no websockets"})
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        # Routers read `app` to raise 404 and 405 instead of answering in plain text.
+        scope["app"] = self
+        began = time.perf_counter()
+        self._metrics.began()
+        span = self._span(scope, headers)
+        state = RequestState(
+            request_id=_request_id(headers),
+            trace_id=trace.format_trace_id(span.get_span_context().trace_id),
+        )
+        scope[STATE] = state
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            try:
+                await self._answer(scope, receive, send, state)
+            finally:
+                seconds = time.perf_counter() - began
+                self._conclude(scope, span, state, seconds)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
+        async def send_with_ids(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                state.status = message["status"]
+                ids = [
+                    (b"x-request-id", state.request_id.encode()),
+                    (b"x-trace-id", state.trace_id.encode()),
+                ]
+                message = {**message, "headers": [*message.get("headers", ()), *ids]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_ids)
+        except errors.ClientGone:
+            state.status = errors.CLIENT_GONE
+        except Exception as error:  # noqa: BLE001  # the boundary: everything becomes an answer, unknown ones are logged
+            state.failure = errors.as_llmos(error, scope["method"], scope["path"])
+            if not state.status:
+                await errors.send_error(send_with_ids, state.failure, method=scope["method"])
+
+    def _conclude(self, scope: Scope, span: trace.Span, state: RequestState, seconds: float) -> None:
+        method, route = scope["method"], getattr(scope.get("route"), "path", "unmatched")
+        status = errors.status(state.failure) if state.failure else state.status or errors.CLIENT_GONE
+        span.update_name(f"{method} {route}")
+        span.set_attribute("http.route", route)
+        span.set_attribute("http.response.status_code", state.status or status)
+        if state.failure is not None:
+            span.set_attribute("error.type", state.failure.code)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR, state.failure.message if state.failure else ""))
+        self._metrics.ended(method, route, status, seconds)
+        fields: dict[str, object] = {
+            "method": method,
+            "path": scope["path"],
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "request_id": state.request_id,
+        }
+        if state.key_id:
+            fields["key"] = state.key_id
+        if state.failure is not None:
+            fields |= {"code": state.failure.code, "problem": state.failure.message}
+        write = log.info if is_traced(method, scope["path"]) or status >= 400 else log.debug
+        write("request", **fields)
+
+    @staticmethod
+    def _span(scope: Scope, headers: Mapping[str, str]) -> trace.Span:
+        """The root span; requests that only look (health, metrics, lists) get ids but leave no trace behind."""
+        method, path = scope["method"], scope["path"]
+        if not is_traced(method, path):
+            context = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
+            return trace.NonRecordingSpan(context)
+        client = scope.get("client")
+        attributes = {
+            "http.request.method": method,
+            "url.path": path,
+            "url.scheme": scope.get("scheme", "http"),
+            "client.address": client[0] if client else "",
+            "user_agent.original": headers.get("user-agent", ""),
+        }
+        return tracer.start_span(
+            f"{method} {path}", _PROPAGATOR.extract(headers), kind=SpanKind.SERVER, attributes=attributes
+        )
+
+
+def is_traced(method: str, path: str) -> bool:
+    """Whether a request is worth a trace: all of the model APIs, and what changes something."""
+    return path.startswith("/v1/") or method not in ("GET", "HEAD", "OPTIONS")
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The client's own id where it is one, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else f"req-{secrets.token_hex(12)}"

@@ -1,0 +1,80 @@
+"""Server-sent events on raw ASGI.
+
+A failure before the first byte is an ordinary HTTP error; after it, the stream ends with an `error` event. A complete
+stream ends with `data: [DONE]`. A client that leaves cancels what makes the events.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.http import errors
+from services.gateway.http.body import unless_gone
+from services.gateway.http.observed import state_of
+from shared.errors import LlmosError, Unavailable
+
+KEEP_ALIVE_S = 15.0
+"""A comment is sent this often, so that proxies do not take a long queue for a dead connection."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_DONE = b"data: [DONE]\n\n"
+_COMMENT = b": keep-alive\n\n"
+
+Source = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Opens the events' source: entering fails for what should be an HTTP error, leaving gives everything back.
+The events are JSON without line breaks."""
+
+
+class EventStream:
+    """An ASGI response that streams events."""
+
+    def __init__(self, source: Source, keep_alive: float = KEEP_ALIVE_S) -> None:
+        self._source = source
+        self._keep_alive = keep_alive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the events end or the client leaves."""
+        await unless_gone(receive, self._write(scope, send))
+
+    async def _write(self, scope: Scope, send: Send) -> None:
+        async with self._source() as events:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            keeping = asyncio.ensure_future(self._keep_open(send))
+            try:
+                async for event in events:
+                    await _chunk(send, b"data: " + event + b"\n\n")
+                last = _DONE
+            except asyncio.CancelledError:
+                # The client has left (then this goes nowhere), or the gateway stops and cannot wait any longer.
+                await _end(send, _error_event(Unavailable("the gateway is shutting down")))
+                raise
+            except Exception as error:  # noqa: BLE001  # the boundary: told to the client, unknown ones are logged
+                failure = errors.as_llmos(error, scope["method"], scope["path"])
+                state_of(scope).failure = failure
+                last = _error_event(failure)
+            finally:
+                keeping.cancel()
+        await _end(send, last)
+
+    async def _keep_open(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._keep_alive)
+            await _chunk(send, _COMMENT)
+
+
+def _error_event(error: LlmosError) -> bytes:
+    return b"event: error\ndata: " + errors.body(error) + b"\n\n"
+
+
+async def _chunk(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _end(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": False})

@@ -1,0 +1,18 @@
+"""OpenAI's usage object."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.contracts.gateway import Usage
+
+
+def usage_object(usages: Sequence[Usage]) -> dict[str, Any]:
+    """The sum over the answers of one request."""
+    prompt = sum(usage.prompt_tokens for usage in usages)
+    completion = sum(usage.completion_tokens for usage in usages)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in usages)},
+    }

@@ -1,0 +1,131 @@
+"""The API keys in KV `LLMOS_TENANTS`: made, listed, revoked.
+
+They are checked against a local copy, so a lost bus locks nobody out.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from services.gateway import auth
+from services.gateway.mirror import KvMirror
+from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
+from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
+
+log = structlog.get_logger("llmos.gateway")
+
+RETRY_S = 0.5
+
+
+class KeyStore:
+    """All API keys.
+
+    Args:
+        bus: Where the records are kept.
+        random: n random bytes.
+        now: The time of day.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._kv = bus.kv(TENANTS_BUCKET)
+        self._mirror = KvMirror(self._kv, ApiKey.decode)
+        self._random = random
+        self._now = now
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["KeyStore"]:
+        """Follow the records while the block runs."""
+        async with self._mirror.running():
+            yield self
+
+    @property
+    def synced(self) -> bool:
+        """Whether all keys have been read."""
+        return self._mirror.synced
+
+    def list(self) -> list[ApiKey]:
+        """All records, oldest first, revoked ones too."""
+        return sorted(self._mirror.records.values(), key=lambda record: (record.created_at, record.id))
+
+    def check(self, authorization: str | None, method: str, path: str) -> ApiKey:
+        """The key of a request that may do what it asks; raises `Unauthenticated` or `PermissionDenied`."""
+        key = auth.bearer(authorization)
+        if key is not None and not self.synced:
+            raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0)
+        record = auth.authenticate(key, self._mirror.records.values())
+        auth.authorize(record, method, path)
+        return record
+
+    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
+        """A new key: its record, and the key itself, which is told this once and kept nowhere."""
+        key = auth.make_key(self._random(auth.SECRET_BYTES))
+        record = auth.new_record(key, name, scopes, self._now())
+        await self._store(record, await self._kv.create(record.id, record.encode()))
+        log.info("key_created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
+        return record, key
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """Make a key worthless at once; the record stays. Raises `NotFound`."""
+        while True:
+            entry = await self._kv.get(key_id)
+            if entry is None:
+                existing = ", ".join(record.id for record in self.list()) or "none"
+                raise NotFound(f"there is no API key {key_id!r}; keys: {existing}", param="id")
+            revoked = ApiKey.decode(entry.value).model_copy(update={"revoked": True})
+            try:
+                revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
+            except Conflict:
+                continue
+            await self._store(revoked, revision)
+            log.info("key_revoked", key=key_id)
+            return revoked
+
+    async def ensure(self, file: Path) -> ApiKey:
+        """Make sure that the admin key in `file` has a record; waits while the bus cannot be reached.
+
+        Raises:
+            InvalidInput: The file can't be read or holds no key.
+        """
+        key = read_key(file)
+        record = auth.new_record(key, "bootstrap admin key", (Scope.ADMIN,), self._now())
+        while True:
+            try:
+                await self._store(record, await self._kv.create(record.id, record.encode()))
+            except Conflict:
+                await self._mirror.wait_synced()
+                existing = self._mirror.records.get(record.id, record)
+                if existing.revoked:
+                    log.warning("admin_key_is_revoked", key=record.id, file=str(file))
+                return existing
+            except Unavailable as error:
+                log.warning("waiting_for_key_store", problem=error.message)
+                await asyncio.sleep(RETRY_S)
+            else:
+                log.info("admin_key_recorded", key=record.id, file=str(file))
+                return record
+
+    async def _store(self, record: ApiKey, revision: int) -> None:
+        """Hold a change that this process made before the watch tells it: the next request must see it."""
+        self._mirror.apply(KvEvent(KvOperation.PUT, record.id, record.encode(), revision))
+
+
+def read_key(file: Path) -> str:
+    """The key that a file holds; raises `InvalidInput` saying what is wrong with the file."""
+    try:
+        key = file.read_text().strip()
+    except OSError as error:
+        raise InvalidInput(f"the admin key file {file} can't be read: {error.strerror}") from error
+    if not auth.KEY_PATTERN.match(key):
+        raise InvalidInput(f"the admin key file {file} holds no key: expected 'llmos-' and 43 URL-safe characters")
+    return key

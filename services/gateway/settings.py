@@ -1,0 +1,38 @@
+"""What a person can set. The only place of the gateway that reads the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from services.gateway.dispatch import DispatchLimits
+from shared.service.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Environment of the gateway, checked at start."""
+
+    host: str = Field(default="127.0.0.1", validation_alias="LLMOS_GATEWAY_HOST")
+    """Address to listen on. Loopback unless told otherwise."""
+    port: int = Field(default=8000, ge=0, le=65535, validation_alias="LLMOS_GATEWAY_PORT")
+    """0 takes a free one (and logs it)."""
+    auth: Literal["on", "off"] = Field(default="on", validation_alias="LLMOS_GATEWAY_AUTH")
+    admin_key_file: Path | None = Field(default=None, validation_alias="LLMOS_GATEWAY_ADMIN_KEY_FILE")
+    """A file that holds the first admin key."""
+    request_timeout: float = Field(default=600.0, gt=0, validation_alias="LLMOS_GATEWAY_REQUEST_TIMEOUT")
+    """Seconds after which an answer is given up: 504, or an `error` event in a stream."""
+    accept_timeout: float = Field(default=2.0, gt=0, validation_alias="LLMOS_GATEWAY_ACCEPT_TIMEOUT")
+    """Seconds for a replica to accept or reject a request."""
+    resume_timeout: float = Field(default=30.0, gt=0, validation_alias="LLMOS_GATEWAY_RESUME_TIMEOUT")
+    """Seconds to look for another replica when the one that answered was lost."""
+    max_body: int = Field(default=16 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_BODY")
+    """Bytes of a request's body, blobs excepted."""
+    store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")
+    """Where blobs are kept; without it the blob routes answer 503."""
+    s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY")
+    s3_secret_key: str | None = Field(default=None, validation_alias="LLMOS_S3_SECRET_KEY", repr=False)
+
+    @property
+    def limits(self) -> DispatchLimits:
+        """How long dispatch waits for whom."""
+        return DispatchLimits(accept=self.accept_timeout, resume=self.resume_timeout)

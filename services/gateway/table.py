@@ -1,0 +1,103 @@
+"""Keeps the `RoutingTable` live: deployments and replica leases by KV watch, load reports by subscription."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from services.gateway.mirror import KvMirror
+from services.gateway.routing import Candidate, RoutingTable
+from shared.bus.leases import LeaseTable
+from shared.bus.port import Bus, Message
+from shared.bus.rpc import parse
+from shared.contracts.replica import LoadReport, load_subject
+from shared.contracts.scheduler import (
+    DEPLOYMENTS_BUCKET,
+    LEASE_TTL_S,
+    REPLICAS_BUCKET,
+    Deployment,
+    ReplicaStatus,
+)
+
+log = structlog.get_logger("llmos.gateway")
+
+FORGET_EVERY_S = 30.0
+
+
+class LiveTable:
+    """The routing table with the feeds that keep it true. All methods are called on the event loop."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._table = RoutingTable()
+        self._deployments = KvMirror(bus.kv(DEPLOYMENTS_BUCKET), Deployment.decode, self._table.set_deployments)
+        self._replicas = LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["LiveTable"]:
+        """Follow deployments, replicas and load while the block runs."""
+        async with AsyncExitStack() as stack:
+            subscription = await self._bus.subscribe(load_subject("*"), self._on_report, concurrency=1)
+            stack.push_async_callback(subscription.unsubscribe)
+            await stack.enter_async_context(self._deployments.running())
+            await stack.enter_async_context(self._replicas)
+            task = asyncio.create_task(self._forget(), name="forget-silent-replicas")
+            stack.callback(task.cancel)
+            yield self
+
+    @property
+    def synced(self) -> bool:
+        """Whether all deployments and replicas that exist have been read."""
+        return self._deployments.synced and self._replicas.synced
+
+    @property
+    def deployments(self) -> dict[str, Deployment]:
+        """All deployments, by name."""
+        return self._table.deployments
+
+    def loads(self) -> list[LoadReport]:
+        """The reports of all replicas that are not silent."""
+        return self._table.loads(self._clock())
+
+    def choose(self, name: str, *, of: tuple[str, int] | None = None) -> list[Candidate]:
+        """`RoutingTable.choose` on what is known now."""
+        return self._fresh().choose(name, self._clock(), of=of)
+
+    def lost(self, candidate: Candidate) -> str | None:
+        """`RoutingTable.lost` on what is known now."""
+        return self._fresh().lost(candidate, self._clock())
+
+    def ready(self, name: str) -> int:
+        """How many replicas of a deployment can take a request."""
+        return self._fresh().ready(name, self._clock())
+
+    def idle_reports(self, replica_id: str) -> int:
+        """`RoutingTable.idle_reports`."""
+        return self._table.idle_reports(replica_id)
+
+    def sent(self, replica_id: str, request_id: str, tokens: int) -> None:
+        """`RoutingTable.sent`."""
+        self._table.sent(replica_id, request_id, tokens)
+
+    def accepted(self, replica_id: str, request_id: str) -> None:
+        """`RoutingTable.accepted`."""
+        self._table.accepted(replica_id, request_id)
+
+    def finished(self, replica_id: str, request_id: str) -> None:
+        """`RoutingTable.finished`."""
+        self._table.finished(replica_id, request_id)
+
+    def _fresh(self) -> RoutingTable:
+        self._table.set_replicas(self._replicas.live())
+        return self._table
+
+    async def _on_report(self, message: Message) -> None:
+        self._table.report(parse(LoadReport, message.data), self._clock())
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_EVERY_S)
+            self._table.forget_silent(self._clock())
