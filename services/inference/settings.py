@@ -50,7 +50,7 @@ class Settings(ServiceSettings):
     replica_drain_timeout: float = Field(
         default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
     )
-    """Seconds that a removed replica has for its answers; when the agent itself stops, `drain_timeout` bounds them."""
+    """Seconds that a removed replica has for its answers; bounded by `drain_timeout` when the agent itself stops."""
     load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
     """Seconds within which a started replica must answer; then it is killed and started again."""
     log_dir: Path | None = Field(default=None, validation_alias="LLMOS_LOG_DIR")

@@ -187,6 +187,8 @@ class NodeAgent:
     def _look_after(self, replica: Replica, status: ReplicaStatus | None) -> None:
         if status is not None and status.state in {ReplicaState.READY, ReplicaState.DRAINING} and replica.running:
             replica.answers()
+        if status is not None and status.state is ReplicaState.FAILED and status.message != replica.failure:
+            replica.explain(status.message)
         replica.kill_if_overdue(self._node.load_timeout)
 
     async def _report(self) -> None:

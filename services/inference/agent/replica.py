@@ -96,6 +96,11 @@ class Replica:
         self._answered = self._clock()
         self.failure = ""
 
+    def explain(self, message: str) -> None:
+        """Take in what the replica itself wrote about its failure."""
+        if not self.running and message and message not in self.failure:
+            self.failure = f"{self._child.last_exit}: {message}"
+
     def kill_if_overdue(self, limit: float) -> None:
         """Kill the process if it has not been ready for `limit` seconds since its start or its last answer."""
         pid = self._child.pid

@@ -1,0 +1,57 @@
+"""Deployments, nodes and assignments with defaults."""
+
+from datetime import UTC, datetime, timedelta
+
+from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment, Resources
+
+MIB = 1 << 20
+GIB = 1 << 30
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def deployment(
+    name: str = "chat",
+    *,
+    replicas: int = 1,
+    memory: int = GIB,
+    threads: int = 0,
+    version: int = 1,
+    age: int = 0,
+    slots: int = 16,
+) -> Deployment:
+    """A deployment; a larger `age` is older."""
+    return Deployment(
+        name=name,
+        model="smollm2",
+        version=version,
+        digest=f"{version:064x}",
+        replicas=replicas,
+        slots=slots,
+        max_len=4096,
+        resources=Resources(memory=memory, threads=threads),
+        created_at=START - timedelta(seconds=age),
+    )
+
+
+def node(name: str, *, memory: int = 4 * GIB, threads: int = 4) -> NodeStatus:
+    return NodeStatus(id=name, capacity=Resources(memory=memory, threads=threads), started_at=START)
+
+
+def replica(key: str, of: Deployment, *, threads: int = 4) -> ReplicaAssignment:
+    """A replica that serves `of` as it is; `threads` is what a sharing one is granted."""
+    need = of.resources
+    return ReplicaAssignment(
+        id=key,
+        deployment=of.name,
+        model=of.model,
+        version=of.version,
+        digest=of.digest,
+        slots=of.slots,
+        max_len=of.max_len,
+        resources=Resources(memory=need.memory, threads=need.threads or threads),
+        threads_reserved=bool(need.threads),
+    )
+
+
+def runs(name: str, *replicas: ReplicaAssignment) -> NodeAssignment:
+    return NodeAssignment(node=name, replicas=replicas)
