@@ -54,11 +54,11 @@ def place(
     """
     wanted = sorted(deployments, key=lambda deployment: (deployment.created_at, deployment.name))
     board = _Board.of(wanted, nodes, assignments, judge_absent=judge_absent, token=token)
-    unplaced = {}
-    for deployment in wanted:
-        reasons = _settle(board, deployment, ready)
-        if reasons:
-            unplaced[deployment.name] = reasons
+    unplaced, changed = {}, True
+    while changed:  # what one deployment ends may make room for another; each pass starts or ends something for good
+        before = {node: list(held) for node, held in board.held.items()}
+        unplaced = {one.name: reasons for one in wanted if (reasons := _settle(board, one, ready))}
+        changed = board.held != before
     return Placement(
         {node: NodeAssignment(node=node, replicas=tuple(held)) for node, held in sorted(board.held.items())}, unplaced
     )
@@ -68,7 +68,9 @@ def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
     """Whether the replica is what its deployment wants now; if not, it is outdated."""
     need = deployment.resources
     return (
-        (replica.model, replica.version, replica.digest) == (deployment.model, deployment.version, deployment.digest)
+        replica.deployment == deployment.name
+        and (replica.model, replica.version, replica.digest)
+        == (deployment.model, deployment.version, deployment.digest)
         and (replica.slots, replica.max_len) == (deployment.slots, deployment.max_len)
         and replica.resources.memory == need.memory
         and replica.threads_reserved == bool(need.threads)
