@@ -25,11 +25,11 @@ from shared.bus.names import check_subject
 from shared.bus.nats_connection import NatsConnection
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.nats_kv import NatsKeyValue
-from shared.bus.nats_objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef, check_size
+from shared.bus.nats_objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
 from shared.bus.nats_streams import Consumption, NatsEventStream, NatsWorkQueue, event_stream_config
 from shared.bus.nats_subscription import NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Handler, Message, Responder
-from shared.bus.replies import Reply, answer, error_reply, unwrap
+from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
 from shared.errors import (
     DeadlineExceeded,
     Disconnected,

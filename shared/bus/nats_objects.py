@@ -13,8 +13,8 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.nats_jetstream import JetStream, unexpected
-from shared.bus.port import MAX_OBJECT
-from shared.errors import Overloaded, PayloadTooLarge, Unavailable
+from shared.bus.replies import check_size
+from shared.errors import Overloaded, Unavailable
 
 OBJECT_HEADER = "Llmos-Object"
 """`<id> <chunks> <bytes>`; the body is empty then."""
@@ -46,14 +46,6 @@ class ObjectRef:
 
     def __str__(self) -> str:
         return f"{self.id} {self.chunks} {self.size}"
-
-
-def check_size(size: int) -> None:
-    """Raise `PayloadTooLarge` for what the bus does not carry at all."""
-    if size > MAX_OBJECT:
-        raise PayloadTooLarge(
-            f"a message of {size} bytes is larger than the bus carries ({MAX_OBJECT}); put it into the artifact store"
-        )
 
 
 class NatsObjects:

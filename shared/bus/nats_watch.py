@@ -21,6 +21,7 @@ from nats.js.kv import KV_MARKER_REASON, KV_OP
 
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
+from shared.bus.telling import Telling
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.bus")
@@ -42,17 +43,17 @@ class NatsWatch:
         self._stream = stream
         self._prefix = prefix
         self._ensure = ensure
-        self._events: asyncio.Queue[tuple[int, KvEvent]] = asyncio.Queue()
-        self._run = 0
-        """Counts the tellings of the bucket; goes up when one is found to be over."""
-        self._synced_run = -1
+        self._telling = Telling()
+        self._arrived = asyncio.Event()
+        self._heard_at = 0.0
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        return self._synced_run == self._run and self._connection.connected
+        lately = asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
+        return lately and self._telling.complete and self._connection.connected
 
     async def __aenter__(self) -> Self:
         self._connection.on_lost.add(self._end_run)
@@ -72,19 +73,19 @@ class NatsWatch:
         return self
 
     async def __anext__(self) -> KvEvent:
-        while True:
-            run, event = await self._events.get()
-            if run != self._run:
-                continue  # of a telling that is over; the next one tells it again
-            if event.operation is KvOperation.SYNCED:
-                self._synced_run = run
-            return event
+        while (event := self._telling.read()) is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return event
 
     def _end_run(self) -> None:
         """This telling is over, from this moment on."""
         if not self._over.is_set():
-            self._run += 1
+            self._telling.end_run()
             self._over.set()
+
+    def _hear(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
 
     async def _follow(self) -> None:
         while True:
@@ -99,8 +100,13 @@ class NatsWatch:
 
     async def _tell(self) -> None:
         """One telling: returns when it is over."""
-        number = self._run
-        run = _Run(self._prefix, lambda event: self._events.put_nowait((number, event)), self._end_run)
+        number = self._telling.run
+
+        def emit(event: KvEvent) -> None:
+            self._telling.add(number, event)
+            self._arrived.set()
+
+        run = _Run(self._prefix, emit, end=self._end_run, hear=self._hear)
         client = self._connection.client
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=run.receive)
@@ -123,13 +129,14 @@ class NatsWatch:
                 ensure=self._ensure,
             )
             consumer = info.name
+            self._hear()
             if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
                 run.synced()
             while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SILENCE_S):
                         await self._over.wait()
-                if not run.heard():
+                if asyncio.get_running_loop().time() - self._heard_at > SILENCE_S:
                     _log.warning("bus.watch_silent", stream=self._stream, seconds=SILENCE_S, retrying=True)
                     break
         finally:
@@ -149,18 +156,15 @@ class NatsWatch:
 class _Run:
     """What one consumer delivers, in order and without gaps, as events."""
 
-    def __init__(self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], hear: Callable[[], None]
+    ) -> None:
         self._prefix = prefix
         self._emit = emit
         self._end = end
+        self._hear = hear
         self._sequence = 0
         self._synced = False
-        self._heard = True
-
-    def heard(self) -> bool:
-        """Whether anything came since the last call."""
-        heard, self._heard = self._heard, False
-        return heard
 
     def synced(self) -> None:
         """Tell `SYNCED`, once."""
@@ -170,7 +174,7 @@ class _Run:
 
     async def receive(self, message: Msg) -> None:
         """A message of the consumer: an entry, or a heartbeat."""
-        self._heard = True
+        self._hear()
         headers = message.headers or {}
         if Header.STATUS in headers:
             self._heartbeat(headers)

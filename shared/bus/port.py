@@ -63,7 +63,7 @@ class KvOperation(StrEnum):
     DELETE = "delete"
     SYNCED = "synced"
     """All that existed when the watch began has been told. `key` is empty. Told once per (re)start of the watch:
-    after a reconnect the whole bucket is told again, ended by another SYNCED, so what is not told again is gone."""
+    after a reconnect the whole bucket is told again, then a DELETE of what is gone, ended by another SYNCED."""
 
 
 @dataclass(frozen=True, slots=True)

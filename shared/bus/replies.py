@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import structlog
 from pydantic import ValidationError
 
-from shared.bus.port import Message, Responder
-from shared.errors import ErrorPayload, Internal, LlmosError, from_payload
+from shared.bus.port import MAX_OBJECT, Message, Responder
+from shared.errors import ErrorPayload, Internal, LlmosError, PayloadTooLarge, from_payload
 
 ERROR_HEADER = "Llmos-Error"
 """Carries the error's code; the body is an `ErrorPayload` then."""
@@ -52,3 +52,11 @@ def unwrap(data: bytes, headers: Mapping[str, str] | None) -> bytes:
     except ValidationError as error:
         raise Internal(f"an error reply with code {headers[ERROR_HEADER]!r} that does not parse") from error
     raise from_payload(payload)
+
+
+def check_size(size: int) -> None:
+    """Raise `PayloadTooLarge` for what the bus does not carry at all."""
+    if size > MAX_OBJECT:
+        raise PayloadTooLarge(
+            f"a message of {size} bytes is larger than the bus carries ({MAX_OBJECT}); put it into the artifact store"
+        )

@@ -1,0 +1,184 @@
+"""Leases: entries that their holders renew, and that count as gone when they are not renewed.
+
+A bucket's own time to live removes an entry at the server without telling watchers. So every reader keeps a
+`LeaseTable`: it watches the bucket and lets an entry go when no renewal was seen for the time to live, by its own
+clock. What it cannot see it does not judge: while the watch is not fresh nobody expires, and after that everybody has
+one full time to live.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import structlog
+
+from shared.bus.port import KeyValue, KvEvent, KvOperation, Watch
+from shared.contracts.scheduler import LEASE_RENEW_S
+from shared.errors import DeadlineExceeded, LlmosError, Unavailable
+
+_log = structlog.get_logger("llmos.bus")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[Value]):
+    value: Value
+    at: float
+
+
+class LeaseTable(Generic[Value]):
+    """A local view of the leases in a bucket; an async context manager, or `start` and `stop`.
+
+    Args:
+        bucket: Where the leases are.
+        ttl: Seconds without a renewal after which a lease is gone.
+        decode: A value from its bytes. What it cannot decode is logged and left out.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        bucket: KeyValue,
+        ttl: float,
+        decode: Callable[[bytes], Value],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bucket = bucket
+        self._ttl = ttl
+        self._decode = decode
+        self._clock = clock
+        self._seen: dict[str, _Seen[Value]] = {}
+        self._synced = asyncio.Event()
+        self._watch: Watch | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def live(self) -> dict[str, Value]:
+        """The leases that hold now, by key."""
+        self._expire()
+        return {key: seen.value for key, seen in sorted(self._seen.items())}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the bucket is seen as it is now; otherwise `live` is how it was."""
+        return self._watch is not None and self._watch.fresh
+
+    async def wait_synced(self) -> None:
+        """Wait until the bucket was read once."""
+        await self._synced.wait()
+
+    async def start(self) -> None:
+        """Begin to watch."""
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.get_running_loop().create_task(self._follow(started))
+        await started
+
+    async def stop(self) -> None:
+        """End the watch. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _follow(self, started: "asyncio.Future[None]") -> None:
+        async with self._bucket.watch() as events:
+            self._watch = events
+            started.set_result(None)
+            async for event in events:
+                self._apply(event)
+
+    def _apply(self, event: KvEvent) -> None:
+        if event.operation is KvOperation.PUT:
+            try:
+                self._seen[event.key] = _Seen(self._decode(event.value), self._clock())
+            except (LlmosError, ValueError) as error:
+                _log.warning("leases.unreadable", key=event.key, error=str(error))
+                self._seen.pop(event.key, None)
+        elif event.operation is KvOperation.DELETE:
+            self._seen.pop(event.key, None)
+        else:
+            self._synced.set()
+
+    def _expire(self) -> None:
+        if not self.fresh:
+            return
+        now = self._clock()
+        for key, seen in list(self._seen.items()):
+            if now - seen.at > self._ttl:
+                _log.info("leases.expired", key=key, silent_for=round(now - seen.at, 3))
+                del self._seen[key]
+
+
+class Lease:
+    """A lease held by this process: an async context manager that renews it, and deletes it at the end.
+
+    A lost connection does no harm: the lease is renewed as soon as it is back.
+
+    Args:
+        bucket: Where the lease is; made with a time to live, so that it also vanishes when nobody deletes it.
+        key: The lease's key.
+        value: What it says.
+        every: Seconds between renewals.
+    """
+
+    def __init__(self, bucket: KeyValue, key: str, value: bytes, *, every: float = LEASE_RENEW_S) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._value = value
+        self._every = every
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    async def set(self, value: bytes) -> None:
+        """Change what the lease says, now if the connection is up, else when it is back."""
+        self._value = value
+        await self._renew()
+
+    async def __aenter__(self) -> Self:
+        await self._renew()
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        try:
+            await self._bucket.delete(self._key)
+        except LlmosError as failure:
+            _log.warning("leases.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        async with self._writing:
+            try:
+                await self._bucket.put(self._key, self._value)
+            except (Unavailable, DeadlineExceeded) as error:
+                if not self._failing:
+                    _log.warning("leases.not_renewed", key=self._key, error=error.message, retrying=True)
+                self._failing = True
+            else:
+                self._failing = False
