@@ -1,11 +1,13 @@
 """Fixtures that every suite may ask for."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from shared.bus.connect import connect
 from shared.bus.port import Bus
+from tests.support.buses import Buses, MemoryBuses, NatsBuses
 from tests.support.nats import NatsServer
 from tests.support.s3 import S3Server
 
@@ -17,6 +19,13 @@ def nats_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server for the whole run: name buckets uniquely, or start your own `S3Server`."""
+    with S3Server() as server:
+        yield server
+
+
 @pytest.fixture
 async def bus(nats_url: str) -> AsyncIterator[Bus]:
     connection = await connect(nats_url, name="test")
@@ -24,8 +33,22 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
     await connection.drain()
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """One S3 server for the whole run: name buckets uniquely, or start your own `S3Server`."""
-    with S3Server() as server:
-        yield server
+@pytest.fixture(params=["memory", "nats"])
+async def buses(request: pytest.FixtureRequest) -> AsyncIterator[Buses]:
+    """Both adapters in turn. The NATS server is the shared one: it cannot be stopped."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryBuses(stack)
+        else:
+            yield NatsBuses(stack, request.getfixturevalue("nats_url"))
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def mortal_buses(request: pytest.FixtureRequest) -> AsyncIterator[Buses]:
+    """Both adapters in turn, with a broker of their own that can be stopped and started."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryBuses(stack)
+        else:
+            server = stack.enter_context(NatsServer())
+            yield NatsBuses(stack, server.url, server)
