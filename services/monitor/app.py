@@ -25,6 +25,7 @@ from shared.contracts.monitor import (
     TraceDocument,
     TraceList,
 )
+from shared.errors import StorageFull
 from shared.service.context import Context
 from shared.telemetry.stream import telemetry_stream
 
@@ -77,11 +78,14 @@ async def _sweeping(archive: Archive) -> AsyncIterator[None]:
     async def sweep() -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            await archive.enforce_limits()
+            try:
+                await archive.enforce_limits()
+            except StorageFull as error:
+                _log.warning("old traces could not be forgotten; it is tried again", error=error.message)
 
-    task = asyncio.create_task(sweep(), name="sweep traces")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(sweep(), name="sweep traces")
+        try:
+            yield
+        finally:
+            task.cancel()

@@ -49,12 +49,7 @@ class Archive:
     async def add(self, spans: Sequence[StoredSpan]) -> int:
         """Keep `spans`; how many were new. Raises `StorageFull` when the disk takes no more."""
         store = self._opened
-        try:
-            return await self._run(lambda: store.add(spans))
-        except sqlite3.OperationalError as error:
-            raise StorageFull(
-                f"spans cannot be written to {self._folder}: {error}; free space or lower LLMOS_MONITOR_MAX_BYTES"
-            ) from error
+        return await self._write(lambda: store.add(spans))
 
     async def trace(self, trace_id: str) -> TraceDocument:
         """The trace as OTLP JSON.
@@ -84,15 +79,23 @@ class Archive:
         return await self._run(lambda: store.newest(limit))
 
     async def enforce_limits(self) -> int:
-        """Forget what became too old; how many traces went."""
+        """Forget what became too old; how many traces went. Raises `StorageFull`."""
         store = self._opened
-        return await self._run(store.enforce_limits)
+        return await self._write(store.enforce_limits)
 
     @property
     def _opened(self) -> TraceStore:
         if self._store is None:
             raise RuntimeError("the archive is not open")
         return self._store
+
+    async def _write(self, work: Callable[[], Result]) -> Result:
+        try:
+            return await self._run(work)
+        except sqlite3.OperationalError as error:
+            raise StorageFull(
+                f"traces cannot be written to {self._folder}: {error}; free space or lower LLMOS_MONITOR_MAX_BYTES"
+            ) from error
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -69,21 +69,25 @@ class Forwarder:
     async def running(self) -> AsyncIterator[None]:
         """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
         async with _channel(self._endpoint) as channel:
-            sending = asyncio.create_task(self._send_for_ever(channel), name="forward telemetry")
             try:
-                yield
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._emptied.wait(), timeout=FLUSH_S)
+                async with asyncio.TaskGroup() as tasks:
+                    sending = tasks.create_task(self._send_for_ever(channel), name="forward telemetry")
+                    try:
+                        yield
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(FLUSH_S):
+                                await self._emptied.wait()
+                    finally:
+                        sending.cancel()
             finally:
-                sending.cancel()
-                with suppress(asyncio.CancelledError):
-                    await sending
                 self.dropped += len(self._queue)
                 if self.dropped:
                     _log.warning("telemetry was not forwarded", endpoint=self._endpoint, dropped=self.dropped)
 
     async def _send_for_ever(self, channel: grpc.aio.Channel) -> None:
-        export = channel.unary_unary(_METHOD, response_deserializer=ExportTraceServiceResponse.FromString)
+        export: grpc.aio.UnaryUnaryMultiCallable[bytes, ExportTraceServiceResponse] = channel.unary_unary(
+            _METHOD, response_deserializer=ExportTraceServiceResponse.FromString
+        )
         delay = BACKOFF_FIRST_S
         while True:
             while not self._queue:

@@ -45,14 +45,16 @@ async def beating(context: Context) -> AsyncIterator[None]:
         while True:
             changed.clear()
             await beat()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), timeout=HEALTH_BEAT_S)
+            with suppress(TimeoutError):  # asyncio.timeout, since wait_for may swallow a cancellation
+                async with asyncio.timeout(HEALTH_BEAT_S):
+                    await changed.wait()
 
-    task = asyncio.create_task(beat_for_ever(), name="health beats")
     try:
-        yield
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(beat_for_ever(), name="health beats")
+            try:
+                yield
+            finally:
+                task.cancel()
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await beat(leaving=True)

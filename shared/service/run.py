@@ -160,7 +160,8 @@ async def _finished(task: asyncio.Task[None], timeout: float) -> bool:
 
 async def _drain(bus: Bus) -> None:
     try:
-        await asyncio.wait_for(bus.drain(), timeout=BUS_DRAIN_S)
+        async with asyncio.timeout(BUS_DRAIN_S):
+            await bus.drain()
     except TimeoutError:
         _log.warning("the bus did not drain in time", timeout_s=BUS_DRAIN_S)
 

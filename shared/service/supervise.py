@@ -124,7 +124,8 @@ class Child:
                 delay_s=delay,
             )
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), timeout=delay)
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
                 return
             delay = min(2 * delay, BACKOFF_MAX_S)
             self.restarts += 1
