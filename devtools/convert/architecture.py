@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from devtools.convert.gguf_file import GgufFile
-from devtools.convert.quants import Floats, dequantise
+from devtools.convert.quants import Floats, check_supported, dequantise
 from shared.errors import CorruptFile, UnsupportedFormat
 
 ARCHITECTURES = ("llama",)
+_OPTIONAL = ("output.weight", "rope_freqs.weight")
+"""A tied head has no matrix of its own; only Llama 3 has frequency factors."""
+_MOST_LAYERS = 1024
 _LIMIT = 1 << 24
 """No dimension of a real model is larger; a larger one is a damaged or hostile file."""
 
@@ -48,6 +51,9 @@ def read_architecture(gguf: GgufFile) -> Architecture:
             f"the architecture is {name!r}; supported: {', '.join(ARCHITECTURES)}", param="source"
         )
     keys = _Keys(gguf.metadata, str(name))
+    layers = keys.count("block_count")
+    if layers > _MOST_LAYERS:
+        raise CorruptFile(f"the file claims {layers:,} layers", param="source")
     _refuse_unknown(keys)
     hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
     kv_heads = keys.count("attention.head_count_kv", heads)
@@ -62,7 +68,7 @@ def read_architecture(gguf: GgufFile) -> Architecture:
     if embedding is None or len(embedding.shape) != 2:
         raise CorruptFile("the tensor 'token_embd.weight' is missing", param="source")
     return Architecture(
-        layers=keys.count("block_count"),
+        layers=layers,
         hidden_size=hidden,
         feed_forward_size=keys.count("feed_forward_length"),
         heads=heads,
@@ -106,6 +112,50 @@ class _Keys:
         if isinstance(value, list):
             raise UnsupportedFormat(f"{full!r} differs from layer to layer; that is not supported", param="source")
         return CorruptFile(f"the metadata key {full!r} has the impossible value {value!r}", param="source")
+
+
+def check_tensors(gguf: GgufFile, arch: Architecture) -> None:
+    """Check that `gguf` has the tensors of `arch`, in supported types, and no other.
+
+    Raises:
+        CorruptFile: one is missing or of the wrong shape.
+        UnsupportedFormat: one is of an unsupported type, or is not known: leaving it out would change the answers.
+    """
+    expected = _expected_shapes(arch)
+    for name, shape in expected.items():
+        tensor = gguf.tensors.get(name)
+        if tensor is None and name not in _OPTIONAL:
+            raise CorruptFile(f"the tensor {name!r} is missing", param="source")
+        if tensor is not None and tensor.shape != shape:
+            raise CorruptFile(f"the tensor {name!r} has shape {tensor.shape}, expected {shape}", param="source")
+    for name, tensor in gguf.tensors.items():
+        if name not in expected:
+            raise UnsupportedFormat(f"the tensor {name!r} is no part of a plain Llama; not supported", param="source")
+        check_supported(tensor)
+
+
+def _expected_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    hidden, wide = (arch.hidden_size,), arch.feed_forward_size
+    queries, keys = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    block = {
+        "attn_norm": hidden,
+        "attn_q": (queries, *hidden),
+        "attn_k": (keys, *hidden),
+        "attn_v": (keys, *hidden),
+        "attn_output": (*hidden, queries),
+        "ffn_norm": hidden,
+        "ffn_gate": (wide, *hidden),
+        "ffn_up": (wide, *hidden),
+        "ffn_down": (*hidden, wide),
+    }
+    outside = {
+        "token_embd.weight": (arch.vocab_size, *hidden),
+        "output_norm.weight": hidden,
+        "output.weight": (arch.vocab_size, *hidden),
+        "rope_freqs.weight": (arch.head_dim // 2,),
+    }
+    blocks = {f"blk.{i}.{part}.weight": shape for i in range(arch.layers) for part, shape in block.items()}
+    return outside | blocks
 
 
 def _refuse_unknown(keys: _Keys) -> None:

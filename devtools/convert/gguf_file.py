@@ -196,7 +196,8 @@ def _map_tensors(
         begin, end = start + tensor.offset, start + tensor.offset + rows * row_bytes
         if end > len(header.data):
             raise header.corrupt(
-                f"the tensor {tensor.name!r} ends at byte {end:,} but the file has {len(header.data):,}: it is truncated"
+                f"the tensor {tensor.name!r} ends at byte {end:,}, but the file has {len(header.data):,}:"
+                " it is truncated"
             )
         raw = np.frombuffer(header.data[begin:end], np.uint8).reshape(*tensor.shape[:-1], row_bytes)
         tensors[tensor.name] = GgufTensor(tensor.name, tensor.type, tensor.shape, raw)

@@ -1,52 +1,126 @@
 """Converts a GGUF into the files of a version and their manifest."""
 
+import errno
 import hashlib
-from collections.abc import Callable
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import onnx
+import structlog
 
-from devtools.convert.architecture import Architecture, read_architecture
+from devtools.convert.architecture import Architecture, check_tensors, read_architecture
+from devtools.convert.check import check_graph
 from devtools.convert.gguf_file import GgufFile, read_gguf
 from devtools.convert.graph import GraphBuilder
-from devtools.convert.tokenizer import build_tokenizer
+from devtools.convert.memory_need import memory_need
+from devtools.convert.tokenizer import begins_with_bos, build_tokenizer, end_token_ids
 from devtools.convert.weight_file import WeightFile
-from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile, MemoryNeed
+from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
+from shared.errors import CorruptFile, StorageFull, UnsupportedFormat
 
 Progress = Callable[[str, float], None]
-_FILES = ("model.onnx", "model.onnx.data", "tokenizer.json", "chat_template.jinja")
+"""Called with a stage (`read`, `build`, `check`, `finish`) and the fraction of it that is done, 0 to 1."""
+
+TOOL = "devtools.convert"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.min_p": "min_p",
+}
+"""GGUF key -> name of the manifest's default."""
+
+log = structlog.get_logger("llmos.convert")
 
 
-def _silent(stage: str, fraction: float) -> None:
-    """Nobody watches."""
+def _unwatched(stage: str, fraction: float) -> None:
+    """Nobody watches the progress."""
 
 
-def convert_gguf(source: Path, destination: Path, *, progress: Progress = _silent) -> Manifest:
+def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwatched) -> Manifest:
+    """Write `model.onnx`, `model.onnx.data`, `tokenizer.json` and, if the file has one, `chat_template.jinja`.
+
+    No weight is rounded. The files are built beside `destination`, checked against a numpy forward pass, and moved
+    into it at the end: on any failure `destination` is as it was.
+
+    Args:
+        source: A GGUF of the Llama architecture.
+        destination: The folder for the files; made if need be.
+        progress: Told of every stage.
+
+    Raises:
+        CorruptFile: `source` is damaged or truncated.
+        UnsupportedFormat: a kind of file, architecture, tensor or tokenizer that LLMOS cannot convert.
+        StorageFull: no room for the files.
+    """
+    progress("read", 0.0)
     gguf = read_gguf(source)
     arch = read_architecture(gguf)
-    destination.mkdir(parents=True, exist_ok=True)
-    with WeightFile(destination / "model.onnx.data") as weights:
-        model = GraphBuilder(arch, gguf.tensors, weights).build(
-            lambda layer: progress("build", (layer + 1) / arch.layers)
+    check_tensors(gguf, arch)
+    tokenizer = build_tokenizer(gguf.metadata)
+    if tokenizer.get_vocab_size() > arch.vocab_size:
+        raise CorruptFile(
+            f"the tokenizer has {tokenizer.get_vocab_size():,} tokens, the embedding {arch.vocab_size:,}",
+            param="source",
         )
-    onnx.save(model, destination / "model.onnx")
-    build_tokenizer(gguf.metadata).save(str(destination / "tokenizer.json"), pretty=False)
-    (destination / "chat_template.jinja").write_text(gguf.metadata.get("tokenizer.chat_template", ""))
-    files = tuple(_describe(destination / name) for name in _FILES)
-    size = sum(file.size for file in files)
-    spec = _spec(gguf, arch)
-    return Manifest(
-        files=files,
-        decoder=spec,
-        memory=MemoryNeed(weights=2 * size, kv_per_token=spec.kv_bytes_per_token, activations=250_000_000),
-        lineage=Lineage(
-            source=source.name,
-            source_digest=_digest(source),
-            tool="devtools.convert",
-            quantization="Q4_1",
-            license=gguf.metadata.get("general.license"),
-        ),
+    spec = _decoder_spec(gguf, arch)
+    progress("read", 1.0)
+    with _staged(destination) as folder:
+        with WeightFile(folder / "model.onnx.data") as weights:
+            builder = GraphBuilder(arch, gguf.tensors, weights)
+            model = builder.build(lambda layer: progress("build", (layer + 1) / arch.layers))
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+        template = gguf.metadata.get("tokenizer.chat_template")
+        if isinstance(template, str):
+            (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+        progress("check", 0.0)
+        metrics = check_graph(folder, arch, gguf.tensors)
+        progress("check", 1.0)
+        files = tuple(_describe(path) for path in sorted(folder.iterdir()))
+        progress("finish", 0.5)
+        manifest = Manifest(
+            files=files,
+            decoder=spec,
+            memory=memory_need(arch, weight_bytes=weights.size, packed_bytes=builder.packed_bytes),
+            defaults={name: gguf.metadata[key] for key, name in _SAMPLING.items() if key in gguf.metadata},
+            lineage=Lineage(
+                source=source.name,
+                source_digest=_digest(source),
+                tool=TOOL,
+                quantization=_quantization(gguf),
+                license=gguf.metadata.get("general.license"),
+            ),
+            metrics=metrics,
+        )
+    progress("finish", 1.0)
+    log.info(
+        "converted", source=source.name, quantization=manifest.lineage.quantization, bytes=manifest.size, **metrics
     )
+    return manifest
+
+
+@contextmanager
+def _staged(destination: Path) -> Iterator[Path]:
+    """A folder beside `destination` whose files move into it at the end, or vanish with the first error."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.partial-") as staging:
+            yield Path(staging)
+            destination.mkdir(exist_ok=True)
+            for path in Path(staging).iterdir():
+                path.replace(destination / path.name)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StorageFull(
+            f"no room for the converted model in {destination.parent} ({os.strerror(error.errno)}):"
+            " free some space, or choose another folder"
+        ) from error
 
 
 def _digest(path: Path) -> str:
@@ -58,8 +132,20 @@ def _describe(path: Path) -> ManifestFile:
     return ManifestFile(path=path.name, digest=_digest(path), size=path.stat().st_size)
 
 
-def _spec(gguf: GgufFile, arch: Architecture) -> DecoderSpec:
-    metadata = gguf.metadata
+def _quantization(gguf: GgufFile) -> str:
+    """The tensor type that most of the layers' weights have."""
+    weights: Counter[str] = Counter()
+    for name, tensor in gguf.tensors.items():
+        if name.startswith("blk."):
+            weights[tensor.type.name] += tensor.raw.size
+    return weights.most_common(1)[0][0]
+
+
+def _decoder_spec(gguf: GgufFile, arch: Architecture) -> DecoderSpec:
+    ends = end_token_ids(gguf.metadata)
+    if not ends:
+        raise UnsupportedFormat("the file names no end token ('tokenizer.ggml.eos_token_id')", param="source")
+    bos = gguf.metadata.get("tokenizer.ggml.bos_token_id")
     return DecoderSpec(
         layers=arch.layers,
         heads=arch.heads,
@@ -68,7 +154,7 @@ def _spec(gguf: GgufFile, arch: Architecture) -> DecoderSpec:
         hidden_size=arch.hidden_size,
         vocab_size=arch.vocab_size,
         context_length=arch.context_length,
-        bos_token_id=metadata.get("tokenizer.ggml.bos_token_id"),
-        add_bos_token=metadata.get("tokenizer.ggml.add_bos_token", False),
-        eos_token_ids=(metadata["tokenizer.ggml.eos_token_id"],),
+        bos_token_id=bos,
+        add_bos_token=bos is not None and begins_with_bos(gguf.metadata),
+        eos_token_ids=ends,
     )

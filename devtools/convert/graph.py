@@ -5,9 +5,9 @@ the rest, a constant per block of 32 inputs, is the block's offset times the sum
 
     y = MatMulNBits(x, q, scale) + blocksum(x) @ offset^T
 
-`blocksum` is an average pool over the last axis: one node, where reshape and reduce are two (a node costs about 10 us,
-which matters when one token is decoded), and matrices that read the same input share it. Q, K and V are one matrix,
-and so are gate and up.
+`blocksum` is an average pool over the last axis: one node, where reshape and reduce are two (a node costs about
+10 us, which matters when one token is decoded), and matrices that read the same input share it. Q, K and V are one
+matrix, and so are gate and up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,8 @@ class GraphBuilder:
         self.tensors = tensors
         self.weights = weights
         self.nodes: list[NodeProto] = []
+        self.packed_bytes = 0
+        """Bytes of the matrices that ONNX Runtime rearranges, and so keeps twice."""
         self._block_sums: dict[str, str] = {}
 
     def build(self, on_layer: Callable[[int], None]) -> ModelProto:
@@ -48,9 +50,9 @@ class GraphBuilder:
             after = "output_norm" if layer == arch.layers - 1 else f"blk.{layer + 1}.attn_norm"
             hidden, normed = self._layer(layer, hidden, normed, cos_sin, after)
             on_layer(layer)
-        rows = self._node("Reshape", [normed, self._constant("rows", [-1, arch.hidden_size])], "hidden_rows")
-        wanted = self._node("Gather", [rows, "output_index"], "wanted_rows", axis=0)
-        self._head(wanted, "logits")
+        rows = self._node("Reshape", [normed, self._constant("flat", [1, -1, arch.hidden_size])], "rows")
+        wanted = self._node("Gather", [rows, "output_index"], "wanted_rows", axis=1)
+        self._node("Squeeze", [self._head(wanted, "wanted_logits"), self._constant("first", [0])], "logits")
         graph = helper.make_graph(
             self.nodes, "decoder", self._inputs(), self._outputs(), initializer=self.weights.initializers
         )
@@ -101,6 +103,7 @@ class GraphBuilder:
 
     def _multiply(self, source: str, matrix: BlockMatrix | Floats, output: str) -> str:
         if not isinstance(matrix, BlockMatrix):
+            self.packed_bytes += matrix.nbytes
             return self._node("MatMul", [source, self.weights.add(f"{output}.weight", matrix.T)], output)
         packed = self.weights.add(f"{output}.packed", matrix.packed)
         scales = self.weights.add(f"{output}.scales", matrix.scales)
@@ -112,13 +115,14 @@ class GraphBuilder:
         return self._node("Add", [product, rest], output)
 
     def _multiply_blocks(self, source: str, packed: str, scales: str, matrix: BlockMatrix, output: str) -> str:
+        self.packed_bytes += matrix.packed.nbytes + matrix.scales.nbytes
         return self._node(
             "MatMulNBits", [source, packed, scales], output, domain=_MICROSOFT, bits=matrix.bits, block_size=BLOCK,
             K=matrix.columns, N=matrix.rows, accuracy_level=_INT8_ACTIVATIONS,
         )  # fmt: skip
 
     def _block_mean(self, source: str) -> str:
-        """The mean of each block of 32 of `source [B, S, K]`: `[B, S, K/32]`; made once per source."""
+        """The mean of each block of 32 of `source [..., K]`: `[..., K/32]`; made once per source."""
         if source not in self._block_sums:
             self._block_sums[source] = self._node(
                 "AveragePool", [source], f"{source}.block_mean", kernel_shape=[BLOCK], strides=[BLOCK]
@@ -132,15 +136,27 @@ class GraphBuilder:
             table = self.weights.add("token_embd.packed", matrix.packed.reshape(matrix.rows, -1))
             scales = self.weights.add("token_embd.scales", matrix.scales)
             return self._node(
-                "GatherBlockQuantized", [table, ids, scales], "embedded", domain=_MICROSOFT,
-                bits=matrix.bits, block_size=BLOCK, gather_axis=0, quantize_axis=1,
-            )  # fmt: skip
+                "GatherBlockQuantized",
+                [table, ids, scales],
+                "embedded",
+                domain=_MICROSOFT,
+                bits=matrix.bits,
+                block_size=BLOCK,
+                gather_axis=0,
+                quantize_axis=1,
+            )
         table = self.weights.add("token_embd.weight", dequantise(self.tensors["token_embd.weight"]))
         return self._node("Gather", [table, ids], "embedded", axis=0)
 
     def _head(self, rows: str, output: str) -> str:
-        """Hidden rows [N, hidden_size] to logits [N, vocab_size]; tied to the embedding where there is no `output`."""
-        return self._matmul(rows, ["output" if "output.weight" in self.tensors else "token_embd"], output)
+        """Hidden rows [1, N, hidden_size] to logits [1, N, vocab_size]; the embedding is the head where there is none."""
+        if "output.weight" in self.tensors:
+            return self._matmul(rows, ["output"], output)
+        matrix = pack(self.tensors["token_embd.weight"])
+        if isinstance(matrix, BlockMatrix) and matrix.offset is None:
+            packed = self.weights.view("head.packed", "token_embd.packed", matrix.packed.shape)
+            return self._multiply_blocks(rows, packed, "token_embd.scales", matrix, output)
+        return self._matmul(rows, ["token_embd"], output)
 
     def _rotary_caches(self) -> tuple[str, str]:
         positions = np.arange(self.arch.context_length, dtype=np.float64)
@@ -180,7 +196,7 @@ class GraphBuilder:
         return [logits, *self._cache("present")]
 
     def _cache(self, when: str) -> list[ValueInfoProto]:
-        shape = ["batch", self.arch.kv_heads, "max_len", self.arch.head_dim]
+        shape: list[str | int | None] = ["batch", self.arch.kv_heads, "max_len", self.arch.head_dim]
         return [
             helper.make_tensor_value_info(f"{when}_{kind}.{layer}", TensorProto.FLOAT, shape)
             for layer in range(self.arch.layers)
@@ -190,9 +206,10 @@ class GraphBuilder:
 
 def _join(matrices: list[BlockMatrix | Floats]) -> list[BlockMatrix | Floats]:
     """One matrix with the rows of all where their forms allow it, else the matrices as they are."""
-    if all(isinstance(matrix, np.ndarray) for matrix in matrices):
-        return [np.concatenate(matrices)]
     blocks = [matrix for matrix in matrices if isinstance(matrix, BlockMatrix)]
+    dense = [matrix for matrix in matrices if not isinstance(matrix, BlockMatrix)]
+    if len(dense) == len(matrices):
+        return [np.concatenate(dense)]
     if len(blocks) != len(matrices) or len({matrix.bits for matrix in blocks}) > 1:
         return matrices
     offset = None

@@ -125,4 +125,4 @@ def _codes(nibbles: Bytes) -> Bytes:
 def _neighbours(nibbles: Bytes) -> Bytes:
     """GGUF's nibble order to MatMulNBits': weight 2i in the low half of byte i, 2i + 1 in the high half."""
     codes = _codes(nibbles)
-    return codes[..., 0::2] | codes[..., 1::2] << 4
+    return codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)

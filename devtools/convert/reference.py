@@ -43,12 +43,14 @@ class Reference:
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         mixed = np.einsum("hqk,khd->qhd", weights, value).reshape(length, -1)
-        return mixed @ self._weight(f"{name}.attn_output").T
+        attended: Floats = mixed @ self._weight(f"{name}.attn_output").T
+        return attended
 
     def _feed_forward(self, x: Floats, name: str) -> Floats:
         gate = x @ self._weight(f"{name}.ffn_gate").T
         up = x @ self._weight(f"{name}.ffn_up").T
-        return (gate / (1 + np.exp(-gate)) * up) @ self._weight(f"{name}.ffn_down").T
+        down: Floats = (gate / (1 + np.exp(-gate)) * up) @ self._weight(f"{name}.ffn_down").T
+        return down
 
     def _rotate(self, x: Floats) -> Floats:
         """Turn neighbouring dimensions (2i, 2i + 1) of `x [S, heads, head_dim]` by position times frequency i."""
@@ -59,7 +61,8 @@ class Reference:
 
     def _norm(self, x: Floats, name: str) -> Floats:
         scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(self.arch.norm_epsilon))
-        return x * scale * self._weight(name)
+        normed: Floats = x * scale * self._weight(name)
+        return normed
 
     def _weight(self, name: str) -> Floats:
         return dequantise(self.tensors[f"{name}.weight"])

@@ -2,7 +2,7 @@
 
 GGUF keeps a byte-level BPE as its tokens, their types and merges, and names how text is cut into words before
 merging (`tokenizer.ggml.pre`); what a name means is defined by llama.cpp (`llama-vocab.cpp`). No token is added at
-the beginning here: whether a prompt begins with one is `DecoderSpec.add_bos_token`, and a chat template writes it itself.
+the beginning here: whether a prompt begins with one is `DecoderSpec.add_bos_token`; a chat template writes it itself.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,11 @@ from shared.errors import CorruptFile, UnsupportedFormat
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 """`tokenizer.ggml.token_type` values that a byte-level BPE has."""
+
+_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
+_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_END_TOKENS = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>"}
+"""Control tokens that end a turn whether or not the file says so, as in llama.cpp's `special_eog_ids`."""
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -37,7 +42,7 @@ def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
         return gpt2
     if name == "smollm":
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
-    if name in ("llama-bpe", "llama3", "llama-v3"):
+    if name in _LLAMA3_NAMES:
         return _words(_LLAMA3)
     if name == "qwen2":
         return _words(_QWEN2)
@@ -70,7 +75,7 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     lost = next((pair for pair in merges if not {*pair, "".join(pair)} <= vocabulary.keys()), None)
     if lost is not None:
         raise CorruptFile(f"the merge {lost} uses a token that is not in the vocabulary", param="source")
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre.startswith("llama")))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre in _LLAMA3_NAMES))
     tokenizer.pre_tokenizer = _pre_tokenizer(pre)
     tokenizer.decoder = decoders.ByteLevel()
     if pre == "qwen2":
@@ -83,6 +88,27 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     tokenizer.add_tokens([token for token in added if not token.special])
     tokenizer.add_special_tokens([token for token in added if token.special])
     return tokenizer
+
+
+def begins_with_bos(metadata: Mapping[str, Any]) -> bool:
+    """Whether a plain prompt begins with the BOS token; where the file is silent, as llama.cpp does it."""
+    return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES))
+
+
+def end_token_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    """The tokens that end an answer: the file's EOS first, then its other end-of-turn tokens.
+
+    Raises:
+        CorruptFile: an id that is not in the vocabulary.
+    """
+    tokens = _strings(metadata, "tokenizer.ggml.tokens")
+    types = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+    named = [metadata[f"tokenizer.ggml.{key}"] for key in _END_KEYS if f"tokenizer.ggml.{key}" in metadata]
+    for number in named:
+        if not isinstance(number, int) or not 0 <= number < len(tokens):
+            raise CorruptFile(f"the end token {number!r} is not in the vocabulary", param="source")
+    marked = [i for i, token in enumerate(tokens) if token in _END_TOKENS and types[i] == _CONTROL]
+    return tuple(dict.fromkeys([*named, *marked]))
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:

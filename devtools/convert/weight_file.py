@@ -5,19 +5,21 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 _ALIGNMENT = 4096
 """Bytes: ONNX Runtime maps initializers from the file where they begin on a page."""
 
 
 class WeightFile:
-    """Appends arrays to `path` and describes each as an initializer of the graph beside it."""
+    """Appends arrays to `path` and describes each as an initializer of the graph in the same folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.initializers: list[TensorProto] = []
+        self.size = 0
+        """Bytes written so far."""
+        self._places: dict[str, tuple[int, int]] = {}
         self._file = path.open("wb")
 
     def __enter__(self) -> Self:
@@ -31,26 +33,24 @@ class WeightFile:
     def add(self, name: str, values: np.ndarray[Any, Any]) -> str:
         """Append `values` under `name`; returns the name."""
         values = np.ascontiguousarray(values)
-        self._file.write(bytes(-self._file.tell() % _ALIGNMENT))
-        self._describe(name, values.dtype, values.shape, self._file.tell(), values.nbytes)
-        self._file.write(memoryview(values).cast("B"))
+        padding = -self.size % _ALIGNMENT
+        self._file.write(bytes(padding))
+        self._file.write(values.tobytes())
+        self._places[name] = (self.size + padding, values.nbytes)
+        self.size += padding + values.nbytes
+        self._describe(name, values.dtype, values.shape, name)
         return name
 
     def view(self, name: str, of: str, shape: tuple[int, ...]) -> str:
-        """A second initializer on the bytes of `of`, with another shape; returns the name."""
+        """A second initializer on the bytes of `of`, of the same type and another shape; returns the name."""
         original = next(tensor for tensor in self.initializers if tensor.name == of)
-        where = {entry.key: entry.value for entry in original.external_data}
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(original.data_type)
-        self._describe(name, dtype, shape, int(where["offset"]), int(where["length"]))
+        self._describe(name, helper.tensor_dtype_to_np_dtype(original.data_type), shape, of)
         return name
 
-    def _describe(self, name: str, dtype: Any, shape: tuple[int, ...], offset: int, length: int) -> None:
-        tensor = TensorProto(
-            name=name,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-            dims=shape,
-            data_location=TensorProto.EXTERNAL,
-        )
+    def _describe(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], place: str) -> None:
+        kind = helper.np_dtype_to_tensor_dtype(dtype)
+        tensor = TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
+        offset, length = self._places[place]
         for key, value in (("location", self.path.name), ("offset", str(offset)), ("length", str(length))):
             tensor.external_data.add(key=key, value=value)
         self.initializers.append(tensor)

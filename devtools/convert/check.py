@@ -1,0 +1,85 @@
+"""The check after every import: the built graph against the numpy reference.
+
+Two comparisons, on token ids spread over the vocabulary, read as the engine reads them (a chunk, a second chunk that
+attends to the first, one token alone):
+
+- with activations in float32 the graph must agree to rounding: this proves structure, repacking and rotation;
+- as it is served (activations in int8 for quantised matrices) it must agree within the noise of int8.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from devtools.convert.architecture import Architecture
+from devtools.convert.gguf_file import GgufTensor
+from devtools.convert.quants import Floats
+from devtools.convert.reference import Reference
+from shared.errors import UnsupportedFormat
+
+TOKENS = 16
+_CHUNKS = (slice(0, 9), slice(9, 15), slice(15, 16))
+_EXACT_TOLERANCE, _SERVED_TOLERANCE = 1e-3, 0.5
+"""Root mean square of the difference over that of the logits (around their mean)."""
+
+
+def check_graph(folder: Path, arch: Architecture, tensors: Mapping[str, GgufTensor]) -> dict[str, float]:
+    """Compare `folder/model.onnx` with the reference; returns the measured relative errors of the logits.
+
+    Raises:
+        UnsupportedFormat: the graph does not compute what the file's weights say.
+    """
+    ids = np.random.default_rng(0).integers(0, arch.vocab_size, TOKENS)
+    expected = Reference(arch, tensors).logits(ids.tolist())
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    served = _relative_error(_run(model, folder, arch, ids), expected)
+    exact = _relative_error(_run(_with_float_activations(model), folder, arch, ids), expected)
+    if not (exact <= _EXACT_TOLERANCE and served <= _SERVED_TOLERANCE):
+        raise UnsupportedFormat(
+            f"the built graph does not agree with the file's weights (relative error of the logits {exact:.2g} in"
+            f" float32, {served:.2g} as served): nothing was written; please report this file",
+            param="source",
+        )
+    return {"logits_error_float": exact, "logits_error_served": served}
+
+
+def _relative_error(logits: Floats, expected: Floats) -> float:
+    spread = expected - expected.mean(axis=-1, keepdims=True)
+    return float(np.sqrt(np.mean((logits - expected) ** 2) / np.mean(spread**2)))
+
+
+def _with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    exact = onnx.ModelProto()
+    exact.CopyFrom(model)
+    for node in exact.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    return exact
+
+
+def _run(model: onnx.ModelProto, folder: Path, arch: Architecture, ids: np.ndarray[Any, Any]) -> Floats:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    shape = (1, arch.kv_heads, TOKENS, arch.head_dim)
+    names = [f"{kind}.{layer}" for layer in range(arch.layers) for kind in ("key", "value")]
+    cache = {name: np.zeros(shape, np.float32) for name in names}
+    logits = []
+    for chunk in _CHUNKS:
+        new = ids[chunk]
+        feeds = {f"past_{name}": cache[name] for name in names} | {
+            "input_ids": new[None].astype(np.int64),
+            "seqlens_k": np.array([chunk.stop - 1], np.int32),
+            "total_sequence_length": np.array(chunk.stop, np.int32),
+            "output_index": np.arange(len(new), dtype=np.int64),
+        }
+        rows, *present = session.run(["logits", *(f"present_{name}" for name in names)], feeds)
+        logits.append(rows)
+        cache = dict(zip(names, present, strict=True))
+    return np.concatenate(logits)
