@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.scheduler.leadership import Leader
+from services.scheduler.patience import Patience
 from services.scheduler.reconcile import Observed, Reconciler
 from services.scheduler.records import Records
 from services.scheduler.service import SchedulerService
@@ -26,22 +27,26 @@ from shared.service.context import Context
 
 
 @asynccontextmanager
-async def app(context: Context, _: Settings) -> AsyncIterator[None]:
-    """Leads, or stands by for the one that does; ready when all state is known."""
+async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> AsyncIterator[None]:
+    """Leads, or stands by for the one that does; ready when all state is known.
+
+    `ttl` is the time to live of leases in seconds, the scheduler's own included.
+    """
     bus, changed = context.bus, asyncio.Event()
     observed = Observed(
         deployments=Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, changed.set),
         assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
-        nodes=LeaseTable(bus.kv(NODES_BUCKET), LEASE_TTL_S, NodeStatus.decode),
-        replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode),
+        nodes=LeaseTable(bus.kv(NODES_BUCKET), ttl, NodeStatus.decode),
+        replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
     )
-    reconciler = Reconciler(bus, context.instance, observed, changed)
+    patience = Patience(ttl=ttl, pause=ttl / 2)
+    reconciler = Reconciler(bus, context.instance, observed, changed, patience)
 
     async def follow_leadership(leads: bool) -> None:
         await (service.open() if leads else service.close())
         changed.set()
 
-    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership)
+    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
     async with observed.nodes, observed.replicas, asyncio.TaskGroup() as tasks:
         running = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from shared.bus.port import KeyValue, KvEntry
-from shared.contracts.scheduler import LEASE_RENEW_S, LEASE_TTL_S, Leadership
+from shared.contracts.scheduler import LEASE_TTL_S, Leadership
 from shared.errors import Conflict, LlmosError
 
 KEY = "scheduler"
@@ -46,6 +46,7 @@ class Leader:
         kv: The bucket `LLMOS_LEASES`.
         holder: This process; unique.
         on_change: Told when this process begins (True) and ceases (False) to lead.
+        ttl: Seconds that the lease holds; it is renewed five times in that time.
     """
 
     def __init__(
@@ -55,7 +56,6 @@ class Leader:
         on_change: Callable[[bool], Awaitable[None]],
         *,
         ttl: float = LEASE_TTL_S,
-        renew: float = LEASE_RENEW_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kv = kv
@@ -63,7 +63,7 @@ class Leader:
         self._holder = holder
         self._on_change = on_change
         self._ttl = ttl
-        self._renew = renew
+        self._renew = ttl / 5
         self._clock = clock
         self._watch = LeaseWatch(ttl)
         self._revision = 0

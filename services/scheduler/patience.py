@@ -20,11 +20,16 @@ class Patience:
     _watching_since: float | None = None
     _observed: float = 0.0
 
-    def may_judge(self, *, now: float, connected: bool) -> bool:
-        """Observe the state `now` (seconds, monotonic); call this more often than every `pause` seconds."""
+    def may_judge(self, *, now: float, fresh: bool) -> bool:
+        """Observe the state; call this more often than every `pause` seconds.
+
+        Args:
+            now: Seconds, monotonic.
+            fresh: Whether leases are seen as they are now.
+        """
         paused = now - self._observed > self.pause
         self._observed = now
-        if not connected:
+        if not fresh:
             self._watching_since = None
         elif self._watching_since is None or paused:
             self._watching_since = now

@@ -1,4 +1,4 @@
-"""The loop: whenever what is wanted or what is up has changed, and every second, compute and write assignments."""
+"""The loop: compute and write assignments at every change of what is wanted, and every half second."""
 
 import asyncio
 import secrets
@@ -16,14 +16,13 @@ from services.scheduler.records import Records
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
 from shared.contracts.scheduler import (
-    LEASE_TTL_S,
     Deployment,
     NodeAssignment,
     NodeStatus,
     ReplicaState,
     ReplicaStatus,
 )
-from shared.errors import LlmosError
+from shared.errors import Conflict, LlmosError
 
 TICK_S = 0.5
 """The loop looks at least this often: leases run out without a message."""
@@ -45,17 +44,22 @@ class Observed:
         """Whether what is wanted and what was assigned are known."""
         return self.deployments.synced and self.assignments.synced
 
+    @property
+    def fresh(self) -> bool:
+        """Whether all is seen as it is now."""
+        return self.synced and self.nodes.fresh and self.replicas.fresh
+
 
 @dataclass(slots=True)
 class Reconciler:
-    """Writes assignments while `lead()` says that this process leads."""
+    """Writes assignments while `leads()` says that this process leads."""
 
     bus: Bus
     actor: str
     observed: Observed
     changed: asyncio.Event
     """Set by whoever changes `observed`."""
-    patience: Patience = field(default_factory=lambda: Patience(ttl=LEASE_TTL_S, pause=LEASE_TTL_S / 2))
+    patience: Patience
     placement: Placement | None = None
     """What the last pass wanted."""
     _judges: bool = False
@@ -69,14 +73,16 @@ class Reconciler:
                 async with asyncio.timeout(TICK_S):
                     await self.changed.wait()
             self.changed.clear()
-            self._judges = self.patience.may_judge(now=time.monotonic(), connected=self.bus.connected)
-            if not (leads() and self.bus.connected and self.observed.synced):
+            self._judges = self.patience.may_judge(now=time.monotonic(), fresh=self.observed.nodes.fresh)
+            if leads():
+                await self.attempt()
+            else:
                 self._nodes = None
-                continue
-            await self.attempt()
 
     async def attempt(self) -> None:
-        """Reconcile now; a failed write is logged, and tried again by the loop."""
+        """Reconcile now, if all is seen as it is; a failed write is logged. The loop tries again in either case."""
+        if not self.observed.fresh:
+            return
         try:
             await self.reconcile()
         except LlmosError as error:
@@ -104,6 +110,8 @@ class Reconciler:
 
     async def _write(self, wanted: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
         node = wanted.node
+        if self.observed.assignments.get(node) != before:
+            raise Conflict(f"the assignment of {node} changed while it was computed")
         if absent and not wanted.replicas:
             await self.observed.assignments.delete(node)
         else:

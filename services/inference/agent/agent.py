@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
 from services.inference.agent.replica import CLEAN_UP_S, Replica, replica_environment
-from shared.bus.leases import LeaseTable
+from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
@@ -57,8 +57,7 @@ class NodeAgent:
         self._bus = bus
         self._node = node
         self._status = NodeStatus(id=node.id, capacity=node.capacity, started_at=datetime.now(UTC))
-        self._nodes = bus.kv(NODES_BUCKET)
-        self._statuses = bus.kv(REPLICAS_BUCKET)
+        self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
         self._wanted: tuple[ReplicaAssignment, ...] | None = None
         """None: the scheduler never said anything, which is no reason to end what runs."""
         self._replicas: dict[str, Replica] = {}
@@ -68,22 +67,21 @@ class NodeAgent:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow the assignment and keep the lease until cancelled."""
+        """Follow the assignment and keep the node's lease until cancelled.
+
+        The lease is given up before `close` is called, so that the scheduler moves replicas while they drain.
+        """
         await self._forget_former_replicas()
         async with (
+            Lease(self._bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S), self._node.id, self._status.encode()),
             LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
-            tasks.create_task(self._keep_lease(), name="keep the node's lease")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
 
     async def close(self, timeout: float) -> None:
-        """Give the lease up and drain all replicas; kill what is left after `timeout` seconds.
-
-        The lease goes first, so that the scheduler can move the replicas while they drain.
-        """
-        await self._try("give up the lease", self._nodes.delete(self._node.id))
+        """Drain all replicas; kill what is left after `timeout` seconds."""
         for replica in self._replicas.values():
             if not replica.stopping:
                 self._stop(replica)
@@ -116,11 +114,6 @@ class NodeAgent:
             return
         _log.info("assigned", replicas=[replica.id for replica in self._wanted])
         self._changed.set()
-
-    async def _keep_lease(self) -> None:
-        while True:
-            await self._try("renew the node's lease", self._nodes.put(self._node.id, self._status.encode()))
-            await asyncio.sleep(LEASE_RENEW_S)
 
     async def _reconcile(self, replicas: LeaseTable[ReplicaStatus]) -> None:
         while True:

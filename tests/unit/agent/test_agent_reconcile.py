@@ -1,0 +1,91 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
+from tests.support.scheduling import GIB, deployment, replica
+
+ONE = replica("r1", deployment(memory=2 * GIB))
+TWO = replica("r2", deployment(memory=2 * GIB))
+BIG = replica("big", deployment(memory=3 * GIB))
+
+
+def test_what_is_wanted_and_not_held_is_started():
+    assert reconcile([ONE, TWO], {}, memory=4 * GIB) == [Start(ONE), Start(TWO)]
+
+
+def test_what_is_held_and_wanted_goes_on():
+    assert reconcile([ONE], {"r1": Held(ONE)}, memory=4 * GIB) == []
+
+
+def test_what_is_held_and_not_wanted_is_stopped_once():
+    assert reconcile([], {"r1": Held(ONE)}, memory=4 * GIB) == [Stop("r1")]
+    assert reconcile([], {"r1": Held(ONE, stopping=True)}, memory=4 * GIB) == []
+
+
+def test_a_replica_waits_for_the_memory_of_the_one_that_it_replaces():
+    (stop, hold) = reconcile([BIG], {"r1": Held(ONE)}, memory=4 * GIB)
+    assert stop == Stop("r1")
+    assert isinstance(hold, Hold)
+    assert hold.reason == "needs 3072.0 MiB, and 2048.0 MiB are free; waits for the end of r1"
+    assert reconcile([BIG], {"r1": Held(ONE, stopping=True)}, memory=4 * GIB) == [hold]
+    assert reconcile([BIG], {}, memory=4 * GIB) == [Start(BIG)]
+
+
+def test_a_replica_with_room_starts_while_another_drains():
+    assert reconcile([TWO], {"r1": Held(ONE)}, memory=4 * GIB) == [Stop("r1"), Start(TWO)]
+
+
+def test_what_never_fits_says_how_much_the_node_has():
+    (hold,) = reconcile([BIG], {}, memory=GIB)
+    assert hold == Hold(BIG, "needs 3072.0 MiB, and this node may use 1024.0 MiB in all")
+
+
+def test_the_same_id_on_other_terms_is_stopped_and_then_started_anew():
+    changed = replica("r1", deployment(memory=GIB))
+    assert reconcile([changed], {"r1": Held(ONE)}, memory=4 * GIB) == [
+        Stop("r1"),
+        Hold(changed, "waits until its former process has ended"),
+    ]
+    assert reconcile([changed], {}, memory=4 * GIB) == [Start(changed)]
+
+
+def test_a_replica_that_drains_is_never_taken_back():
+    (hold,) = reconcile([ONE], {"r1": Held(ONE, stopping=True)}, memory=4 * GIB)
+    assert isinstance(hold, Hold)
+
+
+keys = st.sampled_from(["r1", "r2", "r3", "r4"])
+assignments = st.builds(lambda key, memory: replica(key, deployment(memory=memory * GIB)), keys, st.integers(1, 4))
+wanted_lists = st.lists(assignments, max_size=4, unique_by=lambda one: one.id)
+held_maps = st.lists(st.tuples(assignments, st.booleans()), max_size=4, unique_by=lambda pair: pair[0].id).map(
+    lambda pairs: {one.id: Held(one, stopping) for one, stopping in pairs}
+)
+
+
+@given(wanted_lists, held_maps, st.integers(1, 12))
+@settings(max_examples=80, deadline=None)
+def test_what_is_started_fits_beside_all_that_exists(wanted, held, memory):
+    instructions = reconcile(wanted, held, memory=memory * GIB)
+    started = [one.assignment for one in instructions if isinstance(one, Start)]
+    taken = sum(one.assignment.resources.memory for one in held.values())
+    if started:
+        assert taken + sum(one.resources.memory for one in started) <= memory * GIB
+    assert not {one.id for one in started} & set(held)
+
+
+@given(wanted_lists, held_maps, st.integers(1, 12))
+@settings(max_examples=80, deadline=None)
+def test_every_wanted_replica_is_held_or_started_or_has_a_reason_and_all_else_stops(wanted, held, memory):
+    instructions = reconcile(wanted, held, memory=memory * GIB)
+    stopped = {one.replica for one in instructions if isinstance(one, Stop)}
+    started = {one.assignment.id for one in instructions if isinstance(one, Start)}
+    reasons = {one.assignment.id: one.reason for one in instructions if isinstance(one, Hold)}
+    assert all(reasons.values())
+    for one in wanted:
+        goes_on = one.id in held and not held[one.id].stopping and held[one.id].assignment == one
+        assert goes_on + (one.id in started) + (one.id in reasons) == 1
+    by_id = {one.id: one for one in wanted}
+    for key, present in held.items():
+        assert (key in stopped) == (not present.stopping and by_id.get(key) != present.assignment)
+    order = [isinstance(one, Stop) for one in instructions]
+    assert order == sorted(order, reverse=True)
