@@ -135,7 +135,7 @@ class Reference(Contract):
     @classmethod
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
-        match = _REFERENCE.match(text)
+        match = _REFERENCE.fullmatch(text)
         if match is None:
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
