@@ -3,7 +3,9 @@
     admit() -> queue          plan() -> Plan          (the engine runs it)          apply() -> updates
 
 A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget.
-Chunks of one prompt always have the same sizes, whatever else runs, so a sequence is computed as if it were alone.
+A sequence is computed as if it were alone and never interrupted: chunks of a prompt always have the same sizes,
+whatever else runs, and tokens that were generated elsewhere are computed again as decode rows, as the first time.
+(Decode and prefill kernels round differently, and activations quantised to int8 turn a last bit into another answer.)
 """
 
 from collections import deque
@@ -37,7 +39,12 @@ class Chunk:
     tokens: list[int]
     start: int
     last: bool
-    """Whether the first token can be chosen after it."""
+    """Whether the prompt ends with it."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the sequence's next token is chosen after it."""
+        return self.last and not self.sequence.request.resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +76,9 @@ class Outcome:
     """What running a plan gave: chosen tokens, or the error that a part ended with."""
 
     decoded: SequenceOf[int] | LlmosError = ()
-    """One token per decode row (a passenger's means nothing)."""
+    """One token per decode row. Those of passengers and of rows that compute known tokens again mean nothing."""
     prefilled: SequenceOf[int | LlmosError | None] = ()
-    """One per chunk: the first token if the chunk was its prompt's last, else None."""
+    """One per chunk: the first token if the chunk `chooses`, else None."""
 
 
 class Batcher:
@@ -115,7 +122,7 @@ class Batcher:
 
     @property
     def queued_tokens(self) -> int:
-        """Prompt tokens not yet computed, in the queue and in slots."""
+        """Prompt (and resumed) tokens not yet computed, of sequences in the queue and in prefill."""
         return sum(s.remaining for s in self._sequences.values() if s.state < State.DECODE)
 
     def admit(self, request: SequenceRequest, now: float) -> None:
@@ -152,7 +159,7 @@ class Batcher:
         chunks = self._plan_prefill(now)
         moves = self._slots.compact()
         prefill = tuple(
-            Chunk(s, slot, s.tokens[s.computed : s.computed + size], s.computed, size == s.remaining)
+            Chunk(s, slot, s.tokens[s.computed : s.computed + size], s.computed, size == s.prompt_left)
             for s, size in chunks
             if (slot := s.slot) is not None
         )
@@ -166,8 +173,9 @@ class Batcher:
             if row.sequence is not None and row.sequence.state is State.DECODE:
                 if isinstance(decoded, LlmosError):
                     updates.append(self._fail(row.sequence, decoded, now))
-                else:
-                    row.sequence.computed += 1
+                    continue
+                row.sequence.computed += 1
+                if row.sequence.remaining == 0:
                     updates.append(self._advance(row.sequence, decoded[index], now))
         for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
             sequence = chunk.sequence
@@ -177,8 +185,9 @@ class Batcher:
                 updates.append(self._fail(sequence, result, now))
                 continue
             sequence.computed += len(chunk.tokens)
-            if result is not None:
+            if chunk.last:
                 sequence.move_to(State.DECODE)
+            if result is not None:
                 updates.append(self._advance(sequence, result, now))
         return updates
 
@@ -198,7 +207,8 @@ class Batcher:
             in_queue = id(sequence) in waiting or id(sequence) in complete
             assert (state is State.WAITING) == in_queue, "state and queue disagree"
             assert (state is State.WAITING) == (sequence.slot is None), "state and slot disagree"
-            assert state is not State.DECODE or sequence.remaining == 1, "a running sequence must be one token behind"
+            assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
+            assert (state < State.DECODE) == (sequence.prompt_left > 0), "state and computed tokens disagree"
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
         assert len(alive) == len(self._waiting) + len(self._complete) + self.running, "a sequence is lost"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
@@ -245,14 +255,14 @@ class Batcher:
         return chunks
 
     def _chunk_size(self, sequence: Sequence) -> int:
-        return min(self._limits.prefill_chunk, sequence.remaining)
+        return min(self._limits.prefill_chunk, sequence.prompt_left)
 
     def _plan_decode(self) -> tuple[Row, ...]:
         occupied = self._slots.occupied()
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
         return tuple(
-            Row(s, s.tokens[-1], s.computed) if s.state is State.DECODE else Row(None, 0, s.computed)
+            Row(s, s.tokens[s.computed], s.computed) if s.state is State.DECODE else Row(None, 0, s.computed)
             for s in occupied
         )
 

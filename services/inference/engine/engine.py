@@ -199,7 +199,7 @@ class Engine:
 
     def _prefill(self, chunk: Chunk, failures: list[LlmosError]) -> int | LlmosError | None:
         try:
-            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.last)
+            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
             if logits is None:
                 return None
             return sample(logits, [chunk.sequence.request.sampling], [chunk.start + len(chunk.tokens)])[0]

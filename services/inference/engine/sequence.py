@@ -22,7 +22,7 @@ class State(IntEnum):
     PREFILL = 1
     """Has a slot; part of its tokens is computed."""
     DECODE = 2
-    """All tokens but the newest are computed: it gains one token a step."""
+    """Its prompt is computed: a step computes one more token, and chooses the next once all are computed."""
     FINISHED = 3
 
 
@@ -131,6 +131,11 @@ class Sequence:
     def remaining(self) -> int:
         """Tokens that must be computed before the next one can be chosen."""
         return len(self.tokens) - self.computed
+
+    @property
+    def prompt_left(self) -> int:
+        """Prompt tokens that are not computed yet."""
+        return max(0, len(self.request.prompt) - self.computed)
 
     @property
     def completion_tokens(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +15,22 @@ from shared.errors import InvalidInput
 
 Logits = NDArray[np.float32]
 GRAPH_FILE = "model.onnx"
+_SCRATCH = 0
+"""Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
+_PROBES = 8
+"""Tokens for which a lone row must give the bits that a batch gives."""
+
+
+class _Alone(NamedTuple):
+    """How one sequence alone is run: rows that are computed, the last of them its own, and rows of logits."""
+
+    rows: int
+    wanted: int
+
+
+_AS_BATCH = _Alone(rows=2, wanted=2)
+_SHAPES = (_Alone(rows=1, wanted=1), _Alone(rows=2, wanted=1))
+"""Cheapest first."""
 
 
 class OnnxDecoder:
@@ -21,6 +38,12 @@ class OnnxDecoder:
 
     Everything is bound by address: a decode binding is built once per batch size and a prefill binding once per slot;
     a step writes its numbers into the bound arrays and runs.
+
+    A row's logits must not depend on the batch, to the last bit: activations quantised to int8 turn a difference of
+    1e-6 into one of 0.5 in the logits. ONNX Runtime's matrix kernels keep rows apart for 2 rows and more, but some
+    (4-bit `MatMulNBits` on x86, block 32 and up) take another path for 1 row. So a lone sequence is run in the
+    cheapest of three shapes that gives the same bits as a batch does; which it is, is found at the start by trying.
+    In two of them row 0 is a scratch slot that lies before slot 0.
 
     Args:
         folder: Holds `model.onnx` and its external weights.
@@ -50,16 +73,19 @@ class OnnxDecoder:
         self._session: ort.InferenceSession | None = open_session(
             folder / GRAPH_FILE, threads=threads, provider=provider
         )
-        self._kv = HostKv(spec, slots=slots, max_len=max_len)
+        self._kv = HostKv(spec, slots=slots + 1, max_len=max_len)
         self._kv_tensors = self._kv.tensors()
         self._ids: NDArray[np.int64] = np.zeros(max(slots, max_len), dtype=np.int64)
-        self._seqlens: NDArray[np.int32] = np.zeros(slots, dtype=np.int32)
+        self._seqlens: NDArray[np.int32] = np.zeros(slots + 1, dtype=np.int32)
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
-        self._wanted: NDArray[np.int64] = np.arange(slots, dtype=np.int64)
+        self._wanted: NDArray[np.int64] = np.arange(slots + 1, dtype=np.int64)
         self._last: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
-        self._logits: Logits = np.zeros((slots, spec.vocab_size), dtype=np.float32)
+        self._logits: Logits = np.zeros((slots + 1, spec.vocab_size), dtype=np.float32)
         self._decode_bindings: dict[int, ort.IOBinding] = {}
+        self._alone_bindings: dict[_Alone, ort.IOBinding] = {}
         self._prefill_bindings: dict[int, ort.IOBinding] = {}
+        self._alone = _AS_BATCH
+        self._alone = self._find_shape_alone()
 
     @property
     def slots(self) -> int:
@@ -76,21 +102,56 @@ class OnnxDecoder:
         """Token ids are 0..vocab_size-1."""
         return self._spec.vocab_size
 
+    @property
+    def rows_alone(self) -> int:
+        """Rows that a step computes for one sequence alone: 1, or 2 if the kernels treat a single row differently."""
+        return self._alone.rows
+
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """See `Decoder.decode`."""
+        if len(tokens) == 1:
+            return self._decode_alone(tokens[0], positions[0], self._alone)
         batch = len(tokens)
         binding = self._decode_bindings.get(batch)
         if binding is None:
             binding = self._bind(first_slot=0, batch=batch)
-            _bind_input(binding, "input_ids", self._ids, (batch, 1))
-            _bind_input(binding, "output_index", self._wanted, (batch,))
-            binding.bind_output("logits", "cpu", 0, np.float32, (batch, self.vocab_size), self._logits.ctypes.data)
+            self._bind_rows(binding, rows=batch, wanted=self._wanted[:batch])
             self._decode_bindings[batch] = binding
         self._ids[:batch] = tokens
         self._seqlens[:batch] = positions
         self._total[...] = max(positions) + 1
         self._run(binding)
         return self._logits[:batch]
+
+    def _decode_alone(self, token: int, position: int, shape: _Alone) -> Logits:
+        """One token in slot 0: float32 [1, vocab_size]."""
+        scratch = shape.rows - 1
+        binding = self._alone_bindings.get(shape)
+        if binding is None:
+            binding = self._bind(first_slot=-scratch, batch=shape.rows)
+            self._bind_rows(binding, rows=shape.rows, wanted=self._wanted[shape.rows - shape.wanted : shape.rows])
+            self._alone_bindings[shape] = binding
+        self._ids[0] = self._seqlens[0] = 0
+        self._ids[scratch] = token
+        self._seqlens[scratch] = position
+        self._total[...] = position + 1
+        self._run(binding)
+        return self._logits[shape.wanted - 1 : shape.wanted]
+
+    def _find_shape_alone(self) -> _Alone:
+        """The cheapest shape whose logits equal a batch's in every bit, for a few tokens of the vocabulary."""
+        tokens = np.linspace(0, self.vocab_size - 1, _PROBES, dtype=np.int64).tolist()
+
+        def logits(shape: _Alone) -> Logits:
+            return np.concatenate(
+                [self._decode_alone(t, i, shape).copy() for i, t in enumerate(tokens[: self._max_len])]
+            )
+
+        expected = logits(_AS_BATCH)
+        shape = next((shape for shape in _SHAPES if np.array_equal(logits(shape), expected)), _AS_BATCH)
+        self._kv.release(_SCRATCH)
+        self.release(0)
+        return shape
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
         """See `Decoder.prefill`. The graph gives the last token's logits in any case: one row is cheap."""
@@ -99,7 +160,7 @@ class OnnxDecoder:
         if binding is None:
             binding = self._bind(first_slot=slot, batch=1)
             _bind_input(binding, "output_index", self._last, (1,))
-            binding.bind_output("logits", "cpu", 0, np.float32, (1, self.vocab_size), self._logits.ctypes.data)
+            self._bind_logits(binding, 1)
             self._prefill_bindings[slot] = binding
         _bind_input(binding, "input_ids", self._ids, (1, count))
         self._ids[:count] = tokens
@@ -111,31 +172,40 @@ class OnnxDecoder:
 
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder.move`."""
-        self._kv.move(source, destination, length)
+        self._kv.move(_SCRATCH + 1 + source, _SCRATCH + 1 + destination, length)
 
     def release(self, slot: int) -> None:
         """See `Decoder.release`."""
-        self._kv.release(slot)
+        self._kv.release(_SCRATCH + 1 + slot)
 
     def close(self) -> None:
         """Give the session and all memory back; may be called twice."""
         self._decode_bindings.clear()
+        self._alone_bindings.clear()
         self._prefill_bindings.clear()
         self._session = None
-        for slot in range(self._slots):
+        for slot in range(_SCRATCH, self._slots + 1):
             self._kv.release(slot)
 
     def _bind(self, *, first_slot: int, batch: int) -> ort.IOBinding:
-        """A binding whose past and present are the same memory: the slots from `first_slot` on."""
+        """A binding whose past and present are the same memory: the slots from `first_slot` on (-1: scratch)."""
         binding = self._open_session().io_binding()
         shape = (batch, *self._kv.slot_shape)
         for tensor in self._kv_tensors:
-            address = tensor.address + first_slot * tensor.slot_bytes
+            address = tensor.address + (_SCRATCH + 1 + first_slot) * tensor.slot_bytes
             binding.bind_input(f"past_{tensor.name}", "cpu", 0, np.float32, shape, address)
             binding.bind_output(f"present_{tensor.name}", "cpu", 0, np.float32, shape, address)
         _bind_input(binding, "seqlens_k", self._seqlens, (batch,))
         _bind_input(binding, "total_sequence_length", self._total, ())
         return binding
+
+    def _bind_rows(self, binding: ort.IOBinding, *, rows: int, wanted: NDArray[np.int64]) -> None:
+        _bind_input(binding, "input_ids", self._ids, (rows, 1))
+        _bind_input(binding, "output_index", wanted, wanted.shape)
+        self._bind_logits(binding, len(wanted))
+
+    def _bind_logits(self, binding: ort.IOBinding, rows: int) -> None:
+        binding.bind_output("logits", "cpu", 0, np.float32, (rows, self.vocab_size), self._logits.ctypes.data)
 
     def _run(self, binding: ort.IOBinding) -> None:
         self._open_session().run_with_iobinding(binding)
