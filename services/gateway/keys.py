@@ -16,7 +16,7 @@ from services.gateway import auth
 from services.gateway.mirror import KvMirror
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
-from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
+from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
 log = structlog.get_logger("llmos.gateway")
 
@@ -59,11 +59,20 @@ class KeyStore:
         return sorted(self._mirror.records.values(), key=lambda record: (record.created_at, record.id))
 
     def check(self, authorization: str | None, method: str, path: str) -> ApiKey:
-        """The key of a request that may do what it asks; raises `Unauthenticated` or `PermissionDenied`."""
+        """The key of a request that may do what it asks.
+
+        Raises:
+            Unauthenticated: No key, or one that nobody has.
+            PermissionDenied: The key lacks the scope.
+            Unavailable: The keys could not be read yet.
+        """
         key = auth.bearer(authorization)
-        if key is not None and not self.synced:
-            raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0)
-        record = auth.authenticate(key, self._mirror.records.values())
+        try:
+            record = auth.authenticate(key, self._mirror.records.values())
+        except Unauthenticated as error:
+            if key is not None and not self.synced:
+                raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0) from error
+            raise
         auth.authorize(record, method, path)
         return record
 

@@ -94,7 +94,7 @@ class Metrics:
         self._refusals.labels(replica_id, code).inc()
 
 
-_REPLICA_GAUGES = {
+_REPLICA_GAUGES: dict[str, tuple[str, Callable[[LoadReport], float]]] = {
     "running": ("Sequences in slots.", lambda report: report.running),
     "waiting": ("Sequences in the queue.", lambda report: report.waiting),
     "queued_tokens": ("Prompt tokens not yet computed.", lambda report: report.queued_tokens),
@@ -121,6 +121,6 @@ class _Replicas(Collector):
         for name, (text, read) in _REPLICA_GAUGES.items():
             family = GaugeMetricFamily(f"llmos_replica_{name}", text, labels=("replica", "model"))
             for report in reports:
-                family.add_metric((report.replica_id, report.deployment), float(read(report)))
+                family.add_metric((report.replica_id, report.deployment), read(report))
             yield family
         yield GaugeMetricFamily("llmos_bus_connected", "1 while the bus can be reached.", float(self._connected()))

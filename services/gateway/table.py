@@ -35,6 +35,7 @@ class LiveTable:
         self._table = RoutingTable()
         self._deployments = KvMirror(bus.kv(DEPLOYMENTS_BUCKET), Deployment.decode, self._table.set_deployments)
         self._replicas = LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode)
+        self._replicas_synced = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["LiveTable"]:
@@ -44,14 +45,14 @@ class LiveTable:
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
             await stack.enter_async_context(self._replicas)
-            task = asyncio.create_task(self._forget(), name="forget-silent-replicas")
-            stack.callback(task.cancel)
+            for work in (self._note_sync(), self._forget()):
+                stack.callback(asyncio.create_task(work).cancel)
             yield self
 
     @property
     def synced(self) -> bool:
         """Whether all deployments and replicas that exist have been read."""
-        return self._deployments.synced and self._replicas.synced
+        return self._deployments.synced and self._replicas_synced
 
     @property
     def deployments(self) -> dict[str, Deployment]:
@@ -96,6 +97,10 @@ class LiveTable:
 
     async def _on_report(self, message: Message) -> None:
         self._table.report(parse(LoadReport, message.data), self._clock())
+
+    async def _note_sync(self) -> None:
+        await self._replicas.wait_synced()
+        self._replicas_synced = True
 
     async def _forget(self) -> None:
         while True:

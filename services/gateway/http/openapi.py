@@ -42,7 +42,8 @@ def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
     answers = [operation.answer for operation in operations]
     models: set[tuple[type[BaseModel], JsonSchemaMode]] = set()
     models |= {(model, "validation") for model in bodies} | {(model, "serialization") for model in answers}
-    named, definitions = models_json_schema(sorted(models, key=_by_name), ref_template=_REF)
+    ordered = sorted(models, key=lambda item: (item[0].__name__, item[1]))
+    named, definitions = models_json_schema(ordered, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         content = named[(operation.answer, "serialization")]
@@ -73,10 +74,6 @@ def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "llmos-…"}},
         },
     }
-
-
-def _by_name(item: tuple[type[BaseModel], JsonSchemaMode]) -> tuple[str, str]:
-    return item[0].__name__, item[1]
 
 
 def _plain_routes() -> dict[str, dict[str, Any]]:
