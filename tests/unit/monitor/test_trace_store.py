@@ -1,0 +1,178 @@
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from services.monitor.spans import decode_spans
+from services.monitor.store import Limits, TraceStore
+from tests.support.otlp import make_payload, make_span
+
+PLENTY = Limits(spans=10_000, bytes=10_000_000, age=3600.0)
+
+
+class Clock:
+    """Set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def stored(*spans: Span):
+    return decode_spans(make_payload(spans)).spans
+
+
+def key(trace: int) -> bytes:
+    return trace.to_bytes(16, "big")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make_store(clock):
+    opened = []
+
+    def open_store(folder=None, limits=PLENTY):
+        opened.append(TraceStore(folder, limits, clock=clock))
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+def test_spans_come_back_by_trace_in_order_of_time(make_store):
+    store = make_store()
+    late, other, early = stored(make_span(1, 2, start_ms=5), make_span(2, 3), make_span(1, 1))
+    assert store.add([late, other, early]) == 3
+    assert store.trace(key(1)) == [early.data, late.data]
+    assert store.trace(key(9)) == []
+    store.check_integrity()
+
+
+def test_redelivery_changes_nothing(make_store):
+    store = make_store()
+    spans = stored(make_span(1, 1), make_span(1, 2, parent=1))
+    assert store.add(spans) == 2
+    assert store.add(spans) == 0
+    assert store.add([*spans, *stored(make_span(1, 3))]) == 1
+    assert store.newest(10)[0].spans == 3
+    store.check_integrity()
+
+
+def test_a_summary_tells_root_duration_and_error(make_store):
+    store = make_store()
+    store.add(stored(make_span(1, 2, parent=1, name="child", start_ms=2, duration_ms=50, error=True)))
+    store.add(stored(make_span(1, 1, name="root", duration_ms=20)))
+    [summary] = store.newest(10)
+    assert (summary.name, summary.spans, summary.error) == ("root", 2, True)
+    assert summary.duration == pytest.approx(0.052)
+    assert summary.trace_id == f"{1:032x}"
+
+
+def test_a_trace_that_a_client_began_is_named_after_its_first_span_here(make_store):
+    store = make_store()
+    store.add(
+        stored(
+            make_span(1, 3, parent=2, name="inner", start_ms=-1),  # a clock that is slow
+            make_span(1, 2, parent=77, name="POST /v1/chat/completions"),
+        )
+    )
+    assert store.newest(1)[0].name == "POST /v1/chat/completions"
+
+
+def test_the_newest_traces_come_first(make_store):
+    store = make_store()
+    store.add(stored(*(make_span(trace, 1, start_ms=trace) for trace in (2, 3, 1))))
+    assert [int(summary.trace_id, 16) for summary in store.newest(2)] == [3, 2]
+
+
+def test_over_the_number_of_spans_the_oldest_traces_go_whole(make_store, clock):
+    store = make_store(limits=Limits(spans=5, bytes=10_000_000, age=3600.0))
+    for trace in (1, 2, 3):
+        clock.now += 1
+        store.add(stored(make_span(trace, 1), make_span(trace, 2)))
+    assert store.trace(key(1)) == []
+    assert len(store.trace(key(2))) == len(store.trace(key(3))) == 2
+    store.check_integrity()
+
+
+def test_over_the_bytes_the_oldest_traces_go(make_store, clock):
+    store = make_store(limits=Limits(spans=1000, bytes=5000, age=3600.0))
+    for trace in range(1, 8):
+        clock.now += 1
+        store.add(stored(make_span(trace, 1, padding=1000)))
+    assert {int(summary.trace_id, 16) for summary in store.newest(10)} == {4, 5, 6, 7}
+    store.check_integrity()
+
+
+def test_a_trace_is_forgotten_after_its_age_counted_from_its_last_span(make_store, clock):
+    store = make_store(limits=Limits(spans=1000, bytes=10_000_000, age=100.0))
+    store.add(stored(make_span(1, 1), make_span(2, 1)))
+    clock.now += 60
+    store.add(stored(make_span(1, 2)))
+    clock.now += 60
+    assert store.enforce_limits() == 1
+    assert store.trace(key(2)) == []
+    assert len(store.trace(key(1))) == 2
+
+
+def test_a_store_outlives_its_process_and_knows_its_size(make_store, tmp_path, clock):
+    first = make_store(tmp_path)
+    first.add(stored(make_span(1, 1), make_span(1, 2)))
+    # Not closed: as after kill -9.
+    second = make_store(tmp_path, Limits(spans=2, bytes=10_000_000, age=3600.0))
+    assert second.span_count == 2
+    clock.now += 1
+    second.add(stored(make_span(2, 1)))
+    assert second.trace(key(1)) == []
+    second.check_integrity()
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is not a database, it is much rather a text" * 50, b"SQLite format 3\0" + b"\xff" * 5000]
+)
+def test_a_damaged_file_is_set_aside_and_the_store_starts_anew(make_store, tmp_path, content):
+    (tmp_path / "traces.db").write_bytes(content)
+    store = make_store(tmp_path)
+    store.add(stored(make_span(1, 1)))
+    assert store.trace(key(1))
+    [aside] = tmp_path.glob("traces.db.unusable-*")
+    assert aside.read_bytes() == content
+
+
+def test_a_file_of_another_schema_is_set_aside(make_store, tmp_path):
+    database = sqlite3.connect(tmp_path / "traces.db")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    make_store(tmp_path).check_integrity()
+    assert list(tmp_path.glob("traces.db.unusable-*"))
+
+
+def test_a_folder_that_is_a_file_is_an_error(make_store, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="exists"):
+        make_store(tmp_path / "file")
+
+
+spans_of_few_traces = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(0, 200)), max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(spans_of_few_traces, max_size=8))
+def test_counts_and_limits_hold_whatever_comes(batches):
+    clock = Clock()
+    store = TraceStore(None, Limits(spans=7, bytes=1500, age=3.0), clock=clock)
+    for batch in batches:
+        clock.now += 1
+        store.add(stored(*(make_span(trace, span, padding=padding) for trace, span, padding in batch)))
+        store.check_integrity()
+        assert store.span_count <= 7
+    store.close()
