@@ -4,6 +4,8 @@
 |---|---|
 | `sequence` | one generation: what was asked, where it stands, what a step tells about it |
 | `slots` | which sequence has which place in the KV buffers |
+| `limits` | how much the engine takes on |
+| `plan` | one step as plain data |
 | `batcher` | pure policy: admit, plan, apply, cancel |
 | `sampler` | logits to token ids, reproducible |
 | `decoder` | what the engine asks of a model |

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import structlog
 
-from services.inference.engine.batcher import Batcher, Chunk, Outcome, Plan, Row
+from services.inference.engine.batcher import Batcher
 from services.inference.engine.decoder import Decoder
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
+from services.inference.engine.plan import Chunk, Outcome, Plan, Row
 from services.inference.engine.sampler import sample
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
