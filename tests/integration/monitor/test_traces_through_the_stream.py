@@ -182,10 +182,14 @@ async def test_after_kill_9_of_nats_telemetry_flows_again():
         async with monitor(own):
             own.kill()
             own.start()
-            await eventually(lambda: connection.connected)
 
             async def arrives() -> bool:
-    XX
+                await connection.publish(TRACES_SUBJECT, make_payload([make_span(501, 1)]))
+                try:
+                    return (await get_trace(connection, 501)).spans == 1
+                except (NotFound, Unavailable):
+                    return False
+
             await eventually(arrives, timeout=20)
         await connection.drain()
 
