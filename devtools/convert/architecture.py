@@ -122,16 +122,17 @@ def check_tensors(gguf: GgufFile, arch: Architecture) -> None:
         UnsupportedFormat: one is of an unsupported type, or is not known: leaving it out would change the answers.
     """
     expected = _expected_shapes(arch)
+    for tensor in gguf.tensors.values():
+        check_supported(tensor)
     for name, shape in expected.items():
         tensor = gguf.tensors.get(name)
         if tensor is None and name not in _OPTIONAL:
             raise CorruptFile(f"the tensor {name!r} is missing", param="source")
         if tensor is not None and tensor.shape != shape:
             raise CorruptFile(f"the tensor {name!r} has shape {tensor.shape}, expected {shape}", param="source")
-    for name, tensor in gguf.tensors.items():
-        if name not in expected:
-            raise UnsupportedFormat(f"the tensor {name!r} is no part of a plain Llama; not supported", param="source")
-        check_supported(tensor)
+    unknown = next((name for name in gguf.tensors if name not in expected), None)
+    if unknown is not None:
+        raise UnsupportedFormat(f"the tensor {unknown!r} is no part of a plain Llama; not supported", param="source")
 
 
 def _expected_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:

@@ -50,9 +50,9 @@ class GraphBuilder:
             after = "output_norm" if layer == arch.layers - 1 else f"blk.{layer + 1}.attn_norm"
             hidden, normed = self._layer(layer, hidden, normed, cos_sin, after)
             on_layer(layer)
-        rows = self._node("Reshape", [normed, self._constant("flat", [1, -1, arch.hidden_size])], "rows")
-        wanted = self._node("Gather", [rows, "output_index"], "wanted_rows", axis=1)
-        self._node("Squeeze", [self._head(wanted, "wanted_logits"), self._constant("first", [0])], "logits")
+        rows = self._node("Reshape", [normed, self._constant("flat", [-1, 1, arch.hidden_size])], "rows")
+        wanted = self._node("Gather", [rows, "output_index"], "wanted_rows", axis=0)
+        self._node("Squeeze", [self._head(wanted, "wanted_logits"), self._constant("middle", [1])], "logits")
         graph = helper.make_graph(
             self.nodes, "decoder", self._inputs(), self._outputs(), initializer=self.weights.initializers
         )
@@ -149,7 +149,7 @@ class GraphBuilder:
         return self._node("Gather", [table, ids], "embedded", axis=0)
 
     def _head(self, rows: str, output: str) -> str:
-        """Hidden rows [1, N, hidden_size] to logits [1, N, vocab_size]; the embedding is the head where there is none."""
+        """Hidden rows [N, 1, hidden_size] to logits [N, 1, vocab_size]; tied to the embedding without `output`."""
         if "output.weight" in self.tensors:
             return self._matmul(rows, ["output"], output)
         matrix = pack(self.tensors["token_embd.weight"])
