@@ -56,7 +56,7 @@ class JetStream:
             try:
                 if ensure is not None:
                     await ensure(lost)
-                return await work()
+                return await _cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(f"JetStream does not answer: {error}; is it enabled in nats-server?") from error
@@ -93,6 +93,20 @@ class JetStream:
         if keep(info.config):
             return info
         return await self.manager.update_stream(config)
+
+
+async def _cancellable(work: Awaitable[Answer]) -> Answer:
+    """`await work` without losing a cancellation.
+
+    nats-py waits with `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes in the moment in
+    which the answer does: a loop that calls the bus could then never be cancelled.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    answer = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return answer
 
 
 def unexpected(what: str, error: APIError) -> LlmosError:
