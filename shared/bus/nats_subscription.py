@@ -53,7 +53,10 @@ class NatsSubscription:
         while True:
             await connection.up()
             try:
-                await connection.client.flush(timeout=CONFIRM_S)  # type: ignore[arg-type]  # takes fractions
+                # Twice: nats-py writes a PING at once, and SUB only in the next turn of the loop, so the first PONG may
+                # overtake it. The second PING goes out after it.
+                for _ in range(2):
+                    await connection.client.flush(timeout=CONFIRM_S)  # type: ignore[arg-type]  # takes fractions
                 break
             except Error:
                 _log.warning("bus.subscribe_unconfirmed", subject=self.subject, retrying=True)
