@@ -53,8 +53,8 @@ class NatsSubscription:
         while True:
             await connection.up()
             try:
-                # Twice: nats-py writes a PING at once, and SUB only in the next turn of the loop, so the first PONG may
-                # overtake it. The second PING goes out after it.
+                # Twice: nats-py writes a PING at once, but SUB only in the next turn of the loop, so the first PONG
+                # may come before the server has seen SUB. The second PING goes out after it.
                 for _ in range(2):
                     await connection.client.flush(timeout=CONFIRM_S)  # type: ignore[arg-type]  # takes fractions
                 break
