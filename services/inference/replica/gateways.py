@@ -1,5 +1,6 @@
 """Which gateways went silent: their requests would be generated for nobody."""
 
+import math
 from collections.abc import Iterable
 
 
@@ -19,6 +20,10 @@ class GatewayWatch:
     def heard(self, gateway: str, now: float) -> None:
         """A beat came."""
         self._heard[gateway] = now
+
+    def left(self, gateway: str) -> None:
+        """It said that it stops: it waits for nothing any more."""
+        self._heard[gateway] = -math.inf
 
     def deaf(self, now: float) -> None:
         """We could not hear anyone (the bus was down): silence up to now says nothing."""

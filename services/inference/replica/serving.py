@@ -82,8 +82,11 @@ class Serving:
         return count
 
     def gateway_beat(self, beat: HealthBeat) -> None:
-        """A gateway lives."""
-        self._gateways.heard(beat.instance, time.monotonic())
+        """A gateway lives, or says goodbye."""
+        if beat.leaving:
+            self._gateways.left(beat.instance)
+        else:
+            self._gateways.heard(beat.instance, time.monotonic())
 
     async def watch(self, connected: Callable[[], bool]) -> None:
         """End, for as long as it runs, requests whose deadline passed or whose gateway is gone."""

@@ -1,11 +1,10 @@
 """A version's manifest and files, brought from the store into one folder."""
 
 import asyncio
-import errno
+import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,10 +54,9 @@ async def fetch_files(store: ArtifactStore, manifest: Manifest, digest: str, cac
         OSError: The cache can't be written.
     """
     folder = cache / "versions" / digest
-    if await asyncio.to_thread(_is_whole, folder, manifest):
-        return folder
-    blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
-    await asyncio.to_thread(_assemble, folder, blobs)
+    if not await asyncio.to_thread(_is_whole, folder, manifest):
+        blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
+        await asyncio.to_thread(_assemble, folder, manifest, blobs)
     return folder
 
 
@@ -69,18 +67,25 @@ def _is_whole(folder: Path, manifest: Manifest) -> bool:
         return False
 
 
-def _assemble(folder: Path, blobs: list[tuple[str, Path]]) -> None:
-    """Build the folder beside its place and move it there at once, so a half-made one is never seen."""
+def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -> None:
+    """Build the folder beside its place and move it there at once, so a half-made one is never seen.
+
+    One process at a time: another replica of this version may start now, too. The kernel frees the lock of a process
+    that died.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with (folder.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_whole(folder, manifest):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        draft = folder.parent / f".{folder.name}.draft"
+        shutil.rmtree(draft, ignore_errors=True)
         for path, blob in blobs:
             target = draft / path
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(blob.resolve(), target)
-        _replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        draft.rename(folder)
 
 
 def _link(blob: Path, target: Path) -> None:
@@ -88,16 +93,3 @@ def _link(blob: Path, target: Path) -> None:
         os.link(blob, target)
     except OSError:  # another file system, or one without hard links
         target.symlink_to(blob)
-
-
-def _replace(draft: Path, folder: Path) -> None:
-    """Put `draft` in `folder`'s place; a replica of the same version that starts at the same time does the same."""
-    try:
-        draft.rename(folder)
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        folder.rename(old)  # a process that has its files open keeps them
-        shutil.rmtree(old)
-        draft.rename(folder)

@@ -1,0 +1,278 @@
+"""Requests on a real engine with a sample decoder and a bus in memory."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from services.inference.engine.engine import Engine
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.sample import SampleDecoder
+from services.inference.replica.background import background
+from services.inference.replica.generate import Generator
+from services.inference.replica.prompt import PromptBuilder
+from services.inference.replica.publisher import Publisher
+from services.inference.replica.serving import Serving
+from services.inference.text.template_process import TemplateProcess
+from services.inference.text.tokenizer import Tokenizer
+from shared.bus.memory import MemoryBus
+from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
+from shared.contracts.manifest import DecoderSpec
+from shared.contracts.monitor import HealthBeat
+from shared.contracts.replica import ChatMessage, Generate, Sampling
+from shared.errors import (
+    Conflict,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    Draining,
+    InvalidInput,
+    Overloaded,
+    PayloadTooLarge,
+)
+from tests.support.small_tokenizers import byte_level
+from tests.support.wait import eventually
+
+TOKENIZER = Tokenizer(byte_level())
+SPEC = DecoderSpec(
+    layers=1,
+    heads=1,
+    kv_heads=1,
+    head_dim=2,
+    hidden_size=2,
+    vocab_size=TOKENIZER.vocab_size,
+    context_length=64,
+    bos_token_id=1,
+    eos_token_ids=(2,),
+)
+
+
+class Replica:
+    """The parts of a replica without process, model and NATS."""
+
+    def __init__(self, bus, serving, engine, generator, ended):
+        self.bus, self.serving, self.engine, self.generate, self.ended = bus, serving, engine, generator, ended
+        self.frames = {}
+
+    async def on_frames(self, message):
+        for frame in FrameBatch.decode(message.data).frames:
+            self.frames.setdefault(frame.request_id, []).append(frame)
+
+    async def last(self, request_id):
+        frames = await eventually(
+            lambda: (f := self.frames.get(request_id, [])) and f[-1].finish_reason is not None and f
+        )
+        assert [frame.seq for frame in frames] == list(range(len(frames)))
+        return frames[-1]
+
+
+@pytest.fixture
+async def start():
+    async with AsyncExitStack() as stack:
+
+        async def make(*, token_s=0.0, slots=2, limits=None, template=None, spec=SPEC):
+            bus, ended = MemoryBus(), []
+            publisher = await stack.enter_async_context(Publisher(bus))
+            serving = Serving("replica-1", publisher, ended.append)
+            decoder = SampleDecoder(slots=slots, max_len=64, vocab_size=TOKENIZER.vocab_size, token_s=token_s)
+            engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
+            serving.attach(engine)
+            engine.start()
+            stack.push_async_callback(asyncio.to_thread, engine.close)
+            process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
+            prompts = PromptBuilder(TOKENIZER, process, spec)
+            generator = Generator(serving, engine, prompts=prompts, tokenizer=TOKENIZER, spec=spec, max_len=64)
+            await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
+            replica = Replica(bus, serving, engine, generator, ended)
+            await bus.subscribe(frames_subject("g"), replica.on_frames, concurrency=1)
+            return replica
+
+        yield make
+
+
+def request(request_id="r", *, sampling=None, **fields):
+    if not fields.keys() & {"prompt", "messages", "prompt_token_ids"}:
+        fields["prompt"] = "hello"
+    sampling = Sampling(**{"temperature": 0.0, "ignore_eos": True, "max_tokens": 8} | (sampling or {}))
+    return Generate(request_id=request_id, gateway_id="g", sampling=sampling, **fields)
+
+
+LONG = {"max_tokens": 50}
+
+
+async def test_an_answer_comes_in_frames_with_usage_and_timings(start):
+    replica = await start()
+    accepted = await replica.generate(request())
+    last = await replica.last("r")
+    assert accepted.prompt_tokens == last.usage.prompt_tokens == len(TOKENIZER.encode("hello"))
+    assert (last.finish_reason, last.usage.completion_tokens) == (FinishReason.LENGTH, 8)
+    assert sum(len(frame.token_ids) for frame in replica.frames["r"]) == 8
+    assert last.timings.prefill_s >= 0
+    (ended,) = replica.ended
+    assert ended.stream.steps == 8
+
+
+async def test_without_max_tokens_the_slot_is_filled(start):
+    replica = await start()
+    accepted = await replica.generate(request(sampling={"max_tokens": None}))
+    assert (await replica.last("r")).usage.completion_tokens == 64 - accepted.prompt_tokens
+
+
+async def test_a_resumed_answer_equals_the_uninterrupted_one(start):
+    replica = await start()
+    sampling = {"max_tokens": 20, "temperature": 1.0, "seed": 7}
+    await replica.generate(request("whole", sampling=sampling))
+    await replica.last("whole")
+    whole = replica.frames["whole"]
+    for cut in range(len(whole)):
+        token_ids = tuple(token for frame in whole[:cut] for token in frame.token_ids)
+        await replica.generate(request(f"cut-{cut}", sampling=sampling, resume_token_ids=token_ids))
+        last = await replica.last(f"cut-{cut}")
+        rest = replica.frames[f"cut-{cut}"]
+        assert "".join(f.text for f in (*whole[:cut], *rest)) == "".join(f.text for f in whole)
+        assert last.usage == whole[-1].usage
+
+
+async def test_a_resumed_answer_that_is_complete_ends_without_computing(start):
+    replica = await start()
+    cases = {
+        "length": ({"max_tokens": 3}, (10, 11, 12)),
+        "eos": ({"ignore_eos": False}, (10, 2)),
+        "stop": ({"stop": ("END",)}, tuple(TOKENIZER.encode("the END"))),
+    }
+    for name, (sampling, token_ids) in cases.items():
+        await replica.generate(request(name, sampling=sampling, resume_token_ids=token_ids))
+        last = await replica.last(name)
+        assert last.finish_reason is (FinishReason.LENGTH if name == "length" else FinishReason.STOP)
+        assert last.usage.completion_tokens == len(token_ids)
+        assert (last.token_ids, last.text) == ((), "")
+    assert replica.engine.load().steps == 0
+
+
+async def test_cancel_ends_a_request_with_one_terminal_frame_and_frees_its_slot(start):
+    replica = await start(token_s=0.01)
+    await replica.generate(request(sampling=LONG))
+    await eventually(lambda: replica.frames.get("r"))
+    assert replica.serving.end(["r"], FinishReason.CANCELLED) == 1
+    assert replica.serving.end(["r", "unknown"], FinishReason.CANCELLED) == 0
+    last = await replica.last("r")
+    assert last.finish_reason is FinishReason.CANCELLED
+    assert last.usage.completion_tokens < 50
+    await eventually(lambda: replica.engine.load().free_slots == 2)
+
+
+async def test_a_stop_string_ends_the_answer_before_it(start):
+    replica = await start(token_s=0.005)
+    await replica.generate(request("whole", sampling={"max_tokens": 30}))
+    await replica.last("whole")
+    whole = "".join(frame.text for frame in replica.frames["whole"])
+    stop = whole[6:9]
+    await replica.generate(request("cut", sampling={"max_tokens": 30, "stop": (stop,)}))
+    last = await replica.last("cut")
+    assert last.finish_reason is FinishReason.STOP
+    assert "".join(frame.text for frame in replica.frames["cut"]) == whole[: whole.index(stop)]
+    assert last.usage.completion_tokens == sum(len(frame.token_ids) for frame in replica.frames["cut"]) < 30
+
+
+async def test_a_request_whose_deadline_passes_gets_a_typed_error(start):
+    replica = await start(token_s=0.02)
+    await replica.generate(request(sampling=LONG, deadline_ms=int(time.time() * 1000) + 300))
+    last = await replica.last("r")
+    assert (last.finish_reason, last.error.code) == (FinishReason.ERROR, "deadline_exceeded")
+    assert 0 < last.usage.completion_tokens < 50
+
+
+async def test_a_request_that_comes_after_its_deadline_is_refused(start):
+    replica = await start()
+    with pytest.raises(DeadlineExceeded):
+        await replica.generate(request(deadline_ms=1000))
+
+
+async def test_requests_of_a_gateway_that_left_are_cancelled(start):
+    replica = await start(token_s=0.02)
+    await replica.generate(request(sampling=LONG))
+    beat = HealthBeat(
+        service="gateway", instance="g", pid=1, ready=True, started_at=datetime.now(UTC), version="0", leaving=True
+    )
+    replica.serving.gateway_beat(beat)
+    assert (await replica.last("r")).finish_reason is FinishReason.CANCELLED
+
+
+async def test_refusals_are_typed_and_leave_nothing_open(start):
+    replica = await start()
+    for error, fields in [
+        (ContextLengthExceeded, {"sampling": {"max_tokens": 1000}}),
+        (ContextLengthExceeded, {"prompt": "x " * 200, "sampling": {"max_tokens": None}}),
+        (InvalidInput, {"prompt": ""}),
+        (InvalidInput, {"prompt_token_ids": (10**6,)}),
+        (InvalidInput, {"messages": (ChatMessage(role="user", content="no template"),)}),
+        (PayloadTooLarge, {"prompt": "x" * (5 << 20)}),
+    ]:
+        with pytest.raises(error):
+            await replica.generate(request(**fields))
+    await replica.serving.drain(1.0)  # nothing is open
+
+
+async def test_a_full_queue_is_refused_at_once(start):
+    replica = await start(token_s=0.01, slots=1, limits=EngineLimits(max_waiting=1))
+    await replica.generate(request("a", sampling=LONG))
+    await eventually(lambda: replica.engine.load().running == 1)
+    await replica.generate(request("b", sampling=LONG))
+    with pytest.raises(Overloaded) as caught:
+        await replica.generate(request("c", sampling=LONG))
+    assert caught.value.retry_after
+    with pytest.raises(Conflict):
+        await replica.generate(request("a", sampling=LONG))
+    assert replica.serving.end(["a", "b"], FinishReason.CANCELLED) == 2
+
+
+async def test_drain_lets_answers_finish_and_refuses_new_ones(start):
+    replica = await start(token_s=0.005)
+    await replica.generate(request())
+    drained = asyncio.create_task(replica.serving.drain(10.0))
+    await eventually(lambda: replica.serving.draining)
+    with pytest.raises(Draining):
+        await replica.generate(request("late"))
+    await drained
+    assert (await replica.last("r")).finish_reason is FinishReason.LENGTH
+
+
+async def test_drain_hands_back_what_does_not_finish_in_time(start):
+    replica = await start(token_s=0.05, slots=1)
+    await replica.generate(request("running", sampling=LONG))
+    await replica.generate(request("waiting", sampling=LONG))
+    await eventually(lambda: replica.frames.get("running"))
+    await replica.serving.drain(0.1)
+    for request_id in ("running", "waiting"):
+        last = await replica.last(request_id)
+        assert (last.finish_reason, last.error.code, last.error.retryable) == ("error", "draining", True)
+
+
+async def test_messages_are_rendered_and_plain_prompts_get_a_bos_token_if_the_model_wants_one(start):
+    template = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
+    replica = await start(template=template, spec=SPEC.model_copy(update={"add_bos_token": True}))
+    messages = (ChatMessage(role="developer", content="be kind"), ChatMessage(role="user", content="hi"))
+    accepted = await replica.generate(request("chat", messages=messages))
+    assert accepted.prompt_tokens == len(TOKENIZER.encode("system:be kind;user:hi;"))
+    accepted = await replica.generate(request("plain", prompt="hi"))
+    assert accepted.prompt_tokens == len(TOKENIZER.encode("hi")) + 1
+    with pytest.raises(InvalidInput, match="at least one"):
+        await replica.generate(request("empty", messages=()))
+
+
+async def test_one_message_a_step_carries_all_requests_of_a_gateway(start):
+    replica = await start(token_s=0.002, slots=4, limits=EngineLimits())
+    counted = []
+
+    async def count(message):
+        counted.append(len(FrameBatch.decode(message.data).frames))
+
+    await replica.bus.subscribe(frames_subject("g"), count, concurrency=1)
+    for each in "abcd":
+        await replica.generate(request(each, sampling={"max_tokens": 40}))
+    for each in "abcd":
+        await replica.last(each)
+    assert max(counted) == 4
+    assert sum(counted) == sum(len(frames) for frames in replica.frames.values())
+    assert max(ended.stream.batch_max for ended in replica.ended) == 4

@@ -1,0 +1,63 @@
+import pytest
+
+from services.inference.replica.lease import StatusLease
+from shared.bus.memory import MemoryBus
+from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus
+from tests.support.wait import eventually
+
+ASSIGNMENT = ReplicaAssignment.EXAMPLE
+
+
+@pytest.fixture
+def kv():
+    return MemoryBus().kv(REPLICAS_BUCKET)
+
+
+async def status(kv):
+    entry = await kv.get(ASSIGNMENT.id)
+    return None if entry is None else ReplicaStatus.decode(entry.value)
+
+
+async def test_the_record_stands_from_the_start_follows_each_change_and_goes_after_the_drain(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+        first = await status(kv)
+        assert (first.state, first.node, first.slots) == (ReplicaState.STARTING, "node-a", ASSIGNMENT.slots)
+        for state in (ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING):
+            lease.become(state)
+
+            async def written(state=state):
+                return (await status(kv)).state is state
+
+            await eventually(written)
+    assert await status(kv) is None
+
+
+async def test_the_record_is_renewed(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a"):
+        first = (await kv.get(ASSIGNMENT.id)).revision
+
+        async def renewed():
+            return (await kv.get(ASSIGNMENT.id)).revision > first
+
+        await eventually(renewed)
+
+
+async def test_after_a_failed_start_the_record_stays_and_says_why(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+        lease.become(ReplicaState.LOADING)
+        await lease.fail("the weights are gone")
+    last = await status(kv)
+    assert (last.state, last.message) == (ReplicaState.FAILED, "the weights are gone")
+
+
+async def test_after_a_crash_the_record_stays(kv):
+    with pytest.raises(RuntimeError):
+        async with StatusLease(kv, ASSIGNMENT, "node-a"):
+            raise RuntimeError("crash")
+    assert await status(kv) is not None
+
+
+async def test_a_state_that_does_not_follow_is_refused(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+        with pytest.raises(ValueError, match="starting to ready"):
+            lease.become(ReplicaState.READY)

@@ -1,0 +1,103 @@
+import asyncio
+import hashlib
+import os
+
+import pytest
+
+from services.inference.replica import version_files
+from services.inference.replica.version_files import fetch_files, fetch_manifest
+from shared.contracts.manifest import Manifest, ManifestFile
+from shared.contracts.scheduler import ReplicaAssignment
+from shared.errors import CorruptFile, NotFound
+from shared.storage.directory import DirectoryStore
+
+CONTENTS = {"model.onnx": b"graph", "model.onnx.data": b"weights" * 100, "nested/tokenizer.json": b"{}"}
+
+
+async def chunks(data):
+    yield data
+
+
+@pytest.fixture
+def store(tmp_path):
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+async def version(store):
+    files = []
+    for path, data in CONTENTS.items():
+        digest = hashlib.sha256(data).hexdigest()
+        await store.put_blob(digest, chunks(data))
+        files.append(ManifestFile(path=path, digest=digest, size=len(data)))
+    manifest = Manifest.EXAMPLE.model_copy(update={"files": tuple(files)})
+    await store.put_manifest("small", 1, manifest.encode())
+    return manifest, hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def assignment(digest, version=1):
+    return ReplicaAssignment.EXAMPLE.model_copy(update={"model": "small", "version": version, "digest": digest})
+
+
+def contents(folder):
+    return {path: (folder / path).read_bytes() for path in CONTENTS}
+
+
+async def test_the_manifest_is_the_one_that_was_deployed(store, version):
+    manifest, digest = version
+    assert await fetch_manifest(store, assignment(digest)) == manifest
+
+
+async def test_another_manifest_than_the_deployed_one_is_refused(store, version):
+    with pytest.raises(CorruptFile, match="small:1"):
+        await fetch_manifest(store, assignment("00" * 32))
+
+
+async def test_a_missing_manifest_is_named(store, version):
+    with pytest.raises(NotFound, match="small:2"):
+        await fetch_manifest(store, assignment(version[1], version=2))
+
+
+async def test_a_manifest_that_cannot_be_read_is_refused(store):
+    await store.put_manifest("small", 1, b"{}")
+    with pytest.raises(CorruptFile):
+        await fetch_manifest(store, assignment(hashlib.sha256(b"{}").hexdigest()))
+
+
+async def test_files_lie_under_their_paths_without_a_copy(store, version, tmp_path):
+    folder = await fetch_files(store, *version, tmp_path / "cache")
+    assert contents(folder) == CONTENTS
+    blob = await store.fetch_blob(version[0].files[1].digest, tmp_path / "cache")
+    assert (folder / "model.onnx.data").samefile(blob)
+
+
+async def test_blobs_on_another_file_system_are_linked_symbolically(store, version, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(version_files.os, "link", refuse)
+    folder = await fetch_files(store, *version, tmp_path / "cache")
+    assert contents(folder) == CONTENTS
+    assert (folder / "model.onnx").is_symlink()
+
+
+async def test_a_folder_that_is_not_whole_is_built_anew(store, version, tmp_path):
+    folder = await fetch_files(store, *version, tmp_path / "cache")
+    (folder / "model.onnx").unlink()
+    assert await fetch_files(store, *version, tmp_path / "cache") == folder
+    assert contents(folder) == CONTENTS
+
+
+async def test_replicas_that_start_together_share_one_folder(store, version, tmp_path):
+    folders = await asyncio.gather(*(fetch_files(store, *version, tmp_path / "cache") for _ in range(8)))
+    assert len(set(folders)) == 1
+    assert contents(folders[0]) == CONTENTS
+    names = [path.name for path in folders[0].parent.iterdir()]
+    assert sorted(names) == [".lock", version[1]]
+
+
+async def test_a_missing_blob_leaves_nothing_half_made(store, version, tmp_path):
+    await store.delete_blob(version[0].files[2].digest)
+    with pytest.raises(NotFound):
+        await fetch_files(store, *version, tmp_path / "cache")
+    assert not os.path.lexists(tmp_path / "cache" / "versions" / version[1])  # noqa: ASYNC240  # instant
