@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.auth import OPEN_PATHS
 from services.gateway.http import errors
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
@@ -118,7 +119,8 @@ class Observed:
             fields["key"] = state.key_id
         if state.failure is not None:
             fields |= {"code": state.failure.code, "problem": state.failure.message}
-        write = log.info if is_traced(method, scope["path"]) or status >= 400 else log.debug
+        notable = is_traced(method, scope["path"]) or (status >= 400 and scope["path"] not in OPEN_PATHS)
+        write = log.info if notable else log.debug
         write("request", **fields)
 
     @staticmethod

@@ -153,7 +153,11 @@ class StreamOptions(BaseModel):
 
 
 def _stop_list(stop: object) -> object:
-    return [] if stop is None else [stop] if isinstance(stop, str) else stop
+    if stop is None:
+        return ()
+    if isinstance(stop, str):
+        return (stop,)
+    return tuple(stop) if isinstance(stop, list) else stop
 
 
 class SamplingRequest(BaseModel):
@@ -227,7 +231,7 @@ Prompt = str | tuple[int, ...]
 def _prompts(prompt: object) -> object:
     """Any of OpenAI's four forms as a list of prompts."""
     if isinstance(prompt, str):
-        return [prompt]
+        return (prompt,)
     if not isinstance(prompt, list) or not prompt:
         msg = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
         raise ValueError(msg)
@@ -241,7 +245,7 @@ def _prompts(prompt: object) -> object:
         if not isinstance(item, list) or not item or not all(_is_id(token) for token in item):
             msg = f"prompt {index} must be a string or a list of token ids"
             raise ValueError(msg)
-    return prompts
+    return tuple(tuple(item) if isinstance(item, list) else item for item in prompts)
 
 
 def _is_id(item: object) -> bool:
