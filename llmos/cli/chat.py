@@ -81,7 +81,7 @@ def print_stream(deltas: Iterator[ChatDelta]) -> Answer:
         parts.append(delta.text)
         usage, trace_id = delta.usage or usage, delta.trace_id
     print()
-    errors.print(f"[dim]{speed(start, first, time.perf_counter(), usage)} · trace {trace_id}[/dim]")
+    errors.print(f"[dim]{speed(start, first, time.perf_counter(), usage)} · trace {trace_id}[/dim]", soft_wrap=True)
     return Answer("".join(parts), trace_id)
 
 

@@ -14,11 +14,12 @@ from shared.contracts.scheduler import Deploy
 from shared.errors import NotFound, Unavailable
 
 NAME = "smollm2"
+SYSTEM = "You are a helpful assistant. Answer in one short sentence."
 QUESTION = "What is the capital of France?"
 READY_TIMEOUT_S = 120.0
 TRACE_TIMEOUT_S = 10.0
-COMPLETE_TRACE_SPANS = {"decode"}
-"""The last span to arrive is the replica's; once it is there the trace is whole."""
+LAST_SPANS = {"POST /v1/chat/completions", "decode"}
+"""The last spans of the gateway and of the replica to end; once both are there the trace is whole."""
 
 
 def demo_gguf() -> Path:
@@ -38,8 +39,9 @@ def run(client: Client) -> None:
     """Import and deploy once; ask and show the trace each time."""
     version = _import_once(client)
     _deploy_once(client, version)
+    console.print(f"[dim]{SYSTEM}[/]")
     console.print(f"[bold cyan]> {QUESTION}[/]")
-    question = [{"role": "user", "content": QUESTION}]
+    question = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     answer = print_stream(client.chat(NAME, question, temperature=0, max_tokens=64))
     _show_trace(client, answer.trace_id)
 
@@ -70,7 +72,7 @@ def _show_trace(client: Client, trace_id: str) -> None:
         except NotFound:
             time.sleep(0.1)
             continue
-        if {span.name for span in spans(document)} >= COMPLETE_TRACE_SPANS:
+        if {span.name for span in spans(document)} >= LAST_SPANS:
             console.print(tree(document, trace_id), soft_wrap=True)
             return
         time.sleep(0.1)

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests.support.embedded import BRIEF
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -39,7 +41,9 @@ def test_a_second_up_on_the_same_home_is_refused(demo):
 
 
 def test_chat_in_the_terminal_streams_an_answer(demo):
-    done = demo.cli("chat", "smollm2", "-m", "What is the capital of France?", "--temperature", "0")
+    done = demo.cli(
+        "chat", "smollm2", "-m", "What is the capital of France?", "--system", BRIEF, "--temperature", "0"
+    )
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout
     assert "tokens/s" in done.stderr

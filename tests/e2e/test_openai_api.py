@@ -7,7 +7,7 @@ import openai
 import orjson
 import pytest
 
-from tests.support.embedded import until
+from tests.support.embedded import BRIEF, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -48,7 +48,10 @@ def test_openai_client_streams_a_chat_with_usage(client):
     chunks = list(
         client.chat.completions.create(
             model="smollm2",
-            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            messages=[
+                {"role": "system", "content": BRIEF},
+                {"role": "user", "content": "What is the capital of France?"},
+            ],
             temperature=0,
             max_tokens=24,
             stream=True,

@@ -20,6 +20,8 @@ from tests.support.nats import free_port
 
 Value = TypeVar("Value")
 START_TIMEOUT_S = 180.0
+BRIEF = "You are a helpful assistant. Answer in one short sentence."
+"""Makes a small model's greedy answer to a plain question clear-cut: no near-tie that quantisation could flip."""
 
 
 def until(condition: Callable[[], Value], timeout: float, what: str) -> Value:
@@ -173,7 +175,7 @@ class Embedded:
                 "/v1/chat/completions",
                 json={
                     "model": "smollm2",
-                    "messages": [{"role": "user", "content": question}],
+                    "messages": [{"role": "system", "content": BRIEF}, {"role": "user", "content": question}],
                     "temperature": 0,
                     "max_tokens": 24,
                     **body,
