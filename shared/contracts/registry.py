@@ -81,7 +81,7 @@ class SetAlias(Contract):
 
     model: str
     alias: Name
-    version: int | None
+    version: int | None = None
 
 
 class DeleteVersion(Contract):

@@ -1,0 +1,228 @@
+import pytest
+
+from services.registry.manifests import digest_of, encode_manifest
+from shared.bus.rpc import call
+from shared.contracts.base import Empty
+from shared.contracts.events import Event
+from shared.contracts.registry import (
+    COLLECT_GARBAGE,
+    CREATE_VERSION,
+    DELETE_VERSION,
+    LIST_MODELS,
+    RESOLVE,
+    SET_ALIAS,
+    SHOW_MODEL,
+    CollectGarbage,
+    CreateVersion,
+    DeleteVersion,
+    ResolveReference,
+    SetAlias,
+    ShowModel,
+    VersionInfo,
+)
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, EVENTS_SUBJECT, Deployment
+from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
+from tests.support.blobs import sha256
+from tests.support.manifests import manifest_of, uploaded
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.usefixtures("registry")
+
+TIMEOUT = 10.0
+
+
+async def ask(client, endpoint, request):
+    return await call(client, endpoint, request, timeout=TIMEOUT)
+
+
+async def create(client, store, name: str, content: bytes, *aliases: str) -> VersionInfo:
+    manifest = await uploaded(store, {"model.onnx": content, "tokenizer.json": b"{}"})
+    return await ask(client, CREATE_VERSION, CreateVersion(model=name, manifest=manifest, aliases=aliases))
+
+
+async def test_a_version_from_creation_to_resolution(client, store):
+    first = await create(client, store, "smollm2", b"one", "prod")
+    second = await create(client, store, "smollm2", b"two")
+    assert (first.reference, first.aliases) == ("smollm2:1", ("prod",))
+    assert (second.reference, second.aliases) == ("smollm2:2", ())
+    assert first.digest == digest_of(encode_manifest(first.manifest)) != second.digest
+    for reference, version in (("smollm2", second), ("smollm2:1", first), ("smollm2@prod", first)):
+        assert await ask(client, RESOLVE, ResolveReference(reference=reference)) == version
+    record = await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+    assert [entry.version for entry in record.versions] == [1, 2]
+    assert record.versions[0].size == first.manifest.size == len(b"one{}")
+    assert record.aliases == {"prod": 1}
+    listed = await ask(client, LIST_MODELS, Empty())
+    assert listed.models == (record,)
+
+
+async def test_the_same_manifest_again_is_the_same_version_and_may_add_aliases(client, store):
+    first = await create(client, store, "smollm2", b"one", "a")
+    again = await create(client, store, "smollm2", b"one", "b")
+    assert again.reference == first.reference
+    assert again.aliases == ("a", "b")
+    assert await store.manifests() == [("smollm2", 1)]
+
+
+async def test_a_version_without_its_blobs_is_refused_naming_path_and_digest(client, store):
+    manifest = manifest_of({"model.onnx": b"never uploaded"})
+    with pytest.raises(InvalidInput, match=rf"'model.onnx': blob {sha256(b'never uploaded')} is not in the store"):
+        await ask(client, CREATE_VERSION, CreateVersion(model="smollm2", manifest=manifest))
+    assert (await ask(client, LIST_MODELS, Empty())).models == ()
+    assert await store.manifests() == []
+
+
+async def test_a_version_whose_blob_has_another_size_is_refused(client, store):
+    manifest = await uploaded(store, {"model.onnx": b"1234"})
+    wrong = manifest.model_copy(update={"files": (manifest.files[0].model_copy(update={"size": 5}),)})
+    with pytest.raises(InvalidInput, match="has 4 bytes, the manifest says 5"):
+        await ask(client, CREATE_VERSION, CreateVersion(model="smollm2", manifest=wrong))
+
+
+async def test_a_version_without_files_is_refused(client):
+    with pytest.raises(InvalidInput, match="names no file"):
+        await ask(client, CREATE_VERSION, CreateVersion(model="smollm2", manifest=manifest_of({})))
+
+
+async def test_a_malformed_request_names_the_field(client):
+    with pytest.raises(InvalidInput, match="manifest"):
+        await client.request(CREATE_VERSION.subject, b'{"model": "smollm2"}', timeout=TIMEOUT)
+    with pytest.raises(InvalidInput):
+        await client.request(CREATE_VERSION.subject, b"not json", timeout=TIMEOUT)
+
+
+async def test_aliases_move_and_go(client, store):
+    await create(client, store, "smollm2", b"one", "prod")
+    await create(client, store, "smollm2", b"two")
+    moved = await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="prod", version=2))
+    assert moved.aliases == {"prod": 2}
+    assert (await ask(client, RESOLVE, ResolveReference(reference="smollm2@prod"))).version == 2
+    with pytest.raises(NotFound, match="no version smollm2:9: newest first, there are 2, 1"):
+        await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="prod", version=9))
+    gone = await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="prod", version=None))
+    assert gone.aliases == {}
+    with pytest.raises(NotFound, match="no alias smollm2@prod"):
+        await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="prod", version=None))
+
+
+async def test_what_does_not_exist_is_answered_with_what_does(client, store):
+    await create(client, store, "smollm2", b"one")
+    for endpoint, request in (
+        (RESOLVE, ResolveReference(reference="smollm3@prod")),
+        (SHOW_MODEL, ShowModel(name="smollm3")),
+        (SET_ALIAS, SetAlias(model="smollm3", alias="prod", version=1)),
+        (DELETE_VERSION, DeleteVersion(reference="smollm3")),
+    ):
+        with pytest.raises(NotFound, match="no model 'smollm3': there are smollm2"):
+            await ask(client, endpoint, request)
+
+
+async def test_what_is_no_reference_is_refused(client):
+    for reference in ("", "../etc", "a b", "a:b:c", "A", "a\n", "x" * 5000):
+        for endpoint, request in (
+            (RESOLVE, ResolveReference(reference=reference)),
+            (SHOW_MODEL, ShowModel(name=reference)),
+            (SET_ALIAS, SetAlias(model=reference, alias="prod", version=1)),
+            (DELETE_VERSION, DeleteVersion(reference=reference)),
+        ):
+            with pytest.raises(InvalidInput, match="is not a model reference"):
+                await ask(client, endpoint, request)
+
+
+async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(client, store):
+    await create(client, store, "smollm2", b"one")
+    await create(client, store, "smollm2", b"two", "prod")
+    await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:2"))
+    record = await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+    assert ([entry.version for entry in record.versions], record.aliases) == ([1], {})
+    assert await store.manifests() == [("smollm2", 1)]
+    assert (await create(client, store, "smollm2", b"two")).version == 3
+
+
+async def test_a_deleted_model_is_gone_and_its_numbers_are_not_used_again(client, store):
+    await create(client, store, "smollm2", b"one")
+    await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2"))
+    assert (await ask(client, LIST_MODELS, Empty())).models == ()
+    with pytest.raises(NotFound, match="no model 'smollm2': there are none"):
+        await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+    with pytest.raises(NotFound):
+        await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2"))
+    assert (await create(client, store, "smollm2", b"one")).version == 2
+
+
+async def test_an_alias_cannot_be_deleted_as_a_version(client, store):
+    await create(client, store, "smollm2", b"one", "prod")
+    with pytest.raises(InvalidInput, match="smollm2@prod is an alias"):
+        await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2@prod"))
+
+
+async def test_what_a_deployment_uses_is_not_deleted(client, store):
+    version = await create(client, store, "smollm2", b"one")
+    await create(client, store, "smollm2", b"two")
+    assert Deployment.EXAMPLE is not None
+    deployment = Deployment.EXAMPLE.model_copy(update={"name": "chat", "digest": version.digest})
+    await client.kv(DEPLOYMENTS_BUCKET).put("chat", deployment.encode())
+    for reference in ("smollm2:1", "smollm2"):
+        with pytest.raises(Conflict, match="in use: undeploy chat first"):
+            await ask(client, DELETE_VERSION, DeleteVersion(reference=reference))
+    await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:2"))
+    await client.kv(DEPLOYMENTS_BUCKET).delete("chat")
+    await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:1"))
+
+
+async def test_a_manifest_that_was_changed_or_removed_in_the_store_is_noticed(client, store, tmp_path):
+    await create(client, store, "smollm2", b"one")
+    path = tmp_path / "store" / "manifests" / "smollm2" / "1.json"
+    data = path.read_bytes()
+    path.unlink()
+    with pytest.raises(CorruptFile, match="manifest of smollm2:1 is gone"):
+        await ask(client, RESOLVE, ResolveReference(reference="smollm2"))
+    path.write_bytes(data.replace(b"test.gguf", b"evil.gguf"))
+    with pytest.raises(CorruptFile, match="was changed"):
+        await ask(client, RESOLVE, ResolveReference(reference="smollm2"))
+
+
+async def test_every_change_is_told(client, store):
+    told: list[Event] = []
+
+    async def note(message) -> None:
+        told.append(Event.decode(message.data))
+
+    await client.subscribe(f"{EVENTS_SUBJECT}.>", note, concurrency=1)
+    await create(client, store, "smollm2", b"one", "prod")
+    await create(client, store, "smollm2", b"one", "prod")  # changes nothing
+    await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="test", version=1))
+    await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="test", version=None))
+    await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:1"))
+    await eventually(lambda: len(told) == 4)
+    assert [(event.kind, event.name) for event in told] == [
+        ("version.created", "smollm2:1"),
+        ("alias.set", "smollm2@test"),
+        ("alias.removed", "smollm2@test"),
+        ("version.deleted", "smollm2:1"),
+    ]
+    assert {event.actor for event in told} == {"registry-test"}
+
+
+async def test_garbage_is_named_first_and_removed_when_asked(client, store):
+    await create(client, store, "smollm2", b"one")
+    deleted = await create(client, store, "smollm2", b"two")
+    await uploaded(store, {"model.onnx": b"never a version"})
+    await ask(client, DELETE_VERSION, DeleteVersion(reference=deleted.reference))
+    lost = sorted([sha256(b"two"), sha256(b"never a version")])
+    assert (await ask(client, COLLECT_GARBAGE, CollectGarbage())).blobs == ()  # all of it is young
+    named = await ask(client, COLLECT_GARBAGE, CollectGarbage(grace=0))
+    assert (list(named.blobs), named.size, named.dry_run) == (lost, len(b"two" + b"never a version"), True)
+    assert set(lost) < set(await store.blobs())
+    removed = await ask(client, COLLECT_GARBAGE, CollectGarbage(grace=0, dry_run=False))
+    assert list(removed.blobs) == lost
+    assert set(await store.blobs()) == {sha256(b"one"), sha256(b"{}")}
+    assert (await ask(client, RESOLVE, ResolveReference(reference="smollm2"))).version == 1
+
+
+async def test_nothing_is_collected_while_a_manifest_cannot_be_read(client, store, tmp_path):
+    await create(client, store, "smollm2", b"one")
+    (tmp_path / "store" / "manifests" / "smollm2" / "1.json").unlink()
+    with pytest.raises(CorruptFile, match="gone"):
+        await ask(client, COLLECT_GARBAGE, CollectGarbage(grace=0, dry_run=False))
+    assert sha256(b"one") in await store.blobs()
