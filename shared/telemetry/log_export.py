@@ -1,6 +1,7 @@
 """Warnings and errors as OTLP log records, so that they reach the monitor with their trace."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ def _primitive(value: Any) -> str | int | float | bool:
 
 def _error_of(record: logging.LogRecord, event: Mapping[str, Any]) -> BaseException | None:
     told = event.get("exc_info", record.exc_info)
+    if told is True:
+        return sys.exc_info()[1]
     if isinstance(told, BaseException):
         return told
     if isinstance(told, tuple) and isinstance(told[1], BaseException):
