@@ -20,8 +20,8 @@ from shared.errors import Draining, Internal, LlmosError, Overloaded, ReplicaLos
 
 _log = structlog.get_logger("llmos.engine")
 _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
-_FAILED_STEPS = 3
-"""After so many steps in a row in which the decoder failed, it is taken for broken."""
+_FAILURES = 3
+"""After so many decodes, or prefills, in a row that failed, the decoder is taken for broken."""
 
 OnStep = Callable[[list[SequenceUpdate]], None]
 
@@ -67,7 +67,7 @@ class Engine:
         self._draining = False
         self._closing = False
         self._broken = False
-        self._failed_steps = 0
+        self._failures = {"decode": 0, "prefill": 0}
 
     def start(self) -> None:
         """Start the thread."""
@@ -178,40 +178,38 @@ class Engine:
             self._decoder.move(*move)
         for slot in plan.vacated:
             self._decoder.release(slot)
-        failures: list[LlmosError] = []
-        outcome = Outcome(
-            decoded=self._decode(plan.decode, failures),
-            prefilled=[self._prefill(chunk, failures) for chunk in plan.prefill],
-        )
-        self._failed_steps = self._failed_steps + 1 if failures else 0
-        if self._failed_steps >= _FAILED_STEPS:
-            raise failures[-1]
-        return outcome
+        return Outcome(self._decode(plan.decode), [self._prefill(chunk) for chunk in plan.prefill])
 
-    def _decode(self, rows: tuple[Row, ...], failures: list[LlmosError]) -> list[int] | LlmosError:
+    def _decode(self, rows: tuple[Row, ...]) -> list[int] | LlmosError:
         if not rows:
             return []
         try:
             logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
             params = [row.sequence.request.sampling if row.sequence else _GREEDY for row in rows]
-            return sample(logits, params, [row.position + 1 for row in rows])
+            tokens = sample(logits, params, [row.position + 1 for row in rows])
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
-            return self._failed(error, failures, rows=len(rows))
+            return self._failed("decode", error, rows=len(rows))
+        self._failures["decode"] = 0
+        return tokens
 
-    def _prefill(self, chunk: Chunk, failures: list[LlmosError]) -> int | LlmosError | None:
+    def _prefill(self, chunk: Chunk) -> int | LlmosError | None:
         try:
             logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
-            if logits is None:
-                return None
-            return sample(logits, [chunk.sequence.request.sampling], [chunk.start + len(chunk.tokens)])[0]
+            position = chunk.start + len(chunk.tokens)
+            token = None if logits is None else sample(logits, [chunk.sequence.request.sampling], [position])[0]
         except Exception as error:  # noqa: BLE001  # as above
-            return self._failed(error, failures, request_id=chunk.sequence.id)
+            return self._failed("prefill", error, request_id=chunk.sequence.id)
+        self._failures["prefill"] = 0
+        return token
 
-    def _failed(self, error: Exception, failures: list[LlmosError], **where: int | str) -> LlmosError:
+    def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
+        """What to tell the sequences of the part; raises `error` if the decoder fails all the time."""
         error_id = uuid.uuid4().hex[:12]
-        _log.error("engine.decoder_failed", error_id=error_id, exc_info=error, **where)
-        failures.append(Internal(f"the model failed while computing; error id {error_id}"))
-        return failures[-1]
+        _log.error("engine.decoder_failed", error_id=error_id, part=part, exc_info=error, **where)
+        self._failures[part] += 1
+        if self._failures[part] >= _FAILURES:
+            raise error
+        return Internal(f"the model failed while computing; error id {error_id}")
 
     def _count(self, plan: Plan, updates: list[SequenceUpdate]) -> None:
         self._counters.cancelled += sum(update.finish is FinishReason.CANCELLED for update in updates)

@@ -14,6 +14,8 @@ from services.inference.engine.sequence import SamplingParams
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_COLDEST = np.float32(1e-5)
+"""A lower temperature changes nothing any more, but would overflow."""
 _WEIGHT_FLOORS = (2.0**-6, 2.0**-14, 0.0)
 """Where to cut the tail of the weights when looking for the most likely tokens: the first cut that keeps enough."""
 
@@ -48,11 +50,10 @@ def sample(logits: Logits, params: Sequence[SamplingParams], positions: Sequence
 
 def _weights(logits: Logits, temperatures: list[float]) -> NDArray[np.float32]:
     """Probabilities [B, V] up to a factor per row: the most likely token weighs 1."""
-    scaled = logits - logits.max(axis=1, keepdims=True)
-    # In float64, a temperature near 0 cannot become 0 and turn 0/0 into NaN.
-    scaled = scaled / np.array(temperatures, dtype=np.float64)[:, None]
-    weights: NDArray[np.float32] = np.exp(scaled.astype(np.float32))
-    return weights
+    scaled: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
+    scaled /= np.maximum(np.array(temperatures, dtype=np.float32), _COLDEST)[:, None]
+    np.exp(scaled, out=scaled)
+    return scaled
 
 
 def _draw(weights: NDArray[np.float32], params: SamplingParams, point: float) -> int:

@@ -1,0 +1,231 @@
+import pytest
+
+from services.inference.engine.batcher import Batcher
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.plan import Outcome, Plan
+from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.slots import Move
+from shared.contracts.gateway import FinishReason
+from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInput, Overloaded
+from tests.support.engines import sequence_request
+
+
+def batcher(slots: int = 4, **limits: int) -> Batcher:
+    defaults = {"step_tokens": 16, "prefill_chunk": 8, "max_waiting": 8, "max_queued_tokens": 1000}
+    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}))
+
+
+def step(b: Batcher, token: int = 9) -> tuple[Plan, list[SequenceUpdate]]:
+    """Plan and apply, choosing `token` everywhere."""
+    plan, updates = b.plan(0.0)
+    prefilled = [token if chunk.chooses else None for chunk in plan.prefill]
+    updates += b.apply(plan, Outcome([token] * len(plan.decode), prefilled), 0.0)
+    b.check_integrity()
+    return plan, updates
+
+
+def chunks(plan: Plan) -> list[tuple[str, int, int, bool]]:
+    return [(c.sequence.id, c.start, len(c.tokens), c.last) for c in plan.prefill]
+
+
+def test_a_long_prompt_is_computed_in_chunks_of_fixed_size():
+    b = batcher()
+    b.admit(sequence_request("a", range(20)), 0.0)
+    assert [chunks(step(b)[0]) for _ in range(3)] == [
+        [("a", 0, 8, False)],
+        [("a", 8, 8, False)],
+        [("a", 16, 4, True)],
+    ]
+
+
+def test_running_sequences_advance_in_every_step_of_a_long_prefill():
+    b = batcher()
+    b.admit(sequence_request("short", [1]), 0.0)
+    step(b)
+    b.admit(sequence_request("long", range(30)), 0.0)
+    for _ in range(4):
+        plan, updates = step(b)
+        assert len(plan.decode) == 1
+        assert next(u.request_id for u in updates if u.token_ids) == "short"
+
+
+def test_short_prompts_share_a_step_within_the_budget():
+    b = batcher()
+    for name in "abcd":
+        b.admit(sequence_request(name, range(5)), 0.0)
+    plan, _ = step(b)
+    assert chunks(plan) == [("a", 0, 5, True), ("b", 0, 5, True)]
+    plan, _ = step(b)
+    assert len(plan.decode) == 2
+    assert chunks(plan) == [("c", 0, 5, True), ("d", 0, 5, True)]
+    assert plan.token_count <= 16
+
+
+def test_the_next_prompt_takes_the_hole_as_a_passenger():
+    b = batcher(slots=2)
+    b.admit(sequence_request("a", [1], max_tokens=2), 0.0)
+    b.admit(sequence_request("b", [2], max_tokens=9), 0.0)
+    b.admit(sequence_request("c", range(12), max_tokens=3), 0.0)
+    step(b)
+    step(b)  # a ends and leaves slot 0
+    plan, _ = step(b)
+    assert plan.moves == ()
+    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 0), ("b", 2)]
+    plan, _ = step(b)
+    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 8), ("b", 3)]
+    plan, _ = step(b)
+    assert [row.sequence.id for row in plan.decode if row.sequence] == ["c", "b"]
+
+
+def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
+    b = batcher()
+    b.admit(sequence_request("a", [1], max_tokens=2), 0.0)
+    b.admit(sequence_request("b", [2, 3], max_tokens=9), 0.0)
+    step(b)
+    step(b)
+    plan, _ = step(b)
+    assert plan.moves == (Move(1, 0, 3),)
+    assert plan.vacated == (1,)
+    assert [row.sequence.id for row in plan.decode if row.sequence] == ["b"]
+
+
+def test_the_last_sequence_gives_its_memory_back():
+    b = batcher()
+    b.admit(sequence_request("a", [1], max_tokens=1), 0.0)
+    step(b)
+    assert b.has_work
+    plan, _ = step(b)
+    assert plan.vacated == (0,)
+    assert not b.has_work
+
+
+def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
+    b = batcher()
+    b.admit(sequence_request("a", [1, 2], resumed=[5, 6], max_tokens=4), 0.0)
+    plan, updates = step(b)
+    assert not plan.prefill[0].chooses
+    assert updates == []
+    rows = []
+    while not updates:
+        plan, updates = step(b)
+        rows.append((plan.decode[0].token, plan.decode[0].position))
+    assert rows == [(5, 2), (6, 3)]
+    assert (updates[0].token_ids, updates[0].completion_tokens) == ((9,), 3)
+
+
+@pytest.mark.parametrize(
+    ("resumed", "max_tokens", "finish"), [((5, 7), 9, FinishReason.STOP), ((5, 6), 2, FinishReason.LENGTH)]
+)
+def test_a_resumed_sequence_that_was_complete_ends_without_a_step(resumed, max_tokens, finish):
+    b = batcher()
+    b.admit(sequence_request("a", [1], resumed=resumed, max_tokens=max_tokens, eos=(7,)), 0.0)
+    b.check_integrity()
+    plan, updates = step(b)
+    assert not plan
+    assert [(u.finish, u.token_ids, u.completion_tokens) for u in updates] == [(finish, (), 2)]
+
+
+def test_a_cancelled_sequence_that_was_complete_ends_once():
+    b = batcher()
+    b.admit(sequence_request("a", [1], resumed=(5,), max_tokens=1), 0.0)
+    b.cancel("a")
+    assert [u.finish for u in step(b)[1]] == [FinishReason.CANCELLED]
+    assert step(b)[1] == []
+
+
+def test_cancel_between_plan_and_apply_drops_the_token_and_frees_the_slot():
+    b = batcher()
+    b.admit(sequence_request("a", [1]), 0.0)
+    step(b)
+    plan, _ = b.plan(0.0)
+    assert b.cancel("a")
+    updates = b.apply(plan, Outcome([9]), 0.0)
+    assert [(u.finish, u.token_ids) for u in updates] == [(FinishReason.CANCELLED, ())]
+    assert b.free_slots == 4
+    assert not b.cancel("a")
+
+
+def test_cancel_of_a_waiting_sequence_takes_it_from_the_queue():
+    b = batcher(slots=1)
+    b.admit(sequence_request("a", [1]), 0.0)
+    b.admit(sequence_request("b", [1]), 0.0)
+    step(b)
+    b.cancel("b")
+    _, updates = step(b)
+    assert next((u.request_id, u.finish) for u in updates) == ("b", FinishReason.CANCELLED)
+    assert b.waiting == 0
+
+
+def test_a_failed_decode_ends_its_sequences_and_spares_the_prefill():
+    b = batcher()
+    b.admit(sequence_request("a", [1]), 0.0)
+    step(b)
+    b.admit(sequence_request("b", [1]), 0.0)
+    plan, _ = b.plan(0.0)
+    updates = b.apply(plan, Outcome(Internal("no"), [9]), 0.0)
+    b.check_integrity()
+    assert [(u.request_id, u.finish, u.error is not None) for u in updates] == [
+        ("a", FinishReason.ERROR, True),
+        ("b", None, False),
+    ]
+
+
+def test_a_failed_prefill_ends_one_sequence():
+    b = batcher()
+    b.admit(sequence_request("a", [1]), 0.0)
+    b.admit(sequence_request("b", [1]), 0.0)
+    plan, _ = b.plan(0.0)
+    updates = b.apply(plan, Outcome((), [Internal("no"), 9]), 0.0)
+    assert [(u.request_id, u.finish) for u in updates] == [("a", FinishReason.ERROR), ("b", None)]
+
+
+def test_what_does_not_fit_a_slot_is_refused_with_the_numbers():
+    with pytest.raises(ContextLengthExceeded, match=r"60 tokens and max_tokens is 5: together 65.* at most 64"):
+        batcher().admit(sequence_request(prompt=[1] * 60, max_tokens=5), 0.0)
+
+
+def test_what_fits_a_slot_exactly_is_taken_and_ends_with_its_slot_full():
+    b = batcher()
+    b.admit(sequence_request("a", [1] * 60, max_tokens=4), 0.0)
+    last = [update for _ in range(12) for update in step(b)[1]][-1]
+    assert (last.finish, last.completion_tokens) == (FinishReason.LENGTH, 4)
+
+
+@pytest.mark.parametrize("prompt", [[], [100], [-1]])
+def test_a_prompt_that_is_none_is_refused(prompt):
+    with pytest.raises(InvalidInput):
+        batcher().admit(sequence_request(prompt=prompt), 0.0)
+
+
+def test_an_id_that_is_alive_is_refused():
+    b = batcher()
+    b.admit(sequence_request("a"), 0.0)
+    with pytest.raises(Conflict):
+        b.admit(sequence_request("a"), 0.0)
+
+
+def test_the_queue_is_bounded_in_sequences():
+    b = batcher(slots=1, max_waiting=2)
+    for index in range(3):  # one takes the free slot, two wait
+        b.admit(sequence_request(f"r{index}"), 0.0)
+    with pytest.raises(Overloaded) as caught:
+        b.admit(sequence_request("r3"), 0.0)
+    assert caught.value.retry_after is not None
+    step(b)
+    with pytest.raises(Overloaded):
+        b.admit(sequence_request("r3"), 0.0)
+
+
+def test_the_queue_is_bounded_in_tokens_but_takes_one_prompt_always():
+    b = batcher(max_queued_tokens=10)
+    b.admit(sequence_request("big", range(30)), 0.0)
+    with pytest.raises(Overloaded, match="30 prompt tokens wait"):
+        b.admit(sequence_request("small", [1]), 0.0)
+    for _ in range(4):
+        step(b)
+    b.admit(sequence_request("small", [1]), 0.0)
+
+
+def test_limits_that_starve_the_prefill_are_refused():
+    with pytest.raises(InvalidInput, match="step_tokens is 16, but 12 running"):
+        batcher(slots=12)
