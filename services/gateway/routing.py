@@ -164,17 +164,17 @@ class RoutingTable:
 
     def lost(self, candidate: Candidate, now: float) -> str | None:
         """Why a replica that has a request of ours is taken for gone, or None while it lives."""
+        status = self.replicas.get(candidate.replica_id)
+        if status is not None and status.state not in _UP:
+            return f"it is {status.state}{': ' + status.message if status.message else ''}"
         if self.incarnation(candidate.replica_id) != candidate.incarnation:
             return "it was restarted"
         known = self._loads.get(candidate.replica_id)
         silent = now - known.at if known else LEASE_TTL_S + 1
         if silent > LEASE_TTL_S:
             return f"it was silent for {LEASE_TTL_S:g} s"
-        status = self.replicas.get(candidate.replica_id)
-        if status is None:
-            return "its lease is gone" if silent > FRESH_S else None
-        if status.state not in _UP:
-            return f"it is {status.state}{': ' + status.message if status.message else ''}"
+        if status is None and silent > FRESH_S:
+            return "its lease is gone"
         return None
 
     def idle_reports(self, replica_id: str) -> int:

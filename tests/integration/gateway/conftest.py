@@ -1,7 +1,7 @@
 """A real gateway on loopback in front of sample replicas, over a real nats-server."""
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.gateway import TENANTS_BUCKET
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, Resources
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
 from shared.service.context import Context
 from shared.service.readiness import Readiness
+from tests.support.answering_replica import AnsweringReplica, answering_replica
 from tests.support.nats import NatsServer
-from tests.support.sample_replica import SampleReplica, sample_replica
 from tests.support.wait import eventually
 
 ADMIN_KEY = "llmos-" + base64.urlsafe_b64encode(b"a" * 32).rstrip(b"=").decode()
@@ -44,7 +44,7 @@ class Stand:
     nats: NatsServer
     folder: Path
     _stack: AsyncExitStack
-    replicas: list[SampleReplica] = field(default_factory=list)
+    replicas: list[AnsweringReplica] = field(default_factory=list)
 
     async def deploy(self, name: str = MODEL, replicas: int = 1) -> None:
         deployment = Deployment(
@@ -60,11 +60,16 @@ class Stand:
         await self.bus.kv(DEPLOYMENTS_BUCKET).put(name, deployment.encode())
         await eventually(lambda: self._lists(name))
 
-    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> SampleReplica:  # noqa: A002
-        started = await self._stack.enter_async_context(sample_replica(self.nats.url, id, name, **options))
+    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> AnsweringReplica:  # noqa: A002
+        started = await self._stack.enter_async_context(answering_replica(self.nats.url, id, name, **options))
         self.replicas.append(started)
-        await eventually(lambda: self._ready(name, len(self.replicas)))
+        await eventually(lambda: self._ready(name, len({replica.id for replica in self.replicas})))
         return started
+
+    async def report_failed(self, replica: AnsweringReplica, message: str = "killed by signal 9") -> None:
+        """What the node agent does when a replica's process has died."""
+        status = replica.status(ReplicaState.FAILED, message)
+        await self.bus.kv(REPLICAS_BUCKET).put(replica.id, status.encode())
 
     async def chat(self, **body: object) -> httpx.Response:
         return await self.client.post("/v1/chat/completions", json=chat_body(**body))
@@ -93,22 +98,26 @@ def traced() -> None:
         trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
 
 
-StartGateway = Callable[..., "AsyncExitStack"]
+@pytest.fixture
+def gateway_settings() -> dict[str, object]:
+    """Parametrize it to change what a test's gateway is set to."""
+    return {}
 
 
 @pytest.fixture
-async def stand(server: NatsServer, tmp_path: Path) -> AsyncIterator[Stand]:
+async def stand(server: NatsServer, tmp_path: Path, gateway_settings: dict[str, object]) -> AsyncIterator[Stand]:
     key_file = tmp_path / "admin.key"
     key_file.write_text(ADMIN_KEY + "\n")
-    settings = Settings(
-        nats_url=server.url,
-        port=0,
-        admin_key_file=key_file,
-        store_url=f"file://{tmp_path}/store",
-        drain_timeout=1.0,
-        request_timeout=20.0,
-        resume_timeout=5.0,
-    )
+    chosen: dict[str, object] = {
+        "nats_url": server.url,
+        "port": 0,
+        "admin_key_file": key_file,
+        "store_url": f"file://{tmp_path}/store",
+        "drain_timeout": 1.0,
+        "request_timeout": 20.0,
+        "resume_timeout": 3.0,
+    }
+    settings = Settings(**{**chosen, **gateway_settings})
     async with AsyncExitStack() as stack:
         bus = await connect(server.url, name="gateway-test")
         stack.push_async_callback(bus.drain)

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import Internal, Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
-from tests.support.sample_replica import expected_text
+from tests.support.answering_replica import expected_text
 from tests.support.wait import eventually
 
 WHOLE = expected_text("tell me words", 7, 6)
