@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import structlog
 
@@ -94,8 +94,7 @@ class _Life:
             _log.error("the drain took too long and is cut short", drain_timeout_s=self._settings.drain_timeout)
             serving.cancel()
             if not await _finished(serving, CUT_S):
-                _log.critical("the service does not end; the process is ended")
-                os._exit(EXIT_FAILED)
+                _end_the_process()
         return self._exit_code(serving, cut=cut)
 
     async def _serve(self) -> None:
@@ -123,9 +122,10 @@ class _Life:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            # The kernel lets no default action end the first process of a container.
+            signal.signal(each, _exit_at_once if os.getpid() == 1 else signal.SIG_DFL)
         limit = self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
-        watchdog = threading.Timer(limit, os._exit, (EXIT_FAILED,))
+        watchdog = threading.Timer(limit, _end_the_process)
         watchdog.daemon = True
         watchdog.start()
         self._stop.set()
@@ -151,6 +151,16 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _end_the_process() -> None:
+    """For a service that hears neither cancellation nor the end of its time."""
+    _log.critical("the service does not end; the process is ended")
+    os._exit(EXIT_FAILED)
+
+
+def _exit_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 async def _finished(task: asyncio.Task[None], timeout: float) -> bool:

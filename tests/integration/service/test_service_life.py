@@ -153,6 +153,25 @@ async def test_a_drain_that_takes_too_long_is_cut_short_and_is_no_success(start)
     assert any("drain took too long" in str(line["event"]) for line in service.lines())
 
 
+async def test_a_drain_that_ignores_its_cancellation_ends_with_the_process(start):
+    service = start("deaf drain", LLMOS_DRAIN_TIMEOUT="0.1")
+    await service.said("ready")
+    service.process.terminate()
+    assert await service.exit_code() == 1
+    assert service.lines()[-1]["event"] == "the service does not end; the process is ended"
+
+
+async def test_sigterm_while_nats_is_down_drains_and_exits_0(start):
+    with NatsServer() as server:
+        service = start("slow drain", url=server.url)
+        await service.said("ready")
+        server.kill()
+        await service.said("bus.disconnected")
+        service.process.terminate()
+        assert await service.exit_code() == 0
+    assert service.output == ["entered", "cleaned up"]
+
+
 async def test_sigterm_during_a_slow_start_cleans_up_and_exits_0(start):
     service = start("slow start")
     await eventually(lambda: service.output == ["entered"])

@@ -135,11 +135,12 @@ async def test_a_full_queue_drops_new_spans_and_blocks_nobody(bus, payloads):
 async def test_a_span_leaves_within_the_delay_and_room_comes_back(bus, payloads):
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BoundedSpanProcessor(exporter, max_queue=1, batch=1, delay_s=0.05))
+    processor = BoundedSpanProcessor(exporter, max_queue=1, batch=1, delay_s=0.05)
+    provider.add_span_processor(processor)
     tracer = provider.get_tracer("llmos.test")
     for number in range(3):
         tracer.start_span(f"span {number}").end()
-        await eventually(lambda number=number: len(names(payloads)) == number + 1)
+        await eventually(lambda number=number: len(names(payloads)) == number + 1 and processor._pending == 0)
     assert exporter.drops.total == 0
     await asyncio.to_thread(provider.shutdown)
 
