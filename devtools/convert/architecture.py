@@ -125,11 +125,11 @@ def check_tensors(gguf: GgufFile, arch: Architecture) -> None:
     for tensor in gguf.tensors.values():
         check_supported(tensor)
     for name, shape in expected.items():
-        tensor = gguf.tensors.get(name)
-        if tensor is None and name not in _OPTIONAL:
+        found = gguf.tensors.get(name)
+        if found is None and name not in _OPTIONAL:
             raise CorruptFile(f"the tensor {name!r} is missing", param="source")
-        if tensor is not None and tensor.shape != shape:
-            raise CorruptFile(f"the tensor {name!r} has shape {tensor.shape}, expected {shape}", param="source")
+        if found is not None and found.shape != shape:
+            raise CorruptFile(f"the tensor {name!r} has shape {found.shape}, expected {shape}", param="source")
     unknown = next((name for name in gguf.tensors if name not in expected), None)
     if unknown is not None:
         raise UnsupportedFormat(f"the tensor {unknown!r} is no part of a plain Llama; not supported", param="source")

@@ -66,3 +66,17 @@ class Reference:
 
     def _weight(self, name: str) -> Floats:
         return dequantise(self.tensors[f"{name}.weight"])
+
+
+def perplexity(logits: Floats, ids: Sequence[int]) -> float:
+    """The exponential of the mean negative log likelihood of `ids[1:]`, each given those before it.
+
+    Args:
+        logits: float32 [S, vocab_size], row i made from `ids[: i + 1]`.
+        ids: The S tokens.
+    """
+    rows = logits[:-1].astype(np.float64)
+    peak = rows.max(axis=-1)
+    log_total = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=-1))
+    chosen = rows[np.arange(len(rows)), np.asarray(ids[1:])]
+    return float(np.exp(np.mean(log_total - chosen)))

@@ -85,7 +85,7 @@ def write_llama(
     leave_out: str = "",
     architecture: str = "llama",
 ) -> Path:
-    """Write a GGUF of matrices of type `quantization`, or of `types` by a part of their name; uint8 is written raw."""
+    """Write a GGUF of `quantization`, or of `types` by a part of a tensor's name; uint8 is written raw."""
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in (llama_metadata() | dict(metadata)).items():
         _add(writer, key, value)

