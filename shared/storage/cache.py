@@ -1,7 +1,7 @@
 """A node's local copies of blobs, by digest; shared by all processes on the node.
 
 A copy is verified on arrival. A process holds (`flock`, shared) what it was given until it lets go or ends, however
-it ends; only what nobody holds can be evicted, least recently used first. Arrivals take turns (one lock per folder),
+it ends; only what nobody holds or links to can be evicted, least recently used first. Arrivals take turns (one lock per folder),
 so the limit holds and two replicas that start together download a blob once.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -75,8 +75,9 @@ class BlobCache:
             await self._on_disk(doing, partial(self._make_room, size))
             file = await self._on_disk(doing, partial(IncomingFile, self._incoming), needed=size)
             try:
-                async for data in batches(chunks, CHUNK):
-                    await self._on_disk(doing, partial(file.write, data), needed=size)
+                async with aclosing(batches(chunks, CHUNK)) as pieces:
+                    async for data in pieces:
+                        await self._on_disk(doing, partial(file.write, data), needed=size)
                 require_digest(file.digest, digest, file.size)
                 await self._on_disk(doing, partial(file.place, self._blobs / digest), needed=size)
             finally:
@@ -159,7 +160,8 @@ def _try_lock(fd: int) -> bool:
 def _evict(path: Path) -> bool:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if free := _try_lock(fd):
+        # A copy with a second link is part of a version's folder: to remove it here would free nothing.
+        if free := _try_lock(fd) and os.fstat(fd).st_nlink == 1:
             path.unlink()
         return free
     finally:

@@ -7,6 +7,7 @@ visible is whole even after a power cut.
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -55,9 +56,10 @@ class DirectoryStore:
         await self._on_disk(doing, partial(self._require_room, size or 0), needed=size)
         file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
         try:
-            async for data in batches(chunks, CHUNK):
-                needed = max(size or 0, file.size + len(data))
-                await self._on_disk(doing, partial(file.write, data), needed=needed)
+            async with aclosing(batches(chunks, CHUNK)) as pieces:
+                async for data in pieces:
+                    needed = max(size or 0, file.size + len(data))
+                    await self._on_disk(doing, partial(file.write, data), needed=needed)
             require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
         finally:

@@ -3,6 +3,8 @@
 An upload's length and digest are not known to be right before its last byte, and S3 makes an object visible only
 when it is completed. So a blob is streamed straight to its final key as a multipart upload, and the digest is checked
 before the upload is completed; a wrong one aborts it. Neither a spool on disk nor a temporary key is needed.
+What a killed process leaves is an unfinished upload: invisible, and removed by the server (MinIO: after a day;
+elsewhere by a lifecycle rule for incomplete multipart uploads).
 """
 
 import asyncio
@@ -62,11 +64,13 @@ class S3Store:
             secret_key=secret_key,
             secure=secure,
             region=region,
-            connections=_WORKERS,
+            connections=2 * _WORKERS,
         )
         self._cache_limit = cache_limit
         self._caches: dict[Path, BlobCache] = {}
         self._workers = Workers(_WORKERS)
+        # An upload keeps its thread as long as its client takes: a slow one must not keep others from reading.
+        self._uploads = Workers(_WORKERS)
 
     async def blob_size(self, digest: str) -> int | None:
         """See `ArtifactStore`."""
@@ -80,12 +84,15 @@ class S3Store:
             return existing
         part = max(_PART, -(-(size or 0) // _MAX_PARTS))
         pipe = VerifiedPipe(digest)
-        upload = asyncio.ensure_future(self._ask(doing, partial(self._bucket.upload, key, pipe, part)))
+        upload = asyncio.ensure_future(
+            self._ask(doing, partial(self._bucket.upload, key, pipe, part), workers=self._uploads)
+        )
         upload.add_done_callback(lambda _: pipe.reader_left())
         try:
-            async for piece in batches(chunks, CHUNK):
-                if not await pipe.write(piece):
-                    break
+            async with aclosing(batches(chunks, CHUNK)) as pieces:
+                async for piece in pieces:
+                    if not await pipe.write(piece):
+                        break
             pipe.end()
             await asyncio.shield(upload)
         except BaseException as error:
@@ -171,7 +178,7 @@ class S3Store:
             return error.message
         return None
 
-    async def _ask(self, doing: str, call: Callable[[], R]) -> R:
+    async def _ask(self, doing: str, call: Callable[[], R], *, workers: Workers | None = None) -> R:
         """Run `call` in a thread, after making sure of the bucket, and translate its errors."""
 
         def with_bucket() -> R:
@@ -179,7 +186,7 @@ class S3Store:
             return call()
 
         try:
-            return await self._workers.run(with_bucket)
+            return await (workers or self._workers).run(with_bucket)
         except MINIO_ERRORS as error:
             if isinstance(error, S3Error) and error.code == "NoSuchBucket":
                 self._bucket.forget()

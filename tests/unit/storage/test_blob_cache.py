@@ -71,6 +71,17 @@ async def test_what_is_in_use_is_never_evicted(tmp_path):
     await add(other, BLOBS[3])
 
 
+async def test_what_is_linked_into_a_folder_counts_and_is_not_evicted(tmp_path):
+    cache = BlobCache(tmp_path / "cache", limit=100)
+    path = await add(cache, BLOBS[0])
+    cache.release(sha256(BLOBS[0]))
+    (tmp_path / "model.onnx").hardlink_to(path)
+    with pytest.raises(StorageFull, match="in use"):
+        await add(cache, BLOBS[1])
+    (tmp_path / "model.onnx").unlink()
+    await add(cache, BLOBS[1])
+
+
 async def test_a_blob_above_the_limit_is_refused_before_its_first_byte(tmp_path):
     async def untouchable() -> AsyncIterator[bytes]:
         raise AssertionError("there is no room: nothing should be taken")
