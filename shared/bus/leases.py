@@ -7,7 +7,6 @@ one full time to live.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Generic, Self, TypeVar
 import structlog
 
 from shared.bus.port import KeyValue, KvEvent, KvOperation, Watch
+from shared.bus.tasks import end
 from shared.contracts.scheduler import LEASE_RENEW_S
 from shared.errors import DeadlineExceeded, LlmosError, Unavailable
 
@@ -81,10 +81,7 @@ class LeaseTable(Generic[Value]):
     async def stop(self) -> None:
         """End the watch. Idempotent."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -158,10 +155,7 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         try:
             await self._bucket.delete(self._key)
         except LlmosError as failure:

@@ -11,6 +11,7 @@ import structlog
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, matches
 from shared.bus.port import MAX_RECORD, Handler, Job, Message
+from shared.bus.tasks import end
 from shared.errors import Disconnected, PayloadTooLarge
 
 _log = structlog.get_logger("llmos.bus")
@@ -198,9 +199,7 @@ class MemoryConsumption:
             return
         if self._handling is not None:
             await asyncio.wait([self._handling])
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end(self._task)
 
     def cancel(self) -> int:
         """Cancel the handler that runs, and answer how many were cancelled."""

@@ -1,6 +1,7 @@
 """Subjects and keys: what is valid, and what matches."""
 
 import re
+from functools import lru_cache
 
 from shared.errors import InvalidInput
 
@@ -9,6 +10,7 @@ _KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
 _BUCKET = re.compile(r"[-_a-zA-Z0-9]+")
 
 
+@lru_cache(maxsize=4096)
 def check_subject(subject: str, *, wildcards: bool = False) -> None:
     """Raise `InvalidInput` unless `subject` is a NATS subject (with `*` and a last `>` only if `wildcards`)."""
     parts = subject.split(".")

@@ -19,6 +19,7 @@ from nats.errors import (
     NoRespondersError,
     OutboundBufferLimitError,
 )
+from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, run_handler, with_trace
 from shared.bus.names import check_subject
@@ -30,6 +31,7 @@ from shared.bus.nats_streams import Consumption, NatsEventStream, NatsWorkQueue,
 from shared.bus.nats_subscription import NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Handler, Message, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
+from shared.bus.tasks import cancellable
 from shared.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -75,6 +77,7 @@ class NatsBus:
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Fire and forget; dropped while the connection is down. Raises `PayloadTooLarge` and `InvalidInput`."""
         check_size(len(data))
+        check_subject(subject)
         if not self.connected:
             self._connection.dropped += 1
             return
@@ -123,6 +126,7 @@ class NatsBus:
     ) -> bytes:
         """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
         check_size(len(data))
+        check_subject(subject)
         sent = with_trace(dict(headers or {}))
         started = time.monotonic()
         try:
@@ -204,9 +208,12 @@ class NatsBus:
         if not self.connected:
             raise Disconnected("the bus connection is down; it is being made again")
         try:
-            raw = await self._connection.client.request(subject, data, timeout=timeout, headers=headers or None)
+            asking = self._connection.client.request(subject, data, timeout=timeout, headers=headers or None)
+            raw = await cancellable(asking)
         except NoRespondersError as error:
             raise NoResponders(f"nobody answers on {subject} now") from error
+        except NatsTimeout as error:
+            raise TimeoutError from error
         except Error as error:
             raise _translated(error) from error
         reply = raw.data

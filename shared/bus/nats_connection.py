@@ -5,7 +5,6 @@ changed, too many connections, …). Then a new client takes over the subscripti
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error, SlowConsumerError
 
+from shared.bus.tasks import end
 from shared.errors import Disconnected, InvalidInput
 
 _log = structlog.get_logger("llmos.bus")
@@ -108,10 +108,7 @@ class NatsConnection:
         """Close for good. Idempotent."""
         self._closing = True
         self._up.clear()
-        if self._revival is not None:
-            self._revival.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._revival
+        await end(self._revival)
         await self.client.close()
         self._fail_waiting()
 

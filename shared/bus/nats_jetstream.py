@@ -12,6 +12,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 from nats.js.manager import JetStreamManager
 
 from shared.bus.nats_connection import NatsConnection
+from shared.bus.tasks import cancellable
 from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
 
 PATIENCE_S = 5.0
@@ -55,8 +56,8 @@ class JetStream:
             self.check_connected()
             try:
                 if ensure is not None:
-                    await ensure(lost)
-                return await _cancellable(work())
+                    await cancellable(ensure(lost))
+                return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(f"JetStream does not answer: {error}; is it enabled in nats-server?") from error
@@ -93,20 +94,6 @@ class JetStream:
         if keep(info.config):
             return info
         return await self.manager.update_stream(config)
-
-
-async def _cancellable(work: Awaitable[Answer]) -> Answer:
-    """`await work` without losing a cancellation.
-
-    nats-py waits with `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes in the moment in
-    which the answer does: a loop that calls the bus could then never be cancelled.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    answer = await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return answer
 
 
 def unexpected(what: str, error: APIError) -> LlmosError:

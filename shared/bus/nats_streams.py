@@ -22,6 +22,7 @@ from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.nats_jetstream import JetStream, unexpected
 from shared.bus.port import MAX_RECORD, Handler, Job, Message
+from shared.bus.tasks import end
 from shared.errors import Disconnected, LlmosError, PayloadTooLarge, Unavailable
 
 _log = structlog.get_logger("llmos.bus")
@@ -218,9 +219,8 @@ class Consumption:
         return 1
 
     async def _stop(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is not asyncio.current_task():
+            await end(self._task)
 
     async def _follow(self, context: contextvars.Context) -> None:
         connection = self._consumer.jetstream.connection

@@ -21,6 +21,7 @@ from nats.js.kv import KV_MARKER_REASON, KV_OP
 
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
+from shared.bus.tasks import end
 from shared.bus.telling import Telling
 from shared.errors import LlmosError
 
@@ -46,6 +47,7 @@ class NatsWatch:
         self._telling = Telling()
         self._arrived = asyncio.Event()
         self._heard_at = 0.0
+        self._left = False
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -64,10 +66,9 @@ class NatsWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.on_lost.discard(self._end_run)
-        assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self._left = True
+        self._end_run()
+        await end(self._task)
 
     def __aiter__(self) -> Self:
         return self
@@ -97,6 +98,8 @@ class NatsWatch:
                 _log.warning("bus.watch_interrupted", stream=self._stream, error=str(error), retrying=True)
                 await asyncio.sleep(RETRY_S)
             self._end_run()
+            if self._left:
+                return
 
     async def _tell(self) -> None:
         """One telling: returns when it is over."""
