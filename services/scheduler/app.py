@@ -40,7 +40,7 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
     )
     patience = Patience(ttl=ttl, pause=ttl / 2)
-    reconciler = Reconciler(bus, context.instance, observed, changed, patience)
+    reconciler = Reconciler(bus, context.instance, observed, changed, patience, tick=ttl / 10)
 
     async def follow_leadership(leads: bool) -> None:
         await (service.open() if leads else service.close())

@@ -1,4 +1,4 @@
-"""The loop: compute and write assignments at every change of what is wanted, and every half second."""
+"""The loop: compute and write assignments at every change of what is wanted, and every tick."""
 
 import asyncio
 import secrets
@@ -23,9 +23,6 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
 )
 from shared.errors import Conflict, LlmosError
-
-TICK_S = 0.5
-"""The loop looks at least this often: leases run out without a message."""
 
 _log = structlog.get_logger("llmos.scheduler")
 
@@ -60,6 +57,8 @@ class Reconciler:
     changed: asyncio.Event
     """Set by whoever changes `observed`."""
     patience: Patience
+    tick: float
+    """Seconds. The loop looks at least this often: leases run out without a message."""
     placement: Placement | None = None
     """What the last pass wanted."""
     _judges: bool = False
@@ -70,7 +69,7 @@ class Reconciler:
         """Reconcile until cancelled."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(self.tick):
                     await self.changed.wait()
             self.changed.clear()
             self._judges = self.patience.may_judge(now=time.monotonic(), fresh=self.observed.nodes.fresh)

@@ -107,7 +107,7 @@ def why_none(rooms: Iterable[Room], need: Resources) -> str:
 
 def readable_bytes(count: int, *, up: bool = False) -> str:
     """`3.2 GiB`; rounded down, or up, so that what is needed never reads as less than what it lacks."""
-    unit, name = (_GIB, "GiB") if count >= _GIB // 10 else (_MIB, "MiB")
+    unit, name = (_GIB, "GiB") if count * 10 >= _GIB else (_MIB, "MiB")
     tenths = count * 10 / unit
     return f"{(math.ceil(tenths) if up else math.floor(tenths)) / 10} {name}"
 
