@@ -1,8 +1,8 @@
 """A node's local copies of blobs, by digest; shared by all processes on the node.
 
 A copy is verified on arrival. A process holds (`flock`, shared) what it was given until it lets go or ends, however
-it ends; only what nobody holds or links to can be evicted, least recently used first. Arrivals take turns (one lock per folder),
-so the limit holds and two replicas that start together download a blob once.
+it ends; only what nobody holds or links to can be evicted, least recently used first. Arrivals take turns (one lock
+per folder), so the limit holds and two replicas that start together download a blob once.
 """
 
 import asyncio
