@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from llmos.cli.chat import print_stream
-from llmos.cli.output import console, errors, progress_bars
+from llmos.cli.output import console, errors, print_tree, progress_bars
 from llmos.cli.trace_view import spans, tree
 from llmos.client import Client, wait_ready, why_not_ready
 from llmos.importing import import_model
@@ -73,7 +73,7 @@ def _show_trace(client: Client, trace_id: str) -> None:
             time.sleep(0.1)
             continue
         if {span.name for span in spans(document)} >= LAST_SPANS:
-            console.print(tree(document, trace_id), soft_wrap=True)
+            print_tree(tree(document, trace_id))
             return
         time.sleep(0.1)
     raise Unavailable(f"trace {trace_id} is not complete after {TRACE_TIMEOUT_S:.0f} s; see 'llmos logs monitor'")

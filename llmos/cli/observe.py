@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table
+from llmos.cli.output import console, print_json, print_table, print_tree
 from llmos.cli.trace_view import tree
 from llmos.config import Target
 from shared.errors import InvalidInput, NotFound
@@ -101,7 +101,7 @@ def trace(
     if json:
         print_json(document)
     else:
-        console.print(tree(document, trace_id), soft_wrap=True)
+        print_tree(tree(document, trace_id))
 
 
 def logs(

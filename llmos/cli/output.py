@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.tree import Tree
 
 from llmos.importing import Progress as Report
 
@@ -29,10 +30,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # The first column is what people copy into the next command: it is never broken.
+        table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console.print(table)
+
+
+def print_tree(tree: Tree) -> None:
+    """A tree, each line whole however narrow the terminal."""
+    console.print(tree, width=1000, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
 
 
 def size(count: float) -> str:
