@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -12,7 +13,7 @@ from services.gateway.http.admin import AdminApi
 from services.gateway.http.answers import Asker
 from services.gateway.http.authentication import Authentication
 from services.gateway.http.blobs import BlobsApi
-from services.gateway.http.chat import ChatApi, json_answer
+from services.gateway.http.chat import ChatApi
 from services.gateway.http.completions import CompletionsApi
 from services.gateway.http.health import HealthApi
 from services.gateway.http.models import ModelsApi
@@ -54,11 +55,11 @@ def make_app(
     asker = Asker(dispatcher, request_timeout)
     admin = AdminApi(bus, keys)
     operations = admin.operations()
-    document = openapi(operations)
+    document = orjson.dumps(openapi(operations))
     models, health, blobs = ModelsApi(dispatcher.table), HealthApi(reasons, metrics), BlobsApi(store)
 
     async def describe(_request: Request) -> Response:
-        return json_answer(document)
+        return Response(document, media_type="application/json")
 
     routes = [
         Route("/v1/chat/completions", ChatApi(asker, max_body).create, methods=["POST"]),

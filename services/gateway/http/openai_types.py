@@ -173,7 +173,7 @@ class SamplingRequest(BaseModel):
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
     top_k: int | None = Field(default=None, ge=-1)
     """vLLM's; 0 or -1 is off."""
-    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 64)
+    seed: int | None = Field(default=None, ge=-(1 << 63), le=(1 << 64) - 1)
     stop: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
         BeforeValidator(_stop_list),

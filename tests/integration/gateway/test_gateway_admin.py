@@ -1,0 +1,156 @@
+"""The admin routes, in front of stand-ins that answer the services' subjects."""
+
+import hashlib
+
+import orjson
+
+from shared.bus import rpc
+from shared.contracts import monitor, registry, scheduler
+from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.manifest import Manifest
+from shared.errors import NotFound
+from tests.integration.gateway.conftest import Stand
+
+
+async def answer_with(stand: Stand, endpoint: Endpoint, answer: Contract | Exception, heard: list[Contract]) -> None:
+    async def handler(request: Contract) -> Contract:
+        heard.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    await rpc.respond(stand.bus, endpoint, handler)
+
+
+async def test_models_and_deployments_are_translated_to_their_services(stand: Stand) -> None:
+    heard: list[Contract] = []
+    for endpoint in (
+        registry.LIST_MODELS,
+        registry.CREATE_VERSION,
+        registry.RESOLVE,
+        registry.SET_ALIAS,
+        registry.DELETE_VERSION,
+        scheduler.DEPLOY,
+        scheduler.UNDEPLOY,
+        scheduler.SHOW_DEPLOYMENT,
+        scheduler.LIST_DEPLOYMENTS,
+        scheduler.LIST_NODES,
+        monitor.GET_HEALTH,
+        monitor.LIST_TRACES,
+    ):
+        assert endpoint.response.EXAMPLE is not None
+        await answer_with(stand, endpoint, endpoint.response.EXAMPLE, heard)
+    assert Manifest.EXAMPLE is not None
+    manifest = orjson.loads(Manifest.EXAMPLE.encode())
+    calls = [
+        ("GET", "/models", None, Empty()),
+        (
+            "POST",
+            "/models/m/versions",
+            {"manifest": manifest, "aliases": ["prod"]},
+            registry.CreateVersion(model="m", manifest=Manifest.EXAMPLE, aliases=("prod",)),
+        ),
+        ("GET", "/models/m@prod", None, registry.ResolveReference(reference="m@prod")),
+        ("GET", "/models/m:3", None, registry.ResolveReference(reference="m:3")),
+        ("PUT", "/models/m/aliases/prod", {"version": 3}, registry.SetAlias(model="m", alias="prod", version=3)),
+        ("DELETE", "/models/m/aliases/prod", None, registry.SetAlias(model="m", alias="prod", version=None)),
+        ("DELETE", "/models/m:3", None, registry.DeleteVersion(reference="m:3")),
+        ("GET", "/deployments", None, Empty()),
+        (
+            "POST",
+            "/deployments",
+            {"reference": "m@prod", "replicas": 2},
+            scheduler.Deploy(reference="m@prod", replicas=2),
+        ),
+        ("GET", "/deployments/m", None, scheduler.DeploymentName(name="m")),
+        ("DELETE", "/deployments/m", None, scheduler.DeploymentName(name="m")),
+        ("GET", "/nodes", None, Empty()),
+        ("GET", "/health", None, Empty()),
+        ("GET", "/traces?limit=5", None, monitor.ListTraces(limit=5)),
+    ]
+    for method, path, body, request in calls:
+        answer = await stand.client.request(method, f"/llmos/v1{path}", json=body)
+        assert answer.status_code == 200, (path, answer.text)
+        assert heard[-1] == request
+
+
+async def test_a_service_that_is_down_is_503_and_named(stand: Stand) -> None:
+    answer = await stand.client.get("/llmos/v1/deployments")
+    assert answer.status_code == 503
+    assert "the scheduler service is not running" in answer.json()["error"]["message"]
+    assert answer.headers["retry-after"] == "2"
+
+
+async def test_a_services_error_keeps_its_code(stand: Stand) -> None:
+    await answer_with(stand, registry.RESOLVE, NotFound("there is no model 'm'; models: a"), [])
+    answer = await stand.client.get("/llmos/v1/models/m")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "there is no model 'm'; models: a"
+
+
+async def test_a_defect_is_500_with_an_id(stand: Stand) -> None:
+    await answer_with(stand, registry.LIST_MODELS, RuntimeError("boom"), [])
+    answer = await stand.client.get("/llmos/v1/models")
+    assert answer.status_code == 500
+    assert "boom" not in answer.text
+
+
+async def test_misspelt_fields_and_wrong_values_are_refused(stand: Stand) -> None:
+    cases = [
+        ("POST", "/deployments", {"reference": "m", "replica": 3}, "replica"),
+        ("POST", "/deployments", {"reference": "m", "replicas": 0}, "replicas"),
+        ("PUT", "/models/m/aliases/prod", {"version": "three"}, "version"),
+        ("PUT", "/models/m/aliases/Not%20Good", {"version": 3}, "alias"),
+        ("POST", "/keys", {"name": "x", "scopes": ["root"]}, "scopes.0"),
+        ("GET", "/traces?limit=many", None, "limit"),
+        ("GET", "/traces?limit=5000", None, "limit"),
+        ("GET", "/traces?lmit=5", None, "lmit"),
+        ("GET", "/traces/xyz", None, "trace_id"),
+        ("GET", "/blobs/xyz", None, "digest"),
+    ]
+    for method, path, body, param in cases:
+        answer = await stand.client.request(method, f"/llmos/v1{path}", json=body)
+        assert answer.status_code == 400, (path, answer.text)
+        assert answer.json()["error"]["param"] == param, answer.text
+
+
+async def test_a_trace_is_passed_on_byte_for_byte(stand: Stand) -> None:
+    document = monitor.TraceDocument(otlp_json='{"resourceSpans":  []}', spans=0)
+    await answer_with(stand, monitor.GET_TRACE, document, [])
+    answer = await stand.client.get(f"/llmos/v1/traces/{'ab' * 16}")
+    assert answer.text == document.otlp_json
+
+
+async def test_blobs_go_up_once_come_down_whole_and_are_verified(stand: Stand) -> None:
+    data = b"weights" * 1_000_000
+    digest = hashlib.sha256(data).hexdigest()
+    path = f"/llmos/v1/blobs/{digest}"
+    assert (await stand.client.head(path)).status_code == 404
+    first = await stand.client.put(path, content=data)
+    assert (first.status_code, first.json()) == (201, {"digest": digest, "size": len(data)})
+    assert (await stand.client.put(path, content=data)).status_code == 200
+    head = await stand.client.head(path)
+    assert head.status_code == 200
+    assert head.headers["content-length"] == str(len(data))
+    assert (await stand.client.get(path)).content == data
+    wrong = await stand.client.put(f"/llmos/v1/blobs/{'0' * 64}", content=b"other bytes")
+    assert wrong.status_code == 400
+    assert wrong.json()["error"]["code"] == "corrupt_file"
+    assert (await stand.client.head(f"/llmos/v1/blobs/{'0' * 64}")).status_code == 404
+
+
+async def test_the_openapi_document_describes_every_route(stand: Stand) -> None:
+    document = (await stand.client.get("/llmos/v1/openapi.json")).json()
+    assert document["openapi"] == "3.1.0"
+    for path, methods in document["paths"].items():
+        filled = path.replace("{", "").replace("}", "")
+        for method in methods:
+            answer = await stand.client.request(method, filled)
+            assert answer.status_code != 405, path
+            assert "there is no" not in answer.text or "blob" in answer.text or "key" in answer.text, (
+                path,
+                answer.text,
+            )
+    text = orjson.dumps(document).decode()
+    for reference in {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}:
+        assert reference in document["components"]["schemas"]

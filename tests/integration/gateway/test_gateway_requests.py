@@ -1,0 +1,162 @@
+"""What clients get wrong, and what they are told."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.gateway.conftest import MODEL, Stand, chat_body
+
+CHAT = "/v1/chat/completions"
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert len(answer.headers["x-trace-id"]) == 32
+    assert answer.headers["x-request-id"]
+    return error
+
+
+async def test_wrong_bodies_are_400_and_name_the_field(stand: Stand) -> None:
+    await stand.deploy()
+    cases: list[tuple[object, str | None]] = [
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
+        ({"stop": [1]}, "stop.0"),
+        ({"stop": ""}, "stop.0"),
+        ({"stream": "yes"}, "stream"),
+        ({"model": None}, "model"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"temperatur": 0.5}, "temperatur"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ]
+    for changes, param in cases:
+        answer = await stand.client.post(CHAT, json=chat_body(**changes))
+        assert answer.status_code == 400, (changes, answer.text)
+        assert error_of(answer)["param"] == param, (changes, answer.text)
+    for content in (b"", b"{", b'{"model": ', b"[1]", b'"x"', b"\xff\xfe", b"[" * 5000):
+        answer = await stand.client.post(CHAT, content=content)
+        assert answer.status_code == 400, content
+        assert error_of(answer)["type"] == "invalid_request_error"
+
+
+async def test_parameters_without_effect_are_accepted(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    answer = await stand.chat(
+        user="me",
+        metadata={"a": "b"},
+        store=False,
+        n=1,
+        logprobs=False,
+        tools=[],
+        tool_choice="none",
+        presence_penalty=0,
+        frequency_penalty=0.0,
+        logit_bias={},
+        response_format={"type": "text"},
+        repetition_penalty=1.0,
+        stream_options=None,
+        stop=None,
+        seed=-1,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def test_an_unknown_model_is_404_and_names_those_that_exist(stand: Stand) -> None:
+    await stand.deploy()
+    for path, body in ((CHAT, chat_body(model="nope")), ("/v1/completions", {"model": "nope", "prompt": "x"})):
+        answer = await stand.client.post(path, json=body)
+        assert answer.status_code == 404
+        error = error_of(answer)
+        assert MODEL in error["message"]
+        assert error["param"] == "model"
+    assert (await stand.client.get("/v1/models/nope")).status_code == 404
+
+
+async def test_unknown_routes_and_methods_are_json_too(stand: Stand) -> None:
+    unknown = await stand.client.get("/v1/nothing")
+    assert unknown.status_code == 404
+    assert "/v1/nothing" in error_of(unknown)["message"]
+    wrong = await stand.client.get(CHAT)
+    assert wrong.status_code == 405
+    assert wrong.headers["allow"] == "POST"
+    assert error_of(wrong)["code"] == "method_not_allowed"
+
+
+async def test_without_or_with_a_wrong_key_it_is_401(stand: Stand) -> None:
+    async with httpx.AsyncClient(base_url=stand.url) as nobody:
+        for headers in ({}, {"authorization": "Bearer llmos-wrong"}, {"authorization": "Basic abc"}):
+            answer = await nobody.post(CHAT, json=chat_body(), headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert error_of(answer)["code"] == "unauthenticated"
+        assert (await nobody.get("/healthz")).json() == {"status": "ok"}
+        assert (await nobody.get("/readyz")).json() == {"ready": True, "reasons": []}
+        assert (await nobody.get("/metrics")).status_code == 401
+
+
+async def test_keys_are_made_listed_used_within_their_scope_and_revoked(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    made = (await stand.client.post("/llmos/v1/keys", json={"name": "notebook", "scopes": ["inference"]})).json()
+    assert set(made) == {"id", "name", "key", "scopes"}
+    listed = (await stand.client.get("/llmos/v1/keys")).json()["keys"]
+    assert made["id"] in [key["id"] for key in listed]
+    assert made["key"] not in str(listed)
+    assert all("hash" not in key for key in listed)
+    headers = {"authorization": f"Bearer {made['key']}"}
+    async with httpx.AsyncClient(base_url=stand.url, headers=headers) as client:
+        assert (await client.post(CHAT, json=chat_body())).status_code == 200
+        refused = await client.get("/llmos/v1/nodes")
+        assert refused.status_code == 403
+        assert "'read' or 'admin'" in error_of(refused)["message"]
+        assert (await stand.client.delete(f"/llmos/v1/keys/{made['id']}")).json()["revoked"] is True
+        assert (await client.post(CHAT, json=chat_body())).status_code == 401
+    assert (await stand.client.delete("/llmos/v1/keys/key-nope")).status_code == 404
+
+
+async def test_a_reader_looks_and_changes_nothing(stand: Stand) -> None:
+    made = (await stand.client.post("/llmos/v1/keys", json={"name": "prometheus", "scopes": ["read"]})).json()
+    headers = {"authorization": f"Bearer {made['key']}"}
+    async with httpx.AsyncClient(base_url=stand.url, headers=headers) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/v1/models")).status_code == 200
+        assert (await client.post("/llmos/v1/keys", json={"name": "x"})).status_code == 403
+        assert (await client.post(CHAT, json=chat_body())).status_code == 403
+
+
+@pytest.mark.parametrize("gateway_settings", [{"auth": "off"}])
+async def test_with_authentication_off_nobody_is_asked(stand: Stand) -> None:
+    async with httpx.AsyncClient(base_url=stand.url) as nobody:
+        assert (await nobody.get("/llmos/v1/keys")).status_code == 200
+
+
+async def test_metrics_show_requests_and_the_replicas_batches(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    await stand.chat()
+    await stand.client.get("/v1/nothing")
+    text = (await stand.client.get("/metrics")).text
+    assert 'llmos_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1.0' in text
+    assert 'llmos_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+    assert 'llmos_replica_batch_max{model="sample",replica="sample-1-a"} 3.0' in text
+    assert 'llmos_replica_batch_mean{model="sample",replica="sample-1-a"} 1.5' in text
+    assert 'llmos_time_to_first_token_seconds_count{model="sample"} 1.0' in text
+    assert 'llmos_inter_token_seconds_count{model="sample"} 5.0' in text
+    assert 'llmos_tokens_total{model="sample",type="output"} 6.0' in text
+    assert "llmos_http_requests_in_flight 1.0" in text
