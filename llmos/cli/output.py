@@ -39,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
 
 def print_tree(tree: Tree) -> None:
     """A tree, each line whole however narrow the terminal."""
-    console.print(tree, width=1000, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
+    Console(highlight=False, width=max(console.width, 240)).print(tree)
 
 
 def size(count: float) -> str:
