@@ -40,20 +40,27 @@ App = Callable[[Context], AbstractAsyncContextManager[None]]
 CUT_S = 3.0
 """Seconds for clean-up after the drain was cut short."""
 BUS_DRAIN_S = 3.0
+TEARDOWN_S = 3.0
+"""Seconds for threads to end after everything else has."""
 EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
 
 
 def main(
     name: str, kind: type[Settings], app: Callable[[Context, Settings], AbstractAsyncContextManager[None]]
 ) -> int:
-    """All that a service's `__main__` does: read the settings, run `app(context, settings)`; the exit code."""
+    """All that a service's `__main__` does: read the settings, run `app(context, settings)`; the exit code.
+
+    To be followed by `sys.exit`: the process ends within `TEARDOWN_S` whatever its threads do.
+    """
     try:
         settings = load_settings(kind)
     except LlmosError as error:
         configure_logs("console" if sys.stderr.isatty() else "json", "info", service=name)
         _log.error("the settings are wrong", error=error.message)
         return EXIT_SETTINGS
-    return run_service(name, lambda context: app(context, settings), settings)
+    code = run_service(name, lambda context: app(context, settings), settings)
+    _limit(TEARDOWN_S, code)  # for threads that the interpreter waits for at exit
+    return code
 
 
 def run_service(name: str, app: App, settings: ServiceSettings) -> int:
@@ -63,7 +70,10 @@ def run_service(name: str, app: App, settings: ServiceSettings) -> int:
     threading.excepthook = _log_thread_crash
     follow_parent()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        return runner.run(_Life(name, instance, app, settings).run())
+        code = runner.run(_Life(name, instance, app, settings).run())
+        limit = _limit(TEARDOWN_S, code)  # closing the loop waits for the threads of its executor
+    limit.cancel()
+    return code
 
 
 class _Life:
@@ -84,7 +94,8 @@ class _Life:
         serving = asyncio.create_task(self._serve(), name="serve")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        cut = False
+        cut, limit = False, self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
+        watchdog = _limit(limit, EXIT_FAILED)
         if not serving.done():
             if not self._started:
                 serving.cancel()
@@ -94,7 +105,8 @@ class _Life:
             _log.error("the drain took too long and is cut short", drain_timeout_s=self._settings.drain_timeout)
             serving.cancel()
             if not await _finished(serving, CUT_S):
-                _end_the_process()
+                _end_the_process(EXIT_FAILED)
+        watchdog.cancel()
         return self._exit_code(serving, cut=cut)
 
     async def _serve(self) -> None:
@@ -124,14 +136,12 @@ class _Life:
             loop.remove_signal_handler(each)
             # The kernel lets no default action end the first process of a container.
             signal.signal(each, _exit_at_once if os.getpid() == 1 else signal.SIG_DFL)
-        limit = self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
-        watchdog = threading.Timer(limit, _end_the_process)
-        watchdog.daemon = True
-        watchdog.start()
         self._stop.set()
 
     def _exit_code(self, serving: asyncio.Task[None], *, cut: bool) -> int:
         if serving.cancelled():
+            if not self._stop.is_set():
+                _log.error("the service crashed", error="its main task was cancelled from within")
             return EXIT_OK if self._stop.is_set() and not cut else EXIT_FAILED
         error = serving.exception()
         if error is None:
@@ -153,10 +163,19 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _end_the_process() -> None:
-    """For a service that hears neither cancellation nor the end of its time."""
-    _log.critical("the service does not end; the process is ended")
-    os._exit(EXIT_FAILED)
+def _limit(seconds: float, code: int) -> threading.Timer:
+    """End the process with `code` after `seconds`, unless the timer is cancelled before."""
+    timer = threading.Timer(seconds, _end_the_process, (code,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _end_the_process(code: int) -> None:
+    """For what hears neither cancellation nor the end of its time."""
+    threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
+    _log.critical("the service does not end; the process is ended", exit_code=code, threads=threads)
+    os._exit(code)
 
 
 def _exit_at_once(number: int, _frame: FrameType | None) -> None:

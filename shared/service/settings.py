@@ -11,6 +11,7 @@ from shared.contracts.manifest import NAME_PATTERN
 from shared.errors import InvalidInput
 
 ENV_PREFIX = "LLMOS_"
+INSTANCE_VARIABLE = "LLMOS_INSTANCE"
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS|URL", re.IGNORECASE)
 
 

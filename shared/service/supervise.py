@@ -16,6 +16,7 @@ import structlog
 from shared.errors import NotFound
 from shared.service import tether
 from shared.service.parent import PARENT_PID_VARIABLE
+from shared.service.settings import INSTANCE_VARIABLE
 
 _log = structlog.get_logger("llmos.supervise")
 
@@ -32,7 +33,7 @@ class ChildSpec:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    """Added to the supervisor's own environment."""
+    """Added to the supervisor's own environment (less its instance name, which is its own)."""
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
     stop_timeout: float = 15.0
@@ -143,7 +144,8 @@ class Child:
         self._changed()
 
     async def _spawn(self) -> None:
-        environment = {**os.environ, **self.spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
+        inherited = {key: value for key, value in os.environ.items() if key != INSTANCE_VARIABLE}
+        environment = {**inherited, **self.spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
         program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
         if program is None:
             raise NotFound(f"{self.spec.name}: there is no program {self.spec.argv[0]!r}")
@@ -167,8 +169,13 @@ class Child:
         self._changed()
 
     def _changed(self) -> None:
-        if self._on_change is not None:
+        if self._on_change is None:
+            return
+        try:
             self._on_change(self)
+        except Exception:
+            # Whoever listens must not end the keeping of the child.
+            _log.exception("what listens to a child failed", child=self.spec.name)
 
 
 def describe_exit(code: int) -> str:

@@ -15,12 +15,15 @@ from tests.support.nats import NatsServer, free_port
 from tests.support.wait import eventually
 
 SERVICE = """
-import asyncio, sys, time
+import asyncio, sys, threading, time
 from contextlib import asynccontextmanager
 from pydantic import Field
 from shared.errors import StorageFull
+from shared.service import run
 from shared.service.run import main
 from shared.service.settings import ServiceSettings
+
+run.CUT_S = run.TEARDOWN_S = 0.5
 
 class Settings(ServiceSettings):
     behaviour: str = Field(default="", validation_alias="LLMOS_TEST_BEHAVIOUR")
@@ -35,6 +38,12 @@ async def app(context, settings):
             case "bug": {}["missing"]
             case "slow start": await asyncio.sleep(600)
             case "stop itself": asyncio.get_running_loop().call_later(0.05, context.stop)
+            case "stuck thread":
+                threading.Thread(target=time.sleep, args=(600,), name="stuck").start()
+                raise StorageFull("and a thread that never ends")
+            case "stuck executor":
+                asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+                asyncio.get_running_loop().call_later(0.05, context.stop)
         async with asyncio.TaskGroup() as tasks:
             if settings.behaviour == "background crash":
                 async def crash():
@@ -158,6 +167,13 @@ async def test_a_drain_that_ignores_its_cancellation_ends_with_the_process(start
     await service.said("ready")
     service.process.terminate()
     assert await service.exit_code() == 1
+    assert service.lines()[-1]["event"] == "the service does not end; the process is ended"
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("stuck thread", 1), ("stuck executor", 0)])
+async def test_a_thread_that_never_ends_does_not_keep_the_process(start, behaviour, code):
+    service = start(behaviour)
+    assert await service.exit_code() == code
     assert service.lines()[-1]["event"] == "the service does not end; the process is ended"
 
 

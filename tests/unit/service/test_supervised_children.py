@@ -168,6 +168,25 @@ async def test_output_is_appended_over_restarts_and_the_environment_is_added(tmp
     await child.stop()
 
 
+async def test_the_supervisor_s_instance_name_is_not_its_child_s(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMOS_INSTANCE", "inference-1")
+    log = tmp_path / "child.log"
+    child = Child(ChildSpec("talker", ("sh", "-c", "echo ${LLMOS_INSTANCE:-none} $LLMOS_PARENT_PID"), log=log))
+    await child.start()
+    await eventually(lambda: log.read_text().startswith(f"none {os.getpid()}\n"))
+    await child.stop()
+
+
+async def test_a_listener_that_fails_does_not_end_the_supervision():
+    def fail(_child):
+        raise ValueError("listener")
+
+    child = Child(ChildSpec("brief", ("true",)), on_change=fail)
+    await child.start()
+    await eventually(lambda: child.restarts >= 1)
+    await child.stop()
+
+
 async def test_a_program_that_does_not_exist_is_said_at_start():
     child = Child(ChildSpec("ghost", ("no-such-program", "--now")))
     with pytest.raises(NotFound, match="ghost: there is no program 'no-such-program'"):
