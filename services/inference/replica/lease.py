@@ -82,7 +82,8 @@ class StatusLease:
     async def _renew(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout=LEASE_RENEW_S)
+                async with asyncio.timeout(LEASE_RENEW_S):  # wait_for may swallow a cancel that comes with the change
+                    await self._changed.wait()
             self._changed.clear()
             try:
                 await self._write()

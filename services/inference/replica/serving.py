@@ -121,7 +121,8 @@ class Serving:
 
     async def _is_quiet(self, timeout: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._quiet.wait()
         return self._quiet.is_set()
 
     def _apply(self, updates: list[SequenceUpdate]) -> None:

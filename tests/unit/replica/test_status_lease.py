@@ -61,3 +61,10 @@ async def test_a_state_that_does_not_follow_is_refused(kv):
     async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
         with pytest.raises(ValueError, match="starting to ready"):
             lease.become(ReplicaState.READY)
+
+
+async def test_leaving_right_after_a_change_ends(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+        await eventually(lambda: lease._changed._waiters)
+        lease.become(ReplicaState.LOADING)
+        await lease.fail("at once")
