@@ -173,7 +173,7 @@ class Child:
             return
         try:
             self._on_change(self)
-        except Exception:
+        except Exception:  # noqa: BLE001  # the boundary to whoever listens
             # Whoever listens must not end the keeping of the child.
             _log.exception("what listens to a child failed", child=self.spec.name)
 
