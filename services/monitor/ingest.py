@@ -1,5 +1,7 @@
 """From the telemetry stream into the store, and on to the forwarder."""
 
+import asyncio
+
 import structlog
 
 from services.monitor.archive import Archive
@@ -32,7 +34,7 @@ class Ingest:
         if message.subject != TRACES_SUBJECT:
             return
         try:
-            decoded = decode_spans(message.data)
+            decoded = await asyncio.to_thread(decode_spans, message.data)
         except InvalidInput as error:
             _log.warning("telemetry that cannot be read is skipped", bytes=len(message.data), error=error.message)
             return

@@ -10,8 +10,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from services.monitor import export
+from services.monitor.app import app
 from services.monitor.export import Forwarder
-from tests.support.nats import free_port
+from services.monitor.settings import Settings
+from shared.bus.connect import connect
+from shared.contracts.monitor import TRACES_SUBJECT
+from shared.service.context import Context
+from shared.service.readiness import Readiness
+from tests.support.nats import NatsServer, free_port
 from tests.support.otlp import make_payload, make_span
 from tests.support.wait import eventually
 
@@ -119,3 +125,17 @@ async def test_a_payload_larger_than_the_queue_is_dropped_and_counted():
     forwarder = Forwarder("127.0.0.1:1", max_bytes=10)
     forwarder.offer(payload("too large"))
     assert forwarder.dropped == 1
+
+
+async def test_the_monitor_forwards_what_it_keeps_once():
+    receiver = Receiver()
+    with NatsServer() as server:
+        bus = await connect(server.url, name="monitor")
+        async with serving(receiver) as endpoint:
+            context = Context("monitor", "monitor-1", bus, Readiness())
+            async with app(context, Settings(otlp_endpoint=endpoint)):
+                for name in ("first", "first", "second"):
+                    span = make_span(span=len(name), name=name)
+                    await bus.publish(TRACES_SUBJECT, make_payload([span]))
+                await eventually(lambda: receiver.names == ["first", "second"])
+        await bus.drain()
