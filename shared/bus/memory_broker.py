@@ -84,5 +84,9 @@ class MemoryBroker:
         return len(chosen)
 
     def _tell(self) -> None:
+        for queue in self.queues.values():
+            queue.changed.set()
+        for stream in self.streams.values():
+            stream.changed.set()
         for tell in tuple(self._on_change):
             tell()

@@ -20,6 +20,7 @@ from shared.errors import Disconnected, InvalidInput
 _log = structlog.get_logger("llmos.bus")
 
 RECONNECT_WAIT_S = 0.25
+CLOSE_S = 3.0
 LOG_EVERY_S = 10.0
 """A connection that stays down is logged this often."""
 
@@ -106,10 +107,17 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Close for good. Idempotent."""
+        reachable = self.connected
         self._closing = True
         self._up.clear()
         await end(self._revival)
-        await self.client.close()
+        if not reachable:
+            self._fail_waiting()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.client.close()
+        except (OSError, Error, TimeoutError) as error:
+            _log.info("bus.closed_unclean", name=self.name, error=str(error) or type(error).__name__)
         self._fail_waiting()
 
     async def _connect(self) -> None:
@@ -147,7 +155,8 @@ class NatsConnection:
             self.denied[text.split('"')[1] if '"' in text else text] = time.monotonic()
             _log.error("bus.permission_denied", name=self.name, error=text)
         else:
-            self._last_error = error
+            if "authorization" not in str(self._last_error).lower():  # says more than the reset that follows it
+                self._last_error = error
             if time.monotonic() - self._last_logged >= LOG_EVERY_S:
                 self._last_logged = time.monotonic()
                 _log.warning(

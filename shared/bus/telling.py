@@ -49,7 +49,9 @@ class Telling:
                 self._told.discard(event.key)
             elif vanished := self._known - self._told:
                 self._arrived.appendleft((run, event))
-                self._arrived.extendleft((run, KvEvent(KvOperation.DELETE, key)) for key in sorted(vanished))
+                self._arrived.extendleft(
+                    (run, KvEvent(KvOperation.DELETE, key)) for key in sorted(vanished, reverse=True)
+                )
                 continue
             else:
                 self._synced_run = run
