@@ -28,7 +28,7 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
     Resources,
 )
-from shared.errors import LlmosError
+from shared.errors import Conflict, LlmosError
 from shared.service.supervise import ChildSpec
 
 Value = TypeVar("Value")
@@ -87,9 +87,13 @@ class NodeAgent:
                 self._stop(replica)
         if self._stopping:
             _, late = await asyncio.wait(self._stopping, timeout=timeout)
+            left = list(self._replicas.values())
             for task in late:
-                task.cancel()  # kills the process
-            await asyncio.gather(*self._stopping, return_exceptions=True)
+                task.cancel()
+            await asyncio.gather(*late, *(replica.kill() for replica in left), return_exceptions=True)
+            for replica in left:
+                _log.warning("replica did not drain in time and was killed", replica=replica.assignment.id)
+                await self._try("remove a status", self._statuses.delete(replica.assignment.id))
 
     async def _forget_former_replicas(self) -> None:
         """Remove what a former agent of this node left in the table: its replicas died with it."""
@@ -159,7 +163,8 @@ class NodeAgent:
             _log.error("replica not started; tried again", replica=assignment.id, error=str(error))
             self._held_back[assignment.id] = self._state(assignment, ReplicaState.FAILED, reason)
             return
-        await self._write(self._state(assignment, ReplicaState.STARTING))
+        status = self._state(assignment, ReplicaState.STARTING)
+        replica.announced = await self._try("write a status", self._statuses.put(status.id, status.encode()))
 
     def _stop(self, replica: Replica) -> None:
         replica.stopping = True
@@ -187,13 +192,30 @@ class NodeAgent:
     async def _report(self) -> None:
         """Say what replicas cannot say themselves: those that ended, and those that were not started."""
         for replica in list(self._replicas.values()):
-            if not replica.running and not replica.stopping:
+            if replica.stopping:
+                continue
+            if replica.announced is not None:
+                await self._announce_again(replica, replica.announced)
+            elif not replica.running:
                 await self._write(
                     self._state(replica.assignment, ReplicaState.FAILED, replica.failure, replica.restarts)
                 )
         for status in list(self._held_back.values()):
             if status.id not in self._replicas:
                 await self._write(status)
+
+    async def _announce_again(self, replica: Replica, revision: int) -> None:
+        """Renew what the agent said at the start, until the replica has written there itself."""
+        status = self._state(replica.assignment, ReplicaState.STARTING)
+        try:
+            renewed = await self._statuses.update(status.id, status.encode(), revision)
+        except Conflict:
+            replica.announced = None
+        except LlmosError as error:
+            _log.warning("could not write a status", error=error.message)
+        else:
+            if replica.announced == revision:  # otherwise it has ended meanwhile
+                replica.announced = renewed
 
     def _state(
         self, assignment: ReplicaAssignment, state: ReplicaState, message: str = "", restarts: int = 0

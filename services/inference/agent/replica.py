@@ -1,5 +1,6 @@
 """One supervised replica process."""
 
+import asyncio
 import os
 import signal
 import time
@@ -71,6 +72,8 @@ class Replica:
         self.stopping = False
         self.failure = ""
         """Why the process ended last; empty while it never has, or since it answered."""
+        self.announced: int | None = None
+        """The revision at which the agent announced it; None when it speaks for itself."""
         self._on_change = on_change
         self._clock = clock
         self._answered = clock()
@@ -126,11 +129,19 @@ class Replica:
                 )
         await self._child.stop()
 
+    async def kill(self) -> None:
+        """End the process now; returns when it has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self._child.stop()  # cut short, it kills
+        await self._child.stop()
+
     def _changed(self, child: Child) -> None:
         if child.running:
             self._answered = self._clock()
         elif not self.stopping:
             line = last_line(child.spec.log) if child.spec.log else ""
+            self.announced = None
             self.failure = (self._overdue or child.last_exit) + (f": {line}" if line else "")
             self._overdue = ""
         self._on_change()
