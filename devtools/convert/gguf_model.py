@@ -86,7 +86,7 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
         manifest = Manifest(
             files=files,
             decoder=spec,
-            memory=memory_need(arch, weight_bytes=weights.size, packed_bytes=builder.packed_bytes),
+            memory=memory_need(arch, mapped_bytes=builder.mapped_bytes, packed_bytes=builder.packed_bytes),
             defaults={name: gguf.metadata[key] for key, name in _SAMPLING.items() if key in gguf.metadata},
             lineage=Lineage(
                 source=source.name,

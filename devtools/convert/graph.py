@@ -36,7 +36,9 @@ class GraphBuilder:
         self.weights = weights
         self.nodes: list[NodeProto] = []
         self.packed_bytes = 0
-        """Bytes of the matrices that ONNX Runtime rearranges, and so keeps twice."""
+        """Bytes of the matrices that ONNX Runtime rearranges into memory of its own."""
+        self.mapped_bytes = 0
+        """Bytes that it reads where they lie in the file."""
         self._block_sums: dict[str, str] = {}
 
     def build(self, on_layer: Callable[[int], None]) -> ModelProto:
@@ -44,6 +46,7 @@ class GraphBuilder:
         arch = self.arch
         cos_sin = self._rotary_caches()
         hidden = self._embed("input_ids")
+        self.mapped_bytes = self.weights.size
         normed = self._node("SimplifiedLayerNormalization", [hidden, self._norm("blk.0.attn_norm")], "blk.0.attn_in",
                             axis=-1, epsilon=arch.norm_epsilon, stash_type=1)  # fmt: skip
         for layer in range(arch.layers):
@@ -103,16 +106,19 @@ class GraphBuilder:
 
     def _multiply(self, source: str, matrix: BlockMatrix | Floats, output: str) -> str:
         if not isinstance(matrix, BlockMatrix):
-            self.packed_bytes += matrix.nbytes
-            return self._node("MatMul", [source, self.weights.add(f"{output}.weight", matrix.T)], output)
+            return self._node("MatMul", [source, self._dense(f"{output}.weight", matrix.T)], output)
         packed = self.weights.add(f"{output}.packed", matrix.packed)
         scales = self.weights.add(f"{output}.scales", matrix.scales)
         if matrix.offset is None:
             return self._multiply_blocks(source, packed, scales, matrix, output)
         product = self._multiply_blocks(source, packed, scales, matrix, f"{output}.product")
-        offset = self.weights.add(f"{output}.offset", matrix.offset.T * np.float32(BLOCK))
+        offset = self._dense(f"{output}.offset", matrix.offset.T * np.float32(BLOCK))
         rest = self._node("MatMul", [self._block_mean(source), offset], f"{output}.rest")
         return self._node("Add", [product, rest], output)
+
+    def _dense(self, name: str, matrix: Floats) -> str:
+        self.packed_bytes += matrix.nbytes
+        return self.weights.add(name, matrix)
 
     def _multiply_blocks(self, source: str, packed: str, scales: str, matrix: BlockMatrix, output: str) -> str:
         self.packed_bytes += matrix.packed.nbytes + matrix.scales.nbytes

@@ -94,22 +94,27 @@ def pack(tensor: GgufTensor) -> BlockMatrix | Floats:
     return BlockMatrix(4, _neighbours(blocks[..., 4:]), scales, _halves(blocks, 2) + 8 * scales)
 
 
-def dequantise(tensor: GgufTensor) -> Floats:
-    """The tensor as float32 of its shape, by the definition of its type; raises UnsupportedFormat."""
+def dequantise(tensor: GgufTensor, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:
+    """The `rows` of the tensor as float32, by the definition of its type; raises UnsupportedFormat."""
     check_supported(tensor)
+    raw = tensor.raw[rows]
     if tensor.type is GGMLQuantizationType.F32:
-        return tensor.raw.view("<f4").reshape(tensor.shape).astype(np.float32)
+        return raw.view("<f4").astype(np.float32)
     if tensor.type is GGMLQuantizationType.F16:
-        return tensor.raw.view("<f2").reshape(tensor.shape).astype(np.float32)
-    blocks = tensor.raw.reshape(*tensor.shape[:-1], tensor.shape[-1] // BLOCK, -1)
-    scales = _halves(blocks, 0)[..., None]
+        return raw.view("<f2").astype(np.float32)
+    blocks = raw.reshape(*raw.shape[:-1], tensor.shape[-1] // BLOCK, -1)
+    values = np.empty((*blocks.shape[:-1], BLOCK), np.float32)
     if tensor.type is GGMLQuantizationType.Q8_0:
-        values = blocks[..., 2:].view(np.int8) * scales
-    elif tensor.type is GGMLQuantizationType.Q4_0:
-        values = (_codes(blocks[..., 2:]).astype(np.float32) - 8) * scales
+        values[...] = blocks[..., 2:].view(np.int8)
     else:
-        values = _codes(blocks[..., 4:]) * scales + _halves(blocks, 2)[..., None]
-    return values.astype(np.float32).reshape(tensor.shape)
+        nibbles = blocks[..., -BLOCK // 2 :]
+        values[..., : BLOCK // 2], values[..., BLOCK // 2 :] = nibbles & 0xF, nibbles >> 4
+    if tensor.type is GGMLQuantizationType.Q4_0:
+        values -= 8
+    values *= _halves(blocks, 0)[..., None]
+    if tensor.type is GGMLQuantizationType.Q4_1:
+        values += _halves(blocks, 2)[..., None]
+    return values.reshape(*raw.shape[:-1], tensor.shape[-1])
 
 
 def _halves(blocks: Bytes, at: int) -> Floats:

@@ -23,7 +23,7 @@ class Reference:
     def logits(self, ids: Sequence[int]) -> Floats:
         """Token ids [S] to logits float32 [S, vocab_size]."""
         arch = self.arch
-        hidden = self._weight("token_embd")[np.asarray(ids)]
+        hidden = dequantise(self.tensors["token_embd.weight"], np.asarray(ids))
         for layer in range(arch.layers):
             name = f"blk.{layer}"
             hidden = hidden + self._attention(self._norm(hidden, f"{name}.attn_norm"), name)
