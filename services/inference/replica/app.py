@@ -26,7 +26,7 @@ from services.inference.replica.spans import RequestSpans
 from services.inference.replica.version_files import fetch_files, fetch_manifest
 from services.inference.text.template_process import TemplateProcess
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState
+from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaAssignment, ReplicaState
 from shared.errors import InvalidInput, LlmosError
 from shared.service.context import Context
 from shared.storage.open import open_store
@@ -39,21 +39,22 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Serve the assignment while inside; leaving drains."""
     begun = time.monotonic()
     assignment = settings.assignment
-    kv = context.bus.kv(REPLICAS_BUCKET)
+    kv = context.bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
     async with AsyncExitStack() as stack:
         lease = await stack.enter_async_context(StatusLease(kv, assignment, settings.node_id))
         try:
             serving, engine = await _start(context, settings, lease, stack)
         except (LlmosError, OSError) as error:
-            await lease.fail(error.message if isinstance(error, LlmosError) else str(error))
+            message = error.message if isinstance(error, LlmosError) else str(error)
+            await lease.become(ReplicaState.FAILED, message)
             raise
-        lease.become(ReplicaState.READY)
+        await lease.become(ReplicaState.READY)
         _log_memory(assignment, time.monotonic() - begun)
         try:
             yield
         finally:
-            lease.become(ReplicaState.DRAINING)
             engine.drain()
+            await lease.become(ReplicaState.DRAINING)
             await serving.drain(max(0.0, settings.drain_timeout - CONFIRM_S - 1.0))
 
 
@@ -62,7 +63,7 @@ async def _start(
 ) -> tuple[Serving, Engine]:
     """Load and subscribe; what is started is stopped by `stack`."""
     assignment, bus = settings.assignment, context.bus
-    lease.become(ReplicaState.LOADING)
+    await lease.become(ReplicaState.LOADING)
     manifest, model = await _load(settings)
     spans = RequestSpans(assignment, settings.node_id)
     publisher = await stack.enter_async_context(Publisher(bus))
@@ -71,7 +72,7 @@ async def _start(
     serving.attach(engine)
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
-    prompts = await _prompts(model, manifest, stack)
+    prompts = await _prompts(model, manifest, assignment.max_len, stack)
     generator = Generator(
         serving,
         engine,
@@ -100,10 +101,10 @@ async def _load(settings: Settings) -> tuple[Manifest, LoadedModel]:
     return manifest, await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
 
 
-async def _prompts(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> PromptBuilder:
+async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
     """Try the template once: the worker is up then, and the log says at start if the template is no good."""
     if model.template is None:
-        return PromptBuilder(model.tokenizer, None, manifest.decoder)
+        return PromptBuilder(model.tokenizer, None, manifest.decoder, max_len=max_len)
     template = await stack.enter_async_context(
         TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token)
     )
@@ -111,7 +112,13 @@ async def _prompts(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
         log.warning("template_refused", error=error.message)
-    return PromptBuilder(model.tokenizer, template, manifest.decoder, knows_developer="developer" in model.template)
+    return PromptBuilder(
+        model.tokenizer,
+        template,
+        manifest.decoder,
+        max_len=max_len,
+        knows_developer="developer" in model.template,
+    )
 
 
 def limits_for(slots: int) -> EngineLimits:

@@ -1,11 +1,11 @@
 """Tasks that run as long as the replica."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from services.inference.engine.engine import end_process
+from shared.bus.tasks import end
 
 
 @asynccontextmanager
@@ -16,9 +16,7 @@ async def background(work: Coroutine[None, None, None], name: str) -> AsyncItera
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 def end_if_failed(task: "asyncio.Task[None]") -> None:

@@ -8,7 +8,7 @@ from services.inference.text.template_process import TemplateProcess
 from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate
-from shared.errors import InvalidInput, PayloadTooLarge
+from shared.errors import ContextLengthExceeded, InvalidInput, PayloadTooLarge
 
 INLINE_CHARS = 4096
 """Longer texts are tokenised in a thread: about 1 ms of work."""
@@ -21,6 +21,7 @@ class PromptBuilder:
         tokenizer: The version's.
         template: The version's, or None if it has none: then it takes no messages.
         spec: Says whether a text begins with a BOS token.
+        max_len: Tokens that a slot takes: longer texts are refused, if possible before they are tokenised.
         knows_developer: Whether the template tells `developer` from `system`.
     """
 
@@ -30,11 +31,13 @@ class PromptBuilder:
         template: TemplateProcess | None,
         spec: DecoderSpec,
         *,
+        max_len: int,
         knows_developer: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
+        self._max_len = max_len
         self._knows_developer = knows_developer
 
     async def token_ids(self, request: Generate) -> list[int]:
@@ -68,6 +71,13 @@ class PromptBuilder:
         if len(text) > MAX_PROMPT:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
+            )
+        at_least = len(text) // self._tokenizer.chars_per_token
+        if at_least > self._max_len:  # tokenising megabytes takes seconds
+            raise ContextLengthExceeded(
+                f"the prompt has more than {at_least} tokens, and this deployment takes {self._max_len} of prompt and"
+                " answer together; shorten the prompt",
+                param=param,
             )
         if len(text) > INLINE_CHARS:
             return await asyncio.to_thread(self._tokenizer.encode, text)

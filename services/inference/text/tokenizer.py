@@ -52,6 +52,10 @@ class Tokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = frozenset(token for token, entry in added.items() if entry.special)
         self._added = {token: entry.content.encode() for token, entry in added.items()}
+        longest = max(map(len, self._tokenizer.get_vocab(with_added_tokens=True)), default=1)
+        # A normaliser may shorten a text: NFC makes one character of at most four.
+        self.chars_per_token = longest if self._tokenizer.normalizer is None else 4 * longest
+        """No text has more characters than this times its tokens."""
         self._bytes: dict[int, bytes] = {}
 
     @classmethod

@@ -41,6 +41,7 @@ async def test_sigterm_lets_answers_finish_and_leaves_no_record(start_replica, c
             await client.send(replica.id, prompt="x")
 
 
+@pytest.mark.slow
 async def test_what_does_not_finish_in_the_drain_time_goes_on_elsewhere(start_replica, client):
     async with start_replica(max_len=512, slots=1, LLMOS_DRAIN_TIMEOUT="4.2") as replica:
         await replica.until(ReplicaState.READY)
@@ -65,6 +66,7 @@ async def test_what_does_not_finish_in_the_drain_time_goes_on_elsewhere(start_re
         assert lost.text + rest.text == whole.text
 
 
+@pytest.mark.slow
 async def test_the_drain_endpoint_ends_the_process_in_good_order(start_replica, client, bus):
     async with start_replica() as replica:
         await replica.until(ReplicaState.READY)
@@ -83,6 +85,7 @@ async def test_a_start_that_fails_says_why_and_exits_with_an_error(bus, nats_url
         assert "Traceback" not in replica.log.read_text()
 
 
+@pytest.mark.slow
 async def test_a_slot_longer_than_the_models_context_is_refused(start_replica):
     async with start_replica(max_len=100_000) as replica:
         status = await replica.until(ReplicaState.FAILED)
@@ -90,6 +93,7 @@ async def test_a_slot_longer_than_the_models_context_is_refused(start_replica):
         assert await asyncio.wait_for(replica.process.wait(), 30) == 1
 
 
+@pytest.mark.slow
 async def test_a_killed_replica_leaves_no_process_behind(start_replica):
     async with start_replica() as replica:
         await replica.until(ReplicaState.READY)
@@ -100,6 +104,7 @@ async def test_a_killed_replica_leaves_no_process_behind(start_replica):
         await eventually(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
 
 
+@pytest.mark.slow
 async def test_an_answer_is_traced(start_replica, client, bus):
     payloads = []
 
@@ -114,6 +119,7 @@ async def test_an_answer_is_traced(start_replica, client, bus):
             await eventually(lambda name=name: any(name in payload for payload in payloads))
 
 
+@pytest.mark.slow
 async def test_a_replica_survives_a_restart_of_the_bus(small_store, tmp_path):
     store, digest = small_store
     with NatsServer() as server:

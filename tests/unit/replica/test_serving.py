@@ -81,7 +81,7 @@ async def start():
             engine.start()
             stack.push_async_callback(asyncio.to_thread, engine.close)
             process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
-            prompts = PromptBuilder(TOKENIZER, process, spec)
+            prompts = PromptBuilder(TOKENIZER, process, spec, max_len=64)
             generator = Generator(serving, engine, prompts=prompts, tokenizer=TOKENIZER, spec=spec, max_len=64)
             await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
             replica = Replica(bus, serving, engine, generator, ended)
@@ -207,6 +207,7 @@ async def test_refusals_are_typed_and_leave_nothing_open(start):
         (InvalidInput, {"prompt": ""}),
         (InvalidInput, {"prompt_token_ids": (10**6,)}),
         (InvalidInput, {"messages": (ChatMessage(role="user", content="no template"),)}),
+        (ContextLengthExceeded, {"prompt": "x" * (4 << 20)}),
         (PayloadTooLarge, {"prompt": "x" * (5 << 20)}),
     ]:
         with pytest.raises(error):

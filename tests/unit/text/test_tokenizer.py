@@ -33,6 +33,13 @@ def test_nothing_is_added_truncated_or_padded():
     assert limited.encode("a") == plain.encode("a")
 
 
+@pytest.mark.parametrize("definition", [byte_level(), byte_fallback()], ids=["byte level", "byte fallback"])
+def test_no_text_is_longer_than_its_tokens_allow(definition):
+    tokenizer = Tokenizer(definition)
+    for text in (TEXT, " " * 1000, "x" * 1000, "<|im_start|>" * 100, "你好" * 100):
+        assert len(text) <= tokenizer.chars_per_token * len(tokenizer.encode(text))
+
+
 @pytest.mark.parametrize("definition", ["", "{}", "[1]", byte_level()[:500]])
 def test_a_file_that_is_no_tokenizer_is_refused(definition):
     with pytest.raises(CorruptFile, match=r"tokenizer\.json"):
