@@ -15,7 +15,8 @@ from shared.errors import Conflict, InvalidInput
 log = structlog.get_logger("llmos.gateway")
 
 POLL_S = 0.01
-_AFTER_CANCEL_S = 2.0
+_FAREWELL_S = 2.0
+"""Of the drain timeout, at most this much is for the ends of requests that did not finish in time."""
 
 
 class _Server(uvicorn.Server):
@@ -60,8 +61,8 @@ def listen(host: str, port: int) -> socket.socket:
 async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) -> AsyncIterator[str]:
     """Serve `app` while the block runs; yields the URL.
 
-    On leaving: no new connections, and `drain_timeout` seconds for those that are open, after which streams end with
-    an `error` event.
+    On leaving: no new connections; those that are open have most of `drain_timeout` seconds to finish, after which
+    streams end with an `error` event.
     """
     config = uvicorn.Config(
         app,
@@ -70,7 +71,6 @@ async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) 
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=max(1, int(drain_timeout)),
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="http-server")
@@ -85,7 +85,18 @@ async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) 
         yield url
     finally:
         server.should_exit = True
-        await asyncio.wait({task})
-        leftover = {job for job in server.server_state.tasks if not job.done()}
-        if leftover:
-            await asyncio.wait(leftover, timeout=_AFTER_CANCEL_S)
+        await _drain(server, task, drain_timeout)
+
+
+async def _drain(server: uvicorn.Server, task: "asyncio.Task[None]", timeout: float) -> None:
+    """Wait for open requests, then cancel them early enough for their streams and replicas to be told."""
+    farewell = min(_FAREWELL_S, timeout / 4)
+    _, unfinished = await asyncio.wait({task}, timeout=timeout - farewell)
+    if not unfinished:
+        return
+    requests = set(server.server_state.tasks)
+    log.warning("requests_cut_short", requests=len(requests), drain_timeout_s=timeout)
+    for request in requests:
+        request.cancel()
+    server.force_exit = True
+    await asyncio.wait({task, *requests}, timeout=farewell)

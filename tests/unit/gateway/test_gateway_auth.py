@@ -1,0 +1,87 @@
+"""Keys and scopes."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import auth
+from shared.contracts.gateway import ApiKey, Scope
+from shared.errors import PermissionDenied, Unauthenticated
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+KEY = auth.make_key(b"k" * 32)
+
+
+def record(*scopes: Scope, revoked: bool = False) -> ApiKey:
+    return auth.new_record(KEY, "n", scopes, NOW).model_copy(update={"revoked": revoked})
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_key_has_its_form_and_its_record_does_not_hold_it(secret: bytes) -> None:
+    key = auth.make_key(secret)
+    assert auth.KEY_PATTERN.match(key)
+    kept = auth.new_record(key, "n", (Scope.READ,), NOW)
+    assert key not in kept.model_dump_json()
+    assert auth.authenticate(key, [kept]) == kept
+
+
+def test_short_secrets_make_no_key() -> None:
+    with pytest.raises(ValueError, match="32 random bytes"):
+        auth.make_key(b"short")
+
+
+@pytest.mark.parametrize("given_key", [None, "", "llmos-wrong", KEY + "x", KEY.upper()])
+def test_no_key_and_wrong_keys_are_refused(given_key: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        auth.authenticate(given_key, [record(Scope.ADMIN)])
+
+
+def test_a_revoked_key_is_refused_by_name() -> None:
+    with pytest.raises(Unauthenticated, match=r"key-[0-9a-f]{12} was revoked"):
+        auth.authenticate(KEY, [record(Scope.ADMIN, revoked=True)])
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        (f"Bearer {KEY}", KEY),
+        (f"bearer   {KEY} ", KEY),
+        ("Basic abc", None),
+        ("Bearer", None),
+        ("Bearer ", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_key_is_read_from_a_bearer_header(header: str | None, key: str | None) -> None:
+    assert auth.bearer(header) == key
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/chat/completions", {Scope.INFERENCE, Scope.ADMIN}),
+        ("GET", "/v1/models", {Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
+        ("GET", "/llmos/v1/nodes", {Scope.READ, Scope.ADMIN}),
+        ("HEAD", "/llmos/v1/blobs/x", {Scope.READ, Scope.ADMIN}),
+        ("POST", "/llmos/v1/deployments", {Scope.ADMIN}),
+        ("DELETE", "/llmos/v1/keys/k", {Scope.ADMIN}),
+        ("GET", "/metrics", {Scope.READ, Scope.ADMIN}),
+    ],
+)
+def test_each_scope_allows_what_it_says(method: str, path: str, allowed: set[Scope]) -> None:
+    for scope in Scope:
+        if scope in allowed:
+            auth.authorize(record(scope), method, path)
+        else:
+            with pytest.raises(PermissionDenied, match="needs the scope"):
+                auth.authorize(record(scope), method, path)
+
+
+def test_health_needs_no_key_and_everything_else_does() -> None:
+    assert auth.scopes_for("GET", "/healthz") == ()
+    assert auth.scopes_for("GET", "/readyz") == ()
+    assert auth.scopes_for("GET", "/healthz/../llmos/v1/keys")
+    assert auth.scopes_for("GET", "/anything")

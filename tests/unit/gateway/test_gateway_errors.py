@@ -1,0 +1,79 @@
+"""The one mapping from errors to HTTP."""
+
+import orjson
+import pytest
+from starlette.exceptions import HTTPException
+
+from services.gateway.http import errors as http_errors
+from shared import errors
+
+EXPECTED = {
+    errors.InvalidInput: 400,
+    errors.ContextLengthExceeded: 400,
+    errors.PayloadTooLarge: 413,
+    errors.UnsupportedFormat: 400,
+    errors.CorruptFile: 400,
+    errors.Unauthenticated: 401,
+    errors.PermissionDenied: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Overloaded: 429,
+    errors.Draining: 503,
+    errors.Unavailable: 503,
+    errors.NoResponders: 503,
+    errors.Disconnected: 503,
+    errors.ReplicaLost: 503,
+    errors.DeadlineExceeded: 504,
+    errors.StorageFull: 507,
+    errors.Internal: 500,
+}
+
+
+def every(kind: type[errors.LlmosError]) -> set[type[errors.LlmosError]]:
+    return {kind}.union(*(every(child) for child in kind.__subclasses__()))
+
+
+def test_every_error_of_the_tree_has_its_status() -> None:
+    ours = {kind for kind in every(errors.LlmosError) if kind.__module__ == "shared.errors"} - {errors.LlmosError}
+    assert ours == set(EXPECTED)
+    assert {kind: http_errors.status(kind("x")) for kind in ours} == EXPECTED
+
+
+def test_the_body_is_openais() -> None:
+    body = orjson.loads(http_errors.body(errors.InvalidInput("n: too many", param="n")))
+    assert body == {
+        "error": {
+            "message": "n: too many",
+            "type": "invalid_request_error",
+            "param": "n",
+            "code": "invalid_input",
+        }
+    }
+
+
+@pytest.mark.parametrize(("given", "sent"), [(None, b"1"), (0.0, b"1"), (0.2, b"1"), (3.2, b"4"), (30.0, b"30")])
+def test_overload_and_unavailability_say_when_to_retry(given: float | None, sent: bytes) -> None:
+    for kind in (errors.Overloaded, errors.Unavailable, errors.Draining):
+        assert (b"retry-after", sent) in http_errors.headers(kind("x", retry_after=given))
+
+
+def test_other_errors_name_no_time() -> None:
+    for kind in (errors.InvalidInput, errors.Internal, errors.NotFound, errors.DeadlineExceeded):
+        assert http_errors.headers(kind("x", retry_after=3.0)) == []
+
+
+def test_an_unknown_exception_becomes_internal_with_an_id_and_no_detail(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = http_errors.as_llmos(ZeroDivisionError("secret detail"), "GET", "/x")
+    assert isinstance(failure, errors.Internal)
+    assert "secret" not in failure.message
+    error_id = failure.message.rsplit(" ", 1)[1]
+    assert error_id in capsys.readouterr().out
+
+
+def test_the_web_frameworks_errors_become_ours() -> None:
+    missing = http_errors.as_llmos(HTTPException(404), "GET", "/x")
+    assert isinstance(missing, errors.NotFound)
+    assert "GET /x" in missing.message
+    wrong = http_errors.as_llmos(HTTPException(405, headers={"Allow": "POST"}), "GET", "/x")
+    assert http_errors.status(wrong) == 405
+    assert http_errors.headers(wrong) == [(b"allow", b"POST")]

@@ -1,0 +1,157 @@
+"""The request models: strict, and each refusal names the parameter."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.http.openai_types import ChatRequest, CompletionRequest, parse_request
+from shared.contracts.replica import ChatMessage
+from shared.errors import InvalidInput
+
+
+def chat(**changes: object) -> ChatRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **changes}
+    return parse_request(ChatRequest, orjson.dumps(body))
+
+
+def completion(**changes: object) -> CompletionRequest:
+    return parse_request(CompletionRequest, orjson.dumps({"model": "m", "prompt": "hi", **changes}))
+
+
+def test_defaults_are_openais() -> None:
+    sampling = chat().sampling(random_seed=5)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (1.0, 1.0, 0, 5)
+    assert sampling.max_tokens is None
+    assert completion().sampling(0).max_tokens == 16
+
+
+def test_every_parameter_may_be_null() -> None:
+    names = ("stream", "stream_options", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "n", "tools")
+    assert chat(**dict.fromkeys(names)).sampling(5) == chat().sampling(5)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("hi", "hi"),
+        (None, ""),
+        ([], ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb"),
+    ],
+)
+def test_content_is_a_string_or_text_parts(content: object, text: str) -> None:
+    parsed = chat(messages=[{"role": "user", "content": content}])
+    assert parsed.chat_messages() == (ChatMessage(role="user", content=text),)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        ("", ("",)),
+    ],
+)
+def test_a_prompt_has_four_forms(prompt: object, prompts: tuple[object, ...]) -> None:
+    assert completion(prompt=prompt).prompt == prompts
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [True], [1, "a"], [-1], 5, {}, [["a"]], ["x"] * 129])
+def test_other_prompts_are_refused_by_name(prompt: object) -> None:
+    with pytest.raises(InvalidInput) as error:
+        completion(prompt=prompt)
+    assert (error.value.param or "").startswith("prompt")
+
+
+@pytest.mark.parametrize(("stop", "stops"), [("x", ("x",)), (["x", "y"], ("x", "y")), (None, ()), ([], ())])
+def test_stop_is_a_string_or_a_list(stop: object, stops: tuple[str, ...]) -> None:
+    assert chat(stop=stop).stop == stops
+
+
+def test_the_newer_name_of_max_tokens_wins() -> None:
+    assert chat(max_tokens=5, max_completion_tokens=9).sampling(0).max_tokens == 9
+
+
+@pytest.mark.parametrize(("seed", "used"), [(7, 7), (0, 0), (-1, (1 << 64) - 1), ((1 << 64) - 1, (1 << 64) - 1)])
+def test_any_seed_of_openais_fits(seed: int, used: int) -> None:
+    assert chat(seed=seed).sampling(5).seed == used
+
+
+def test_minus_one_switches_top_k_off() -> None:
+    assert chat(top_k=-1).sampling(0).top_k == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", 2),
+        ("n", 0),
+        ("logprobs", True),
+        ("top_logprobs", 3),
+        ("presence_penalty", 0.1),
+        ("logit_bias", {"1": 5}),
+        ("response_format", {"type": "json_object"}),
+        ("tools", [{}]),
+        ("tool_choice", "required"),
+        ("min_p", 0.1),
+        ("echo", True),
+        ("guided_json", {}),
+    ],
+)
+def test_what_is_not_supported_yet_says_so(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=rf"^{name} is not supported yet$") as error:
+        chat(**{name: value})
+    assert error.value.param == name
+
+
+def test_values_that_mean_off_are_accepted() -> None:
+    chat(n=1, logprobs=False, presence_penalty=0.0, frequency_penalty=0, tools=[], response_format={"type": "text"})
+
+
+def test_true_is_not_taken_for_one() -> None:
+    with pytest.raises(InvalidInput):
+        chat(n=True)
+
+
+def test_unknown_parameters_are_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="unrecognized request argument: temperatur"):
+        chat(temperatur=1)
+    with pytest.raises(InvalidInput, match=r"messages\.0\.contents"):
+        chat(messages=[{"role": "user", "contents": "x"}])
+
+
+def test_tool_calls_in_messages_are_not_supported_yet() -> None:
+    with pytest.raises(InvalidInput, match=r"messages\.0\.tool_calls is not supported yet"):
+        chat(messages=[{"role": "assistant", "tool_calls": [{}]}])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_invalid_input(body: bytes) -> None:
+    for kind in (ChatRequest, CompletionRequest):
+        with pytest.raises(InvalidInput):
+            parse_request(kind, body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), 1 << 63) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    ["messages", "model", "stop", "temperature", "seed", "top_k", "stream", "stream_options", "n", "tools", "x"]
+)
+
+
+@given(FIELDS, JSON)
+def test_any_value_of_any_field_is_accepted_or_refused_naming_it(name: str, value: object) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], name: value}
+    named: str | None = name
+    try:
+        parse_request(ChatRequest, orjson.dumps(body)).sampling(0)
+    except InvalidInput as error:
+        named = error.param
+    assert named is not None
+    assert named.startswith(name)
