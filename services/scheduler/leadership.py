@@ -69,6 +69,7 @@ class Leader:
         self._revision = 0
         self._until = 0.0
         self._announced = False
+        self._failing = False
 
     @property
     def leading(self) -> bool:
@@ -97,8 +98,12 @@ class Leader:
             _log.warning("lease taken by another scheduler", holder=self._holder)
             self._until = 0.0
         except (LlmosError, TimeoutError) as error:
-            _log.warning("lease not renewed", holder=self._holder, error=str(error) or type(error).__name__)
+            if not self._failing:
+                why = str(error) or type(error).__name__
+                _log.warning("lease neither taken nor renewed; trying on", holder=self._holder, error=why)
+            self._failing = True
         else:
+            self._failing = False
             self._until = sent + self._ttl
 
     async def _take(self, now: float) -> bool:

@@ -73,7 +73,7 @@ def _silent(node: str, replica: ReplicaAssignment, *, up: bool) -> ReplicaStatus
         model=replica.model,
         version=replica.version,
         state=ReplicaState.STARTING,
-        message=f"waits for {node} to start it" if up else f"{node} is down; it goes on when {node} returns",
+        message=f"{node} has not reported it yet" if up else f"{node} is down; it goes on when {node} returns",
         slots=replica.slots,
         max_len=replica.max_len,
     )

@@ -25,6 +25,8 @@ CLEAN_UP_S = 5.0
 """Seconds that a drained process has for its own clean-up before it is killed."""
 _TAIL_BYTES = 4096
 _LINE_CHARS = 300
+_FRAME = " |+-\t"
+"""What Python draws around the traceback of an exception group."""
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -140,15 +142,22 @@ class Replica:
         if child.running:
             self._answered = self._clock()
         elif not self.stopping:
-            line = last_line(child.spec.log) if child.spec.log else ""
             self.announced = None
-            self.failure = (self._overdue or child.last_exit) + (f": {line}" if line else "")
+            self.failure = self._overdue or why_ended(child)
             self._overdue = ""
         self._on_change()
 
 
+def why_ended(child: Child) -> str:
+    """How a process ended and what it said last: `exited with code 1: no blob …`."""
+    if child.last_exit == "killed by SIGKILL":
+        return f"{child.last_exit}, by hand or by the system for lack of memory"
+    line = last_line(child.spec.log) if child.spec.log else ""
+    return f"{child.last_exit}: {line}" if line else child.last_exit
+
+
 def last_line(path: Path) -> str:
-    """The last line with text in a log, at most 300 characters; of a JSON log line its event and error."""
+    """The last line with words in a log, at most 300 characters; of a JSON log line its event and error."""
     try:
         with path.open("rb") as log:
             log.seek(0, os.SEEK_END)
@@ -156,7 +165,8 @@ def last_line(path: Path) -> str:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    text = _said(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+    worded = (line.strip(_FRAME) for line in reversed(lines) if any(map(str.isalpha, line)))
+    text = _said(next(worded, ""))
     return text if len(text) <= _LINE_CHARS else text[: _LINE_CHARS - 1] + "…"
 
 

@@ -20,6 +20,12 @@ def test_the_last_line_with_text_is_found(tmp_path):
     assert last_line(log) == "ModuleNotFoundError: No module named 'numpy'"
 
 
+def test_the_frame_around_a_grouped_traceback_is_left_out(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("  | ExceptionGroup: 1\n    | TypeError: no max_len\n    +------------------------------------\n")
+    assert last_line(log) == "TypeError: no max_len"
+
+
 def test_of_a_json_line_event_and_error_are_told(tmp_path):
     log = tmp_path / "log"
     log.write_text(json.dumps({"event": "the service could not start", "error": "no such blob", "level": "error"}))

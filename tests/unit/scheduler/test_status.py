@@ -20,12 +20,12 @@ def test_only_replicas_of_the_wanted_version_that_answer_count_as_ready():
     assert [one.id for one in status.replicas] == ["r1", "r2", "r3"]
 
 
-def test_a_replica_that_said_nothing_yet_waits_for_its_node():
+def test_a_replica_that_said_nothing_yet_is_said_to_be_starting():
     one = deployment()
     status = deployment_status(one, [runs("a", replica("r1", one))], {}, {"a": node("a")}, ())
     assert (status.replicas[0].state, status.replicas[0].message) == (
         ReplicaState.STARTING,
-        "waits for a to start it",
+        "a has not reported it yet",
     )
 
 
