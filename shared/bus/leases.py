@@ -9,6 +9,7 @@ one full time to live.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -55,6 +56,7 @@ class LeaseTable(Generic[Value]):
         self._clock = clock
         self._seen: dict[str, _Seen[Value]] = {}
         self._synced = asyncio.Event()
+        self._stack = AsyncExitStack()
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -74,14 +76,14 @@ class LeaseTable(Generic[Value]):
 
     async def start(self) -> None:
         """Begin to watch."""
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.get_running_loop().create_task(self._follow(started))
-        await started
+        self._watch = await self._stack.enter_async_context(self._bucket.watch())
+        self._task = asyncio.get_running_loop().create_task(self._follow(self._watch))
 
     async def stop(self) -> None:
         """End the watch. Idempotent."""
         task, self._task = self._task, None
         await end(task)
+        await self._stack.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -92,18 +94,15 @@ class LeaseTable(Generic[Value]):
     ) -> None:
         await self.stop()
 
-    async def _follow(self, started: "asyncio.Future[None]") -> None:
-        async with self._bucket.watch() as events:
-            self._watch = events
-            started.set_result(None)
-            async for event in events:
-                self._apply(event)
+    async def _follow(self, events: Watch) -> None:
+        async for event in events:
+            self._apply(event)
 
     def _apply(self, event: KvEvent) -> None:
         if event.operation is KvOperation.PUT:
             try:
                 self._seen[event.key] = _Seen(self._decode(event.value), self._clock())
-            except (LlmosError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a foreign value does to `decode`, the others live on
                 _log.warning("leases.unreadable", key=event.key, error=str(error))
                 self._seen.pop(event.key, None)
         elif event.operation is KvOperation.DELETE:
@@ -164,7 +163,10 @@ class Lease:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self._renew()
+            try:
+                await self._renew()
+            except LlmosError as error:
+                _log.exception("leases.refused", key=self._key, error=error.message, retrying=True)
 
     async def _renew(self) -> None:
         async with self._writing:

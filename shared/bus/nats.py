@@ -27,7 +27,8 @@ from shared.bus.nats_connection import NatsConnection
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.nats_kv import NatsKeyValue
 from shared.bus.nats_objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
-from shared.bus.nats_streams import Consumption, NatsEventStream, NatsWorkQueue, event_stream_config
+from shared.bus.nats_queue import NatsWorkQueue
+from shared.bus.nats_streams import Consumption, NatsEventStream, event_stream_config
 from shared.bus.nats_subscription import NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Handler, Message, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
@@ -106,7 +107,11 @@ class NatsBus:
         return await self._subscribe(subject, run, queue, concurrency)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> NatsSubscription:
-        """Answer requests on `subject`. Active at the server on return; otherwise as `subscribe`."""
+        """Answer requests on `subject`. Active at the server on return; otherwise as `subscribe`.
+
+        A plain subscription rather than a `nats.micro` endpoint: that one awaits its handler inside the subscription,
+        so it would answer one request at a time, or count neither time nor errors of what it hands off.
+        """
 
         async def run(raw: Msg) -> None:
             try:

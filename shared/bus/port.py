@@ -44,7 +44,7 @@ class Subscription(Protocol):
     """A live subscription."""
 
     async def unsubscribe(self) -> None:
-        """Take nothing new, and wait for the handlers that run."""
+        """Take nothing new; handle what has arrived, and wait for the handlers that run. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,10 @@ class EventStream(Protocol):
     """A durable stream with limits, oldest discarded first."""
 
     async def consume(self, handler: Handler, *, durable: str) -> Subscription:
-        """Every message from where `durable` stopped last; acknowledged when the handler returns."""
+        """Every message from where `durable` stopped last; acknowledged when the handler returns.
+
+        One at a time. A handler that raises is given the message again, five times in all, then left and logged.
+        """
 
     async def last(self, count: int) -> list[Message]:
         """The newest `count` messages, oldest first."""
@@ -160,12 +163,19 @@ class Bus(Protocol):
         """Whether the server can be reached now."""
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Fire and forget (also into streams that listen on the subject)."""
+        """Fire and forget (also into streams that listen on the subject).
+
+        A payload above `OBJECT_THRESHOLD` is stored first, which may raise `Unavailable` or `Overloaded`; who reads
+        it later than five minutes finds it gone.
+        """
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str | None = None, concurrency: int = 64
     ) -> Subscription:
-        """Call `handler` for each message; with concurrency 1 strictly in order. Active at the server on return."""
+        """Call `handler` for each message; with concurrency 1 strictly in order. Active at the server on return.
+
+        While the connection is down it waits for it. Raises `PermissionDenied` when the server refuses.
+        """
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> Subscription:
         """Answer requests on `subject`. Active at the server on return."""
