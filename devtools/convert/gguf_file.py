@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from shared.errors import CorruptFile, UnsupportedFormat
+from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
 
 MAX_METADATA_ENTRIES = 65_536
 MAX_TENSORS = 65_536
@@ -106,12 +106,18 @@ def read_gguf(path: Path) -> GgufFile:
     Raises:
         CorruptFile: not a GGUF, truncated, or a header that contradicts itself.
         UnsupportedFormat: a GGUF version or byte order that is not supported.
+        NotFound: no such file.
+        InvalidInput: a file that can't be read (a folder, no permission).
     """
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
         raise CorruptFile(f"{path.name} is empty", param="source") from None
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", param="source") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror}", param="source") from error
     header = _Header(memoryview(mapped), path)
     _check_magic(header)
     tensor_count, entry_count = header.scalar("Q"), header.scalar("Q")

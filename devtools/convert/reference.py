@@ -4,6 +4,7 @@ It shares no arithmetic with the graph: float32 weights by the definition of the
 no cache, no fusion.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -75,8 +76,9 @@ def perplexity(logits: Floats, ids: Sequence[int]) -> float:
         logits: float32 [S, vocab_size], row i made from `ids[: i + 1]`.
         ids: The S tokens.
     """
-    rows = logits[:-1].astype(np.float64)
-    peak = rows.max(axis=-1)
-    log_total = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=-1))
-    chosen = rows[np.arange(len(rows)), np.asarray(ids[1:])]
-    return float(np.exp(np.mean(log_total - chosen)))
+    surprises = []
+    for row, following in zip(logits, ids[1:], strict=False):
+        peak = float(row.max())
+        total = peak + math.log(float(np.exp(row - peak, dtype=np.float64).sum()))
+        surprises.append(total - float(row[following]))
+    return math.exp(sum(surprises) / len(surprises))

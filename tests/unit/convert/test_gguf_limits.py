@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from devtools.convert import convert_gguf
 from devtools.convert.gguf_file import read_gguf
-from shared.errors import CorruptFile, InvalidInput, StorageFull, UnsupportedFormat
+from shared.errors import CorruptFile, InvalidInput, NotFound, StorageFull, UnsupportedFormat
 from tests.support.llama_files import HEADS, write_llama
 
 
@@ -52,6 +52,14 @@ def test_flipped_header_bytes_never_crash_the_reader(tmp_path: Path, whole: byte
 
 def test_other_file_is_named_as_such(tmp_path: Path) -> None:
     refused(tmp_path, b"PK\x03\x04" + bytes(100), CorruptFile, "not a GGUF")
+
+
+def test_missing_file_and_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no file"):
+        convert_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="can't be read"):
+        convert_gguf(tmp_path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_hostile_counts_are_refused_without_allocating(tmp_path: Path) -> None:
