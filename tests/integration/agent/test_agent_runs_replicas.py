@@ -3,6 +3,7 @@ import os
 import signal
 
 import psutil
+import pytest
 
 from shared.contracts.scheduler import REPLICAS_BUCKET, NodeStatus, ReplicaState, ReplicaStatus
 from tests.support.scheduling import GIB, deployment, replica
@@ -106,6 +107,7 @@ async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench,
         assert not bench.drained("r1")
 
 
+@pytest.mark.slow
 async def test_a_replica_that_takes_anothers_place_starts_when_that_one_has_ended(bench, agents, monkeypatch):
     monkeypatch.setenv("SAMPLE_REPLICA_WORK", "0.5")
     old, new = replica("old", deployment(memory=3 * GIB)), replica("new", deployment(memory=3 * GIB, version=2))
@@ -166,6 +168,7 @@ async def test_leaving_kills_what_does_not_drain_in_time(bench, agents, monkeypa
     assert not bench.drained("r1")
 
 
+@pytest.mark.slow
 async def test_a_killed_agent_leaves_no_orphan_and_its_successor_goes_on(bench, agents):
     process = await bench.agent_process()
     try:

@@ -4,6 +4,8 @@ import asyncio
 import signal
 import sys
 
+import pytest
+
 from services.scheduler.leadership import KEY
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
@@ -76,6 +78,7 @@ async def holder_is(bus, name):
     return await holder(bus) == name
 
 
+@pytest.mark.slow
 async def test_a_second_scheduler_takes_over_from_one_that_was_killed(bus, server, schedulers, registry, nodes):
     await nodes("node-a")
     process = await asyncio.create_subprocess_exec(
@@ -100,6 +103,7 @@ async def test_a_second_scheduler_takes_over_from_one_that_was_killed(bus, serve
             await process.wait()
 
 
+@pytest.mark.slow
 async def test_a_stopped_process_that_wakes_up_finds_that_it_leads_no_more(bus, server, schedulers, registry):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
