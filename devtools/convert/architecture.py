@@ -14,6 +14,8 @@ ARCHITECTURES = ("llama",)
 _OPTIONAL = ("output.weight", "rope_freqs.weight")
 """A tied head has no matrix of its own; only Llama 3 has frequency factors."""
 _MOST_LAYERS = 1024
+_MOST_POSITIONS = 1 << 20
+"""The graph holds a rotary table with a row per position."""
 _LIMIT = 1 << 24
 """No dimension of a real model is larger; a larger one is a damaged or hostile file."""
 
@@ -55,6 +57,11 @@ def read_architecture(gguf: GgufFile) -> Architecture:
     if layers > _MOST_LAYERS:
         raise CorruptFile(f"the file claims {layers:,} layers", param="source")
     _refuse_unknown(keys)
+    context_length = keys.count("context_length")
+    if context_length > _MOST_POSITIONS:
+        raise UnsupportedFormat(
+            f"a context of {context_length:,} tokens; up to {_MOST_POSITIONS:,} are supported", param="source"
+        )
     hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
     kv_heads = keys.count("attention.head_count_kv", heads)
     head_dim = keys.count("attention.key_length", hidden // heads if hidden % heads == 0 else None)
@@ -75,7 +82,7 @@ def read_architecture(gguf: GgufFile) -> Architecture:
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=embedding.shape[0],
-        context_length=keys.count("context_length"),
+        context_length=context_length,
         norm_epsilon=keys.positive("attention.layer_norm_rms_epsilon"),
         rope_frequencies=_rope_frequencies(gguf, keys.positive("rope.freq_base", 10_000.0), head_dim),
     )
@@ -178,5 +185,8 @@ def _rope_frequencies(gguf: GgufFile, base: float, head_dim: int) -> Floats:
     if factors is not None:
         if factors.shape != (head_dim // 2,):
             raise CorruptFile(f"'rope_freqs.weight' has shape {factors.shape}, expected {(head_dim // 2,)}")
-        frequencies = frequencies / dequantise(factors)
+        divisors = dequantise(factors)
+        if not (divisors > 0).all():
+            raise CorruptFile("'rope_freqs.weight' has factors that are not positive", param="source")
+        frequencies = frequencies / divisors
     return frequencies.astype(np.float32)

@@ -16,7 +16,7 @@ from devtools.convert.check import check_graph
 from devtools.convert.gguf_file import GgufFile, read_gguf
 from devtools.convert.graph import GraphBuilder
 from devtools.convert.memory_need import memory_need
-from devtools.convert.tokenizer import begins_with_bos, build_tokenizer, end_token_ids
+from devtools.convert.tokenizer import begins_with_bos, bos_token_id, build_tokenizer, end_token_ids
 from devtools.convert.weight_file import WeightFile
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import CorruptFile, StorageFull, UnsupportedFormat
@@ -79,6 +79,7 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
         if isinstance(template, str):
             (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
         progress("check", 0.0)
+        license_name = gguf.metadata.get("general.license")
         metrics = check_graph(folder, arch, gguf.tensors)
         progress("check", 1.0)
         files = tuple(_describe(path) for path in sorted(folder.iterdir()))
@@ -87,13 +88,13 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
             files=files,
             decoder=spec,
             memory=memory_need(arch, mapped_bytes=builder.mapped_bytes, packed_bytes=builder.packed_bytes),
-            defaults={name: gguf.metadata[key] for key, name in _SAMPLING.items() if key in gguf.metadata},
+            defaults=_sampling_defaults(gguf),
             lineage=Lineage(
                 source=source.name,
                 source_digest=_digest(source),
                 tool=TOOL,
                 quantization=_quantization(gguf),
-                license=gguf.metadata.get("general.license"),
+                license=license_name if isinstance(license_name, str) else None,
             ),
             metrics=metrics,
         )
@@ -141,11 +142,16 @@ def _quantization(gguf: GgufFile) -> str:
     return weights.most_common(1)[0][0]
 
 
+def _sampling_defaults(gguf: GgufFile) -> dict[str, float | int | str]:
+    recommended = {name: gguf.metadata.get(key) for key, name in _SAMPLING.items()}
+    return {name: value for name, value in recommended.items() if isinstance(value, float | int)}
+
+
 def _decoder_spec(gguf: GgufFile, arch: Architecture) -> DecoderSpec:
     ends = end_token_ids(gguf.metadata)
     if not ends:
         raise UnsupportedFormat("the file names no end token ('tokenizer.ggml.eos_token_id')", param="source")
-    bos = gguf.metadata.get("tokenizer.ggml.bos_token_id")
+    bos = bos_token_id(gguf.metadata)
     return DecoderSpec(
         layers=arch.layers,
         heads=arch.heads,

@@ -66,9 +66,7 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     pre = metadata.get("tokenizer.ggml.pre", "default")
     tokens = _strings(metadata, "tokenizer.ggml.tokens")
     merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
-    types = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
-    if len(types) != len(tokens):
-        raise CorruptFile(f"{len(tokens)} tokens have {len(types)} types", param="source")
+    types = _types(metadata, len(tokens))
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise CorruptFile("a token stands twice in the vocabulary", param="source")
@@ -102,13 +100,24 @@ def end_token_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
         CorruptFile: an id that is not in the vocabulary.
     """
     tokens = _strings(metadata, "tokenizer.ggml.tokens")
-    types = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+    types = _types(metadata, len(tokens))
     named = [metadata[f"tokenizer.ggml.{key}"] for key in _END_KEYS if f"tokenizer.ggml.{key}" in metadata]
     for number in named:
-        if not isinstance(number, int) or not 0 <= number < len(tokens):
-            raise CorruptFile(f"the end token {number!r} is not in the vocabulary", param="source")
+        _check_token(number, len(tokens))
     marked = [i for i, token in enumerate(tokens) if token in _END_TOKENS and types[i] == _CONTROL]
     return tuple(dict.fromkeys([*named, *marked]))
+
+
+def bos_token_id(metadata: Mapping[str, Any]) -> int | None:
+    """The BOS token, if the file names one; raises CorruptFile when it is not in the vocabulary."""
+    number = metadata.get("tokenizer.ggml.bos_token_id")
+    return None if number is None else _check_token(number, len(_strings(metadata, "tokenizer.ggml.tokens")))
+
+
+def _check_token(number: Any, tokens: int) -> int:
+    if not isinstance(number, int) or not 0 <= number < tokens:
+        raise CorruptFile(f"the token {number!r} is not in the vocabulary of {tokens:,}", param="source")
+    return number
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
@@ -116,6 +125,13 @@ def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise CorruptFile(f"the metadata key {key!r} is missing or is not a list of texts", param="source")
     return values
+
+
+def _types(metadata: Mapping[str, Any], tokens: int) -> list[int]:
+    types = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * tokens)
+    if not isinstance(types, list) or len(types) != tokens:
+        raise CorruptFile(f"'tokenizer.ggml.token_type' does not list the types of {tokens:,} tokens", param="source")
+    return types
 
 
 def _pair(merge: str) -> tuple[str, str]:

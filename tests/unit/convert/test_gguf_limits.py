@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from devtools.convert import convert_gguf
 from devtools.convert.gguf_file import read_gguf
 from shared.errors import CorruptFile, InvalidInput, NotFound, StorageFull, UnsupportedFormat
-from tests.support.llama_files import HEADS, write_llama
+from tests.support.llama_files import HEADS, llama_metadata, write_llama
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,7 @@ def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
         ({"llama.attention.head_count_kv": 3}, CorruptFile, "fit together"),
         ({"llama.block_count": 1_000_000}, CorruptFile, "layers"),
         ({"llama.context_length": "long"}, CorruptFile, "context_length"),
+        ({"llama.context_length": 10_000_000}, UnsupportedFormat, "10,000,000"),
         ({"llama.rope.scaling.type": "yarn"}, UnsupportedFormat, "yarn"),
         ({"llama.expert_count": 8}, UnsupportedFormat, "experts"),
         ({"llama.rope.dimension_count": HEADS}, UnsupportedFormat, "part of each head"),
@@ -123,7 +124,7 @@ def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
         ({"tokenizer.ggml.pre": "tekken"}, UnsupportedFormat, "tekken"),
         ({"tokenizer.ggml.tokens": None}, CorruptFile, "tokens"),
         ({"tokenizer.ggml.merges": ["no merge", "x"]}, CorruptFile, "merge"),
-        ({"tokenizer.ggml.eos_token_id": 99_999}, CorruptFile, "end token"),
+        ({"tokenizer.ggml.eos_token_id": 99_999}, CorruptFile, "vocabulary"),
     ],
 )
 def test_what_the_metadata_lacks_or_asks_too_much_is_said(
@@ -131,6 +132,17 @@ def test_what_the_metadata_lacks_or_asks_too_much_is_said(
 ) -> None:
     with pytest.raises(error, match=match):
         converting(tmp_path, metadata=changes)
+
+
+@pytest.mark.parametrize("key", llama_metadata())
+def test_metadata_of_any_type_is_used_or_refused_but_never_crashes(tmp_path: Path, key: str) -> None:
+    for number, value in enumerate([True, 7, 3_000_000_000, 0.5, float("nan"), "text", ["a", "b"], [1, 2]]):
+        source = write_llama(tmp_path / f"{number}.gguf", metadata={key: value})
+        try:
+            convert_gguf(source, tmp_path / f"out-{number}")
+        except InvalidInput as error:
+            assert error.message  # noqa: PT017  # any other exception is the failure
+            assert not (tmp_path / f"out-{number}").exists()
 
 
 def test_other_architecture_is_unsupported(tmp_path: Path) -> None:
