@@ -9,6 +9,9 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from opentelemetry import context
+from opentelemetry.context import Context
+
 from shared.bus import rpc
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -59,6 +62,8 @@ class AnsweringReplica:
         """Leaves out the last frame, once."""
         self.queued_tokens = 0
         self.received: list[Generate] = []
+        self.contexts: list[Context] = []
+        """The trace context of each request received."""
         self.cancelled: list[str] = []
         self._running: dict[str, asyncio.Task[None]] = {}
         self.steps = 0
@@ -128,6 +133,7 @@ class AnsweringReplica:
 
     async def _generate(self, request: Generate) -> Accepted:
         self.received.append(request)
+        self.contexts.append(context.get_current())
         if self.rejection is not None:
             raise self.rejection
         task = asyncio.create_task(self._emit(request))

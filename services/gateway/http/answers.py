@@ -90,7 +90,7 @@ class Asker:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._collect(inquiry)) for inquiry in inquiries]
-        except* LlmosError as errors:
+        except ExceptionGroup as errors:
             raise _first(errors) from None
         return [task.result() for task in tasks]
 
@@ -172,6 +172,6 @@ async def _pump(index: int, generation: Generation, queue: "asyncio.Queue[tuple[
         queue.put_nowait((index, error))
 
 
-def _first(errors: ExceptionGroup[LlmosError]) -> LlmosError:
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
     first = errors.exceptions[0]
     return _first(first) if isinstance(first, ExceptionGroup) else first

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.gateway import dispatch, generation
 from services.gateway.app import gateway as run_gateway
+from services.gateway.http import observed
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -92,10 +95,14 @@ def chat_body(**changes: object) -> dict[str, object]:
     return {**body, **changes}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def traced() -> None:
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What the gateway's spans are exported to; the process's own provider is left alone."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for module in (observed, dispatch, generation):
+        monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
+    return exporter
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The admin routes, in front of stand-ins that answer the services' subjects."""
 
+import asyncio
 import hashlib
+from pathlib import Path
 
 import orjson
 
@@ -9,7 +11,8 @@ from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Manifest
 from shared.errors import NotFound
-from tests.integration.gateway.conftest import Stand
+from tests.integration.gateway.conftest import ADMIN_KEY, Stand
+from tests.support.wait import eventually
 
 
 async def answer_with(stand: Stand, endpoint: Endpoint, answer: Contract | Exception, heard: list[Contract]) -> None:
@@ -154,3 +157,21 @@ async def test_the_openapi_document_describes_every_route(stand: Stand) -> None:
     text = orjson.dumps(document).decode()
     for reference in {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}:
         assert reference in document["components"]["schemas"]
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(stand: Stand) -> None:
+    data = b"weights" * 1_000_000
+    digest = hashlib.sha256(data).hexdigest()
+    host, port = stand.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"PUT /llmos/v1/blobs/{digest} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n"
+    writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    await writer.drain()
+    await eventually(lambda: files(stand))
+    writer.transport.abort()
+    await eventually(lambda: not files(stand))
+    assert (await stand.client.head(f"/llmos/v1/blobs/{digest}")).status_code == 404
+
+
+def files(stand: Stand) -> list[Path]:
+    return [path for path in (stand.folder / "store").rglob("*") if path.is_file() and path.stat().st_size]

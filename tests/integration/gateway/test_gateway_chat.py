@@ -4,8 +4,10 @@ import asyncio
 
 import orjson
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shared.errors import Internal, Overloaded
+from shared.errors import ContextLengthExceeded, Internal, Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
 from tests.support.answering_replica import expected_text
 from tests.support.wait import eventually
@@ -79,6 +81,20 @@ async def test_several_prompts_get_several_choices(stand: Stand) -> None:
     for chunk in events(streamed.text):
         texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
     assert texts == [choice["text"] for choice in answer["choices"]]
+
+
+async def test_when_one_of_several_prompts_fails_the_others_are_cancelled(stand: Stand) -> None:
+    await stand.deploy()
+    replica = await stand.replica(token_delay=0.05)
+    replica.fail_at = (1, ContextLengthExceeded("the prompt is too long", param="prompt"))
+    body = {"model": MODEL, "prompt": ["one", "two"], "max_tokens": 1000}
+    answer = await stand.client.post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    await eventually(lambda: replica.running == 0)
+    replica.fail_at = (1, Internal("broken"))
+    streamed = await stand.client.post("/v1/completions", json={**body, "stream": True})
+    assert events(streamed.text)[-1]["error"]["code"] == "internal"
+    await eventually(lambda: replica.running == 0)
 
 
 async def test_token_ids_are_a_prompt(stand: Stand) -> None:
@@ -224,14 +240,41 @@ async def test_sixteen_streams_at_once_get_each_their_own_text(stand: Stand) -> 
         assert text == expected_text(f"question {n}", n, 6)
 
 
-async def test_a_traceparent_is_continued_and_reaches_the_replica(stand: Stand) -> None:
+async def test_one_trace_holds_request_routing_and_dispatch(spans: InMemorySpanExporter, stand: Stand) -> None:
     await stand.deploy()
-    await stand.replica()
+    replica = await stand.replica()
+    spans.clear()
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    answer = await stand.client.post(
-        "/v1/chat/completions",
-        json=chat_body(),
-        headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "x-request-id": "mine-1"},
-    )
-    assert answer.headers["x-trace-id"] == trace_id
-    assert answer.headers["x-request-id"] == "mine-1"
+    for stream in (False, True):
+        answer = await stand.client.post(
+            "/v1/chat/completions",
+            json=chat_body(stream=stream),
+            headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "x-request-id": "mine-1"},
+        )
+        assert answer.headers["x-trace-id"] == trace_id
+        assert answer.headers["x-request-id"] == "mine-1"
+        await eventually(lambda: "POST /v1/chat/completions" in [s.name for s in spans.get_finished_spans()])
+        by_name = {span.name: span for span in spans.get_finished_spans()}
+        root, chat, route = by_name["POST /v1/chat/completions"], by_name["chat sample"], by_name["route"]
+        assert {span.context.trace_id for span in by_name.values()} == {int(trace_id, 16)}
+        assert root.parent is not None
+        assert root.parent.span_id == 0xB7AD6B7169203331
+        assert chat.parent == root.context
+        assert route.parent == chat.context
+        assert root.attributes is not None
+        assert root.attributes["http.response.status_code"] == 200
+        assert chat.attributes is not None
+        assert chat.attributes["gen_ai.usage.output_tokens"] == 6
+        assert chat.attributes["gen_ai.response.finish_reasons"] == ("length",)
+        assert chat.attributes["llmos.replica"] == replica.id
+        parent = trace.get_current_span(replica.contexts[-1]).get_span_context()
+        assert parent.trace_id == int(trace_id, 16)
+        spans.clear()
+
+
+async def test_requests_that_only_look_leave_no_trace(spans: InMemorySpanExporter, stand: Stand) -> None:
+    spans.clear()
+    for path in ("/healthz", "/metrics", "/llmos/v1/keys"):
+        answer = await stand.client.get(path)
+        assert len(answer.headers["x-trace-id"]) == 32
+    assert spans.get_finished_spans() == ()
