@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devtools.convert import convert_gguf
 from llmos.client import Client
-from shared.contracts.manifest import NAME_PATTERN, Manifest
+from shared.contracts.manifest import NAME_LENGTH, NAME_PATTERN, Manifest
 from shared.contracts.registry import VersionInfo
 from shared.errors import InvalidInput, UnsupportedFormat
 
@@ -46,9 +46,10 @@ def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress)
 
 
 def _check_name(name: str) -> None:
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LENGTH:
         raise InvalidInput(
-            f"--name {name!r}: expected lower-case letters, digits, '.', '_' and '-', at most 64", param="name"
+            f"--name {name!r}: expected up to {NAME_LENGTH} lower-case letters and digits, joined by '.', '_' or '-'",
+            param="name",
         )
 
 

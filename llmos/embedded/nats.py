@@ -46,7 +46,7 @@ _SERVICES: dict[str, tuple[list[str], list[str]]] = {
             f"$KV.{scheduler.REPLICAS_BUCKET}.>",
             "llmos.v1.load.>",
             "llmos.v1.gateway.*.frames",
-            "llmos.v1.replica.*.drain",
+            "llmos.v1.replica.>",
         ],
         ["llmos.v1.replica.>", "llmos.v1.health.>"],
     ),

@@ -10,10 +10,12 @@ from pydantic import Field, StringConstraints, field_validator
 
 from shared.contracts.base import Contract
 
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
-"""Model, alias, deployment and node names: they must also serve as KV keys and subject tokens."""
+_NAME = r"[a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*"
+NAME_PATTERN = rf"^{_NAME}$"
+"""Model, alias, deployment and node names; they also serve as KV keys and as subject tokens (a dot makes two)."""
+NAME_LENGTH = 64
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
 
@@ -120,9 +122,7 @@ class Manifest(Contract):
         return files
 
 
-_REFERENCE = re.compile(
-    r"^(?P<name>[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?)(:(?P<version>[0-9]{1,9})|@(?P<alias>[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?))?$"
-)
+_REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")
 
 
 class Reference(Contract):
@@ -136,7 +136,7 @@ class Reference(Contract):
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.fullmatch(text)
-        if match is None:
+        if match is None or max(len(match["name"]), len(match["alias"] or "")) > NAME_LENGTH:
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]
