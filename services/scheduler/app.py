@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.scheduler.events import keep
 from services.scheduler.leadership import Leader
 from services.scheduler.patience import Patience
 from services.scheduler.reconcile import Observed, Reconciler
@@ -45,6 +46,8 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
     async def follow_leadership(leads: bool) -> None:
         await (service.open() if leads else service.close())
         changed.set()
+        if leads:
+            await keep(bus)
 
     leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)

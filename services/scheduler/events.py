@@ -1,4 +1,4 @@
-"""Tells the event stream what the scheduler changed."""
+"""The event stream, and what the scheduler tells it."""
 
 from datetime import UTC, datetime
 
@@ -6,9 +6,20 @@ import structlog
 
 from shared.bus.port import Bus
 from shared.bus.rpc import publish
-from shared.contracts.events import Event, event_subject
+from shared.contracts.events import EVENTS_MAX_AGE_S, EVENTS_MAX_BYTES, Event, event_subject
+from shared.contracts.scheduler import EVENTS_STREAM, EVENTS_SUBJECT
+from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.scheduler")
+
+
+async def keep(bus: Bus) -> None:
+    """Make the stream that keeps events, unless it is there."""
+    stream = bus.stream(EVENTS_STREAM, [f"{EVENTS_SUBJECT}.>"], max_bytes=EVENTS_MAX_BYTES, max_age=EVENTS_MAX_AGE_S)
+    try:
+        await stream.last(1)
+    except LlmosError as error:
+        _log.warning("events are not kept", error=error.message)
 
 
 async def tell(bus: Bus, actor: str, kind: str, name: str, **detail: str) -> None:

@@ -8,6 +8,10 @@ from pydantic import Field, StringConstraints
 from shared.contracts.base import Contract
 from shared.contracts.scheduler import EVENTS_SUBJECT
 
+EVENTS_MAX_BYTES = 64 * 1024 * 1024
+EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
+"""What the stream keeps; the oldest go first."""
+
 
 class Event(Contract):
     """Who changed what, and when. Published under `event_subject(kind)`."""

@@ -2,7 +2,7 @@ import pytest
 
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
-from shared.contracts.events import Event
+from shared.contracts.events import EVENTS_MAX_AGE_S, EVENTS_MAX_BYTES, Event
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOY,
@@ -155,3 +155,5 @@ async def test_changes_are_told_as_events(bus, scheduler, nodes):
     await ask(bus, UNDEPLOY, DeploymentName(name="smollm2"))
     await eventually(lambda: {"deployment.removed", "replica.removed"} <= {event.kind for event in heard})
     assert {event.actor for event in heard} == {"scheduler-a"}
+    stream = bus.stream("LLMOS_EVENTS", ["llmos.v1.events.>"], max_bytes=EVENTS_MAX_BYTES, max_age=EVENTS_MAX_AGE_S)
+    assert "deployment.removed" in {Event.decode(message.data).kind for message in await stream.last(100)}
