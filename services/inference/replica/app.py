@@ -23,7 +23,7 @@ from services.inference.replica.publisher import Publisher
 from services.inference.replica.serving import CONFIRM_S, Serving
 from services.inference.replica.settings import Settings
 from services.inference.replica.spans import RequestSpans
-from services.inference.replica.version_files import fetch_files, fetch_manifest
+from services.inference.replica.version_files import fetch_manifest, version_folder
 from services.inference.text.template_process import TemplateProcess
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaAssignment, ReplicaState
@@ -64,7 +64,7 @@ async def _start(
     """Load and subscribe; what is started is stopped by `stack`."""
     assignment, bus = settings.assignment, context.bus
     await lease.become(ReplicaState.LOADING)
-    manifest, model = await _load(settings)
+    manifest, model = await _load(settings, stack)
     spans = RequestSpans(assignment, settings.node_id)
     publisher = await stack.enter_async_context(Publisher(bus))
     serving = Serving(assignment.id, publisher, lambda ended: _on_ended(spans, ended))
@@ -87,7 +87,7 @@ async def _start(
     return serving, engine
 
 
-async def _load(settings: Settings) -> tuple[Manifest, LoadedModel]:
+async def _load(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, LoadedModel]:
     assignment = settings.assignment
     secret = settings.s3_secret_key
     store = open_store(
@@ -96,7 +96,7 @@ async def _load(settings: Settings) -> tuple[Manifest, LoadedModel]:
         secret_key=None if secret is None else secret.get_secret_value(),
     )
     manifest = await fetch_manifest(store, assignment)
-    folder = await fetch_files(store, manifest, assignment.digest, settings.cache_dir)
+    folder = await stack.enter_async_context(version_folder(store, manifest, assignment.digest, settings.cache_dir))
     threads = assignment.resources.threads or os.cpu_count() or 1
     return manifest, await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
 

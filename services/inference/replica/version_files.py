@@ -5,14 +5,19 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import structlog
 from pydantic import ValidationError
 
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
+
+log = structlog.get_logger("llmos.replica")
 
 
 async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) -> Manifest:
@@ -35,11 +40,13 @@ async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) ->
         raise CorruptFile(f"the manifest of {reference} can't be read: {error}") from error
 
 
-async def fetch_files(store: ArtifactStore, manifest: Manifest, digest: str, cache: Path) -> Path:
-    """A folder with all files of the version under their manifest paths; replicas of one version share it.
+@asynccontextmanager
+async def version_folder(store: ArtifactStore, manifest: Manifest, digest: str, cache: Path) -> AsyncIterator[Path]:
+    """A folder with all files of the version under their manifest paths, kept while inside; replicas share it.
 
     Blobs are hard-linked, or linked symbolically where the store's blobs and the cache are on different file systems:
-    nothing is copied. A folder that is not whole (a blob was deleted, the disk was full) is built anew.
+    nothing is copied. A folder that is not whole (a blob was deleted, the disk was full) is built anew. Folders that
+    no process uses are removed first, so that the store may evict their blobs.
 
     Args:
         store: Where the blobs are.
@@ -54,10 +61,57 @@ async def fetch_files(store: ArtifactStore, manifest: Manifest, digest: str, cac
         OSError: The cache can't be written.
     """
     folder = cache / "versions" / digest
-    if not await asyncio.to_thread(_is_whole, folder, manifest):
-        blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
-        await asyncio.to_thread(_assemble, folder, manifest, blobs)
-    return folder
+    await asyncio.to_thread(_remove_unused, folder)
+    blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
+    held = await asyncio.to_thread(_assemble, folder, manifest, blobs)
+    try:
+        yield folder
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def _alone(versions: Path) -> Iterator[None]:
+    """One process at a time changes the folders. The kernel frees the lock of a process that died."""
+    versions.mkdir(parents=True, exist_ok=True)
+    with (versions / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_unused(wanted: Path) -> None:
+    with _alone(wanted.parent):
+        for folder in wanted.parent.iterdir():
+            if folder.is_dir() and folder != wanted:
+                fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                    log.info("version_folder_removed", digest=folder.name)
+                except BlockingIOError:
+                    pass  # a replica uses it
+                finally:
+                    os.close(fd)
+
+
+def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -> int:
+    """Build the folder beside its place and move it there at once, so a half-made one is never seen.
+
+    Answers a file descriptor: the folder is in use until it is closed.
+    """
+    with _alone(folder.parent):
+        if not _is_whole(folder, manifest):
+            shutil.rmtree(folder, ignore_errors=True)
+            draft = folder.parent / f".{folder.name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            for path, blob in blobs:
+                target = draft / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(blob.resolve(), target)
+            draft.rename(folder)
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        return fd
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
@@ -65,27 +119,6 @@ def _is_whole(folder: Path, manifest: Manifest) -> bool:
         return all((folder / file.path).stat().st_size == file.size for file in manifest.files)
     except FileNotFoundError:
         return False
-
-
-def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -> None:
-    """Build the folder beside its place and move it there at once, so a half-made one is never seen.
-
-    One process at a time: another replica of this version may start now, too. The kernel frees the lock of a process
-    that died.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _is_whole(folder, manifest):
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        draft = folder.parent / f".{folder.name}.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        for path, blob in blobs:
-            target = draft / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(blob.resolve(), target)
-        draft.rename(folder)
 
 
 def _link(blob: Path, target: Path) -> None:

@@ -1,11 +1,11 @@
 import asyncio
 import hashlib
-import os
+from contextlib import AsyncExitStack
 
 import pytest
 
 from services.inference.replica import version_files
-from services.inference.replica.version_files import fetch_files, fetch_manifest
+from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
@@ -21,6 +21,11 @@ async def chunks(data):
 @pytest.fixture
 def store(tmp_path):
     return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -64,40 +69,56 @@ async def test_a_manifest_that_cannot_be_read_is_refused(store):
         await fetch_manifest(store, assignment(hashlib.sha256(b"{}").hexdigest()))
 
 
-async def test_files_lie_under_their_paths_without_a_copy(store, version, tmp_path):
-    folder = await fetch_files(store, *version, tmp_path / "cache")
-    assert contents(folder) == CONTENTS
-    blob = await store.fetch_blob(version[0].files[1].digest, tmp_path / "cache")
-    assert (folder / "model.onnx.data").samefile(blob)
+def names(cache):
+    return sorted(path.name for path in (cache / "versions").iterdir())
 
 
-async def test_blobs_on_another_file_system_are_linked_symbolically(store, version, tmp_path, monkeypatch):
+async def test_files_lie_under_their_paths_without_a_copy(store, version, cache):
+    async with version_folder(store, *version, cache) as folder:
+        assert contents(folder) == CONTENTS
+        blob = await store.fetch_blob(version[0].files[1].digest, cache)
+        assert (folder / "model.onnx.data").samefile(blob)
+
+
+async def test_blobs_on_another_file_system_are_linked_symbolically(store, version, cache, monkeypatch):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(version_files.os, "link", refuse)
-    folder = await fetch_files(store, *version, tmp_path / "cache")
-    assert contents(folder) == CONTENTS
-    assert (folder / "model.onnx").is_symlink()
+    async with version_folder(store, *version, cache) as folder:
+        assert contents(folder) == CONTENTS
+        assert (folder / "model.onnx").is_symlink()
 
 
-async def test_a_folder_that_is_not_whole_is_built_anew(store, version, tmp_path):
-    folder = await fetch_files(store, *version, tmp_path / "cache")
-    (folder / "model.onnx").unlink()
-    assert await fetch_files(store, *version, tmp_path / "cache") == folder
-    assert contents(folder) == CONTENTS
+async def test_a_folder_that_is_not_whole_is_built_anew(store, version, cache):
+    async with version_folder(store, *version, cache) as folder:
+        (folder / "model.onnx").unlink()
+    async with version_folder(store, *version, cache) as folder:
+        assert contents(folder) == CONTENTS
 
 
-async def test_replicas_that_start_together_share_one_folder(store, version, tmp_path):
-    folders = await asyncio.gather(*(fetch_files(store, *version, tmp_path / "cache") for _ in range(8)))
-    assert len(set(folders)) == 1
-    assert contents(folders[0]) == CONTENTS
-    names = [path.name for path in folders[0].parent.iterdir()]
-    assert sorted(names) == [".lock", version[1]]
+async def test_replicas_that_start_together_share_one_folder(store, version, cache):
+    async with AsyncExitStack() as stack:
+        folders = await asyncio.gather(
+            *(stack.enter_async_context(version_folder(store, *version, cache)) for _ in range(8))
+        )
+        assert len(set(folders)) == 1
+        assert contents(folders[0]) == CONTENTS
+        assert names(cache) == [".lock", version[1]]
 
 
-async def test_a_missing_blob_leaves_nothing_half_made(store, version, tmp_path):
+async def test_a_folder_goes_when_nobody_uses_it_and_another_version_starts(store, version, cache):
+    manifest, digest = version
+    async with version_folder(store, manifest, digest, cache):
+        async with version_folder(store, manifest, "11" * 32, cache):
+            assert names(cache) == sorted([".lock", digest, "11" * 32])
+        async with version_folder(store, manifest, "22" * 32, cache):
+            assert names(cache) == sorted([".lock", digest, "22" * 32])
+
+
+async def test_a_missing_blob_leaves_nothing_half_made(store, version, cache):
     await store.delete_blob(version[0].files[2].digest)
     with pytest.raises(NotFound):
-        await fetch_files(store, *version, tmp_path / "cache")
-    assert not os.path.lexists(tmp_path / "cache" / "versions" / version[1])  # noqa: ASYNC240  # instant
+        async with version_folder(store, *version, cache):
+            pass
+    assert names(cache) == [".lock"]
