@@ -1,7 +1,9 @@
 """The command line. One file per group of commands."""
 
+import logging
 import sys
 
+import structlog
 import typer
 from click.exceptions import Abort, ClickException, Exit
 
@@ -26,6 +28,11 @@ for group in (system, deployments, chat, observe):
 
 def main() -> None:
     """Run a command. Exit code 1 for errors, each one line; 2 for wrong usage; 130 after Ctrl-C."""
+    # Standard output is for answers: what the parts log here is for the person only when something is wrong.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     command = typer.main.get_command(app)
     try:
         code = command.main(standalone_mode=False)

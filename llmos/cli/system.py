@@ -1,6 +1,7 @@
 """`llmos up` and `down`: the embedded system."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -92,6 +93,7 @@ def _log_to_file(home: Home) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=log),
     )
 

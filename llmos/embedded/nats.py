@@ -19,12 +19,12 @@ _EVERY_SERVICE_PUBLISHES = [
     "$JS.API.>",
     "$JS.ACK.>",
     "$JS.FC.>",
-    "$O.LLMOS_OBJECTS.>",
+    "llmos.v1.objects.>",
     "llmos.v1.health.>",
     "llmos.v1.telemetry.>",
     "llmos.v1.events.>",
 ]
-_EVERY_SERVICE_HEARS = ["_INBOX.>", "$SRV.>"]
+_EVERY_SERVICE_HEARS = ["_INBOX.>"]
 _NEVER = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.PURGE.>"]
 
 # What each service says beyond that, and what it listens to. A bucket is written through `$KV.<bucket>.>`;

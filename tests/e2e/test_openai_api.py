@@ -160,7 +160,8 @@ def test_a_prompt_longer_than_the_context_is_refused_naming_both_numbers(demo):
     with demo.http() as client:
         response = client.post(
             "/v1/chat/completions",
-            json={"model": "smollm2", "messages": [{"role": "user", "content": "word " * 5000}]},
+            # 1.5 MB: also more than one bus message holds
+            json={"model": "smollm2", "messages": [{"role": "user", "content": "word " * 300_000}]},
         )
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "context_length_exceeded"
