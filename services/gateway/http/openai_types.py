@@ -1,91 +1,17 @@
-"""The bodies of OpenAI's chat and completion requests, as far as LLMOS knows them. Strict: a wrong type is an error.
+"""The bodies of OpenAI's chat and completion requests, as far as LLMOS supports them.
 
-Parameters fall into four kinds: supported (the fields here); without effect here (`_HARMLESS`, accepted); known but
-not supported yet (`_NOT_YET`, accepted only with the value that means "off"); and unknown ones, refused by name,
-because a misspelt `temperatur` that is silently dropped costs its author an afternoon.
+Strict: a wrong type is an error. What is not a field here is judged by `services.gateway.http.parameters`.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
+from services.gateway.http.parameters import check_message_field, check_parameter
 from shared.contracts.replica import ChatMessage, Sampling
 from shared.errors import InvalidInput
-
-_HARMLESS = frozenset(
-    {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "parallel_tool_calls",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-    }
-)
-_NOT_YET: Mapping[str, tuple[Any, ...]] = {
-    # OpenAI's
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "reasoning_effort": (),
-    "verbosity": (),
-    "web_search_options": (),
-    "moderation": (),
-    "best_of": (1,),
-    "echo": (False,),
-    "suffix": ("",),
-    # vLLM's
-    "min_p": (0,),
-    "repetition_penalty": (1,),
-    "length_penalty": (1,),
-    "use_beam_search": (False,),
-    "stop_token_ids": ([],),
-    "bad_words": ([],),
-    "allowed_token_ids": (),
-    "min_tokens": (0,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "include_stop_str_in_output": (False,),
-    "truncate_prompt_tokens": (),
-    "prompt_logprobs": (0,),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
-    "add_special_tokens": (),
-    "documents": ([],),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": ([],),
-    "guided_grammar": (),
-    "priority": (0,),
-    "return_token_ids": (False,),
-}
-_MESSAGE_NOT_YET: Mapping[str, tuple[Any, ...]] = {
-    "tool_calls": ([],),
-    "tool_call_id": (),
-    "function_call": (),
-    "refusal": (),
-    "audio": (),
-    "annotations": ([],),
-    "reasoning_content": ("",),
-}
 
 MAX_PROMPTS = 128
 DEFAULT_COMPLETION_TOKENS = 16
@@ -282,26 +208,11 @@ def parse_request(kind: type[Request], body: bytes) -> Request:
     """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
     request = parse_body(kind, body)
     for name, value in (request.model_extra or {}).items():
-        _check_extra(name, value, _NOT_YET)
+        check_parameter(name, value)
     if isinstance(request, ChatRequest):
         for index, message in enumerate(request.messages):
             for name, value in (message.model_extra or {}).items():
-                _check_extra(name, value, _MESSAGE_NOT_YET, f"messages.{index}.")
+                check_message_field(index, name, value)
     if request.stream_options is not None and not request.stream:
         raise InvalidInput("stream_options goes with stream=true only", param="stream_options")
     return request
-
-
-def _check_extra(name: str, value: object, not_yet: Mapping[str, tuple[Any, ...]], prefix: str = "") -> None:
-    param = prefix + name
-    if not prefix and name in _HARMLESS:
-        return
-    if name not in not_yet:
-        raise InvalidInput(f"unrecognized request argument: {param}", param=param)
-    if value is None or any(type(value) is type(off) and value == off for off in _with_floats(not_yet[name])):
-        return
-    raise InvalidInput(f"{param} is not supported yet", param=param)
-
-
-def _with_floats(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*values, *(float(value) for value in values if type(value) is int))
