@@ -1,7 +1,7 @@
 """Parameters of OpenAI's and vLLM's requests that are not fields of our request models.
 
 Those without effect here are accepted. Those known but not supported yet are accepted only with a value that means
-"off". Unknown ones are refused by name: a misspelt `temperatur` that is silently dropped costs its author an afternoon.
+"off". Unknown ones are refused by name: a misspelt `temperatur` that is silently dropped costs an afternoon.
 """
 
 from collections.abc import Mapping
