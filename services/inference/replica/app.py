@@ -94,6 +94,7 @@ async def _load(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Lo
         settings.store_url,
         access_key=settings.s3_access_key,
         secret_key=None if secret is None else secret.get_secret_value(),
+        cache_limit=settings.cache_limit,
     )
     manifest = await fetch_manifest(store, assignment)
     folder = await stack.enter_async_context(version_folder(store, manifest, assignment.digest, settings.cache_dir))

@@ -20,6 +20,8 @@ class Settings(ServiceSettings):
     """`file:///a/folder` or `s3://bucket?endpoint=…`."""
     cache_dir: Path
     """The node's cache; replicas of a node share it."""
+    cache_limit: int | None = Field(default=None, gt=0)
+    """Bytes of blobs that the cache may hold; no limit by default. A folder store needs no cache."""
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
 
