@@ -41,7 +41,7 @@ class LiveTable:
     async def running(self) -> AsyncIterator["LiveTable"]:
         """Follow deployments, replicas and load while the block runs."""
         async with AsyncExitStack() as stack:
-            subscription = await self._bus.subscribe(load_subject("*"), self._on_report, concurrency=1)
+            subscription = await self._bus.subscribe(load_subject(">"), self._on_report, concurrency=1)
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
             await stack.enter_async_context(self._replicas)

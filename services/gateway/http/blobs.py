@@ -34,12 +34,15 @@ class BlobsApi:
         """Store a blob: 201 when it is new, 200 when it was there. Raises `CorruptFile` when the digest differs."""
         digest, store = _digest(request), self._opened()
         size = await store.blob_size(digest)
-        if size is not None:
-            # Clients that send on would see a reset connection instead of the answer.
-            async for _ in stream_body(request):
+        body = stream_body(request)
+        try:
+            if size is not None:
+                return json_answer({"digest": digest, "size": size})
+            size = await store.put_blob(digest, body, size=_announced(request))
+        finally:
+            # Clients that are still sending would see a reset connection instead of the answer.
+            async for _ in body:
                 pass
-            return json_answer({"digest": digest, "size": size})
-        size = await store.put_blob(digest, stream_body(request))
         answer = json_answer({"digest": digest, "size": size})
         answer.status_code = 201
         return answer
@@ -55,3 +58,9 @@ def _digest(request: Request) -> str:
     if not _DIGEST.match(digest):
         raise InvalidInput("a digest is the SHA-256 of the file: 64 lower-case hexadecimal digits", param="digest")
     return digest
+
+
+def _announced(request: Request) -> int | None:
+    """Bytes to come, where the client says so."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
