@@ -1,13 +1,12 @@
 """Bring a model into the registry: convert, check, upload, make a version; with progress on every step."""
 
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from devtools.convert import convert_gguf
 from llmos.client import Client
-from shared.contracts.manifest import NAME_LENGTH, NAME_PATTERN, Manifest
+from shared.contracts.manifest import NAME_RULE, Manifest, is_name
 from shared.contracts.registry import VersionInfo
 from shared.errors import InvalidInput, UnsupportedFormat
 
@@ -46,11 +45,8 @@ def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress)
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LENGTH:
-        raise InvalidInput(
-            f"--name {name!r}: expected up to {NAME_LENGTH} lower-case letters and digits, joined by '.', '_' or '-'",
-            param="name",
-        )
+    if not is_name(name):
+        raise InvalidInput(f"--name {name!r}: expected {NAME_RULE}", param="name")
 
 
 def _gguf(source: str) -> Path:

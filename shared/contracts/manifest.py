@@ -15,9 +15,17 @@ NAME_PATTERN = rf"^{_NAME}$"
 """Model, alias, deployment and node names; they also serve as KV keys and as subject tokens (a dot makes two)."""
 NAME_LENGTH = 64
 
+NAME_RULE = f"up to {NAME_LENGTH} lower-case letters and digits, joined by '.', '_' or '-'"
+"""For messages: what a name must be."""
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` is a `Name`."""
+    return len(text) <= NAME_LENGTH and re.fullmatch(_NAME, text) is not None
 
 
 class ManifestFile(Contract):
@@ -136,7 +144,7 @@ class Reference(Contract):
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.fullmatch(text)
-        if match is None or max(len(match["name"]), len(match["alias"] or "")) > NAME_LENGTH:
+        if match is None or not all(is_name(part) for part in match.group("name", "alias") if part):
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]

@@ -118,7 +118,7 @@ def drain_endpoint(replica_id: str) -> Endpoint[Empty, Empty]:
 
 
 def load_subject(replica_id: str) -> str:
-    """Where a replica publishes its `LoadReport`; `>` matches all (an id may hold dots, each of which makes a token)."""
+    """Where a replica publishes its `LoadReport`; `>` matches all (a dot in an id makes a token)."""
     return f"llmos.v1.load.{replica_id}"
 
 

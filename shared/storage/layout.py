@@ -2,14 +2,13 @@
 
 import re
 
-from shared.contracts.manifest import NAME_PATTERN
+from shared.contracts.manifest import NAME_RULE, is_name
 from shared.errors import InvalidInput
 
 BLOBS = "blobs/sha256"
 MANIFESTS = "manifests"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MODEL = re.compile(NAME_PATTERN)
 _BLOB_KEY = re.compile(r"blobs/sha256/(?P<head>[0-9a-f]{2})/(?P<digest>[0-9a-f]{64})")
 _MANIFEST_KEY = re.compile(r"manifests/(?P<model>[^/]+)/(?P<version>[1-9][0-9]{0,8})\.json")
 
@@ -25,12 +24,8 @@ def blob_key(digest: str) -> str:
 
 def manifest_key(model: str, version: int) -> str:
     """`manifests/<model>/<version>.json`; raises `InvalidInput` for a name or number that cannot exist."""
-    if not _MODEL.fullmatch(model):
-        raise InvalidInput(
-            f"{model[:80]!r} is not a model name; expected up to 64 of a-z, 0-9, '.', '_', '-', "
-            "with a letter or digit at both ends",
-            param="model",
-        )
+    if not is_name(model):
+        raise InvalidInput(f"{model[:80]!r} is not a model name; expected {NAME_RULE}", param="model")
     if not 1 <= version <= 999_999_999:
         raise InvalidInput(f"{version} is not a version; they count from 1", param="version")
     return f"{MANIFESTS}/{model}/{version}.json"
@@ -45,4 +40,4 @@ def parse_blob_key(key: str) -> str | None:
 def parse_manifest_key(key: str) -> tuple[str, int] | None:
     """(model, version) in a manifest's key, or None for any other key."""
     match = _MANIFEST_KEY.fullmatch(key)
-    return (match["model"], int(match["version"])) if match and _MODEL.fullmatch(match["model"]) else None
+    return (match["model"], int(match["version"])) if match and is_name(match["model"]) else None

@@ -28,7 +28,7 @@ async def store_version(store: ArtifactStore, folder: Path, manifest: Manifest, 
     """Put a converted model into the store as the registry would; the manifest's digest."""
 
     async def chunks(path: Path) -> AsyncIterator[bytes]:
-        yield path.read_bytes()
+        yield await asyncio.to_thread(path.read_bytes)
 
     for file in manifest.files:
         await store.put_blob(file.digest, chunks(folder / file.path))

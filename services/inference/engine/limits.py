@@ -9,12 +9,13 @@ from shared.errors import InvalidInput
 class EngineLimits:
     """Bounds of a step and of the queue."""
 
-    step_tokens: int = 320
+    step_tokens: int = 192
     """Tokens that one step computes at most. A step lasts about as long as these tokens take to prefill, and every
     running stream waits for it."""
-    prefill_chunk: int = 128
+    prefill_chunk: int = 64
     """Tokens of one prompt that a step computes at most. Fixed, so that a prompt is cut at the same places whatever
-    else runs: its numbers do not depend on its neighbours."""
+    else runs: its numbers do not depend on its neighbours. Larger chunks are hardly faster: on two cores, SmolLM2
+    prefills at the same speed within 5 % in chunks of 32 to 256."""
     max_waiting: int = 64
     """Sequences that may wait for a slot."""
     max_queued_tokens: int = 65536
