@@ -39,8 +39,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A replica shares its cores with other processes. Threads that spin while they wait make it 1 to 10 % faster on an
-    # idle machine, but 1.4 to 2.4 times slower where two other processes are busy (SmolLM2, two cores).
+    # A replica shares its cores with other processes. Threads that spin while they wait make it 1 to 10 % faster on
+    # an idle machine, but 1.4 to 2.4 times slower where two other processes are busy (SmolLM2, two cores).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
