@@ -60,25 +60,30 @@ def _draw(weights: NDArray[np.float32], params: SamplingParams, point: float) ->
     """One token from a row by inverting its cumulative distribution at `point` in [0, 1)."""
     if params.top_k == 0 and params.top_p == 1.0:
         return _invert(np.cumsum(weights, dtype=np.float64), point)
-    tokens = _most_likely(weights, params)
+    tokens = _allowed(weights, params)
     return int(tokens[_invert(np.cumsum(weights[tokens], dtype=np.float64), point)])
 
 
-def _most_likely(weights: NDArray[np.float32], params: SamplingParams) -> NDArray[np.intp]:
-    """The tokens that top-k, then top-p on what top-k left, let through; most likely first. At least one."""
+def _allowed(weights: NDArray[np.float32], params: SamplingParams) -> NDArray[np.intp]:
+    """The tokens that top-k, then top-p on what top-k left, let through, by id. At least one.
+
+    Only values are sorted, never ids: numpy sorts float32 with SIMD, ten times faster than it argsorts.
+    """
     enough = min(params.top_k or weights.size, weights.size)
     total = float(weights.sum(dtype=np.float64))
     for floor in _WEIGHT_FLOORS:
-        tokens = np.flatnonzero(weights >= floor)
-        found = weights[tokens]
-        if tokens.size >= enough or float(found.sum(dtype=np.float64)) >= params.top_p * total:
+        found = weights[weights >= floor]
+        if found.size >= enough or float(found.sum(dtype=np.float64)) >= params.top_p * total:
             break
-    tokens = tokens[np.argsort(-found, kind="stable")][:enough]
-    if params.top_p == 1.0:
-        return tokens
-    cumulative = np.cumsum(weights[tokens], dtype=np.float64)
-    kept_total = float(cumulative[-1]) if tokens.size == enough else total
-    return tokens[: int(np.searchsorted(cumulative, params.top_p * kept_total)) + 1]
+    found = np.sort(found)[::-1][:enough]
+    if params.top_p < 1.0:
+        cumulative = np.cumsum(found, dtype=np.float64)
+        kept_total = float(cumulative[-1]) if found.size == enough else total
+        found = found[: int(np.searchsorted(cumulative, params.top_p * kept_total)) + 1]
+    least = found[-1]
+    above = np.flatnonzero(weights > least)
+    level = np.flatnonzero(weights == least)[: found.size - above.size]
+    return np.sort(np.concatenate((above, level)))
 
 
 def _invert(cumulative: NDArray[np.float64], point: float) -> int:
