@@ -14,14 +14,14 @@ up: $(VENV)/.up  ## start LLMOS with the demo model; Ctrl-C drains and stops it
 	@$(BIN)/llmos up
 
 test: $(VENV)/.dev  ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing | tail -3
-	@$(BIN)/python -m pytest -q -m "not slow" tests/unit
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit
 
 bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one JSON line per point
 	@$(BIN)/python benchmarks/engine.py

@@ -9,6 +9,7 @@ import structlog
 from pydantic import ValidationError
 
 from shared.bus.port import KeyValue, KvEvent, KvOperation
+from shared.bus.tasks import end
 from shared.errors import LlmosError
 
 log = structlog.get_logger("llmos.gateway")
@@ -61,8 +62,7 @@ class KvMirror(Generic[Value]):
         try:
             yield self
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     def apply(self, event: KvEvent) -> None:
         """Take in a change: one that was told, or one that this process has just made. Older ones are ignored."""

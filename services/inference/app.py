@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.settings import Settings
+from shared.bus.tasks import end
 from shared.contracts.scheduler import Resources
 from shared.service.context import Context
 
@@ -29,6 +30,6 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(agent.run(), name="node agent")
             yield
-            running.cancel()
+            await end(running)
     finally:
         await agent.close(max(0.0, settings.drain_timeout - CLOSE_MARGIN_S))

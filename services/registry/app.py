@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
@@ -10,6 +10,7 @@ from services.registry.rebuild import rebuild
 from services.registry.records import ModelRecords
 from services.registry.service import RegistryService
 from services.registry.settings import Settings
+from shared.bus.tasks import end
 from shared.service.context import Context
 from shared.service.readiness import Readiness
 from shared.storage.open import open_store
@@ -49,6 +50,6 @@ async def _check(store: ArtifactStore, readiness: Readiness) -> bool:
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await end(task)
+    if not task.cancelled():
+        task.result()

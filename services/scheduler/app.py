@@ -12,6 +12,7 @@ from services.scheduler.records import Records
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
+from shared.bus.tasks import end
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
@@ -44,10 +45,10 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
     reconciler = Reconciler(bus, context.instance, observed, changed, patience, tick=ttl / 10)
 
     async def follow_leadership(leads: bool) -> None:
+        if leads:
+            await keep(bus)  # before anything can happen that it should keep
         await (service.open() if leads else service.close())
         changed.set()
-        if leads:
-            await keep(bus)
 
     leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
@@ -60,5 +61,4 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         ]
         context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
         yield
-        for task in reversed(running):
-            task.cancel()
+        await asyncio.gather(*(end(task) for task in running))

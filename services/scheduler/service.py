@@ -46,16 +46,14 @@ class SchedulerService:
 
     async def open(self) -> None:
         """Begin to answer."""
-        stack = AsyncExitStack()
-        for subscribing in (
-            respond(self.bus, DEPLOY, self.deploy, queue=QUEUE),
-            respond(self.bus, UNDEPLOY, self.undeploy, queue=QUEUE),
-            respond(self.bus, SHOW_DEPLOYMENT, self.show_deployment, queue=QUEUE),
-            respond(self.bus, LIST_DEPLOYMENTS, self.list_deployments, queue=QUEUE),
-            respond(self.bus, LIST_NODES, self.list_nodes, queue=QUEUE),
-        ):
-            stack.push_async_callback((await subscribing).unsubscribe)
-        self._subscriptions = stack
+        # Kept before the first one is active: `close` also ends what a cancelled `open` has begun.
+        stack = self._subscriptions = AsyncExitStack()
+        bus, keep = self.bus, stack.push_async_callback
+        keep((await respond(bus, DEPLOY, self.deploy, queue=QUEUE)).unsubscribe)
+        keep((await respond(bus, UNDEPLOY, self.undeploy, queue=QUEUE)).unsubscribe)
+        keep((await respond(bus, SHOW_DEPLOYMENT, self.show_deployment, queue=QUEUE)).unsubscribe)
+        keep((await respond(bus, LIST_DEPLOYMENTS, self.list_deployments, queue=QUEUE)).unsubscribe)
+        keep((await respond(bus, LIST_NODES, self.list_nodes, queue=QUEUE)).unsubscribe)
 
     async def close(self) -> None:
         """Answer no more; requests under way are finished. Idempotent."""

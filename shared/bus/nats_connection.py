@@ -14,6 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error, SlowConsumerError
 
+from shared.bus.nats_client import PatientClient
 from shared.bus.tasks import end
 from shared.errors import Disconnected, InvalidInput
 
@@ -64,7 +65,7 @@ class NatsConnection:
     def __init__(self, url: str, *, name: str) -> None:
         self.address = Address.parse(url)
         self.name = name
-        self.client = Client()
+        self.client: Client = PatientClient()
         self.on_lost: set[Callable[[], None]] = set()
         self.on_back: set[Callable[[], None]] = set()
         self.on_new_client: Callable[[], None] = lambda: None
@@ -195,7 +196,7 @@ class NatsConnection:
         """The server has thrown us out: go on with a new client."""
         _log.warning("bus.closed_by_server", server=str(self.address), error=str(self.client.last_error))
         await asyncio.sleep(RECONNECT_WAIT_S)
-        self.client = Client()
+        self.client = PatientClient()
         await self._connect()
         self.on_new_client()
         await self._on_reconnected()

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.connect import connect
-from shared.bus.port import KvOperation, Message
+from shared.bus.port import Bus, KvOperation, Message
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.nats import NatsServer
 from tests.support.wait import eventually
@@ -88,6 +88,19 @@ async def test_a_refused_publish_is_in_the_log_and_a_refused_request_an_error() 
             await bus.request("secret.question", b"", timeout=0.5)
         assert bus.connected
         await bus.drain()
+
+
+async def test_a_subscriber_who_gives_up_before_the_server_confirms_does_not_break_the_connection(bus: Bus) -> None:
+    await bus.respond("steady", echo)
+    with capture_logs() as logs:
+        for turns in range(40):
+            giving_up = asyncio.create_task(bus.subscribe(f"given-up.{turns}", ignore))
+            for _ in range(turns % 8):
+                await asyncio.sleep(0)
+            giving_up.cancel()
+            await asyncio.wait([giving_up])
+            assert await bus.request("steady", b"x", timeout=5) == b"x"
+    assert [log for log in logs if log["log_level"] in {"warning", "error"}] == []
 
 
 async def test_a_message_dropped_by_a_slow_consumer_is_logged() -> None:
