@@ -21,7 +21,7 @@ check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit
+	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
 
 bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one JSON line per point
 	@$(BIN)/python benchmarks/engine.py

@@ -12,6 +12,14 @@ from tests.support.nats import NatsServer
 from tests.support.s3 import S3Server
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, keep a file's tests on one worker, and all that share the demo system: it is started once."""
+    for item in items:
+        shared = "demo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if shared else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def nats_url() -> Iterator[str]:
     """One nats-server for the whole run: name buckets and streams uniquely, or start your own `NatsServer`."""
