@@ -13,8 +13,8 @@ from pathlib import Path
 import structlog
 
 from services.gateway import auth
-from services.gateway.mirror import KvMirror
 from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.bus.records import Records
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
@@ -39,24 +39,24 @@ class KeyStore:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kv = bus.kv(TENANTS_BUCKET)
-        self._mirror = KvMirror(self._kv, ApiKey.decode)
+        self._records = Records(self._kv, ApiKey)
         self._random = random
         self._now = now
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KeyStore"]:
         """Follow the records while the block runs."""
-        async with self._mirror.running():
+        async with self._records.running():
             yield self
 
     @property
     def synced(self) -> bool:
         """Whether all keys have been read."""
-        return self._mirror.synced
+        return self._records.synced
 
     def list(self) -> list[ApiKey]:
         """All records, oldest first, revoked ones too."""
-        return sorted(self._mirror.records.values(), key=lambda record: (record.created_at, record.id))
+        return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
 
     def check(self, authorization: str | None, method: str, path: str) -> ApiKey:
         """The key of a request that may do what it asks.
@@ -68,7 +68,7 @@ class KeyStore:
         """
         key = auth.bearer(authorization)
         try:
-            record = auth.authenticate(key, self._mirror.records.values())
+            record = auth.authenticate(key, self._records.values.values())
         except Unauthenticated as error:
             if key is not None and not self.synced:
                 raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0) from error
@@ -112,8 +112,8 @@ class KeyStore:
             try:
                 await self._store(record, await self._kv.create(record.id, record.encode()))
             except Conflict:
-                await self._mirror.wait_synced()
-                existing = self._mirror.records.get(record.id, record)
+                await self._records.wait_synced()
+                existing = self._records.get(record.id) or record
                 if existing.revoked:
                     log.warning("admin_key_is_revoked", key=record.id, file=str(file))
                 return existing
@@ -126,7 +126,7 @@ class KeyStore:
 
     async def _store(self, record: ApiKey, revision: int) -> None:
         """Hold a change that this process made before the watch tells it: the next request must see it."""
-        self._mirror.apply(KvEvent(KvOperation.PUT, record.id, record.encode(), revision))
+        self._records.apply(KvEvent(KvOperation.PUT, record.id, record.encode(), revision))
 
 
 def read_key(file: Path) -> str:

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from services.gateway.mirror import KvMirror
 from services.gateway.routing import Candidate, RoutingTable
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus, Message
+from shared.bus.records import Records
 from shared.bus.rpc import parse
 from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import (
@@ -33,7 +33,7 @@ class LiveTable:
         self._bus = bus
         self._clock = clock
         self._table = RoutingTable()
-        self._deployments = KvMirror(bus.kv(DEPLOYMENTS_BUCKET), Deployment.decode, self._table.set_deployments)
+        self._deployments = Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, self._take_deployments)
         self._replicas = LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode)
         self._replicas_synced = False
 
@@ -94,6 +94,9 @@ class LiveTable:
     def _fresh(self) -> RoutingTable:
         self._table.set_replicas(self._replicas.live())
         return self._table
+
+    def _take_deployments(self) -> None:
+        self._table.set_deployments(self._deployments.values)
 
     async def _on_report(self, message: Message) -> None:
         self._table.report(parse(LoadReport, message.data), self._clock())

@@ -8,10 +8,10 @@ from services.scheduler.events import keep
 from services.scheduler.leadership import Leader
 from services.scheduler.patience import Patience
 from services.scheduler.reconcile import Observed, Reconciler
-from services.scheduler.records import Records
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
+from shared.bus.records import Records
 from shared.bus.tasks import end
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,

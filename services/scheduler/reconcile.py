@@ -12,9 +12,9 @@ import structlog
 from services.scheduler.events import tell
 from services.scheduler.patience import Patience
 from services.scheduler.placement import Placement, place
-from services.scheduler.records import Records
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
+from shared.bus.records import Records
 from shared.contracts.scheduler import (
     Deployment,
     NodeAssignment,

@@ -1,7 +1,8 @@
-"""A local copy of a bucket, kept by watching it and written by compare-and-set."""
+"""A local copy of a bucket, kept by watching it and written by compare-and-set: reads go on while the bus is down."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -9,12 +10,13 @@ import structlog
 from pydantic import ValidationError
 
 from shared.bus.port import KeyValue, KvEvent, KvOperation
+from shared.bus.tasks import end
 from shared.contracts.base import Contract
 from shared.errors import Conflict, LlmosError
 
 RETRY_S = 0.5
 
-_log = structlog.get_logger("llmos.scheduler")
+_log = structlog.get_logger("llmos.bus")
 
 Record = TypeVar("Record", bound=Contract)
 
@@ -29,13 +31,31 @@ class Records(Generic[Record]):
 
     kv: KeyValue
     contract: type[Record]
-    on_change: Callable[[], None]
+    on_change: Callable[[], None] = lambda: None
     """Called after every change, and when all is known."""
-    synced: bool = False
-    """Whether all that the bucket holds is known."""
     _values: dict[str, Record] = field(default_factory=dict)
     _revisions: dict[str, int] = field(default_factory=dict)
     """The newest known of each key, also of keys that were deleted: older news are ignored."""
+
+    _synced: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def synced(self) -> bool:
+        """Whether all that the bucket holds is known."""
+        return self._synced.is_set()
+
+    async def wait_synced(self) -> None:
+        """Return once all that the bucket holds is known."""
+        await self._synced.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the bucket while the block runs."""
+        following = asyncio.create_task(self.follow(), name=f"follow {self.contract.__name__} records")
+        try:
+            yield
+        finally:
+            await end(following)
 
     async def follow(self) -> None:
         """Watch the bucket until cancelled."""
@@ -47,7 +67,8 @@ class Records(Generic[Record]):
                 elif told_once:
                     await self._read_all()
                 else:
-                    told_once = self.synced = True
+                    told_once = True
+                    self._synced.set()
                 self.on_change()
 
     def apply(self, event: KvEvent) -> None:
@@ -64,7 +85,7 @@ class Records(Generic[Record]):
 
     async def _read_all(self) -> None:
         """Begin anew: what was deleted, or lost by the server, while the watch was down is told by nobody."""
-        self.synced = False
+        self._synced.clear()
         while not self.synced:
             try:
                 entries = await self.kv.entries()
@@ -76,7 +97,7 @@ class Records(Generic[Record]):
             self._revisions.clear()
             for entry in entries:
                 self.apply(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
-            self.synced = True
+            self._synced.set()
 
     @property
     def values(self) -> dict[str, Record]:

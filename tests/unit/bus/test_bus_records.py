@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from services.scheduler.records import Records
 from shared.bus.memory import MemoryBus
 from shared.bus.port import KvEvent, KvOperation
+from shared.bus.records import Records
 from shared.contracts.scheduler import Leadership
 from shared.errors import Conflict
 from tests.support.wait import eventually
