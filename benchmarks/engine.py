@@ -146,7 +146,7 @@ def main() -> None:
 def measure(bench: Bench, *, quick: bool, threads: int) -> None:
     """Print one line per point."""
     machine = {"cpu": _cpu(), "threads": threads, "onnxruntime": ort.__version__}
-    rounds, steps, length = (3, 16, 128) if quick else (7, 32, 512)
+    rounds, steps, length = (3, 16, 128) if quick else (5, 32, 256)
     for batch in BATCHES:
         rows = bench.rows_alone if batch == 1 else batch
         sides: dict[str, Callable[[], float]] = {
@@ -161,7 +161,7 @@ def measure(bench: Bench, *, quick: bool, threads: int) -> None:
             "engine": lambda: bench.engine_prefill(batch, length),  # noqa: B023  # as above
             "bound": lambda: bench.bare_prefill(batch, length),  # noqa: B023  # as above
         }
-        turns = max(2, rounds // batch)
+        turns = max(3, rounds // batch) if batch < max(BATCHES) else 2
         _report("prefill", batch, batch * length, alternate(sides, turns), machine | {"prompt_tokens": length})
 
 

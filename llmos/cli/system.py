@@ -144,7 +144,7 @@ def _greet(system: EmbeddedSystem, home: Home, seconds: float) -> None:
     console.print(f"[bold green]ready[/] in {seconds:.1f} s")
     console.print(f"  API      {system.url}/v1   (OpenAI-compatible, loopback only)")
     console.print(f"  metrics  {system.url}/metrics", highlight=False)
-    console.print(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')")
+    console.print(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')", soft_wrap=True)
     console.print("try")
     console.print(f"  llmos chat {model}", highlight=False)
     console.print("  llmos status")
