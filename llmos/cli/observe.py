@@ -11,6 +11,7 @@ import typer
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table, print_tree
 from llmos.cli.trace_view import tree
+from llmos.client import why_not_ready
 from llmos.config import Target
 from shared.errors import InvalidInput, NotFound
 
@@ -56,7 +57,8 @@ def status(
     print_table(("SERVICE", "INSTANCE", "STATE", "PID", "WHY"), rows, empty="No process was heard of lately.")
     for item in listed:
         shown = item.deployment
-        console.print(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready")
+        why = "" if item.ready == shown.replicas else f": {why_not_ready(item)}"
+        console.print(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready{why}")
 
 
 def trace(
