@@ -10,57 +10,18 @@ A quantised row of K weights is K/32 blocks. `com.microsoft.MatMulNBits` without
 so no weight is rounded. Block layouts: ggml-common.h (`block_q4_0`, `block_q4_1`, `block_q8_0`).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from devtools.convert.block_matrix import BLOCK, BlockMatrix, Bytes, Floats
 from devtools.convert.gguf_file import GgufTensor
 from shared.errors import UnsupportedFormat
 
-BLOCK = 32
-"""Weights per quantisation block."""
-
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+__all__ = ["BLOCK", "SUPPORTED", "BlockMatrix", "Floats", "check_supported", "dequantise", "pack"]
 
 SUPPORTED = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0")
-
-
-@dataclass(frozen=True, slots=True)
-class BlockMatrix:
-    """A quantised weight matrix of N rows and K columns.
-
-    packed: uint8 [N, K/32, 4 * bits], neighbouring 4-bit weights share a byte, the even one in the low half
-    scales: float32 [N, K/32]
-    offset: float32 [N, K/32], or None where it is zero
-    """
-
-    bits: int
-    packed: Bytes
-    scales: Floats
-    offset: Floats | None
-
-    @property
-    def rows(self) -> int:
-        """N, the output features."""
-        return int(self.scales.shape[0])
-
-    @property
-    def columns(self) -> int:
-        """K, the input features."""
-        return int(self.scales.shape[1]) * BLOCK
-
-    def dequantise(self) -> Floats:
-        """The weights as float32 [N, K]."""
-        codes = self.packed
-        if self.bits == 4:
-            codes = np.stack([codes & 0xF, codes >> 4], axis=-1).reshape(self.rows, -1, BLOCK)
-        values = (codes.astype(np.float32) - np.float32(1 << (self.bits - 1))) * self.scales[..., None]
-        if self.offset is not None:
-            values += self.offset[..., None]
-        return values.reshape(self.rows, self.columns)
 
 
 def check_supported(tensor: GgufTensor) -> None:

@@ -1,0 +1,75 @@
+"""The form of a quantised matrix in which graphs multiply by it: `com.microsoft.MatMulNBits` and an offset per block.
+
+`MatMulNBits` without zero points holds `w = scale * (q - 2**(bits - 1))`; a type that adds a constant per block keeps
+it apart, as `offset`: `w = scale * (q - 2**(bits - 1)) + offset`. (Zero points would hold the same, but float ones
+are 50 times slower, and integer ones round.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+BLOCK = 32
+"""Weights per block of most types."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMatrix:
+    """A quantised weight matrix of N rows and K columns, in blocks of `block` weights along K.
+
+    bits: 4 or 8
+    packed: uint8 [N, K/block, block * bits / 8]; two neighbouring 4-bit weights share a byte, the even one lies low
+    scales: float32 [N, K/block]
+    offset: float32 [N, K/block], or None where it is zero
+    block: 16 or 32
+    """
+
+    bits: int
+    packed: Bytes
+    scales: Floats
+    offset: Floats | None
+    block: int = BLOCK
+
+    @property
+    def rows(self) -> int:
+        """N, the output features."""
+        return int(self.scales.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """K, the input features."""
+        return int(self.scales.shape[1]) * self.block
+
+    def dequantise(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:
+        """The weights of `rows` as float32 [rows, K]."""
+        codes = self.packed[rows]
+        if self.bits == 4:
+            codes = np.stack([codes & 0xF, codes >> 4], axis=-1).reshape(*codes.shape[:2], self.block)
+        values = codes.astype(np.float32)
+        values -= np.float32(1 << (self.bits - 1))
+        values *= self.scales[rows][..., None]
+        if self.offset is not None:
+            values += self.offset[rows][..., None]
+        return values.reshape(-1, self.columns)
+
+
+def join(matrices: Sequence[BlockMatrix | Floats]) -> list[BlockMatrix | Floats]:
+    """One matrix with the rows (output features) of all where their forms allow it, else the matrices as they are."""
+    blocks = [matrix for matrix in matrices if isinstance(matrix, BlockMatrix)]
+    dense = [matrix for matrix in matrices if not isinstance(matrix, BlockMatrix)]
+    if len(dense) == len(matrices):
+        return [np.concatenate(dense)]
+    if len(blocks) != len(matrices) or len({(matrix.bits, matrix.block) for matrix in blocks}) > 1:
+        return list(matrices)
+    offset = None
+    if any(matrix.offset is not None for matrix in blocks):
+        offset = np.concatenate(
+            [np.zeros_like(matrix.scales) if matrix.offset is None else matrix.offset for matrix in blocks]
+        )
+    packed, scales = (np.concatenate([getattr(matrix, part) for matrix in blocks]) for part in ("packed", "scales"))
+    return [BlockMatrix(blocks[0].bits, packed, scales, offset, blocks[0].block)]
