@@ -15,6 +15,8 @@ class FinishReason(StrEnum):
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    """The answer is complete and calls tools."""
     CANCELLED = "cancelled"
     ERROR = "error"
 
@@ -35,6 +37,39 @@ class Usage(Contract):
     cached_tokens: int = 0
 
 
+class ScoredToken(Contract):
+    """A token with its probability under the model alone: before temperature, penalties, bias and masks."""
+
+    token_id: int
+    text: str
+    """How to show it: a control token as the vocabulary writes it, bytes that are no whole character as U+FFFD."""
+    bytes: tuple[int, ...] | None = None
+    """What it adds to the UTF-8 text, where that differs from `text`: nothing for a control token."""
+    logprob: float | None = None
+    """Natural logarithm, at least -9999. None for the first token of a prompt, which nothing predicts."""
+
+
+class TokenLogprob(ScoredToken):
+    """A token of a prompt or an answer."""
+
+    top: tuple[ScoredToken, ...] = ()
+    """The likeliest tokens in its place, as many as were asked for, likeliest first."""
+
+
+class ToolCallDelta(Contract):
+    """A piece of a tool call.
+
+    A call's first piece has its id and name; the `arguments` of all its pieces joined are
+    its arguments, a JSON object.
+    """
+
+    index: int
+    """Of the call in the answer, from 0."""
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Frame(Contract):
     """What one step added to one sequence."""
 
@@ -44,6 +79,12 @@ class Frame(Contract):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     """The tokens of this frame, also those whose text is held back (half a character, a stop string's start)."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """With `Sampling.logprobs` only: one for each of `token_ids`."""
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    """With `Sampling.prompt_logprobs` only: the next tokens of the prompt. All come before the first of `token_ids`;
+    an attempt without `resume_token_ids` starts them anew."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     finish_reason: FinishReason | None = None
     """Set on exactly one frame, the last."""
     usage: Usage | None = None
@@ -83,7 +124,15 @@ def frames_subject(gateway_id: str) -> str:
 
 
 Usage.EXAMPLE = Usage(prompt_tokens=37, completion_tokens=8)
+ToolCallDelta.EXAMPLE = ToolCallDelta(index=0, id="call_1f", name="weather")
 Timings.EXAMPLE = Timings(queue_s=0.001, prefill_s=0.09, decode_s=0.4)
+ScoredToken.EXAMPLE = ScoredToken(token_id=378, text=" The", logprob=-2.5)
+TokenLogprob.EXAMPLE = TokenLogprob(
+    token_id=504,
+    text="The",
+    logprob=-0.25,
+    top=(ScoredToken(token_id=504, text="The", logprob=-0.25), ScoredToken.EXAMPLE),
+)
 Frame.EXAMPLE = Frame(request_id="req-1", seq=0, text="The", token_ids=(504,))
 FrameBatch.EXAMPLE = FrameBatch(replica_id="smollm2-1-x7k2", frames=(Frame.EXAMPLE,))
 ApiKey.EXAMPLE = ApiKey(

@@ -11,28 +11,107 @@ LOAD_REPORT_S = 0.5
 """A replica publishes its load this often; silence for `LEASE_TTL_S` means that it is gone."""
 
 
+MAX_LOGPROBS = 20
+"""Likeliest tokens that are told for each place, at most: OpenAI's and vLLM's bound."""
+MAX_LOGIT_BIAS = 1024
+"""Entries of a logit bias, at most: vLLM's bound."""
+
+
+class ToolCall(Contract):
+    """A call that an assistant's message made."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object as text."""
+
+
 class ChatMessage(Contract):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str = ""
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's message."""
+    tool_call_id: str | None = None
+    """Of a tool's message: the call that it answers."""
+
+
+class Tool(Contract):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: str = "{}"
+    """A JSON schema as text: its order of keys is the order in which the model writes them."""
+    strict: bool = False
+    """Whether a keyword of `parameters` that can't be enforced is an error; otherwise it is left to the model."""
+
+
+class ToolChoice(Contract):
+    """Which tools an answer calls."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    """`auto` leaves it to the model; with `required` the answer is a call."""
+    name: str | None = None
+    """With `required`: the one tool to call."""
+    parallel: bool = True
+    """Whether an answer may have several calls."""
+
+
+class Grammar(Contract):
+    """What the whole answer must match."""
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "lark"]
+    value: str = ""
+    """A JSON schema, a regular expression, a JSON list of strings, or a grammar in llguidance's Lark dialect."""
+    strict: bool = True
+    """Whether a keyword of a JSON schema that can't be enforced is an error; otherwise it is left to the model."""
+    param: str = "response_format"
+    """The field of the client's request that errors name."""
 
 
 class Sampling(Contract):
-    """How tokens are chosen and when an answer ends. Names are OpenAI's and vLLM's."""
+    """How tokens are chosen and when an answer ends. Names are OpenAI's and vLLM's.
 
-    max_tokens: int | None = Field(default=None, ge=1)
-    """None: as many as fit in the slot after the prompt."""
-    temperature: float = Field(default=1.0, ge=0.0, le=2.0)
-    """0 is greedy."""
-    top_k: int = Field(default=0, ge=0)
+    None stands for "not given": the version's default (`Manifest.defaults`) applies, else the value that is off.
+    """
+
+    max_tokens: int | None = Field(default=None, ge=0)
+    """None: as many as fit in the slot after the prompt. 0: none, the prompt alone is computed."""
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    """0 is greedy; 1 where nobody says."""
+    top_k: int | None = Field(default=None, ge=0)
     """0: off."""
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    """1: off."""
+    min_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Tokens less likely than this times the likeliest are left out; 0: off."""
+    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
+    """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    """Subtracted from the logit of each token that the answer has."""
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    """Subtracted from a token's logit as many times as the answer has it."""
+    logit_bias: tuple[tuple[int, Annotated[float, Field(ge=-100.0, le=100.0)]], ...] = Field(
+        default=(), max_length=MAX_LOGIT_BIAS
+    )
+    """(token id, what is added to its logit). An id outside the vocabulary is an error."""
     seed: int = Field(default=0, ge=0, lt=1 << 64)
     """Randomness is keyed by (seed, position), so a resumed stream is the stream it would have been."""
     stop: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=16)
+    include_stop_str_in_output: bool = False
+    """Whether the stop string that ended the answer is part of its text."""
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=128)
+    """Tokens that end the answer like an EOS token does, also with `ignore_eos`; they are no part of its text."""
     ignore_eos: bool = False
+    min_tokens: int = Field(default=0, ge=0)
+    """Neither an EOS token nor one of `stop_token_ids` is chosen before so many."""
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    """k: each token comes with its log probability and those of the k likeliest in its place. None: without."""
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    """The same for the tokens of the prompt."""
 
 
 class Generate(Contract):
@@ -50,6 +129,8 @@ class Generate(Contract):
     resume_token_ids: tuple[int, ...] = ()
     """Tokens that a lost replica had generated: they count as generated, and are not sent again."""
     sampling: Sampling = Sampling()
+    return_prompt: bool = False
+    """Whether `Accepted` carries the prompt's token ids and text."""
     deadline_ms: int | None = None
     """Unix time in milliseconds after which nobody waits any more."""
 
@@ -66,6 +147,9 @@ class Accepted(Contract):
     """The replica will answer; frames follow."""
 
     prompt_tokens: int
+    prompt_token_ids: tuple[int, ...] | None = None
+    """With `Generate.return_prompt` only, like the text."""
+    prompt_text: str | None = None
 
 
 class Cancel(Contract):
@@ -122,6 +206,12 @@ def load_subject(replica_id: str) -> str:
     return f"llmos.v1.load.{replica_id}"
 
 
+ToolCall.EXAMPLE = ToolCall(id="call_1f", name="weather", arguments='{"city": "Paris"}')
+Tool.EXAMPLE = Tool(
+    name="weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
+)
+ToolChoice.EXAMPLE = ToolChoice(mode="required", name="weather")
+Grammar.EXAMPLE = Grammar(kind="regex", value="(yes|no)", param="structured_outputs.regex")
 ChatMessage.EXAMPLE = ChatMessage(role="user", content="What is the capital of France?")
 Sampling.EXAMPLE = Sampling(max_tokens=64, temperature=0.0)
 Generate.EXAMPLE = Generate(
