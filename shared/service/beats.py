@@ -6,9 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from shared.bus import rpc
 from shared.contracts.monitor import HEALTH_BEAT_S, HealthBeat, health_subject
+from shared.service import health_file
 from shared.service.context import Context
 
 
@@ -21,14 +23,19 @@ def llmos_version() -> str:
 
 
 @asynccontextmanager
-async def beating(context: Context) -> AsyncIterator[None]:
-    """Publish health beats while inside, also at once when readiness changes; a last one says goodbye."""
+async def beating(context: Context, file: Path | None = None) -> AsyncIterator[None]:
+    """Publish health beats while inside, also at once when readiness changes; a last one says goodbye.
+
+    `file` is written with each of them (see `health_file`).
+    """
     changed = asyncio.Event()
     context.readiness.listen(changed.set)
     started_at, version = datetime.now(UTC), llmos_version()
 
     async def beat(*, leaving: bool = False) -> None:
         reasons = context.readiness.reasons
+        if file is not None:
+            health_file.write(file, ("leaving",) if leaving else reasons)
         message = HealthBeat(
             service=context.name,
             instance=context.instance,

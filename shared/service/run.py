@@ -119,7 +119,7 @@ class _Life:
             telemetry.configure(self._name, self._instance, bus)
             stack.push_async_callback(telemetry.shutdown)
             context = Context(self._name, self._instance, bus, readiness, stop=self._stop.set)
-            await stack.enter_async_context(beating(context))
+            await stack.enter_async_context(beating(context, self._settings.health_file))
             async with self._app(context):
                 self._started = True
                 readiness.set("start", None)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -50,6 +51,8 @@ class ServiceSettings(BaseSettings):
     log_level: LogLevel = "info"
     drain_timeout: float = Field(default=10.0, gt=0.0, le=3600.0)
     """Seconds that work under way is given after SIGTERM."""
+    health_file: Path | None = None
+    """Written with every health beat, for a container's health check (`shared.service.health_file`)."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

@@ -15,11 +15,13 @@ import structlog
 
 from shared.errors import NotFound
 from shared.service import tether
+from shared.service.health_file import HEALTH_FILE_VARIABLE
 from shared.service.parent import PARENT_PID_VARIABLE
 from shared.service.settings import INSTANCE_VARIABLE
 
 _log = structlog.get_logger("llmos.supervise")
 
+_OWN_VARIABLES = {INSTANCE_VARIABLE, HEALTH_FILE_VARIABLE}
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 10.0
 STEADY_S = 30.0
@@ -33,7 +35,7 @@ class ChildSpec:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    """Added to the supervisor's own environment (less its instance name, which is its own)."""
+    """Added to the supervisor's own environment (less its instance name and health file, which are its own)."""
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
     stop_timeout: float = 15.0
@@ -144,7 +146,7 @@ class Child:
         self._changed()
 
     async def _spawn(self) -> None:
-        inherited = {key: value for key, value in os.environ.items() if key != INSTANCE_VARIABLE}
+        inherited = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
         environment = {**inherited, **self.spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
         program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
         if program is None:

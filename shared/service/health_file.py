@@ -1,0 +1,48 @@
+"""How a process is, for whoever stands beside it and speaks no NATS: a container's health check.
+
+    python -m shared.service.health_file     # 0: ready; 1: not, with the reasons on stdout
+
+The process writes the file named by `LLMOS_HEALTH_FILE` with every health beat. A file that is no longer written is
+the file of a process that hangs or is gone.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+HEALTH_FILE_VARIABLE = "LLMOS_HEALTH_FILE"
+STALE_S = 10.0
+"""Seconds without a beat after which a process counts as hanging: ten beats."""
+
+
+def write(path: Path, reasons: tuple[str, ...]) -> None:
+    """Say how this process is; empty `reasons` mean ready. Readers see the old file or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"reasons": reasons}), encoding="utf-8")
+    temporary.replace(path)
+
+
+def problem(path: Path, now: float) -> str | None:
+    """Why the process that writes `path` cannot serve, or None. `now` is seconds since the epoch."""
+    try:
+        age = now - path.stat().st_mtime
+        reasons = json.loads(path.read_text(encoding="utf-8"))["reasons"]
+    except FileNotFoundError:
+        return f"{path} was not written yet: the process starts, waits for its bus, or does not run"
+    if age > STALE_S:
+        return f"{path} was last written {age:.0f} s ago: the process hangs or is gone"
+    return "; ".join(reasons) or None
+
+
+def main() -> int:
+    """The exit code of a health check."""
+    named = os.environ.get(HEALTH_FILE_VARIABLE)
+    found = problem(Path(named), time.time()) if named else f"{HEALTH_FILE_VARIABLE} is not set"
+    sys.stdout.write(f"{found or 'ready'}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
