@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -80,8 +81,10 @@ def user_url(port: int, user: str, password: str) -> str:
     return f"nats://{user}:{password}@127.0.0.1:{port}"
 
 
-def configuration(port: int, store: Path, passwords: dict[str, str]) -> str:
-    """The server's configuration (JSON is valid in its language): loopback, JetStream on disk, a user per service."""
+def server_settings(
+    port: int, store: Path, passwords: dict[str, str], *, host: str = "127.0.0.1"
+) -> dict[str, Any]:
+    """What the server is told: its address, JetStream on disk, and a user per service with what it needs and no more."""
     users = [
         {
             "user": name,
@@ -93,23 +96,26 @@ def configuration(port: int, store: Path, passwords: dict[str, str]) -> str:
         }
         for name, (publishes, hears) in _SERVICES.items()
     ]
-    return orjson.dumps(
-        {
-            "host": "127.0.0.1",
-            "port": port,
-            "server_name": "llmos",
-            "max_payload": MAX_PAYLOAD,
-            "jetstream": {"store_dir": str(store), "max_mem": 256 << 20, "max_file": 4 << 30},
-            "authorization": {"users": users},
-        },
-        option=orjson.OPT_INDENT_2,
-    ).decode()
+    return {
+        "host": host,
+        "port": port,
+        "server_name": "llmos",
+        "max_payload": MAX_PAYLOAD,
+        "jetstream": {"store_dir": str(store), "max_mem": 256 << 20, "max_file": 4 << 30},
+        "authorization": {"users": users},
+    }
+
+
+def configuration(settings: dict[str, Any]) -> str:
+    """Settings as the server's configuration file: JSON is valid in its language."""
+    return orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode()
 
 
 def child(home: Home, port: int) -> ChildSpec:
     """The server as a child process of the embedded system."""
     path = home.nats / "server.json"
-    write_private(path, configuration(port, home.nats / "jetstream", home.bus_passwords(USERS)))
+    settings = server_settings(port, home.nats / "jetstream", home.bus_passwords(USERS))
+    write_private(path, configuration(settings))
     return ChildSpec(
         name="nats-server",
         argv=(str(server_binary()), "-c", str(path)),
