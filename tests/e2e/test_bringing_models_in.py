@@ -38,7 +38,7 @@ def test_a_truncated_gguf_is_refused_and_leaves_nothing(demo, tmp_path):
 
 
 def test_an_unsupported_quantisation_is_refused_naming_it(demo, tmp_path):
-    path = tmp_path / "q2.gguf"
+    path = tmp_path / "iq2.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(128)
     writer.add_embedding_length(256)
@@ -49,17 +49,17 @@ def test_an_unsupported_quantisation_is_refused_naming_it(demo, tmp_path):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tensor(
         "token_embd.weight",
-        np.zeros((64, 84), np.uint8),
-        raw_dtype=gguf.GGMLQuantizationType.Q2_K,
+        np.zeros((64, 66), np.uint8),
+        raw_dtype=gguf.GGMLQuantizationType.IQ2_XXS,
     )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    done = demo.cli("model", "import", str(path), "--name", "q2")
+    done = demo.cli("model", "import", str(path), "--name", "iq2")
     assert done.returncode == 1
-    assert "Q2_K" in done.stderr
-    assert "q2" not in _models(demo)
+    assert "IQ2_XXS" in done.stderr
+    assert "iq2" not in _models(demo)
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,50 @@
 import gguf
 import numpy as np
 import pytest
+from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from devtools.convert.block_matrix import BlockMatrix, join
 from devtools.convert.gguf_file import GgufTensor
-from devtools.convert.quants import BlockMatrix, dequantise, pack
+from devtools.convert.quants import SUPPORTED, dequantise, pack
+from shared.errors import CorruptFile
+from tests.support.gguf_blocks import HALVES, random_blocks
 
-BLOCK_BYTES = {Type.Q4_0: 18, Type.Q4_1: 20, Type.Q8_0: 34}
+WITHOUT_OFFSET = [
+    Type.Q4_0,
+    Type.Q5_0,
+    Type.Q8_0,
+    Type.Q3_K,
+    Type.Q6_K,
+    Type.IQ4_NL,
+    Type.IQ4_XS,
+]
 
 
 def tensor_of(raw: np.ndarray, kind: Type) -> GgufTensor:
-    columns = raw.shape[1] // BLOCK_BYTES[kind] * 32
-    return GgufTensor("w", kind, (raw.shape[0], columns), raw)
+    size, size_bytes = GGML_QUANT_SIZES[kind]
+    return GgufTensor("w", kind, (raw.shape[0], raw.shape[1] // size_bytes * size), raw)
 
 
 @st.composite
 def raw_blocks(draw: st.DrawFn, kind: Type) -> np.ndarray:
-    rows, blocks = draw(st.integers(1, 5)), draw(st.integers(1, 4))
-    raw = draw(hnp.arrays(np.uint8, (rows, blocks, BLOCK_BYTES[kind])))
+    rows, blocks = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    raw = draw(hnp.arrays(np.uint8, (rows, blocks, GGML_QUANT_SIZES[kind][1])))
     halves = st.floats(-4, 4, width=16)
-    for at in (0, 2) if kind is Type.Q4_1 else (0,):
+    for at in HALVES[kind]:
         raw[..., at : at + 2] = draw(hnp.arrays(np.float16, (rows, blocks, 1), elements=halves)).view(np.uint8)
     return raw.reshape(rows, -1)
 
 
-@pytest.mark.parametrize("kind", list(BLOCK_BYTES))
-@settings(max_examples=40, deadline=None)
+def test_every_supported_block_type_is_tested() -> None:
+    assert {kind.name for kind in HALVES} | {"F32", "F16", "BF16"} == set(SUPPORTED)
+
+
+@pytest.mark.parametrize("kind", list(HALVES))
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_packed_form_holds_exactly_the_weights_of_the_file(kind: Type, data: st.DataObject) -> None:
     raw = data.draw(raw_blocks(kind))
@@ -38,19 +54,57 @@ def test_packed_form_holds_exactly_the_weights_of_the_file(kind: Type, data: st.
     packed = pack(tensor)
     assert isinstance(packed, BlockMatrix)
     assert (packed.rows, packed.columns) == tensor.shape
-    # (q - 8) * d + (m + 8d) is q * d + m up to float32 rounding of the sum.
-    np.testing.assert_allclose(packed.dequantise(), expected, atol=1e-5, rtol=1e-6)
+    if kind in WITHOUT_OFFSET:
+        np.testing.assert_array_equal(packed.dequantise(), expected)
+    else:
+        # (q - 8) * d + (m + 8d) is q * d + m up to float32 rounding of the sum.
+        terms = np.abs(packed.scales).max() * 128 + np.abs(packed.offset).max()
+        np.testing.assert_allclose(packed.dequantise(), expected, atol=4e-7 * terms)
 
 
-@pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q8_0])
-@settings(max_examples=20, deadline=None)
-@given(data=st.data())
-def test_types_without_offset_are_bit_exact(kind: Type, data: st.DataObject) -> None:
-    tensor = tensor_of(data.draw(raw_blocks(kind)), kind)
-    np.testing.assert_array_equal(pack(tensor).dequantise(), dequantise(tensor))
+@pytest.mark.parametrize("kind", list(HALVES))
+def test_random_blocks_use_every_code_and_rows_can_be_picked(kind: Type) -> None:
+    tensor = tensor_of(random_blocks(kind, 24, 512), kind)
+    packed = pack(tensor)
+    np.testing.assert_allclose(packed.dequantise(), dequantise(tensor), atol=1e-6)
+    picked = np.array([20, 3, 3])
+    np.testing.assert_array_equal(dequantise(tensor, picked), dequantise(tensor)[picked])
+    np.testing.assert_array_equal(packed.dequantise(picked), packed.dequantise()[picked])
+    assert np.abs(dequantise(tensor)).max() > 0.01
 
 
 @given(values=hnp.arrays(np.float16, (3, 7), elements=st.floats(-1000, 1000, width=16)))
 def test_float16_becomes_the_same_numbers(values: np.ndarray) -> None:
     tensor = GgufTensor("w", Type.F16, (3, 7), values.view(np.uint8))
     np.testing.assert_array_equal(pack(tensor), values.astype(np.float32))
+
+
+def test_bfloat16_is_the_upper_half_of_float32() -> None:
+    values = np.array([[1.0, -2.5, 3.140625, 2.0**100], [0.0, -0.0, 2.0**-120, 7.0]], np.float32)
+    raw = (values.view(np.uint32) >> 16).astype("<u2").view(np.uint8)
+    np.testing.assert_array_equal(pack(GgufTensor("w", Type.BF16, (2, 4), raw)), values)
+
+
+@pytest.mark.parametrize("kind", [*HALVES, Type.F16, Type.BF16])
+def test_weights_that_are_no_numbers_are_refused(kind: Type) -> None:
+    if kind in HALVES:
+        raw = random_blocks(kind, 2, 256)
+        raw.reshape(-1, GGML_QUANT_SIZES[kind][1])[3 % len(raw), HALVES[kind][0] + 1] = 0x7F
+    else:
+        raw = np.full((2, 512), 0xFF, np.uint8)
+    tensor = GgufTensor("w", kind, (2, 256), raw)
+    for use in (pack, dequantise):
+        with pytest.raises(CorruptFile, match="'w' holds values that are not finite"):
+            use(tensor)
+
+
+def test_matrices_of_one_form_are_joined_and_others_are_not() -> None:
+    forms = {kind: pack(tensor_of(random_blocks(kind, 4, 256), kind)) for kind in HALVES}
+    together = [forms[Type.Q4_0], forms[Type.Q4_K], forms[Type.Q4_1]]
+    (joined,) = join(together)
+    np.testing.assert_array_equal(joined.dequantise(), np.concatenate([m.dequantise() for m in together]))
+    assert len(join([forms[Type.Q5_K], forms[Type.Q8_0]])) == 1
+    assert len(join([forms[Type.Q4_K], forms[Type.Q4_K], forms[Type.Q6_K]])) == 3
+    assert len(join([forms[Type.Q6_K], forms[Type.Q8_0]])) == 2
+    assert len(join([forms[Type.Q4_0], np.zeros((4, 256), np.float32)])) == 2
+    assert [len(m) for m in join([np.zeros((4, 8), np.float32), np.ones((2, 8), np.float32)])] == [6]
