@@ -8,6 +8,7 @@ from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table, progress_bars, size
 from llmos.config import Target
 from llmos.importing import import_model
+from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Bring models in, list, show and name their versions.")
@@ -76,7 +77,7 @@ def show(
     if json:
         print_json(version)
         return
-    manifest, decoder, need = version.manifest, version.manifest.decoder, version.manifest.memory
+    manifest, need = version.manifest, version.manifest.memory
     console.print(f"[bold]{version.reference}[/bold]  {' '.join('@' + alias for alias in version.aliases)}")
     facts = {
         "digest": version.digest,
@@ -84,16 +85,26 @@ def show(
         "source": manifest.lineage.source,
         "weights": f"{manifest.lineage.quantization}, {size(manifest.size)}",
         "license": manifest.lineage.license or "not stated",
-        "shape": (
-            f"{decoder.layers} layers, {decoder.heads} heads ({decoder.kv_heads} KV), hidden {decoder.hidden_size}"
-        ),
-        "context": f"{decoder.context_length} tokens",
+        "shape": _shape(manifest),
+        "context": f"{manifest.context_length} tokens",
         "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
     }
     for name, fact in facts.items():
         console.print(f"  {name:<8} {fact}")
     for file in manifest.files:
         console.print(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+
+
+def _shape(manifest: Manifest) -> str:
+    if manifest.generates:
+        decoder = manifest.the_decoder
+        heads = f"{decoder.heads} heads ({decoder.kv_heads} KV)"
+        return f"{decoder.layers} layers, {heads}, hidden {decoder.hidden_size}"
+    encoder = manifest.the_encoder
+    if encoder.labels:
+        return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels"
+    pooling = "pooled by the graph" if encoder.pooling == "none" else f"{encoder.pooling} pooling"
+    return f"encoder, {encoder.output_size} dimensions, {pooling}{', normalised' if encoder.normalize else ''}"
 
 
 @app.command(epilog="Example: llmos model alias smollm2@prod 3")

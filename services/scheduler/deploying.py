@@ -15,7 +15,7 @@ def wanted(request: Deploy, version: VersionInfo, before: Deployment | None, now
     Raises:
         InvalidInput: `max_len` is above the model's context length.
     """
-    context_length = version.manifest.decoder.context_length
+    context_length = version.manifest.context_length
     if request.max_len is not None and request.max_len > context_length:
         raise InvalidInput(
             f"max_len {request.max_len} is above the context length of {version.reference}, "
@@ -29,6 +29,7 @@ def wanted(request: Deploy, version: VersionInfo, before: Deployment | None, now
         model=version.model,
         version=version.version,
         digest=version.digest,
+        task=version.manifest.task,
         replicas=request.replicas,
         slots=request.slots,
         max_len=max_len,

@@ -4,11 +4,12 @@ A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest v
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.contracts.base import Contract
+from shared.errors import UnsupportedFormat
 
 _NAME = r"[a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*"
 NAME_PATTERN = rf"^{_NAME}$"
@@ -77,6 +78,45 @@ class DecoderSpec(Contract):
         return 2 * 4 * self.layers * self.kv_heads * self.head_dim
 
 
+Task = Literal["generate", "embed", "classify"]
+"""What a version does: answer with tokens, with a vector per text, or with a score per label."""
+
+EncoderInput = Literal["input_ids", "attention_mask", "token_type_ids", "position_ids"]
+
+
+class EncoderSpec(Contract):
+    """What the runner must know about an encoder graph (`model.onnx`).
+
+    Graph inputs, B texts of at most S tokens, shorter ones padded on the right; those that `inputs` names:
+        input_ids           int64   [B, S]      tokens; `pad_token_id` as padding
+        attention_mask      int64   [B, S]      1 for a token, 0 for padding
+        token_type_ids      int64   [B, S]      0 in the first text of a pair, 1 in the second
+        position_ids        int64   [B, S]      0, 1, 2, … (plus `position_offset`)
+    Output `output`, float32:
+        [B, S, output_size]  a vector per token, pooled as `pooling` says
+        [B, output_size]     with pooling "none": the graph pools itself, or has a classifier's head
+    """
+
+    hidden_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    """Tokens of one text, special tokens included."""
+    inputs: tuple[EncoderInput, ...] = ("input_ids", "attention_mask")
+    output: str = "last_hidden_state"
+    output_size: int = Field(gt=0)
+    """Numbers per text: the embedding's dimensions, or the classifier's labels."""
+    pooling: Literal["mean", "cls", "last", "none"] = "mean"
+    normalize: bool = True
+    """Whether embeddings have length 1."""
+    pad_token_id: int = 0
+    position_offset: int = Field(default=0, ge=0)
+    """What `position_ids` begin with."""
+    labels: tuple[str, ...] = ()
+    """Of a classifier, one per output."""
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    """Turns a classifier's outputs into scores."""
+
+
 class MemoryNeed(Contract):
     """What a replica of this version takes, in bytes."""
 
@@ -105,10 +145,13 @@ class Manifest(Contract):
     """The JSON that describes a version. Immutable; its SHA-256 names the version."""
 
     schema_version: Literal[1] = 1
-    task: Literal["generate"] = "generate"
-    format: Literal["onnx-decoder"] = "onnx-decoder"
+    task: Task = "generate"
+    format: Literal["onnx-decoder", "onnx-encoder"] = "onnx-decoder"
     files: tuple[ManifestFile, ...]
-    decoder: DecoderSpec
+    decoder: DecoderSpec | None = None
+    """Of format `onnx-decoder`."""
+    encoder: EncoderSpec | None = None
+    """Of format `onnx-encoder`."""
     memory: MemoryNeed
     defaults: dict[str, float | int | str] = Field(default_factory=dict)
     """Sampling defaults: temperature, top_p, …"""
@@ -128,6 +171,40 @@ class Manifest(Contract):
             msg = "two files share a path"
             raise ValueError(msg)
         return files
+
+    @model_validator(mode="after")
+    def _one_graph(self) -> Self:
+        if (self.decoder is not None, self.encoder is not None) != (self.generates, not self.generates):
+            msg = f"format {self.format} goes with exactly the spec of its kind: a decoder or an encoder"
+            raise ValueError(msg)
+        if (self.task == "generate") != self.generates:
+            msg = f"task {self.task!r} does not go with format {self.format}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a decoder; else an encoder."""
+        return self.format == "onnx-decoder"
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that one sequence may have."""
+        return self.the_decoder.context_length if self.generates else self.the_encoder.context_length
+
+    @property
+    def the_decoder(self) -> DecoderSpec:
+        """The decoder's spec; raises `UnsupportedFormat` for an encoder."""
+        if self.decoder is None:
+            raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; a decoder is needed")
+        return self.decoder
+
+    @property
+    def the_encoder(self) -> EncoderSpec:
+        """The encoder's spec; raises `UnsupportedFormat` for a decoder."""
+        if self.encoder is None:
+            raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; an encoder is needed")
+        return self.encoder
 
 
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")
@@ -166,6 +243,13 @@ DecoderSpec.EXAMPLE = DecoderSpec(
     context_length=8192,
     bos_token_id=1,
     eos_token_ids=(2,),
+)
+EncoderSpec.EXAMPLE = EncoderSpec(
+    hidden_size=384,
+    vocab_size=30522,
+    context_length=256,
+    inputs=("input_ids", "attention_mask", "token_type_ids"),
+    output_size=384,
 )
 ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
 MemoryNeed.EXAMPLE = MemoryNeed(weights=120_000_000, kv_per_token=46080, activations=250_000_000)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
-from shared.contracts.manifest import Digest, Name
+from shared.contracts.manifest import Digest, Name, Task
 
 DEPLOYMENTS_BUCKET = "LLMOS_DEPLOYMENTS"
 NODES_BUCKET = "LLMOS_NODES"
@@ -50,6 +50,8 @@ class Deployment(Contract):
     model: Name
     version: int
     digest: Digest
+    task: Task = "generate"
+    """Of the version's manifest: which API it answers."""
     replicas: int = Field(default=1, ge=0, le=1024)
     slots: int = Field(default=16, ge=1, le=1024)
     """Sequences that one replica runs at once."""

@@ -78,7 +78,7 @@ async def _start(
         engine,
         prompts=prompts,
         tokenizer=model.tokenizer,
-        spec=manifest.decoder,
+        spec=manifest.the_decoder,
         max_len=assignment.max_len,
     )
     await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch deadlines and gateways"))
@@ -105,7 +105,7 @@ async def _load(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Lo
 async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
     """Try the template once: the worker is up then, and the log says at start if the template is no good."""
     if model.template is None:
-        return PromptBuilder(model.tokenizer, None, manifest.decoder, max_len=max_len)
+        return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
     template = await stack.enter_async_context(
         TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token)
     )
@@ -116,7 +116,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     return PromptBuilder(
         model.tokenizer,
         template,
-        manifest.decoder,
+        manifest.the_decoder,
         max_len=max_len,
         knows_developer="developer" in model.template,
     )

@@ -32,7 +32,7 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
     `InvalidInput` when the assignment does not fit the model.
     """
     paths = {file.path for file in manifest.files}
-    spec = manifest.decoder
+    spec = manifest.the_decoder
     if TOKENIZER_FILE not in paths:
         raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
     tokenizer = Tokenizer.from_file(folder / TOKENIZER_FILE)
