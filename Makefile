@@ -27,7 +27,7 @@ bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one
 	@$(BIN)/python benchmarks/engine.py
 
 lock:  ## write the lock files anew (needs uv)
-	@for extra in registry scheduler inference gateway monitor embedded dev; do \
+	@for extra in registry scheduler inference inference-gpu gateway monitor embedded dev; do \
 	  uv pip compile -q pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
 	    --no-header --no-annotate -o requirements/$$extra.lock || exit 1; done
 	@for set in build demo test-data; do \

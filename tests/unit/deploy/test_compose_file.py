@@ -1,0 +1,140 @@
+"""docker-compose.yml agrees with what it runs: settings, lock files, files, drain times."""
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from deploy.make_secrets import ENV_SECRETS, complete
+from services.gateway.settings import Settings as GatewaySettings
+from services.inference.replica.settings import Settings as ReplicaSettings
+from services.inference.settings import Settings as InferenceSettings
+from services.monitor.settings import Settings as MonitorSettings
+from services.registry.settings import Settings as RegistrySettings
+from services.scheduler.settings import Settings as SchedulerSettings
+from shared.service import run
+from shared.telemetry import setup as telemetry
+from tests.support.compose import ROOT, SERVICES, MissingVariable, compose, dotenv, seconds
+
+READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
+    "registry": (RegistrySettings,),
+    "scheduler": (SchedulerSettings,),
+    "inference": (InferenceSettings, ReplicaSettings),
+    "inference-gpu": (InferenceSettings, ReplicaSettings),
+    "gateway": (GatewaySettings,),
+    "monitor": (MonitorSettings,),
+}
+SET_BY_THE_AGENT = {"LLMOS_REPLICA_ASSIGNMENT", "LLMOS_NODE_ID", "LLMOS_INSTANCE"}
+"""For each replica."""
+OURS = tuple(READ_BY)
+
+
+def variables(kind: type[BaseSettings]) -> dict[str, bool]:
+    """The environment variables that a settings class reads, and whether it needs them."""
+    return {
+        str(field.validation_alias or f"LLMOS_{name.upper()}"): field.is_required()
+        for name, field in kind.model_fields.items()
+    }
+
+
+@pytest.fixture
+def document():
+    return compose(dotenv(complete("")))
+
+
+def test_every_service_is_there(document):
+    expected = {"nats", "minio", "create-bucket", "jaeger", *OURS}
+    assert document["services"].keys() == expected
+    assert set(SERVICES) < set(OURS)
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_variable_is_one_that_the_service_reads(document, service):
+    read = {name for kind in READ_BY[service] for name in variables(kind)}
+    given = {name for name in document["services"][service]["environment"] if name.startswith("LLMOS_")}
+    assert given <= read
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_variable_that_a_service_needs_is_given(document, service):
+    needed = {name for kind in READ_BY[service] for name, required in variables(kind).items() if required}
+    assert needed - SET_BY_THE_AGENT <= document["services"][service]["environment"].keys()
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_service_is_built_from_its_own_lock(document, service):
+    build = document["services"][service]["build"]
+    assert (ROOT / build["dockerfile"]).is_file()
+    assert (ROOT / "services" / build["args"]["SERVICE"] / "__main__.py").is_file()
+    assert (ROOT / "requirements" / f"{build['args'].get('LOCK', build['args']['SERVICE'])}.lock").is_file()
+    assert build["args"].get("LOCK", build["args"]["SERVICE"]) == service
+
+
+def test_every_mounted_file_exists(document):
+    mounts = [mount for service in document["services"].values() for mount in service.get("volumes", ())]
+    files = [mount.split(":")[0] for mount in mounts if mount.startswith("./")]
+    assert files
+    for file in files:
+        assert (ROOT / file).is_file(), file
+
+
+def test_named_things_are_declared(document):
+    for name, service in document["services"].items():
+        mounts = [mount.split(":")[0] for mount in service.get("volumes", ()) if not mount.startswith("./")]
+        assert set(mounts) <= document["volumes"].keys(), name
+        assert set(service["networks"]) <= document["networks"].keys(), name
+        assert set(service.get("secrets", ())) <= document["secrets"].keys(), name
+        assert service.get("depends_on", {}).keys() <= document["services"].keys(), name
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_is_given_the_time_that_its_drain_may_take(document, service):
+    drain = float(document["services"][service]["environment"]["LLMOS_DRAIN_TIMEOUT"])
+    longest = drain + run.CUT_S + telemetry.FLUSH_S + run.BUS_DRAIN_S + run.TEARDOWN_S
+    assert longest < seconds(document["services"][service]["stop_grace_period"])
+
+
+def test_replicas_drain_within_the_drain_of_their_node(document):
+    environment = document["services"]["inference"]["environment"]
+    assert float(environment["LLMOS_INFERENCE_DRAIN_TIMEOUT"]) < float(environment["LLMOS_DRAIN_TIMEOUT"])
+
+
+@pytest.mark.parametrize("secret", ENV_SECRETS)
+def test_compose_says_what_to_do_when_a_secret_is_missing(secret):
+    environment = dotenv(complete("")) | {secret: ""}
+    with pytest.raises(MissingVariable, match=rf"{secret}: run 'python3 deploy/make_secrets.py' first"):
+        compose(environment)
+
+
+def test_only_loopback_ports_are_published(document):
+    published = [port for service in document["services"].values() for port in service.get("ports", ())]
+    assert sorted(published) == ["127.0.0.1:16686:16686", "127.0.0.1:8000:8000"]
+
+
+def test_a_service_with_a_published_port_is_on_the_network_that_reaches_out(document):
+    networks = document["networks"]
+    assert [name for name, network in networks.items() if not network.get("internal")] == ["edge"]
+    for name, service in document["services"].items():
+        assert ("edge" in service["networks"]) == bool(service.get("ports")), name
+
+
+@pytest.mark.parametrize("service", [*OURS, "create-bucket"])
+def test_our_containers_have_no_rights_that_they_do_not_need(document, service):
+    shown = document["services"][service]
+    assert shown["read_only"] is True
+    assert shown["cap_drop"] == ["ALL"]
+    assert shown["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_starts_when_its_bus_is_healthy_and_its_bucket_made(document, service):
+    needs = document["services"][service]["depends_on"]
+    assert needs["nats"]["condition"] == "service_healthy"
+    if "LLMOS_STORE_URL" in document["services"][service]["environment"]:
+        assert needs["create-bucket"]["condition"] == "service_completed_successfully"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_has_its_own_user_on_the_bus(document, service):
+    environment = document["services"][service]["environment"]
+    user = document["services"][service]["build"]["args"]["SERVICE"]
+    password = document["services"]["nats"]["environment"][f"NATS_PASSWORD_{user.upper()}"]
+    assert environment["LLMOS_NATS_URL"] == f"nats://{user}:{password}@nats:4222"

@@ -1,0 +1,38 @@
+import stat
+
+from deploy.make_secrets import ENV_SECRETS, complete, make
+from tests.support.compose import dotenv
+
+
+def test_all_secrets_are_made_and_differ():
+    made = dotenv(complete(""))
+    assert made.keys() == set(ENV_SECRETS)
+    assert len(set(made.values())) == len(ENV_SECRETS)
+    assert dotenv(complete("")) != made
+
+
+def test_what_a_person_wrote_stays():
+    text = "# mine\nS3_ACCESS_KEY=given\nGATEWAY_PORT=9000\nS3_SECRET_KEY=\n"
+    completed = complete(text)
+    assert completed.startswith("# mine\nS3_ACCESS_KEY=given\nGATEWAY_PORT=9000\n")
+    assert dotenv(completed)["S3_SECRET_KEY"]
+    assert completed.count("S3_SECRET_KEY=") == 1
+
+
+def test_a_second_run_changes_nothing(tmp_path):
+    make(tmp_path)
+    before = (tmp_path / ".env").read_text(), (tmp_path / "deploy/secrets/admin-key").read_text()
+    make(tmp_path)
+    assert ((tmp_path / ".env").read_text(), (tmp_path / "deploy/secrets/admin-key").read_text()) == before
+
+
+def test_nobody_else_can_read_them(tmp_path):
+    make(tmp_path)
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "deploy/secrets").stat().st_mode) == 0o700
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "deploy"]
+
+
+def test_the_containers_user_can_read_the_mounted_key(tmp_path):
+    make(tmp_path)
+    assert stat.S_IMODE((tmp_path / "deploy/secrets/admin-key").stat().st_mode) == 0o644
