@@ -7,7 +7,6 @@ attends to the first, one token alone):
 - as it is served (activations in int8 for quantised matrices) it must agree within the noise of int8.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import onnx
 import onnxruntime
 
 from devtools.convert.architecture import Architecture
-from devtools.convert.gguf_file import GgufTensor
-from devtools.convert.quants import Floats
+from devtools.convert.block_matrix import Floats
 from devtools.convert.reference import Reference
+from devtools.convert.source import WeightSource
 from shared.errors import UnsupportedFormat
 
 TOKENS = 16
@@ -29,14 +28,14 @@ _EXACT_TOLERANCE, _SERVED_TOLERANCE = 1e-3, 0.5
 """Root mean square of the difference over that of the logits (around their mean)."""
 
 
-def check_graph(folder: Path, arch: Architecture, tensors: Mapping[str, GgufTensor]) -> dict[str, float]:
+def check_graph(folder: Path, arch: Architecture, source: WeightSource) -> dict[str, float]:
     """Compare `folder/model.onnx` with the reference; returns the measured relative errors of the logits.
 
     Raises:
         UnsupportedFormat: the graph does not compute what the file's weights say.
     """
     ids = np.random.default_rng(0).integers(0, arch.vocab_size, min(TOKENS, arch.context_length))
-    expected = Reference(arch, tensors).logits(ids.tolist())
+    expected = Reference(arch, source).logits(ids.tolist())
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     served = _relative_error(_run(model, folder, arch, ids), expected)
     exact = _relative_error(_run(_with_float_activations(model), folder, arch, ids), expected)

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import structlog
 
-from devtools.convert.architecture import Architecture, check_tensors, read_architecture
+from devtools.convert.architecture import Architecture
 from devtools.convert.check import check_graph
+from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import GgufFile, read_gguf
+from devtools.convert.gguf_source import GgufSource
 from devtools.convert.graph import GraphBuilder
 from devtools.convert.memory_need import memory_need
+from devtools.convert.quants import check_supported
+from devtools.convert.tensors import check_tensors
 from devtools.convert.tokenizer import begins_with_bos, bos_token_id, build_tokenizer, end_token_ids
 from devtools.convert.weight_file import WeightFile
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
@@ -60,7 +64,10 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
     progress("read", 0.0)
     gguf = read_gguf(source)
     arch = read_architecture(gguf)
-    check_tensors(gguf, arch)
+    for tensor in gguf.tensors.values():
+        check_supported(tensor)
+    weights_source = GgufSource(gguf)
+    check_tensors(weights_source, arch)
     tokenizer = build_tokenizer(gguf.metadata)
     if tokenizer.get_vocab_size() > arch.vocab_size:
         raise CorruptFile(
@@ -71,7 +78,7 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
     progress("read", 1.0)
     with _staged(destination) as folder:
         with WeightFile(folder / "model.onnx.data") as weights:
-            builder = GraphBuilder(arch, gguf.tensors, weights)
+            builder = GraphBuilder(arch, weights_source, weights)
             model = builder.build(lambda layer: progress("build", (layer + 1) / arch.layers))
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
@@ -80,7 +87,7 @@ def convert_gguf(source: Path, destination: Path, *, progress: Progress = _unwat
             (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
         progress("check", 0.0)
         license_name = gguf.metadata.get("general.license")
-        metrics = check_graph(folder, arch, gguf.tensors)
+        metrics = check_graph(folder, arch, weights_source)
         progress("check", 1.0)
         files = tuple(_describe(path) for path in sorted(folder.iterdir()))
         progress("finish", 0.5)

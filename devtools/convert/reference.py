@@ -1,72 +1,100 @@
 """A plain numpy forward pass on dequantised weights: what every built graph is compared with.
 
-It shares no arithmetic with the graph: float32 weights by the definition of their GGUF type, attention written out,
-no cache, no fusion.
+It shares no arithmetic with the graph: float32 weights by the definition of their type, attention written out, no
+cache, no fusion.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from devtools.convert.architecture import Architecture
-from devtools.convert.gguf_file import GgufTensor
-from devtools.convert.quants import Floats, dequantise
+from devtools.convert.architecture import Activation, Architecture, LayerAttention
+from devtools.convert.block_matrix import Floats
+from devtools.convert.rope import Rope
+from devtools.convert.source import WeightSource
 
 
 class Reference:
-    """A Llama in numpy; weights are dequantised when they are used, so that one matrix is in memory at a time."""
+    """A decoder in numpy; weights are dequantised when they are used, so that one matrix is in memory at a time."""
 
-    def __init__(self, architecture: Architecture, tensors: Mapping[str, GgufTensor]) -> None:
+    def __init__(self, architecture: Architecture, source: WeightSource) -> None:
         self.arch = architecture
-        self.tensors = tensors
+        self.source = source
 
     def logits(self, ids: Sequence[int]) -> Floats:
         """Token ids [S] to logits float32 [S, vocab_size]."""
         arch = self.arch
-        hidden = dequantise(self.tensors["token_embd.weight"], np.asarray(ids))
-        for layer in range(arch.layers):
+        hidden = self.source.dequantise("token_embd", np.asarray(ids)) * np.float32(arch.embedding_scale)
+        for layer, attention in enumerate(arch.attention):
             name = f"blk.{layer}"
-            hidden = hidden + self._attention(self._norm(hidden, f"{name}.attn_norm"), name)
-            hidden = hidden + self._feed_forward(self._norm(hidden, f"{name}.ffn_norm"), name)
-        head = "output" if "output.weight" in self.tensors else "token_embd"
-        return self._norm(hidden, "output_norm") @ self._weight(head).T
+            update = self._attention(self._norm(hidden, f"{name}.attn_norm"), name, attention)
+            hidden = hidden + self._post(update, f"{name}.post_attention_norm")
+            update = self._feed_forward(self._norm(hidden, f"{name}.ffn_norm"), name)
+            hidden = hidden + self._post(update, f"{name}.post_ffw_norm")
+        head = "token_embd" if arch.tied_head else "output"
+        return self._linear(self._norm(hidden, "output_norm"), head)
 
-    def _attention(self, x: Floats, name: str) -> Floats:
+    def _attention(self, x: Floats, name: str, attention: LayerAttention) -> Floats:
         arch, length = self.arch, len(x)
-        query = self._rotate((x @ self._weight(f"{name}.attn_q").T).reshape(length, arch.heads, arch.head_dim))
-        key = self._rotate((x @ self._weight(f"{name}.attn_k").T).reshape(length, arch.kv_heads, arch.head_dim))
-        value = (x @ self._weight(f"{name}.attn_v").T).reshape(length, arch.kv_heads, arch.head_dim)
+        query = self._linear(x, f"{name}.attn_q").reshape(length, arch.heads, arch.head_dim)
+        key = self._linear(x, f"{name}.attn_k").reshape(length, arch.kv_heads, arch.head_dim)
+        value = self._linear(x, f"{name}.attn_v").reshape(length, arch.kv_heads, arch.head_dim)
+        if arch.qk_norm:
+            query, key = self._norm(query, f"{name}.attn_q_norm"), self._norm(key, f"{name}.attn_k_norm")
+        if attention.rope is not None:
+            query, key = self._rotate(query, attention.rope), self._rotate(key, attention.rope)
         group = arch.heads // arch.kv_heads
         key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
-        scores = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(np.float32(arch.head_dim))
-        scores = np.where(np.tri(length, dtype=bool), scores, np.float32(-np.inf))
+        scale = arch.head_dim**-0.5 if arch.attention_scale is None else arch.attention_scale
+        scores = np.einsum("qhd,khd->hqk", query, key) * np.float32(scale)
+        scores = np.where(_seen(length, attention.window), scores, np.float32(-np.inf))
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         mixed = np.einsum("hqk,khd->qhd", weights, value).reshape(length, -1)
-        attended: Floats = mixed @ self._weight(f"{name}.attn_output").T
-        return attended
+        return self._linear(mixed, f"{name}.attn_output")
 
     def _feed_forward(self, x: Floats, name: str) -> Floats:
-        gate = x @ self._weight(f"{name}.ffn_gate").T
-        up = x @ self._weight(f"{name}.ffn_up").T
-        down: Floats = (gate / (1 + np.exp(-gate)) * up) @ self._weight(f"{name}.ffn_down").T
-        return down
+        gate, up = self._linear(x, f"{name}.ffn_gate"), self._linear(x, f"{name}.ffn_up")
+        return self._linear(_activate(gate, self.arch.activation) * up, f"{name}.ffn_down")
 
-    def _rotate(self, x: Floats) -> Floats:
-        """Turn neighbouring dimensions (2i, 2i + 1) of `x [S, heads, head_dim]` by position times frequency i."""
-        angles = np.arange(len(x))[:, None, None] * self.arch.rope_frequencies.astype(np.float64)
-        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        even, odd = x[..., 0::2], x[..., 1::2]
-        return np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1).reshape(x.shape)
+    def _rotate(self, x: Floats, rope: Rope) -> Floats:
+        """Turn the pairs of dimensions of `x [S, heads, head_dim]` by position times frequency."""
+        angles = np.arange(len(x))[:, None, None] * rope.frequencies
+        cos = (np.cos(angles) * rope.magnitude).astype(np.float32)
+        sin = (np.sin(angles) * rope.magnitude).astype(np.float32)
+        if self.arch.rotary_interleaved:
+            first, second = x[..., 0::2], x[..., 1::2]
+            turned = [first * cos - second * sin, first * sin + second * cos]
+            return np.stack(turned, axis=-1).reshape(x.shape)
+        first, second = np.split(x, 2, axis=-1)
+        return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+    def _post(self, update: Floats, name: str) -> Floats:
+        return self._norm(update, name) if self.arch.sandwich_norms else update
 
     def _norm(self, x: Floats, name: str) -> Floats:
         scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(self.arch.norm_epsilon))
-        normed: Floats = x * scale * self._weight(name)
+        normed: Floats = x * scale * self.source.vector(name)
         return normed
 
-    def _weight(self, name: str) -> Floats:
-        return dequantise(self.tensors[f"{name}.weight"])
+    def _linear(self, x: Floats, name: str) -> Floats:
+        product: Floats = x @ self.source.dequantise(name).T
+        bias = f"{name}.bias"
+        return product + self.source.vector(bias) if self.source.has(bias) else product
+
+
+def _seen(length: int, window: int | None) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """[S, S]: which token (row) sees which (column)."""
+    seen = np.tri(length, dtype=bool)
+    return seen if window is None else seen & ~np.tri(length, k=-window, dtype=bool)
+
+
+def _activate(x: Floats, activation: Activation) -> Floats:
+    if activation is Activation.SILU:
+        return np.asarray(x / (1 + np.exp(-x)), np.float32)
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
+    return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
 
 
 def perplexity(logits: Floats, ids: Sequence[int]) -> float:

@@ -5,8 +5,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from devtools.convert import convert_gguf
-from devtools.convert.architecture import read_architecture
+from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import GgufFile, read_gguf
+from devtools.convert.gguf_source import GgufSource
 from devtools.convert.reference import Reference, perplexity
 from shared.contracts.manifest import Manifest
 from tests.support.awkward_text import AWKWARD
@@ -47,7 +48,7 @@ def test_perplexity_on_news_is_within_one_percent_of_the_dequantised_model(
     folder, manifest = imported
     text = xsum_text(8 * TOKENS)
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids[:TOKENS]
-    expected = Reference(read_architecture(gguf), gguf.tensors).logits(ids)
+    expected = Reference(read_architecture(gguf), GgufSource(gguf)).logits(ids)
     served = GraphSession(folder, manifest.decoder, max_len=TOKENS).all_logits(ids, chunk=256)
     exact = GraphSession(folder, manifest.decoder, max_len=32, float_activations=True).all_logits(ids[:32])
     np.testing.assert_allclose(exact, expected[:32], atol=2e-3)

@@ -5,8 +5,9 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.architecture import read_architecture
+from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import read_gguf
+from devtools.convert.gguf_source import GgufSource
 from devtools.convert.reference import Reference
 from shared.contracts.manifest import Manifest
 from tests.support.graph_session import GraphSession
@@ -20,7 +21,7 @@ def converted(tmp_path: Path, quantization: Type, **options: object) -> tuple[Pa
     source = write_llama(tmp_path / "model.gguf", quantization, **options)
     gguf = read_gguf(source)
     manifest = convert_gguf(source, tmp_path / "out")
-    return tmp_path / "out", manifest, Reference(read_architecture(gguf), gguf.tensors)
+    return tmp_path / "out", manifest, Reference(read_architecture(gguf), GgufSource(gguf))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -46,7 +47,7 @@ def test_llama_3_frequency_factors_turn_the_heads(tmp_path: Path) -> None:
     factors = {"rope_freqs.weight": np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)}
     folder, manifest, reference = converted(tmp_path, Type.F32, extra=factors)
     plain = write_llama(tmp_path / "plain.gguf")
-    without = Reference(read_architecture(read_gguf(plain)), read_gguf(plain).tensors).logits(IDS)
+    without = Reference(read_architecture(read_gguf(plain)), GgufSource(read_gguf(plain))).logits(IDS)
     logits = GraphSession(folder, manifest.decoder).all_logits(IDS)
     np.testing.assert_allclose(logits, reference.logits(IDS), atol=1e-4)
     assert np.abs(logits - without).max() > 1e-2

@@ -6,8 +6,8 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert import gguf_model as gguf_model_module
 from devtools.convert.reference import perplexity
+from devtools.convert.rope import Rope
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
 from tests.support.llama_files import CONTEXT, VOCABULARY, llama_metadata, write_llama
@@ -66,14 +66,9 @@ def test_converting_over_an_older_version_replaces_its_files(tmp_path: Path) -> 
 def test_graph_that_disagrees_with_the_weights_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Distorting(gguf_model_module.GraphBuilder):
-        """Builds a wrong graph: the fault that the check exists for."""
-
-        def _rotary_caches(self) -> tuple[str, str]:
-            cos, sin = super()._rotary_caches()
-            return sin, cos
-
-    monkeypatch.setattr(gguf_model_module, "GraphBuilder", Distorting)
+    right = Rope.caches
+    # A wrong graph: the fault that the check exists for.
+    monkeypatch.setattr(Rope, "caches", lambda self, positions: tuple(reversed(right(self, positions))))
     with pytest.raises(UnsupportedFormat, match="does not agree"):
         convert_gguf(write_llama(tmp_path / "model.gguf"), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]

@@ -94,8 +94,8 @@ def test_unsupported_type_names_tensor_type_and_what_is_supported(tmp_path: Path
 
 
 def test_unknown_tensor_is_refused_rather_than_left_out(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFormat, match=r"blk\.0\.attn_q\.bias"):
-        converting(tmp_path, extra={"blk.0.attn_q.bias": np.zeros(64, np.float32)})
+    with pytest.raises(UnsupportedFormat, match=r"blk\.0\.attn_q_norm\.weight"):
+        converting(tmp_path, extra={"blk.0.attn_q_norm.weight": np.zeros(64, np.float32)})
 
 
 def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
         ({"llama.block_count": 1_000_000}, CorruptFile, "layers"),
         ({"llama.context_length": "long"}, CorruptFile, "context_length"),
         ({"llama.context_length": 10_000_000}, UnsupportedFormat, "10,000,000"),
-        ({"llama.rope.scaling.type": "yarn"}, UnsupportedFormat, "yarn"),
+        ({"llama.rope.scaling.type": "longrope"}, UnsupportedFormat, "longrope"),
         ({"llama.expert_count": 8}, UnsupportedFormat, "experts"),
         ({"llama.rope.dimension_count": HEADS}, UnsupportedFormat, "part of each head"),
         ({"llama.attention.head_count_kv": [2, 1]}, UnsupportedFormat, "layer to layer"),
