@@ -1,16 +1,25 @@
 """`llmos deploy`, `undeploy`, `deployments`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, parse_size
 from llmos.cli.output import console, errors, print_json, print_table, size
 from llmos.client import wait_ready, why_not_ready
 from llmos.config import Target
 from shared.contracts.scheduler import Deploy
 
 DEPLOY_TIMEOUT_S = 120.0
+
+
+class Device(StrEnum):
+    """Of `--device`."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +40,18 @@ def deploy(
     ] = None,
     slots: Annotated[int, typer.Option(min=1, help="Sequences at once in one replica.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a replica.", show_default=False)] = None,
+    device: Annotated[
+        Device, typer.Option(help="What to compute on; auto: a GPU if the version has a graph for CUDA.")
+    ] = Device.AUTO,
+    prefix_cache: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            parser=parse_size,
+            help="Memory for earlier prompts in each replica, as 512MiB; 0: none. [default: a quarter of the slots']",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it answers.")] = True,
     home: HomeOption = None,
     url: UrlOption = None,
@@ -38,7 +59,16 @@ def deploy(
     json: JsonOption = False,
 ) -> None:
     """Run a version under a public name, or change what runs there."""
-    request = Deploy(reference=reference, name=name, replicas=replicas, max_len=max_len, slots=slots, threads=threads)
+    request = Deploy(
+        reference=reference,
+        name=name,
+        replicas=replicas,
+        max_len=max_len,
+        slots=slots,
+        threads=threads,
+        device=device.value,
+        prefix_cache=prefix_cache,
+    )
     with Target.resolve(home, url, api_key).client() as client:
         status = client.deploy(request)
         if wait:

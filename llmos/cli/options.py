@@ -1,5 +1,6 @@
 """Options that every command takes."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -24,3 +25,13 @@ KeyOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512MiB`, `1.5 GiB` or `0`; for typer."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise typer.BadParameter(f"{text!r} is not a size; expected for example 512MiB, 2GiB or 0")
+    return int(float(match[1]) * _UNITS[match[2]])

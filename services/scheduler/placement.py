@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from services.scheduler.room import Room, best, why_none
+from services.scheduler.room import Place, Room, best, forms, why_none
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 
 
@@ -66,13 +66,15 @@ def place(
 
 def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
     """Whether the replica is what its deployment wants now; if not, it is outdated."""
-    need = deployment.resources
+    need = dict(forms(deployment)).get(replica.device)
     return (
         replica.deployment == deployment.name
         and (replica.model, replica.version, replica.digest)
         == (deployment.model, deployment.version, deployment.digest)
         and (replica.slots, replica.max_len) == (deployment.slots, deployment.max_len)
-        and replica.resources.memory == need.memory
+        and need is not None
+        and (replica.resources.memory, replica.resources.gpu_memory) == (need.memory, need.gpu_memory)
+        and replica.prefix_cache_bytes == deployment.prefix_cache_bytes
         and replica.threads_reserved == bool(need.threads)
         and (not need.threads or replica.resources.threads == need.threads)
     )
@@ -153,7 +155,8 @@ class _Board:
             if replica.deployment == deployment.name
         ]
 
-    def start(self, deployment: Deployment, room: Room) -> _Placed:
+    def start(self, deployment: Deployment, place: Place) -> _Placed:
+        room = place.room
         replica = ReplicaAssignment(
             id=new_replica_id(deployment, self.token, self.ids),
             deployment=deployment.name,
@@ -162,27 +165,30 @@ class _Board:
             digest=deployment.digest,
             slots=deployment.slots,
             max_len=deployment.max_len,
-            resources=room.grant(deployment.resources),
-            threads_reserved=bool(deployment.resources.threads),
+            resources=room.grant(place.need),
+            threads_reserved=bool(place.need.threads),
+            device=place.device,
+            gpu=place.gpu,
+            prefix_cache_bytes=deployment.prefix_cache_bytes,
         )
         self.put(room.node, replica)
         return room.node, replica
 
-    def make_room(self, deployment: Deployment, outdated: list[_Placed]) -> tuple[Room, list[_Placed]] | None:
+    def make_room(self, deployment: Deployment, outdated: list[_Placed]) -> tuple[Place, list[_Placed]] | None:
         """The fewest outdated replicas of one node whose end lets a new one in. Changes nothing."""
-        found: tuple[Room, list[_Placed]] | None = None
+        found: tuple[Place, list[_Placed]] | None = None
         for node, room in sorted(self.rooms.items()):
             ended: list[_Placed] = []
             for placed in (placed for placed in outdated if placed[0] == node):
                 room.give_back(placed[1])
                 ended.append(placed)
-                if room.fits(deployment.resources):
+                if best([room], deployment) is not None:
                     break
-            fits = bool(ended) and room.fits(deployment.resources)
+            fits = best([room], deployment) if ended else None
             for _, replica in ended:
                 room.take(replica)
-            if fits and (found is None or len(ended) < len(found[1])):
-                found = room, ended
+            if fits is not None and (found is None or len(ended) < len(found[1])):
+                found = fits, ended
         return found
 
 
@@ -199,20 +205,20 @@ def _settle(board: _Board, deployment: Deployment, ready: AbstractSet[str]) -> t
     _end_surplus(board, outdated, max(0, deployment.replicas - ready_count), ready)
 
     while len(current) < deployment.replicas and len(current) + len(outdated) <= deployment.replicas:
-        room = best(board.rooms.values(), deployment)
-        if room is None:
+        where = best(board.rooms.values(), deployment)
+        if where is None:
             break
-        current.append(board.start(deployment, room))
+        current.append(board.start(deployment, where))
     rolls = len(current) + len(outdated) > deployment.replicas
     if outdated and not rolls and len(current) < deployment.replicas:
         one_at_a_time = ready_count == len(current)
         swap = board.make_room(deployment, sorted(outdated, key=lambda one: one[1].id in ready))
         if swap is not None and one_at_a_time:
-            room, ended = swap
+            where, ended = swap
             for one in ended:
                 board.remove(one)
                 outdated.remove(one)
-            current.append(board.start(deployment, room))
+            current.append(board.start(deployment, where))
         rolls = swap is not None
 
     for one in lost[max(0, deployment.replicas - len(current)) :]:
@@ -236,7 +242,7 @@ def _end_surplus(board: _Board, standing: list[_Placed], keep: int, ready: Abstr
 
 
 def _reason(board: _Board, deployment: Deployment, lost: list[_Placed], outdated: list[_Placed]) -> str:
-    reason = why_none(board.rooms.values(), deployment.resources)
+    reason = why_none(board.rooms.values(), forms(deployment)[-1][1])
     if lost:
         reason += f"; down: {', '.join(sorted({node for node, _ in lost}))}"
     if outdated:

@@ -3,18 +3,30 @@
 Memory is a hard reservation: the grants on a node never exceed what it has. Threads are reserved only for a
 deployment that asks for a number of them; those reservations never exceed the node's threads either. A deployment
 that asks for none shares: its replicas run with all threads of their node, and compete there like any processes.
+A replica on a GPU takes host memory and a part of one GPU's memory, reserved in the same way.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from shared.contracts.scheduler import Deployment, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.scheduler import Deployment, Device, NodeStatus, ReplicaAssignment, Resources
 
 _GIB = 1 << 30
 _MIB = 1 << 20
 _NODES_NAMED = 8
 """Nodes that a reason lists one by one."""
+
+
+class Place(NamedTuple):
+    """Where a replica goes, and what it gets there."""
+
+    room: "Room"
+    need: Resources
+    device: Device
+    gpu: str
+    """The GPU's id; empty on a CPU."""
 
 
 @dataclass(slots=True)
@@ -27,56 +39,103 @@ class Room:
     """Bytes not granted."""
     threads: int = 0
     """Threads not reserved."""
+    gpus: dict[str, int] = field(default_factory=dict)
+    """Bytes not granted of each GPU's memory."""
+    largest_gpu: int = 0
+    """Bytes of the largest GPU."""
     replicas: dict[str, int] = field(default_factory=dict)
     """How many replicas of each deployment stand here."""
 
     @classmethod
     def of(cls, node: NodeStatus) -> "Room":
         """An empty node."""
-        return cls(node.id, node.capacity, node.capacity.memory, node.capacity.threads)
+        gpus = {gpu.id: gpu.memory for gpu in node.gpus}
+        total = node.capacity
+        return cls(node.id, total, total.memory, total.threads, gpus, max(gpus.values(), default=0))
 
     def fits(self, need: Resources) -> bool:
         """Whether one more replica that needs this fits; `threads` 0 shares, for which one thread must exist."""
         has_threads = self.threads >= need.threads if need.threads else self.total.threads > 0
-        return has_threads and self.memory >= need.memory
+        has_gpu = not need.gpu_memory or self.free_gpu >= need.gpu_memory
+        return has_threads and self.memory >= need.memory and has_gpu
+
+    @property
+    def free_gpu(self) -> int:
+        """Bytes not granted of the GPU that has most of them."""
+        return max(self.gpus.values(), default=0)
+
+    def place(self, need: Resources, device: Device) -> Place | None:
+        """The place of one more replica; on the GPU with the tightest fit. None if it does not fit."""
+        if not self.fits(need):
+            return None
+        gpu = ""
+        if device == "cuda":
+            fitting = [(free, key) for key, free in self.gpus.items() if free >= need.gpu_memory]
+            if not fitting:
+                return None
+            gpu = min(fitting)[1]
+        return Place(self, need, device, gpu)
 
     def still_fits(self, replica: ReplicaAssignment) -> bool:
         """Whether a replica that was placed here before fits in what the node reports now."""
-        return self.fits(reserved(replica)) and self.total.threads >= replica.resources.threads
+        need = reserved(replica)
+        on_gpu = replica.device == "cpu" or self.gpus.get(replica.gpu, -1) >= need.gpu_memory
+        return on_gpu and self.fits(need) and self.total.threads >= replica.resources.threads
 
     def take(self, replica: ReplicaAssignment) -> None:
         """Count a replica in."""
-        need = reserved(replica)
-        self.memory -= need.memory
-        self.threads -= need.threads
-        self.replicas[replica.deployment] = self.replicas.get(replica.deployment, 0) + 1
+        self._count(replica, 1)
 
     def give_back(self, replica: ReplicaAssignment) -> None:
         """Count a replica out."""
+        self._count(replica, -1)
+
+    def _count(self, replica: ReplicaAssignment, sign: int) -> None:
         need = reserved(replica)
-        self.memory += need.memory
-        self.threads += need.threads
-        self.replicas[replica.deployment] -= 1
+        self.memory -= sign * need.memory
+        self.threads -= sign * need.threads
+        if replica.gpu in self.gpus:
+            self.gpus[replica.gpu] -= sign * need.gpu_memory
+        self.replicas[replica.deployment] = self.replicas.get(replica.deployment, 0) + sign
 
     def grant(self, need: Resources) -> Resources:
         """What a replica that needs this gets here."""
-        return Resources(memory=need.memory, threads=need.threads or self.total.threads)
+        return need.model_copy(update={"threads": need.threads or self.total.threads})
 
 
 def reserved(replica: ReplicaAssignment) -> Resources:
     """What a placed replica takes away from its node."""
     threads = replica.resources.threads if replica.threads_reserved else 0
-    return Resources(memory=replica.resources.memory, threads=threads)
+    return replica.resources.model_copy(update={"threads": threads})
 
 
-def best(rooms: Iterable[Room], deployment: Deployment) -> Room | None:
-    """Where the next replica goes: spread over nodes first, the tightest fit in memory next."""
-    fitting = [room for room in rooms if room.fits(deployment.resources)]
-    return min(
-        fitting,
-        key=lambda room: (room.replicas.get(deployment.name, 0), room.memory, -room.threads, room.node),
-        default=None,
-    )
+def forms(deployment: Deployment) -> list[tuple[Device, Resources]]:
+    """How a replica of `deployment` may run, the best way first."""
+    found: list[tuple[Device, Resources]] = []
+    if deployment.device != "cpu" and deployment.gpu_resources is not None:
+        found.append(("cuda", deployment.gpu_resources))
+    if deployment.device != "cuda":
+        found.append(("cpu", deployment.resources))
+    return found
+
+
+def best(rooms: Iterable[Room], deployment: Deployment) -> Place | None:
+    """Where the next replica goes: a GPU before a CPU, spread over nodes next, then the tightest fit in memory."""
+    rooms = list(rooms)
+    for device, need in forms(deployment):
+        places = [place for room in rooms if (place := room.place(need, device)) is not None]
+        if places:
+            return min(
+                places,
+                key=lambda place: (
+                    place.room.replicas.get(deployment.name, 0),
+                    place.room.gpus.get(place.gpu, 0),
+                    place.room.memory,
+                    -place.room.threads,
+                    place.room.node,
+                ),
+            )
+    return None
 
 
 def why_none(rooms: Iterable[Room], need: Resources) -> str:
@@ -84,6 +143,8 @@ def why_none(rooms: Iterable[Room], need: Resources) -> str:
     rooms = sorted(rooms, key=lambda room: (-room.memory, -room.threads, room.node))
     if not rooms:
         return "no nodes are up"
+    if need.gpu_memory and not any(room.free_gpu >= need.gpu_memory for room in rooms):
+        return _why_no_gpu(rooms, need.gpu_memory)
     lacks_memory = any(room.memory < need.memory for room in rooms)
     lacks_threads = any(not Room.fits(room, Resources(memory=0, threads=need.threads)) for room in rooms)
     wanted, found = [], []
@@ -102,6 +163,17 @@ def why_none(rooms: Iterable[Room], need: Resources) -> str:
         reason += "; none has that much in all, so choose fewer slots or a smaller max_len"
     elif all(room.total.threads < need.threads for room in rooms):
         reason += "; none has that many in all, so choose fewer threads"
+    return reason
+
+
+def _why_no_gpu(rooms: list[Room], need: int) -> str:
+    with_gpu = sorted((room for room in rooms if room.gpus), key=lambda room: (-room.free_gpu, room.node))
+    if not with_gpu:
+        return "no node has a GPU that ONNX Runtime can use; deploy with --device cpu, or see docs/cuda.md"
+    each = ", ".join(f"{room.node} has {readable_bytes(room.free_gpu)}" for room in with_gpu[:_NODES_NAMED])
+    reason = f"no node has a GPU with {readable_bytes(need, up=True)} free: {each}"
+    if all(room.largest_gpu < need for room in with_gpu):
+        reason += "; none has that much in all, so choose fewer slots or a smaller max_len"
     return reason
 
 

@@ -118,17 +118,36 @@ class EncoderSpec(Contract):
 
 
 class MemoryNeed(Contract):
-    """What a replica of this version takes, in bytes."""
+    """What a replica of this version takes, in bytes, of one kind of memory (the host's, or a GPU's)."""
 
     weights: int = Field(ge=0)
     """Weights and session, resident after load."""
     kv_per_token: int = Field(ge=0)
     activations: int = Field(ge=0)
-    """Peak of the largest step, and the process itself."""
+    """Peak of the largest step. In manifests without `process` the process itself, too."""
+    process: int = Field(default=0, ge=0)
+    """What is there before a model is loaded: the replica's process and its helper (host), the context (GPU)."""
+    per_slot: int = Field(default=0, ge=0)
+    """Of each sequence beside its keys and values: its row of logits, and what choosing a token takes."""
 
-    def replica_bytes(self, *, slots: int, max_len: int) -> int:
-        """The grant that a replica with `slots` sequences of `max_len` tokens needs."""
-        return self.weights + self.activations + slots * max_len * self.kv_per_token
+    def replica_bytes(self, *, slots: int, max_len: int, prefix_cache: int = 0) -> int:
+        """The grant that a replica needs whose `slots` sequences all have `max_len` tokens.
+
+        Args:
+            slots: Sequences.
+            max_len: Tokens of each.
+            prefix_cache: Bytes that the prefix cache may hold.
+        """
+        fixed = self.process + self.weights + self.activations + prefix_cache
+        return fixed + slots * (self.per_slot + max_len * self.kv_per_token)
+
+
+class CudaNeed(Contract):
+    """What a replica takes that computes on a GPU."""
+
+    gpu: MemoryNeed
+    host: int = Field(ge=0)
+    """Bytes of the host's memory, without the prefix cache, which stays there."""
 
 
 class Lineage(Contract):
@@ -153,6 +172,8 @@ class Manifest(Contract):
     encoder: EncoderSpec | None = None
     """Of format `onnx-encoder`."""
     memory: MemoryNeed
+    cuda: CudaNeed | None = None
+    """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
     defaults: dict[str, float | int | str] = Field(default_factory=dict)
     """Sampling defaults: temperature, top_p, …"""
     lineage: Lineage
@@ -252,7 +273,13 @@ EncoderSpec.EXAMPLE = EncoderSpec(
     output_size=384,
 )
 ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
-MemoryNeed.EXAMPLE = MemoryNeed(weights=120_000_000, kv_per_token=46080, activations=250_000_000)
+MemoryNeed.EXAMPLE = MemoryNeed(
+    weights=135_000_000, kv_per_token=46080, activations=40_000_000, process=180_000_000, per_slot=2_000_000
+)
+CudaNeed.EXAMPLE = CudaNeed(
+    gpu=MemoryNeed(weights=120_000_000, kv_per_token=23040, activations=60_000_000, process=600_000_000),
+    host=1_500_000_000,
+)
 Lineage.EXAMPLE = Lineage(source="SmolLM2-135M-Instruct.Q4_1.gguf", tool="devtools.convert", quantization="Q4_1")
 Manifest.EXAMPLE = Manifest(
     files=(ManifestFile.EXAMPLE,),

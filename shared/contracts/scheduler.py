@@ -11,6 +11,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -35,12 +36,28 @@ EVENTS_SUBJECT = "llmos.v1.events"
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 
 
+Device = Literal["cpu", "cuda"]
+"""What a replica computes on."""
+
+
 class Resources(Contract):
     """What a replica is granted, or a node has."""
 
     memory: int = Field(ge=0)
     """Bytes."""
     threads: int = Field(ge=0)
+    gpu_memory: int = Field(default=0, ge=0)
+    """Bytes of one GPU's memory."""
+
+
+class Gpu(Contract):
+    """A GPU of a node that replicas may use."""
+
+    id: str
+    """Its UUID, as `CUDA_VISIBLE_DEVICES` takes it."""
+    name: str = ""
+    memory: int = Field(ge=0)
+    """Bytes that replicas may use in all."""
 
 
 class Deployment(Contract):
@@ -59,6 +76,12 @@ class Deployment(Contract):
     """Tokens of prompt and answer together that a sequence may have."""
     resources: Resources
     """Of one replica. `threads` 0: none reserved, a replica runs with all threads of its node and shares them."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """`auto`: a GPU where one has room, else a CPU. The version has a graph for CUDA unless this is `cpu`."""
+    gpu_resources: Resources | None = None
+    """Of one replica that runs on a GPU; None with `device` `cpu`."""
+    prefix_cache_bytes: int = Field(default=0, ge=0)
+    """Keys and values of earlier prompts that one replica may keep; counted in `resources.memory`."""
     generation: int = 1
     """Goes up with every change."""
     created_at: datetime
@@ -70,6 +93,7 @@ class NodeStatus(Contract):
     id: Name
     capacity: Resources
     """What replicas may use in all."""
+    gpus: tuple[Gpu, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
 
@@ -98,6 +122,9 @@ class ReplicaStatus(Contract):
     restarts: int = 0
     slots: int
     max_len: int
+    memory: int = 0
+    """Bytes that its processes have resident now; 0: not told."""
+    device: Device = "cpu"
 
 
 class ReplicaAssignment(Contract):
@@ -114,6 +141,11 @@ class ReplicaAssignment(Contract):
     resources: Resources
     threads_reserved: bool = True
     """Whether no other replica may reserve these threads. False: it shares all threads of its node."""
+    device: Device = "cpu"
+    gpu: str = ""
+    """The id of the node's GPU that it runs on; empty on a CPU."""
+    prefix_cache_bytes: int = 0
+    """Keys and values of earlier prompts that it may keep, within `resources.memory`; 0: none."""
 
 
 class NodeAssignment(Contract):
@@ -141,6 +173,11 @@ class Deploy(Contract):
     slots: int = Field(default=16, ge=1, le=1024)
     threads: int | None = Field(default=None, ge=1)
     """Reserved for each replica. Default: none reserved, each runs with all threads of its node and shares them."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
+    prefix_cache: int | None = Field(default=None, ge=0)
+    """Bytes that each replica's prefix cache may hold; 0: no cache. Default: a quarter of the memory for keys and
+    values, at most 1 GiB."""
 
 
 class DeploymentName(Contract):
@@ -188,6 +225,7 @@ LIST_DEPLOYMENTS = Endpoint("llmos.v1.scheduler.list_deployments", Empty, Deploy
 LIST_NODES = Endpoint("llmos.v1.scheduler.list_nodes", Empty, NodeList)
 
 Resources.EXAMPLE = Resources(memory=4 << 30, threads=2)
+Gpu.EXAMPLE = Gpu(id="GPU-3f2a77b1-1c1e-4a1c-9c51-0a4c7e1a2b3c", name="NVIDIA L4", memory=23 << 30)
 Deployment.EXAMPLE = Deployment(
     name="smollm2",
     model="smollm2",

@@ -1,16 +1,16 @@
 import pytest
 
 from services.scheduler.deploying import wanted
-from shared.contracts.manifest import DecoderSpec, Manifest
+from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
 from shared.contracts.registry import VersionInfo
 from shared.contracts.scheduler import Deploy
 from shared.errors import InvalidInput
 from tests.support.scheduling import START
 
 
-def version(*, context_length: int = 8192, number: int = 1) -> VersionInfo:
+def version(*, context_length: int = 8192, number: int = 1, cuda: CudaNeed | None = None) -> VersionInfo:
     decoder = DecoderSpec.EXAMPLE.model_copy(update={"context_length": context_length})
-    manifest = Manifest.EXAMPLE.model_copy(update={"decoder": decoder})
+    manifest = Manifest.EXAMPLE.model_copy(update={"decoder": decoder, "cuda": cuda})
     return VersionInfo.EXAMPLE.model_copy(update={"manifest": manifest, "version": number})
 
 
@@ -30,10 +30,41 @@ def test_a_max_len_above_the_context_length_names_both():
     assert caught.value.param == "max_len"
 
 
-def test_memory_is_what_the_manifest_says_for_these_slots():
-    record = wanted(Deploy(reference="smollm2", slots=2, max_len=100), version(), None, START)
+def test_memory_is_what_the_manifest_says_for_these_slots_and_the_prefix_cache():
+    request = Deploy(reference="smollm2", slots=2, max_len=100, prefix_cache=5_000_000)
+    record = wanted(request, version(), None, START)
     need = Manifest.EXAMPLE.memory
-    assert record.resources.memory == need.weights + need.activations + 2 * 100 * need.kv_per_token
+    fixed = need.process + need.weights + need.activations
+    assert record.resources.memory == fixed + 2 * (need.per_slot + 100 * need.kv_per_token) + 5_000_000
+    assert record.prefix_cache_bytes == 5_000_000
+
+
+def test_the_prefix_cache_is_a_quarter_of_the_slots_memory_but_at_most_a_gibibyte():
+    per_token = Manifest.EXAMPLE.memory.kv_per_token
+    small = wanted(Deploy(reference="smollm2", slots=2, max_len=100), version(), None, START)
+    assert small.prefix_cache_bytes == 2 * 100 * per_token // 4
+    large = wanted(Deploy(reference="smollm2", slots=64, max_len=8192), version(), None, START)
+    assert large.prefix_cache_bytes == 1 << 30
+    none = wanted(Deploy(reference="smollm2", prefix_cache=0), version(), None, START)
+    assert none.prefix_cache_bytes == 0
+
+
+def test_without_a_graph_for_cuda_auto_means_the_cpu_and_cuda_is_refused():
+    record = wanted(Deploy(reference="smollm2"), version(), None, START)
+    assert (record.device, record.gpu_resources) == ("cpu", None)
+    with pytest.raises(InvalidInput, match=r"smollm2:1 has no graph for CUDA; import the model again with --cuda"):
+        wanted(Deploy(reference="smollm2", device="cuda"), version(), None, START)
+
+
+def test_a_version_with_a_graph_for_cuda_asks_for_memory_of_both_kinds():
+    both = version(cuda=CudaNeed.EXAMPLE)
+    request = Deploy(reference="smollm2", slots=2, max_len=100, prefix_cache=7)
+    record = wanted(request, both, None, START)
+    gpu = CudaNeed.EXAMPLE.gpu
+    assert record.device == "auto"
+    assert record.gpu_resources.memory == CudaNeed.EXAMPLE.host + 7
+    assert record.gpu_resources.gpu_memory == gpu.replica_bytes(slots=2, max_len=100)
+    assert wanted(request.model_copy(update={"device": "cpu"}), both, None, START).gpu_resources is None
 
 
 def test_threads_are_reserved_only_when_asked_for():
