@@ -133,6 +133,10 @@ class Generate(Contract):
     """Whether `Accepted` carries the prompt's token ids and text."""
     deadline_ms: int | None = None
     """Unix time in milliseconds after which nobody waits any more."""
+    tenant: str = ""
+    """Who asks: the API key's id. Tenants take turns, and share the room in the queue."""
+    cache_salt: str = Field(default="", max_length=256)
+    """Prompts share their beginnings in the prefix cache only with prompts of the same salt."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "Generate":
@@ -184,6 +188,16 @@ class LoadReport(Contract):
     """Sequences per step, mean since the last report."""
     rejected: int = 0
     cancelled: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens copied from the prefix cache."""
+    looked_up_tokens: int = 0
+    """Prompt tokens that were looked up in the prefix cache."""
+    cached_blocks: int = 0
+    """Blocks that the prefix cache holds."""
+    cache_blocks: int = 0
+    """Blocks that it holds at most."""
+    wait_s: float = 0.0
+    """Seconds that a request of a tenant with nothing in the queue would probably wait."""
 
 
 def generate_endpoint(replica_id: str) -> Endpoint[Generate, Accepted]:
