@@ -42,7 +42,9 @@ class Decoder(Protocol):
         """
         ...
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
+    def prefill(
+        self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False
+    ) -> Logits | None:
         """Compute a chunk of tokens in one slot.
 
         Args:
@@ -50,9 +52,10 @@ class Decoder(Protocol):
             tokens: S token ids, at positions start..start+S-1.
             start: How many tokens of the slot are computed already.
             last: Whether the logits after the last token are wanted.
+            every: Whether the logits after each of the tokens are wanted.
 
         Returns:
-            float32 [1, vocab_size] if `last`, else None.
+            float32 [S, vocab_size] if `every`, else [1, vocab_size] if `last`, else None.
         """
         ...
 
@@ -62,6 +65,18 @@ class Decoder(Protocol):
 
     def release(self, slot: int) -> None:
         """Give the memory of a slot back; its content is lost."""
+        ...
+
+    def reserve_blocks(self, count: int, tokens: int) -> None:
+        """Make places for `count` blocks of `tokens` tokens each, beside the slots. Called at most once."""
+        ...
+
+    def store(self, slot: int, start: int, block: int) -> None:
+        """Copy the keys and values of a slot's tokens from `start` on into a block."""
+        ...
+
+    def fetch(self, block: int, slot: int, start: int) -> None:
+        """Copy a block into a slot, so that its first token is the one at `start`."""
         ...
 
     def close(self) -> None:

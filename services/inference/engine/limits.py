@@ -7,19 +7,28 @@ from shared.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Bounds of a step and of the queue."""
+    """Bounds of a step, of the queue and of the prefix cache."""
 
     step_tokens: int = 192
     """Tokens that one step computes at most. A step lasts about as long as these tokens take to prefill, and every
     running stream waits for it."""
     prefill_chunk: int = 64
-    """Tokens of one prompt that a step computes at most. Fixed, so that a prompt is cut at the same places whatever
-    else runs: its numbers do not depend on its neighbours. Larger chunks are hardly faster: on two cores, SmolLM2
-    prefills at the same speed within 5 % in chunks of 32 to 256."""
-    max_waiting: int = 64
-    """Sequences that may wait for a slot."""
-    max_queued_tokens: int = 65536
-    """Prompt tokens that may wait to be computed; one prompt is always taken if none waits."""
+    """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
+    prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. Larger chunks
+    are hardly faster: on two cores, SmolLM2 prefills at the same speed within 5 % in chunks of 32 to 256."""
+    max_waiting: int = 128
+    """Sequences that may wait for a slot. A tenant alone may fill half of it (see `admission`)."""
+    max_queued_tokens: int = 131072
+    """Prompt tokens that may wait to be computed; one prompt of each tenant is always taken. As `max_waiting`, a
+    tenant alone may fill half of it."""
+    max_wait_s: float = 60.0
+    """Seconds that a request may have to wait, by the speed measured lately; one that would wait longer is
+    refused."""
+    step_s: float = 0.15
+    """Seconds that prompt chunks may add to a step while streams run, once the speed is known. One chunk is always
+    computed."""
+    cache_blocks: int = 0
+    """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
 
     def check(self, *, slots: int) -> None:
         """Raise InvalidInput unless all running sequences and one chunk fit in a step."""

@@ -28,6 +28,16 @@ class EngineLoad:
     """Sequences per step, mean since the last view; 0 without a step."""
     rejected: int
     cancelled: int
+    cached_tokens: int = 0
+    """Prompt tokens copied from the prefix cache."""
+    looked_up_tokens: int = 0
+    """Prompt tokens that were looked up in the prefix cache."""
+    cached_blocks: int = 0
+    """Blocks that the prefix cache holds."""
+    cache_blocks: int = 0
+    """Blocks that it holds at most."""
+    wait_s: float = 0.0
+    """Seconds that a request of a tenant with nothing in the queue would probably wait."""
 
 
 @dataclass(slots=True)

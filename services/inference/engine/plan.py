@@ -1,8 +1,10 @@
 """One step as plain data: what to compute, and what came of it."""
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.inference.engine.params import TokenScore
+from services.inference.engine.prefix_cache import Block
 from services.inference.engine.sequence import Sequence
 from services.inference.engine.slots import Move
 from shared.errors import LlmosError
@@ -18,6 +20,11 @@ class Row:
     token: int
     position: int
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the sequence's next token is chosen after it."""
+        return self.sequence is not None and self.sequence.remaining == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -29,25 +36,39 @@ class Chunk:
     start: int
     last: bool
     """Whether the prompt ends with it."""
+    block: Block | None = None
+    """Where to store it for other prompts, once it is computed."""
 
     @property
     def chooses(self) -> bool:
         """Whether the sequence's next token is chosen after it."""
-        return self.last and not self.sequence.request.resumed
+        request = self.sequence.request
+        return self.last and not request.resumed and request.sampling.max_tokens > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A block of the prefix cache that goes into a slot."""
+
+    block: Block
+    slot: int
+    start: int
+    """Position of its first token in the slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: moves, then the decode rows, then the chunks; empty if there is nothing to do."""
+    """One step: moves, what is given back, copies, then the decode rows, then the chunks; empty without work."""
 
     moves: tuple[Move, ...] = ()
     vacated: tuple[int, ...] = ()
     """Slots whose memory can be given back."""
+    copies: tuple[Copy, ...] = ()
     decode: tuple[Row, ...] = ()
     prefill: tuple[Chunk, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.moves or self.vacated or self.decode or self.prefill)
+        return bool(self.moves or self.vacated or self.copies or self.decode or self.prefill)
 
     @property
     def batch(self) -> int:
@@ -61,6 +82,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """The log probabilities that a step gave, by request id."""
+
+    chosen: dict[str, TokenScore] = field(default_factory=dict)
+    prompt: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
+    """Of the tokens that a chunk's logits predict; before the first chunk's comes the first token, without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What running a plan gave: chosen tokens, or the error that a part ended with."""
 
@@ -68,3 +98,8 @@ class Outcome:
     """One token per decode row. Those of passengers and of rows that compute known tokens again mean nothing."""
     prefilled: SequenceOf[int | LlmosError | None] = ()
     """One per chunk: the first token if the chunk `chooses`, else None."""
+    scores: Scores = field(default_factory=Scores)
+    decode_s: float = 0.0
+    """Seconds that the decode rows took."""
+    prefill_s: float = 0.0
+    """Seconds that the chunks took."""

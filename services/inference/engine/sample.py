@@ -28,6 +28,7 @@ class SampleDecoder:
         self._vocab_size = vocab_size
         self._token_s = token_s
         self._ids = np.arange(vocab_size, dtype=np.uint64)
+        self._blocks: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 
     @property
     def slots(self) -> int:
@@ -55,11 +56,15 @@ class SampleDecoder:
         self._work(len(tokens))
         return np.stack([self._logits(slot, position + 1) for slot, position in enumerate(positions)])
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
+    def prefill(
+        self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False
+    ) -> Logits | None:
         """See `Decoder.prefill`."""
         end = start + len(tokens)
         self._tokens[slot, start:end] = tokens
         self._work(len(tokens))
+        if every:
+            return np.stack([self._logits(slot, length) for length in range(start + 1, end + 1)])
         return self._logits(slot, end)[None] if last else None
 
     def move(self, source: int, destination: int, length: int) -> None:
@@ -70,6 +75,18 @@ class SampleDecoder:
     def release(self, slot: int) -> None:
         """See `Decoder.release`."""
         self._tokens[slot] = _EMPTY
+
+    def reserve_blocks(self, count: int, tokens: int) -> None:
+        """See `Decoder.reserve_blocks`."""
+        self._blocks = np.full((count, tokens), _EMPTY, dtype=np.int64)
+
+    def store(self, slot: int, start: int, block: int) -> None:
+        """See `Decoder.store`."""
+        self._blocks[block] = self._tokens[slot, start : start + self._blocks.shape[1]]
+
+    def fetch(self, block: int, slot: int, start: int) -> None:
+        """See `Decoder.fetch`."""
+        self._tokens[slot, start : start + self._blocks.shape[1]] = self._blocks[block]
 
     def close(self) -> None:
         """See `Decoder.close`."""

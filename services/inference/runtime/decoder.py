@@ -9,6 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from services.inference.runtime.kv import HostKv
+from services.inference.runtime.kv_blocks import HostBlocks
 from services.inference.runtime.session import open_session
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import InvalidInput
@@ -75,6 +76,7 @@ class OnnxDecoder:
         )
         self._kv = HostKv(spec, slots=slots + 1, max_len=max_len)
         self._kv_tensors = self._kv.tensors()
+        self._blocks: HostBlocks | None = None
         self._ids: NDArray[np.int64] = np.zeros(max(slots, max_len), dtype=np.int64)
         self._seqlens: NDArray[np.int32] = np.zeros(slots + 1, dtype=np.int32)
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
@@ -153,9 +155,13 @@ class OnnxDecoder:
         self.release(0)
         return shape
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int, *, last: bool) -> Logits | None:
+    def prefill(
+        self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False
+    ) -> Logits | None:
         """See `Decoder.prefill`. The graph gives the last token's logits in any case: one row is cheap."""
         count = len(tokens)
+        if every:
+            return self._prefill_every(slot, tokens, start)
         binding = self._prefill_bindings.get(slot)
         if binding is None:
             binding = self._bind(first_slot=slot, batch=1)
@@ -170,6 +176,20 @@ class OnnxDecoder:
         self._run(binding)
         return self._logits[:1] if last else None
 
+    def _prefill_every(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
+        """The logits after each of the tokens: rare, so nothing of it is kept."""
+        count = len(tokens)
+        wanted, logits = np.arange(count, dtype=np.int64), np.empty((count, self.vocab_size), dtype=np.float32)
+        binding = self._bind(first_slot=slot, batch=1)
+        _bind_input(binding, "input_ids", self._ids, (1, count))
+        _bind_input(binding, "output_index", wanted, (count,))
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._ids[:count] = tokens
+        self._seqlens[0] = start + count - 1
+        self._total[...] = start + count
+        self._run(binding)
+        return logits
+
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder.move`."""
         self._kv.move(_SCRATCH + 1 + source, _SCRATCH + 1 + destination, length)
@@ -177,6 +197,18 @@ class OnnxDecoder:
     def release(self, slot: int) -> None:
         """See `Decoder.release`."""
         self._kv.release(_SCRATCH + 1 + slot)
+
+    def reserve_blocks(self, count: int, tokens: int) -> None:
+        """See `Decoder.reserve_blocks`."""
+        self._blocks = HostBlocks(self._kv, count=count, tokens=tokens)
+
+    def store(self, slot: int, start: int, block: int) -> None:
+        """See `Decoder.store`."""
+        self._open_blocks().store(_SCRATCH + 1 + slot, start, block)
+
+    def fetch(self, block: int, slot: int, start: int) -> None:
+        """See `Decoder.fetch`."""
+        self._open_blocks().fetch(block, _SCRATCH + 1 + slot, start)
 
     def close(self) -> None:
         """Give the session and all memory back; may be called twice."""
@@ -186,6 +218,8 @@ class OnnxDecoder:
         self._session = None
         for slot in range(_SCRATCH, self._slots + 1):
             self._kv.release(slot)
+        if self._blocks is not None:
+            self._blocks.clear()
 
     def _bind(self, *, first_slot: int, batch: int) -> ort.IOBinding:
         """A binding whose past and present are the same memory: the slots from `first_slot` on (-1: scratch)."""
@@ -209,6 +243,11 @@ class OnnxDecoder:
 
     def _run(self, binding: ort.IOBinding) -> None:
         self._open_session().run_with_iobinding(binding)
+
+    def _open_blocks(self) -> HostBlocks:
+        if self._blocks is None:
+            raise RuntimeError("no blocks were reserved")
+        return self._blocks
 
     def _open_session(self) -> ort.InferenceSession:
         if self._session is None:

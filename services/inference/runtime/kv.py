@@ -64,6 +64,10 @@ class HostKv:
             if end > first:
                 self._map.madvise(mmap.MADV_DONTNEED, first, end - first)
 
+    def view(self, slot: int, start: int, count: int) -> NDArray[np.float32]:
+        """[layers x {key, value}, kv_heads, count, head_dim]: a slot's tokens from `start` on, in place."""
+        return self._array[:, slot, :, start : start + count]
+
     def read(self, slot: int, length: int) -> NDArray[np.float32]:
         """A copy [layers x {key, value}, kv_heads, length, head_dim] of a slot's first tokens."""
         return self._array[:, slot, :, :length].copy()

@@ -1,0 +1,185 @@
+"""Which blocks of keys and values are kept for other prompts that begin the same: pure bookkeeping, no bytes.
+
+A block holds the keys and values of one full prompt chunk. Its key is a hash of its tokens and of all before them, so
+equal keys mean equal content. A block is
+
+    free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
+                         └──abandon──> free
+
+Only tokens that were computed as full chunks at the fixed borders are kept (see `docs/adr/0006`): a sequence that
+copies them has the bits that it would have computed.
+"""
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+_KEY_BYTES = 32
+
+
+def block_keys(tokens: Sequence[int], size: int, salt: str = "") -> list[bytes]:
+    """The keys of all full blocks of a prompt, each chained to the one before.
+
+    Args:
+        tokens: The prompt's token ids.
+        size: Tokens of a block.
+        salt: Prompts share blocks only with prompts of the same salt.
+
+    Returns:
+        One BLAKE2b digest for each of the `len(tokens) // size` full blocks.
+    """
+    ids = memoryview(array("q", tokens)).cast("B")
+    width = size * 8
+    key = hashlib.blake2b(salt.encode(), digest_size=_KEY_BYTES, person=b"llmos-prefix").digest()
+    keys = []
+    for start in range(0, len(ids) // width * width, width):
+        key = hashlib.blake2b(ids[start : start + width], digest_size=_KEY_BYTES, key=key).digest()
+        keys.append(key)
+    return keys
+
+
+class Block:
+    """A place for the keys and values of one chunk. Only the cache changes it."""
+
+    __slots__ = ("children", "index", "key", "parent", "pins")
+
+    def __init__(self, index: int, key: bytes, parent: "Block | None") -> None:
+        self.index = index
+        """Its place in the decoder's block memory."""
+        self.key = key
+        self.parent = parent
+        """The block of the tokens before, None for the first of a prompt."""
+        self.children = 0
+        """Blocks, ready or coming, whose parent this is."""
+        self.pins = 0
+        """Copies out of it that are planned and not made yet."""
+
+
+class PrefixCache:
+    """Up to `blocks` blocks; 0 switches it off.
+
+    Every parent is used at least as recently as its children, so the least recently used block is nobody's parent.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._free = list(range(blocks - 1, -1, -1))
+        self._ready: OrderedDict[bytes, Block] = OrderedDict()
+        self._coming: dict[bytes, Block] = {}
+
+    def __len__(self) -> int:
+        """Blocks in use."""
+        return len(self._ready) + len(self._coming)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that it may hold at most."""
+        return self._blocks
+
+    def find(self, keys: Sequence[bytes], first: int = 0) -> list[Block]:
+        """The ready blocks of `keys[first:]`, up to the first that is missing."""
+        found = []
+        for key in keys[first:]:
+            block = self._ready.get(key)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def is_coming(self, key: bytes) -> bool:
+        """Whether the current step computes the block of this key."""
+        return key in self._coming
+
+    def take(self, block: Block) -> None:
+        """A copy out of the block is planned: it stays until `release`, and counts as used now."""
+        block.pins += 1
+        self._touch(block)
+
+    def release(self, block: Block) -> None:
+        """The planned copy was made."""
+        if block.pins < 1:
+            raise RuntimeError(f"block {block.index} is released but was not taken")
+        block.pins -= 1
+
+    def reserve(self, key: bytes, parent_key: bytes | None) -> Block | None:
+        """A place for a block that the current step computes; `fill` or `abandon` must follow.
+
+        Returns:
+            None if the block is here or coming, could never be found since its parent is gone, or has no place.
+        """
+        if key in self._ready or key in self._coming:
+            return None
+        parent = None if parent_key is None else self._ready.get(parent_key)
+        if parent_key is not None and parent is None:
+            return None
+        if parent is not None:
+            parent.children += 1
+        if not self._free and not self._evict():
+            if parent is not None:
+                parent.children -= 1
+            return None
+        block = Block(self._free.pop(), key, parent)
+        self._coming[key] = block
+        return block
+
+    def fill(self, block: Block) -> None:
+        """The block was computed and stored: others may use it."""
+        del self._coming[block.key]
+        self._ready[block.key] = block
+        self._touch(block)
+
+    def abandon(self, block: Block) -> None:
+        """The block was not computed."""
+        del self._coming[block.key]
+        self._forget(block)
+
+    def check_integrity(self, *, between_steps: bool = True) -> None:
+        """Raise AssertionError unless places, parents and counts agree.
+
+        Args:
+            between_steps: Whether no step is planned: then nothing is pinned and nothing is coming.
+        """
+        used = [*self._ready.values(), *self._coming.values()]
+        assert sorted([*self._free, *(b.index for b in used)]) == list(range(self._blocks)), (
+            "a block is lost or doubled"
+        )
+        assert not self._ready.keys() & self._coming.keys(), "a block is ready and coming"
+        order = {key: index for index, key in enumerate(self._ready)}
+        children = dict.fromkeys(map(id, used), 0)
+        for block in used:
+            if block.parent is not None:
+                assert self._ready.get(block.parent.key) is block.parent, "a block outlived its parent"
+                children[id(block.parent)] += 1
+                if block.key in order:
+                    assert order[block.parent.key] > order[block.key], "a parent is older than its child"
+        for block in used:
+            assert block.children == children[id(block)], "children are miscounted"
+            assert block.pins >= 0, "pins are miscounted"
+            assert not (between_steps and block.pins), "a block is pinned and no step is planned"
+        assert not (between_steps and self._coming), "a block is coming and no step is planned"
+
+    def _evict(self) -> bool:
+        """Free the least recently used block that may go; False if none may."""
+        victim = next((block for block in self._ready.values() if not block.children and not block.pins), None)
+        if victim is None:
+            return False
+        del self._ready[victim.key]
+        self._forget(victim)
+        return True
+
+    def _forget(self, block: Block) -> None:
+        self._free.append(block.index)
+        if block.parent is not None:
+            block.parent.children -= 1
+
+    def _touch(self, block: Block) -> None:
+        for each in _upwards(block):
+            self._ready.move_to_end(each.key)
+
+
+def _upwards(block: Block) -> Iterator[Block]:
+    each: Block | None = block
+    while each is not None:
+        yield each
+        each = each.parent
