@@ -179,6 +179,11 @@ async def generating(dispatcher: Dispatcher, inquiry: Inquiry) -> AsyncIterator[
     """
     sampling = inquiry.generate.sampling
     chat = inquiry.generate.messages is not None
+    chosen = {
+        genai.REQUEST_TEMPERATURE: sampling.temperature,
+        genai.REQUEST_TOP_P: sampling.top_p,
+        genai.REQUEST_TOP_K: sampling.top_k,
+    }
     operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
     span = tracer.start_span(
         f"{operation} {inquiry.deployment}",
@@ -187,11 +192,9 @@ async def generating(dispatcher: Dispatcher, inquiry: Inquiry) -> AsyncIterator[
             genai.OPERATION_NAME: operation,
             genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
             genai.REQUEST_MODEL: inquiry.deployment,
-            genai.REQUEST_TEMPERATURE: sampling.temperature,
-            genai.REQUEST_TOP_P: sampling.top_p,
-            genai.REQUEST_TOP_K: sampling.top_k,
             genai.REQUEST_ID: inquiry.generate.request_id,
-        },
+        }
+        | {name: value for name, value in chosen.items() if value is not None},
     )
     generation = Generation(dispatcher, inquiry, span)
     timer: asyncio.TimerHandle | None = None

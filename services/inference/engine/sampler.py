@@ -1,23 +1,48 @@
-"""Logits to token ids, vectorised over the batch and reproducible.
+"""Logits to token ids, reproducible.
 
 Each row is computed by operations that never look at another row, and its randomness is a function of
 (seed, position) alone: a sequence gets the same tokens alone, in any batch, and resumed elsewhere.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from services.inference.engine.adjust import Adjuster, Mask, Row, apply_mask
 from services.inference.engine.decoder import Logits
-from services.inference.engine.sequence import SamplingParams
+from services.inference.engine.likely import largest, nucleus, pick
+from services.inference.engine.logprobs import RowScores
+from services.inference.engine.params import SamplingParams, TokenScore
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-_COLDEST = np.float32(1e-5)
+_COLDEST = 1e-5
 """A lower temperature changes nothing any more, but would overflow."""
-_WEIGHT_FLOORS = (2.0**-6, 2.0**-14, 0.0)
-"""Where to cut the tail of the weights when looking for the most likely tokens: the first cut that keeps enough."""
+_MARGIN = 1e-3
+"""By which a cut in the logits is made lower than the cut in the weights that follows it."""
+
+
+@dataclass(slots=True)
+class Draw:
+    """One token to choose."""
+
+    params: SamplingParams
+    position: int
+    """Of the token, counted from the start of the prompt."""
+    adjuster: Adjuster | None = None
+    mask: Mask | None = None
+    """What a grammar allows."""
+
+
+@dataclass(slots=True)
+class Choice:
+    """A chosen token."""
+
+    token: int
+    score: TokenScore | None = None
+    """With `SamplingParams.logprobs` only."""
 
 
 def uniform(seed: int, position: int) -> float:
@@ -28,67 +53,70 @@ def uniform(seed: int, position: int) -> float:
     return (_mix(_mix(seed & _MASK) + position * _GOLDEN) >> 11) * 2.0**-53
 
 
-def sample(logits: Logits, params: Sequence[SamplingParams], positions: Sequence[int]) -> list[int]:
-    """Choose one token per row.
+def choose(logits: Logits, draws: Sequence[Draw | None]) -> list[Choice | None]:
+    """Choose one token per row; nothing for a row without a draw.
 
     Args:
-        logits: float32 [B, V]; not changed.
-        params: B parameters.
-        positions: B indices of the tokens to choose, counted from the start of the prompt.
+        logits: float32 [B, V], each row contiguous; rows with a mask or an adjuster are overwritten.
+        draws: B draws.
 
     Returns:
-        B token ids. Among equal logits, the lowest id counts as the most likely.
+        B choices. Among equal logits, the lowest id counts as the most likely.
     """
-    drawn = [row for row, param in enumerate(params) if param.temperature > 0.0]
-    chosen: list[int] = np.argmax(logits, axis=1).tolist()
-    if drawn:
-        weights = _weights(logits[drawn], [params[row].temperature for row in drawn])
-        for row, weight in zip(drawn, weights, strict=True):
-            chosen[row] = _draw(weight, params[row], uniform(params[row].seed, positions[row]))
-    return chosen
+    scores: dict[int, RowScores] = {}
+    greedy = False
+    for index, draw in enumerate(draws):
+        if draw is not None:
+            greedy = greedy or draw.params.temperature == 0.0
+            if draw.params.logprobs is not None:
+                raw = logits[index] if draw.mask is None and draw.adjuster is None else logits[index].copy()
+                scores[index] = RowScores(raw, draw.params.logprobs)
+            _adjust(logits[index], draw)
+    best: list[int] = np.argmax(logits, axis=1).tolist() if greedy else []
+    choices: list[Choice | None] = []
+    for index, draw in enumerate(draws):
+        if draw is None:
+            choices.append(None)
+            continue
+        token = best[index] if draw.params.temperature == 0.0 else _draw(logits[index], draw)
+        choices.append(Choice(token, scores[index].of(token) if index in scores else None))
+    return choices
 
 
-def _weights(logits: Logits, temperatures: list[float]) -> NDArray[np.float32]:
-    """Probabilities [B, V] up to a factor per row: the most likely token weighs 1."""
-    scaled: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
-    scaled /= np.maximum(np.array(temperatures, dtype=np.float32), _COLDEST)[:, None]
-    np.exp(scaled, out=scaled)
-    return scaled
+def _adjust(row: Row, draw: Draw) -> None:
+    if draw.mask is not None:
+        apply_mask(row, draw.mask)
+    if draw.adjuster is not None:
+        draw.adjuster.apply(row)
 
 
-def _draw(weights: NDArray[np.float32], params: SamplingParams, point: float) -> int:
-    """One token from a row by inverting its cumulative distribution at `point` in [0, 1)."""
-    if params.top_k == 0 and params.top_p == 1.0:
-        return _invert(np.cumsum(weights, dtype=np.float64), point)
-    tokens = _allowed(weights, params)
-    return int(tokens[_invert(np.cumsum(weights[tokens], dtype=np.float64), point)])
-
-
-def _allowed(weights: NDArray[np.float32], params: SamplingParams) -> NDArray[np.intp]:
-    """The tokens that top-k, then top-p on what top-k left, let through, by id. At least one.
-
-    Only values are sorted, never ids: numpy sorts float32 with SIMD, ten times faster than it argsorts.
-    """
-    enough = min(params.top_k or weights.size, weights.size)
-    total = float(weights.sum(dtype=np.float64))
-    for floor in _WEIGHT_FLOORS:
-        found = weights[weights >= floor]
-        if found.size >= enough or float(found.sum(dtype=np.float64)) >= params.top_p * total:
-            break
-    found = np.sort(found)[::-1][:enough]
+def _draw(row: Row, draw: Draw) -> int:
+    """A token from the tokens that min-p, then top-k, then top-p on what they left, let through."""
+    params, point = draw.params, uniform(draw.params.seed, draw.position)
+    temperature = max(params.temperature, _COLDEST)
+    peak = float(row.max())
+    ids = None
+    if 0 < params.top_k < row.size:
+        ids = largest(row, params.top_k)
+    elif params.min_p > 0.0:
+        ids = np.flatnonzero(row >= peak + temperature * (math.log(params.min_p) - _MARGIN))
+    weights = _weights(row if ids is None else row[ids], peak, temperature)
+    if ids is not None and params.min_p > 0.0:
+        likely = weights >= params.min_p
+        ids, weights = ids[likely], weights[likely]
     if params.top_p < 1.0:
-        cumulative = np.cumsum(found, dtype=np.float64)
-        kept_total = float(cumulative[-1]) if found.size == enough else total
-        found = found[: int(np.searchsorted(cumulative, params.top_p * kept_total)) + 1]
-    least = found[-1]
-    above = np.flatnonzero(weights > least)
-    level = np.flatnonzero(weights == least)[: found.size - above.size]
-    return np.sort(np.concatenate((above, level)))
+        kept = nucleus(weights, float(weights.sum()), params.top_p)
+        ids, weights = kept if ids is None else ids[kept], weights[kept]
+    index = pick(weights, point)
+    return index if ids is None else int(ids[index])
 
 
-def _invert(cumulative: NDArray[np.float64], point: float) -> int:
-    index = int(np.searchsorted(cumulative, point * cumulative[-1], side="right"))
-    return min(index, cumulative.size - 1)
+def _weights(row: Row, peak: float, temperature: float) -> Row:
+    """Probabilities up to a factor: the most likely token weighs 1."""
+    weights: Row = row - np.float32(peak)
+    weights *= np.float32(1.0 / temperature)
+    np.exp(weights, out=weights)
+    return weights
 
 
 def _mix(value: int) -> int:

@@ -1,0 +1,104 @@
+"""What changes a row of logits before a token is chosen: masks, bias and penalties, in vLLM's order."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.engine.params import SamplingParams
+
+Row = NDArray[np.float32]
+"""The logits of one sequence: float32 [V]."""
+Mask = NDArray[np.uint32]
+"""Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""
+
+_NEVER = np.float32(-np.inf)
+
+
+class Adjuster:
+    """The bias, the penalties and the minimal length of one sequence.
+
+    Its state is a function of the tokens alone, so a resumed sequence goes on as it would have.
+
+    Args:
+        params: The sequence's.
+        tokens: The sequence's, prompt and answer; the list grows, and is read at each `apply`.
+        prompt_tokens: How many of `tokens` are the prompt.
+    """
+
+    def __init__(self, params: SamplingParams, tokens: list[int], prompt_tokens: int) -> None:
+        self._params = params
+        self._tokens = tokens
+        self._prompt_tokens = prompt_tokens
+        self._ending = np.array(sorted(set(params.ending_ids)), dtype=np.intp)
+        bias = dict(params.logit_bias)
+        self._bias_ids = np.array(list(bias), dtype=np.intp)
+        self._bias = np.array(list(bias.values()), dtype=np.float32)
+        self._counts = _Counts(tokens[:prompt_tokens] if params.repetition_penalty != 1.0 else [])
+        self._counted = prompt_tokens
+
+    @staticmethod
+    def of(params: SamplingParams, tokens: list[int], prompt_tokens: int) -> "Adjuster | None":
+        """An adjuster, or None if `params` ask for nothing that it does."""
+        asked = params.penalises or params.logit_bias or params.min_tokens
+        return Adjuster(params, tokens, prompt_tokens) if asked else None
+
+    def apply(self, row: Row) -> None:
+        """Change the logits for the next token, in place. Masks were applied before."""
+        if len(self._tokens) - self._prompt_tokens < self._params.min_tokens:
+            self._forbid_ending(row)
+        if self._bias.size:
+            row[self._bias_ids] += self._bias
+        if self._params.penalises:
+            self._penalise(row)
+
+    def _forbid_ending(self, row: Row) -> None:
+        """A grammar that allows nothing but the end wins over `min_tokens`."""
+        before = row[self._ending]
+        row[self._ending] = _NEVER
+        if row.max() == _NEVER:
+            row[self._ending] = before
+
+    def _penalise(self, row: Row) -> None:
+        """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
+        for token in self._tokens[self._counted :]:
+            self._counts.add(token)
+        self._counted = len(self._tokens)
+        ids, counts = self._counts.arrays()
+        logits = row[ids]
+        if (factor := np.float32(self._params.repetition_penalty)) != 1.0:
+            logits = np.where(logits > 0, logits / factor, logits * factor)
+        logits -= np.float32(self._params.frequency_penalty) * counts
+        logits -= np.float32(self._params.presence_penalty) * (counts > 0)
+        row[ids] = logits
+
+
+class _Counts:
+    """How often the answer has each token; those of the prompt count 0.
+
+    Args:
+        prompt: Its token ids.
+    """
+
+    def __init__(self, prompt: list[int]) -> None:
+        self._places = {token: place for place, token in enumerate(dict.fromkeys(prompt))}
+        self._ids = np.array(list(self._places), dtype=np.intp)
+        self._counts = np.zeros(len(self._places), dtype=np.float32)
+
+    def add(self, token: int) -> None:
+        """Count a token of the answer. Amortised constant time."""
+        place = self._places.setdefault(token, len(self._places))
+        if place == self._ids.size:
+            room = max(64, 2 * place)
+            self._ids = np.resize(self._ids, room)
+            self._counts = np.concatenate((self._counts, np.zeros(room - place, dtype=np.float32)))
+        self._ids[place] = token
+        self._counts[place] += 1.0
+
+    def arrays(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Distinct token ids, and how often the answer has each."""
+        return self._ids[: len(self._places)], self._counts[: len(self._places)]
+
+
+def apply_mask(row: Row, mask: Mask) -> None:
+    """Make the tokens impossible that `mask` does not allow, in place."""
+    allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=row.size)
+    np.copyto(row, _NEVER, where=allowed == 0)
