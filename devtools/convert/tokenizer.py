@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from devtools.convert.model_text import END_TOKENS, ModelText
 from shared.errors import CorruptFile, UnsupportedFormat
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
@@ -17,9 +18,6 @@ _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 _LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-_END_TOKENS = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>"}
-"""Control tokens that end a turn whether or not the file says so, as in llama.cpp's `special_eog_ids`."""
-
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -88,6 +86,23 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
+def read_text(metadata: Mapping[str, Any]) -> ModelText:
+    """What the metadata of a GGUF say about text.
+
+    Raises:
+        UnsupportedFormat: an unsupported kind of tokenizer.
+        CorruptFile: keys are missing or contradict one another.
+    """
+    bos, template = bos_token_id(metadata), metadata.get("tokenizer.chat_template")
+    return ModelText(
+        tokenizer=build_tokenizer(metadata),
+        chat_template=template if isinstance(template, str) else None,
+        bos_token_id=bos,
+        add_bos_token=bos is not None and begins_with_bos(metadata),
+        eos_token_ids=end_token_ids(metadata),
+    )
+
+
 def begins_with_bos(metadata: Mapping[str, Any]) -> bool:
     """Whether a plain prompt begins with the BOS token; where the file is silent, as llama.cpp does it."""
     return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES))
@@ -104,7 +119,7 @@ def end_token_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
     named = [metadata[f"tokenizer.ggml.{key}"] for key in _END_KEYS if f"tokenizer.ggml.{key}" in metadata]
     for number in named:
         _check_token(number, len(tokens))
-    marked = [i for i, token in enumerate(tokens) if token in _END_TOKENS and types[i] == _CONTROL]
+    marked = [i for i, token in enumerate(tokens) if token in END_TOKENS and types[i] == _CONTROL]
     return tuple(dict.fromkeys([*named, *marked]))
 
 

@@ -1,0 +1,178 @@
+"""Writes the files of a decoder's version from whatever its source was, and their manifest."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import structlog
+
+from devtools.convert.architecture import Architecture
+from devtools.convert.check import check_graph
+from devtools.convert.graph import GraphBuilder
+from devtools.convert.memory_need import memory_need
+from devtools.convert.model_text import ModelText
+from devtools.convert.source import WeightSource
+from devtools.convert.tensors import check_tensors
+from devtools.convert.weight_file import WeightFile
+from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
+from shared.errors import StorageFull
+
+Progress = Callable[[str, float], None]
+"""Called with a stage (`read`, `build`, `check`, `finish`, …) and the fraction of it that is done, 0 to 1."""
+
+TOOL = "devtools.convert"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+log = structlog.get_logger("llmos.convert")
+
+
+def unwatched(stage: str, fraction: float) -> None:
+    """Nobody watches the progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderModel:
+    """Everything that a version is made of.
+
+    Attributes:
+        source: Where it came from, for people: a file's or a folder's name.
+        digest: SHA-256 of the source.
+        architecture: Of the decoder.
+        weights: In the form in which they are to be served.
+        text: Tokenizer, template and special tokens.
+        license: As the source states it.
+        defaults: Sampling parameters.
+    """
+
+    source: str
+    digest: str
+    architecture: Architecture
+    weights: WeightSource
+    text: ModelText
+    license: str | None = None
+    defaults: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Check that the parts belong together; raises CorruptFile or UnsupportedFormat."""
+        check_tensors(self.weights, self.architecture)
+        self.text.check(self.architecture.vocab_size)
+
+
+def write_version(
+    model: DecoderModel,
+    destination: Path,
+    *,
+    progress: Progress = unwatched,
+    judge: Callable[[Path], Mapping[str, float]] | None = None,
+) -> Manifest:
+    """Write `model.onnx`, `model.onnx.data`, `tokenizer.json` and, if there is one, `chat_template.jinja`.
+
+    The files are built beside `destination`, checked against a numpy forward pass, and moved into it at the end: on
+    any failure `destination` is as it was.
+
+    Args:
+        model: Checked parts.
+        destination: The folder for the files; made if need be.
+        progress: Told of the stages `build`, `check` and `finish`.
+        judge: Given the folder of the built and checked files; returns further metrics, or raises to stop.
+
+    Raises:
+        UnsupportedFormat: the graph does not compute what the weights say.
+        StorageFull: no room for the files.
+    """
+    arch = model.architecture
+    with staged(destination) as folder:
+        with WeightFile(folder / "model.onnx.data") as weights:
+            builder = GraphBuilder(arch, model.weights, weights)
+            graph = builder.build(lambda layer: progress("build", (layer + 1) / arch.layers))
+        (folder / "model.onnx").write_bytes(graph.SerializeToString())
+        (folder / "tokenizer.json").write_text(model.text.tokenizer.to_str(), encoding="utf-8")
+        if model.text.chat_template is not None:
+            (folder / "chat_template.jinja").write_text(model.text.chat_template, encoding="utf-8")
+        progress("check", 0.0)
+        metrics = check_graph(folder, arch, model.weights)
+        progress("check", 1.0)
+        if judge is not None:
+            metrics |= judge(folder)
+        files = tuple(_describe(path) for path in sorted(folder.iterdir()))
+        progress("finish", 0.5)
+        manifest = Manifest(
+            files=files,
+            decoder=_spec(model),
+            memory=memory_need(arch, mapped_bytes=builder.mapped_bytes, packed_bytes=builder.packed_bytes),
+            defaults=dict(model.defaults),
+            lineage=Lineage(
+                source=model.source,
+                source_digest=model.digest,
+                tool=TOOL,
+                quantization=quantization(model.weights),
+                license=model.license,
+            ),
+            metrics=metrics,
+        )
+    progress("finish", 1.0)
+    log.info(
+        "converted", source=model.source, quantization=manifest.lineage.quantization, bytes=manifest.size, **metrics
+    )
+    return manifest
+
+
+@contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    """A folder beside `destination` whose files move into it at the end, or vanish with the first error."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.partial-") as staging:
+            yield Path(staging)
+            destination.mkdir(exist_ok=True)
+            for path in Path(staging).iterdir():
+                path.replace(destination / path.name)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StorageFull(
+            f"no room for the converted model in {destination.parent} ({os.strerror(error.errno)}):"
+            " free some space, or choose another folder"
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def quantization(weights: WeightSource) -> str:
+    """The type that most of the layers' weights have."""
+    counts: Counter[str] = Counter()
+    for name in weights.names():
+        if name.startswith("blk."):
+            counts[weights.type_name(name)] += prod(weights.shape(name))
+    return counts.most_common(1)[0][0]
+
+
+def _describe(path: Path) -> ManifestFile:
+    return ManifestFile(path=path.name, digest=file_digest(path), size=path.stat().st_size)
+
+
+def _spec(model: DecoderModel) -> DecoderSpec:
+    arch, text = model.architecture, model.text
+    return DecoderSpec(
+        layers=arch.layers,
+        heads=arch.heads,
+        kv_heads=arch.kv_heads,
+        head_dim=arch.head_dim,
+        hidden_size=arch.hidden_size,
+        vocab_size=arch.vocab_size,
+        context_length=arch.context_length,
+        bos_token_id=text.bos_token_id,
+        add_bos_token=text.add_bos_token,
+        eos_token_ids=text.eos_token_ids,
+    )
