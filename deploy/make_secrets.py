@@ -24,9 +24,14 @@ ENV_SECRETS = (
 _HEADER = "# Secrets of this deployment, made by deploy/make_secrets.py. Keep it private; never commit it.\n"
 
 
-def new_secret(prefix: str = "k") -> str:
+def new_secret() -> str:
     """160 random bits. It begins with a letter: nats-server reads what begins with a digit as a number."""
-    return prefix + secrets.token_hex(20)
+    return "k" + secrets.token_hex(20)
+
+
+def new_admin_key() -> str:
+    """A key in the gateway's form."""
+    return f"llmos-{secrets.token_urlsafe(32)}"
 
 
 def complete(env: str) -> str:
@@ -43,7 +48,7 @@ def make(root: Path) -> None:
     folder = root / "deploy" / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "admin-key").exists():
-        _write(folder / "admin-key", new_secret("llmos-") + "\n", mode=0o644)
+        _write(folder / "admin-key", new_admin_key() + "\n", mode=0o644)
 
 
 def _is_empty_secret(line: str) -> bool:

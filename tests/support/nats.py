@@ -79,7 +79,7 @@ class NatsServer:
                 [binary, "-c", str(config)],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # nothing else outlives a killed test run as surely
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # nothing else outlives a killed test run as surely
             )
         self._wait_until_ready()
 
@@ -136,5 +136,6 @@ class NatsServer:
         raise AssertionError(f"nats-server did not start:\n{self.log}")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For `preexec_fn`: the process is killed when the test run ends, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -30,7 +30,7 @@ def test_all_that_git_does_not_know_stays_out_of_the_build():
 
 
 def test_dependencies_are_installed_by_hash_from_the_services_lock():
-    installs = [rest for name, rest in instructions() if name == "RUN" and "install" in rest]
+    installs = [rest for name, rest in instructions() if name == "RUN" and "pip wheel" in rest]
     assert any("--require-hashes" in rest and "requirements/${LOCK}.lock" in rest for rest in installs)
 
 

@@ -1,6 +1,7 @@
 import stat
 
 from deploy.make_secrets import ENV_SECRETS, complete, make
+from services.gateway.keys import read_key
 from tests.support.compose import dotenv
 
 
@@ -36,3 +37,8 @@ def test_nobody_else_can_read_them(tmp_path):
 def test_the_containers_user_can_read_the_mounted_key(tmp_path):
     make(tmp_path)
     assert stat.S_IMODE((tmp_path / "deploy/secrets/admin-key").stat().st_mode) == 0o644
+
+
+def test_the_admin_key_is_one_that_the_gateway_takes(tmp_path):
+    make(tmp_path)
+    assert read_key(tmp_path / "deploy/secrets/admin-key").startswith("llmos-")

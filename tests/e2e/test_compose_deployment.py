@@ -1,0 +1,89 @@
+"""What docker-compose.yml describes, run as plain processes: no Docker engine is needed, no container is tested."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from llmos.client import Client, wait_ready
+from llmos.importing import import_model
+from shared.bus.connect import connect
+from shared.contracts.scheduler import Deploy
+from shared.errors import Disconnected, PermissionDenied
+from tests.support.compose import SERVICES
+from tests.support.deployment import Deployment
+from tests.support.embedded import BRIEF
+from tests.support.smollm2 import smollm2_gguf
+from tests.support.wait import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with Deployment(tmp_path_factory.mktemp("compose")) as running:
+        yield running
+
+
+def test_every_service_passes_its_health_check(deployment):
+    assert {service: deployment.health(service) for service in SERVICES} == dict.fromkeys(SERVICES, (True, "ready"))
+
+
+def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployment):
+    with Client(deployment.url, deployment.admin_key) as client:
+        version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None)
+        client.deploy(Deploy(reference=version.reference, name="smollm2"))
+        for _ in wait_ready(client, "smollm2", 120):
+            pass
+        question = [
+            {"role": "system", "content": BRIEF},
+            {"role": "user", "content": "What is the capital of France?"},
+        ]
+        answer = "".join(d.text for d in client.chat("smollm2", question, temperature=0, max_tokens=16))
+        health = client.health().instances
+    assert "Paris" in answer
+    assert {item.beat.service for item in health if item.up and item.beat.ready} == {*SERVICES, "replica"}
+    # The node's own health file is not its replica's.
+    assert deployment.health("inference") == (True, "ready")
+
+
+def test_the_gateway_asks_for_a_key(deployment):
+    assert httpx.get(f"{deployment.url}/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("service", "subject"),
+    [
+        ("registry", "llmos.v1.scheduler.deploy"),
+        ("registry", "$KV.LLMOS_TENANTS.key"),
+        ("scheduler", "llmos.v1.replica.r1.generate"),
+        ("scheduler", "$KV.LLMOS_MODELS.smollm2"),
+        ("inference", "llmos.v1.registry.delete"),
+        ("inference", "$KV.LLMOS_DEPLOYMENTS.smollm2"),
+        ("gateway", "llmos.v1.load.r1"),
+        ("gateway", "$KV.LLMOS_ASSIGNMENTS.node"),
+        ("monitor", "llmos.v1.scheduler.deploy"),
+        ("monitor", "$JS.API.STREAM.DELETE.LLMOS_EVENTS"),
+    ],
+)
+async def test_a_service_cannot_say_what_is_another_services_to_say(deployment, service, subject):
+    bus = await connect(deployment.bus_url(service), name="intruder")
+    try:
+        with pytest.raises(PermissionDenied):
+            await bus.request(subject, b"{}", timeout=5)
+    finally:
+        await bus.drain()
+
+
+async def test_nobody_gets_onto_the_bus_without_a_password(deployment):
+    with pytest.raises(Disconnected):
+        await connect(f"nats://127.0.0.1:{deployment.nats_port}", name="stranger", timeout=2)
+
+
+async def test_a_service_that_loses_its_bus_is_no_longer_healthy(deployment):
+    deployment.pause("nats")
+    try:
+        await eventually(lambda: not deployment.health("scheduler")[0], 40)
+    finally:
+        deployment.resume("nats")
+    await eventually(lambda: deployment.health("scheduler")[0], 40)
