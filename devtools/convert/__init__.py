@@ -1,5 +1,6 @@
-"""GGUF in, checked ONNX decoder graph out."""
+"""GGUF or Hugging Face directory in, checked ONNX decoder graph out."""
 
 from devtools.convert.gguf_model import convert_gguf
+from devtools.convert.hf_model import convert_hf
 
-__all__ = ["convert_gguf"]
+__all__ = ["convert_gguf", "convert_hf"]
