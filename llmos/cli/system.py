@@ -23,7 +23,7 @@ from shared.errors import Unavailable
 
 DETACH_TIMEOUT_S = 600.0
 """The first start imports the demo model."""
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 120.0
 
 
 def register(app: typer.Typer) -> None:

@@ -22,6 +22,10 @@ SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
 
 READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = {"inference": 55.0}
+"""Seconds from SIGTERM to SIGKILL where the default is too short: a node agent waits for its replicas' answers."""
+DEFAULT_STOP_TIMEOUT_S = 25.0
+"""Twice the drain time of the other services, and their clean-up."""
 
 
 class EmbeddedSystem:
@@ -77,6 +81,7 @@ class EmbeddedSystem:
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",
+            stop_timeout=STOP_TIMEOUT_S.get(service, DEFAULT_STOP_TIMEOUT_S),
         )
 
     async def _until_listening(self, port: int) -> None:

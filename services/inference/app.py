@@ -19,15 +19,16 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Runs this node's replicas; leaving drains them within the service's drain time."""
     node = Node(
         id=settings.node_id,
+        instance=context.instance,
         capacity=Resources(memory=settings.memory, threads=settings.threads),
         replica_command=settings.replica_command,
-        drain_timeout=settings.replica_drain_timeout,
+        drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
         log_dir=settings.log_dir,
     )
     agent = NodeAgent(context.bus, node)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with agent.holding_node(), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(agent.run(), name="node agent")
             yield
             await end(running)

@@ -32,6 +32,10 @@ def usable_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+CLEAN_UP_S = 7.0
+"""Of the agent's drain time: for what replicas and the agent do after the last answer."""
+
+
 class Settings(ServiceSettings):
     """A node agent's settings."""
 
@@ -47,11 +51,21 @@ class Settings(ServiceSettings):
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments; in the environment a JSON list."""
+    drain_timeout: float = Field(default=40.0, gt=0.0, le=3600.0)
+    """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(
         default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
     )
-    """Seconds that a removed replica has for its answers; bounded by `drain_timeout` when the agent itself stops."""
+    """Seconds that a replica has for its answers, and to hand back the others; see `replica_drain`."""
     load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
     """Seconds within which a started replica must answer; then it is killed and started again."""
     log_dir: Path | None = Field(default=None, validation_alias="LLMOS_LOG_DIR")
     """Each replica writes `replica-<id>.log` there. Default: into the agent's own output."""
+
+    @property
+    def replica_drain(self) -> float:
+        """Seconds that a replica is given to drain: never more than the agent itself has.
+
+        A replica that is killed in its drain loses the answers that it would have handed back.
+        """
+        return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - CLEAN_UP_S))

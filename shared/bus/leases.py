@@ -19,7 +19,7 @@ import structlog
 from shared.bus.port import KeyValue, KvEvent, KvOperation, Watch
 from shared.bus.tasks import end
 from shared.contracts.scheduler import LEASE_RENEW_S
-from shared.errors import DeadlineExceeded, LlmosError, Unavailable
+from shared.errors import Conflict, DeadlineExceeded, LlmosError, Unavailable
 
 _log = structlog.get_logger("llmos.bus")
 
@@ -123,7 +123,8 @@ class LeaseTable(Generic[Value]):
 class Lease:
     """A lease held by this process: an async context manager that renews it, and deletes it at the end.
 
-    A lost connection does no harm: the lease is renewed as soon as it is back.
+    What another process has written there meanwhile is left alone. A lost connection does no harm: the lease is
+    renewed as soon as it is back.
 
     Args:
         bucket: Where the lease is; made with a time to live, so that it also vanishes when nobody deletes it.
@@ -156,7 +157,11 @@ class Lease:
     ) -> None:
         await end(self._task)
         try:
-            await self._bucket.delete(self._key)
+            entry = await self._bucket.get(self._key)
+            if entry is not None and entry.value == self._value:
+                await self._bucket.delete(self._key, entry.revision)
+        except Conflict:
+            _log.info("leases.left", key=self._key, reason="another process holds it now")
         except LlmosError as failure:
             _log.warning("leases.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
 

@@ -96,6 +96,10 @@ class NodeStatus(Contract):
     gpus: tuple[Gpu, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
+    instance: str = ""
+    """Of the agent: another one with the same id is another process."""
+    host: str = ""
+    pid: int = 0
 
 
 class ReplicaState(StrEnum):

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from shared.errors import NotFound
-from shared.service import tether
+from shared.service import child_log, tether
 from shared.service.health_file import HEALTH_FILE_VARIABLE
 from shared.service.parent import PARENT_PID_VARIABLE
 from shared.service.settings import INSTANCE_VARIABLE
@@ -22,6 +22,8 @@ from shared.service.settings import INSTANCE_VARIABLE
 _log = structlog.get_logger("llmos.supervise")
 
 _OWN_VARIABLES = {INSTANCE_VARIABLE, HEALTH_FILE_VARIABLE}
+RESTARTS_VARIABLE = "LLMOS_RESTARTS"
+"""Tells a child how often it was started again."""
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 10.0
 STEADY_S = 30.0
@@ -38,6 +40,8 @@ class ChildSpec:
     """Added to the supervisor's own environment (less its instance name and health file, which are its own)."""
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
+    log_limit: int = child_log.LIMIT
+    """Bytes of the log; what is before is kept once more in `<log>.1`, then dropped."""
     stop_timeout: float = 15.0
     """Seconds between `stop_signal` and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -65,6 +69,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._cutter: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +92,10 @@ class Child:
             raise RuntimeError(f"{self.spec.name} was already started")
         await self._spawn()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
+        if self.spec.log is not None:
+            cutting = child_log.keep_within(self.spec.log, self.spec.log_limit)
+            self._cutter = asyncio.create_task(cutting, name=f"cut the log of {self.spec.name}")
+            self._keeper.add_done_callback(lambda _: self._cutter and self._cutter.cancel())
 
     async def stop(self) -> None:
         """Ask the process to end; kill it after `stop_timeout`. Returns when it has ended. Idempotent.
@@ -147,11 +156,12 @@ class Child:
 
     async def _spawn(self) -> None:
         inherited = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
-        environment = {**inherited, **self.spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
+        own = {PARENT_PID_VARIABLE: str(os.getpid()), RESTARTS_VARIABLE: str(self.restarts)}
+        environment = {**inherited, **self.spec.env, **own}
         program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
         if program is None:
             raise NotFound(f"{self.spec.name}: there is no program {self.spec.argv[0]!r}")
-        output = _open_log(self.spec.log) if self.spec.log else None
+        output = child_log.open_log(self.spec.log) if self.spec.log else None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -188,11 +198,6 @@ def describe_exit(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _open_log(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

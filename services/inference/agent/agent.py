@@ -1,8 +1,10 @@
 """The loop of a node: watch the assignment, reconcile, report, keep the node's lease."""
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
+from services.inference.agent.claim import claim, yield_to_successor
 from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
 from services.inference.agent.replica import CLEAN_UP_S, Replica, replica_environment
 from shared.bus.leases import Lease, LeaseTable
@@ -21,6 +24,7 @@ from shared.contracts.scheduler import (
     LEASE_TTL_S,
     NODES_BUCKET,
     REPLICAS_BUCKET,
+    Gpu,
     NodeAssignment,
     NodeStatus,
     ReplicaAssignment,
@@ -41,6 +45,8 @@ class Node:
     """What this node is, and how it runs replicas."""
 
     id: str
+    instance: str
+    """The agent's own name, another one at each start."""
     capacity: Resources
     replica_command: tuple[str, ...]
     drain_timeout: float
@@ -48,15 +54,25 @@ class Node:
     load_timeout: float
     """Seconds within which a replica must be ready."""
     log_dir: Path | None = None
+    gpus: tuple[Gpu, ...] = ()
 
 
 class NodeAgent:
-    """Runs what the scheduler assigned to this node. `run` it until cancelled, then `close` it."""
+    """Runs what the scheduler assigned to this node. `run` it while `holding_node`, then `close` it."""
 
     def __init__(self, bus: Bus, node: Node) -> None:
         self._bus = bus
         self._node = node
-        self._status = NodeStatus(id=node.id, capacity=node.capacity, started_at=datetime.now(UTC))
+        self._status = NodeStatus(
+            id=node.id,
+            capacity=node.capacity,
+            gpus=node.gpus,
+            started_at=datetime.now(UTC),
+            instance=node.instance,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        self._nodes = bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S)
         self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
         self._wanted: tuple[ReplicaAssignment, ...] | None = None
         """None: the scheduler never said anything, which is no reason to end what runs."""
@@ -66,17 +82,28 @@ class NodeAgent:
         self._stopping: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
-    async def run(self) -> None:
-        """Follow the assignment and keep the node's lease until cancelled.
+    @asynccontextmanager
+    async def holding_node(self) -> AsyncIterator[None]:
+        """Be this node while inside. Raises Conflict if another agent is.
 
-        The lease is given up before `close` is called, so that the scheduler moves replicas while they drain.
+        It is left before `close` is called, so that the scheduler moves replicas while they drain.
+        """
+        await claim(self._nodes, self._status)
+        async with Lease(self._nodes, self._node.id, self._status.encode()):
+            yield
+
+    async def run(self) -> None:
+        """Follow the assignment until cancelled.
+
+        Raises:
+            ExceptionGroup: With a Conflict, when another agent took the node over.
         """
         await self._forget_former_replicas()
         async with (
-            Lease(self._bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S), self._node.id, self._status.encode()),
             LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
             asyncio.TaskGroup() as tasks,
         ):
+            tasks.create_task(yield_to_successor(self._nodes, self._status), name="yield to a successor")
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
 

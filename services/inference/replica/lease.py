@@ -27,7 +27,7 @@ class StatusLease:
     Leaving removes the record. Only that of a failed start stays: the node agent reads there why.
     """
 
-    def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str) -> None:
+    def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str, *, restarts: int = 0) -> None:
         self._kv = kv
         self._status = ReplicaStatus(
             id=assignment.id,
@@ -38,6 +38,8 @@ class StatusLease:
             state=ReplicaState.STARTING,
             slots=assignment.slots,
             max_len=assignment.max_len,
+            restarts=restarts,
+            device=assignment.device,
         )
         self._lease = Lease(kv, self._status.id, self._status.encode())
 

@@ -15,6 +15,8 @@ class Settings(ServiceSettings):
 
     assignment: ReplicaAssignment = Field(validation_alias="LLMOS_REPLICA_ASSIGNMENT")
     """What to serve, as JSON."""
+    restarts: int = Field(default=0, ge=0)
+    """How often its node agent started it again."""
     node_id: Name
     store_url: str
     """`file:///a/folder` or `s3://bucket?endpoint=…`."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,7 +119,8 @@ async def running_agent(url, folder, **settings):
     }
     bus = await connect(url, name="agent")
     try:
-        async with app(Context("inference", "inference-a", bus, Readiness()), Settings(**given)):
+        context = Context("inference", f"inference-{secrets.token_hex(3)}", bus, Readiness())
+        async with app(context, Settings(**given)):
             yield
     finally:
         await bus.drain()

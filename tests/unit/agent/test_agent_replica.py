@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from services.inference.agent.replica import last_line, replica_environment
 from services.inference.settings import Settings, host_node_id
 from shared.contracts.scheduler import ReplicaAssignment
@@ -61,3 +63,12 @@ def test_a_node_offers_memory_and_threads_of_its_machine_unless_told(monkeypatch
 def test_the_replica_command_is_read_as_a_list(monkeypatch):
     monkeypatch.setenv("LLMOS_INFERENCE_REPLICA_COMMAND", '["python", "x.py"]')
     assert Settings().replica_command == ("python", "x.py")
+
+
+@pytest.mark.parametrize(
+    ("agent", "replica", "expected"), [(40.0, 30.0, 30.0), (20.0, 30.0, 13.0), (40.0, 5.0, 5.0), (1.0, 30.0, 0.1)]
+)
+def test_replicas_drain_within_the_agents_own_drain(agent, replica, expected):
+    settings = Settings(drain_timeout=agent, replica_drain_timeout=replica)
+    assert settings.replica_drain == expected
+    assert Settings().replica_drain == Settings().replica_drain_timeout, "the defaults fit one another"

@@ -50,3 +50,9 @@ async def test_a_state_that_does_not_follow_is_refused(kv):
     async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
         with pytest.raises(ValueError, match="starting to ready"):
             await lease.become(ReplicaState.READY)
+
+
+async def test_the_record_says_how_often_the_replica_was_started_again(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a", restarts=3) as lease:
+        await lease.become(ReplicaState.LOADING)
+        assert (await status(kv)).restarts == 3

@@ -168,6 +168,15 @@ async def test_output_is_appended_over_restarts_and_the_environment_is_added(tmp
     await child.stop()
 
 
+async def test_a_child_is_told_how_often_it_was_started_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMOS_RESTARTS", "7")  # the supervisor's own
+    log = tmp_path / "child.log"
+    child = Child(ChildSpec("counter", ("sh", "-c", "echo start $LLMOS_RESTARTS"), log=log))
+    await child.start()
+    await eventually(lambda: log.read_text().startswith("start 0\nstart 1\n"))
+    await child.stop()
+
+
 async def test_the_supervisor_s_instance_name_is_not_its_child_s(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMOS_INSTANCE", "inference-1")
     log = tmp_path / "child.log"

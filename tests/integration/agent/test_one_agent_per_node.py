@@ -1,0 +1,85 @@
+"""Two agents must not run as one node."""
+
+import asyncio
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.inference.agent.claim import claim, yield_to_successor
+from shared.contracts.scheduler import NODES_BUCKET, NodeStatus, Resources
+from shared.errors import Conflict
+from tests.support.scheduling import deployment, replica
+from tests.support.wait import eventually
+
+
+def status(instance: str, *, host: str = "elsewhere", pid: int = 4242, age: float = 0.0) -> NodeStatus:
+    return NodeStatus(
+        id="node-a",
+        capacity=Resources(memory=1, threads=1),
+        started_at=datetime.now(UTC) - timedelta(seconds=age),
+        instance=instance,
+        host=host,
+        pid=pid,
+    )
+
+
+@pytest.fixture
+def nodes(bench):
+    return bench.bus.kv(NODES_BUCKET)
+
+
+async def test_a_second_agent_refuses_and_the_first_goes_on(bench, agents):
+    first = await bench.agent_process()
+    try:
+        await bench.assign(replica("r1", deployment()))
+        await eventually(lambda: len(bench.running("r1")) == 1)
+        before = bench.running("r1")
+        with pytest.raises(
+            Conflict, match=r"already runs as node 'node-a'; give each its own LLMOS_INFERENCE_NODE_ID"
+        ):
+            async with agents():
+                pass
+        assert bench.running("r1") == before
+        assert await bench.node() is not None
+    finally:
+        first.terminate()
+        await first.wait()
+
+
+async def test_a_record_that_nobody_renews_is_taken_over(nodes):
+    await nodes.put("node-a", status("dead").encode())
+    await claim(nodes, status("new"), silence=0.3)
+    assert NodeStatus.decode((await nodes.get("node-a")).value).instance == "new"
+
+
+async def test_an_agent_of_this_machine_that_has_ended_is_not_waited_for(nodes):
+    ended = await asyncio.create_subprocess_exec("true")
+    await ended.wait()
+    for pid in (ended.pid, os.getpid()):  # the latter: process numbers repeat in containers
+        await nodes.put("node-a", status("dead", host=socket.gethostname(), pid=pid).encode())
+        async with asyncio.timeout(5):
+            await claim(nodes, status("new"), silence=600)
+
+
+async def test_of_two_that_start_at_once_one_gets_the_node(nodes):
+    results = await asyncio.gather(
+        *(claim(nodes, status(f"agent-{i}"), silence=1.0) for i in range(2)), return_exceptions=True
+    )
+    # The loser finds a record that nobody renews in this test, and takes it over in its turn; never both at once.
+    holder = NodeStatus.decode((await nodes.get("node-a")).value).instance
+    assert results[int(holder.removeprefix("agent-"))] is None
+
+
+async def test_an_agent_that_was_taken_for_dead_yields_to_its_successor(nodes):
+    old = status("old", age=60)
+    watching = asyncio.create_task(yield_to_successor(nodes, old))
+    await nodes.put("node-a", old.encode())
+    await nodes.put("node-a", status("older", age=120).encode())
+    await asyncio.sleep(0)
+    assert not watching.done()
+    await nodes.put("node-a", status("new").encode())
+    with pytest.raises(Conflict, match=r"another agent \(new on elsewhere, pid 4242\) took over node 'node-a'"):
+        async with asyncio.timeout(5):
+            await watching

@@ -1,0 +1,87 @@
+"""Deployments that ask for a GPU, among nodes with and without."""
+
+from services.scheduler.placement import place, serves
+from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
+from tests.support.scheduling import GIB, deployment, node, runs
+
+
+def wants(device: str, *, gpu_memory: int = 6 * GIB, **more: int) -> Deployment:
+    on_gpu = Resources(memory=GIB, threads=0, gpu_memory=gpu_memory)
+    return deployment(**more).model_copy(update={"device": device, "gpu_resources": on_gpu})
+
+
+def with_gpus(name: str, *sizes: int) -> NodeStatus:
+    gpus = tuple(Gpu(id=f"{name}-gpu-{index}", memory=size * GIB) for index, size in enumerate(sizes))
+    return node(name).model_copy(update={"gpus": gpus})
+
+
+def placed(wanted: Deployment, *nodes: NodeStatus):
+    placement = place([wanted], nodes, [], ready=set(), token="t")
+    replicas = [replica for record in placement.assignments.values() for replica in record.replicas]
+    return replicas, placement.unplaced
+
+
+def test_auto_takes_a_gpu_where_one_has_room():
+    replicas, unplaced = placed(wants("auto"), node("a"), with_gpus("b", 8))
+    assert [(one.device, one.gpu, one.resources.gpu_memory) for one in replicas] == [("cuda", "b-gpu-0", 6 * GIB)]
+    assert not unplaced
+
+
+def test_auto_runs_on_a_cpu_where_no_gpu_has_room():
+    replicas, unplaced = placed(wants("auto"), node("a"), with_gpus("b", 4))
+    assert [(one.device, one.gpu, one.resources.gpu_memory) for one in replicas] == [("cpu", "", 0)]
+    assert not unplaced
+
+
+def test_cpu_leaves_gpus_alone():
+    wanted = deployment()
+    (replica,), _ = placed(wanted, with_gpus("b", 8))
+    assert (replica.device, replica.gpu) == ("cpu", "")
+
+
+def test_the_tightest_gpu_of_a_node_is_taken_and_none_is_given_twice():
+    replicas, unplaced = placed(wants("cuda", replicas=3), with_gpus("b", 16, 8))
+    assert sorted(one.gpu for one in replicas) == ["b-gpu-0", "b-gpu-0", "b-gpu-1"]
+    assert not unplaced
+    replicas, unplaced = placed(wants("cuda", replicas=4), with_gpus("b", 16, 8))
+    assert len(replicas) == 3
+    assert unplaced == {"chat": ("no node has a GPU with 6.0 GiB free: b has 4.0 GiB",)}
+
+
+def test_cuda_without_a_gpu_says_so():
+    replicas, unplaced = placed(wants("cuda"), node("a"))
+    assert not replicas
+    (reason,) = unplaced["chat"]
+    assert reason.startswith("no node has a GPU that ONNX Runtime can use; deploy with --device cpu")
+
+
+def test_a_gpu_too_small_for_one_replica_says_what_to_change():
+    _, unplaced = placed(wants("cuda"), with_gpus("b", 4))
+    (reason,) = unplaced["chat"]
+    assert reason.endswith("none has that much in all, so choose fewer slots or a smaller max_len")
+
+
+def test_a_replica_whose_gpu_is_gone_is_placed_anew():
+    wanted = wants("cuda")
+    (replica,), _ = placed(wanted, with_gpus("b", 8))
+    placement = place([wanted], [with_gpus("b", 8)], [runs("b", replica)], ready={replica.id}, token="u")
+    assert placement.assignments["b"].replicas == (replica,)
+    other = with_gpus("b", 8).model_copy(update={"gpus": (Gpu(id="another", memory=8 * GIB),)})
+    placement = place([wanted], [other], [runs("b", replica)], ready={replica.id}, token="u")
+    (moved,) = placement.assignments["b"].replicas
+    assert (moved.gpu, moved.id != replica.id) == ("another", True)
+
+
+def test_a_standing_replica_of_auto_serves_on_either_device_and_one_of_cuda_on_a_gpu_alone():
+    (on_gpu,), _ = placed(wants("auto"), with_gpus("b", 8))
+    (on_cpu,), _ = placed(wants("auto"), node("a"))
+    assert serves(on_gpu, wants("auto"))
+    assert serves(on_cpu, wants("auto"))
+    assert serves(on_gpu, wants("cuda"))
+    assert not serves(on_cpu, wants("cuda"))
+    assert not serves(on_gpu, wants("cpu"))
+
+
+def test_another_size_of_the_prefix_cache_makes_a_replica_outdated():
+    (replica,), _ = placed(deployment(), node("a"))
+    assert not serves(replica, deployment().model_copy(update={"prefix_cache_bytes": 1 << 20}))
