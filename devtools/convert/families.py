@@ -19,6 +19,7 @@ class Family:
     unturned_every: Every so-manieth layer does not turn its heads; 0 for none
     local_every: All layers but every so-manieth see a window only, and turn heads by a base of their own; 0 if that
         is not the family's to say
+    some_windows: Whether its last layers may see a window only, from one on that only a `config.json` names
     config_defaults: What a `config.json` means by leaving a key out, where families differ (transformers' classes)
     """
 
@@ -30,6 +31,7 @@ class Family:
     scaled_embedding: bool = False
     unturned_every: int = 0
     local_every: int = 0
+    some_windows: bool = False
     config_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -61,8 +63,10 @@ _FAMILIES = {
         unturned_every=4,
         config_defaults=_SILU | {"use_sliding_window": False, "rope_theta": 2_000_000.0, "tie_word_embeddings": True},
     ),
-    "qwen2": Family("Qwen2", qkv_bias=True, config_defaults=_SILU | _QWEN_WINDOWS),
-    "qwen3": Family("Qwen3", qk_norm=True, config_defaults=_SILU | _QWEN_WINDOWS | {"head_dim": 128}),
+    "qwen2": Family("Qwen2", qkv_bias=True, some_windows=True, config_defaults=_SILU | _QWEN_WINDOWS),
+    "qwen3": Family(
+        "Qwen3", qk_norm=True, some_windows=True, config_defaults=_SILU | _QWEN_WINDOWS | {"head_dim": 128}
+    ),
     "gemma3": _GEMMA3,
     "gemma3_text": _GEMMA3,
 }

@@ -101,6 +101,12 @@ def _attention(
     if family.local_every:
         local = Rope("local", plain(keys.positive("rope.freq_base_swa", 10_000.0), head_dim))
     window = keys.count("attention.sliding_window") if keys.get("attention.sliding_window") else None
+    if window and family.some_windows:
+        raise UnsupportedFormat(
+            f"a {family.people_call_it} in GGUF with a sliding window: the file does not say which layers have it;"
+            " import the Hugging Face directory",
+            param="source",
+        )
     if family.local_every and window is None:
         raise CorruptFile("the key 'gemma3.attention.sliding_window' is missing", param="source")
     is_local = _local_layers(keys, family, layers) if window else [False] * layers
