@@ -168,6 +168,7 @@ class Generation:
         if frame.usage is not None:
             self._span.set_attribute(genai.USAGE_INPUT_TOKENS, frame.usage.prompt_tokens)
             self._span.set_attribute(genai.USAGE_OUTPUT_TOKENS, frame.usage.completion_tokens)
+            self._span.set_attribute(genai.USAGE_CACHE_READ_INPUT_TOKENS, frame.usage.cached_tokens)
             self._dispatcher.metrics.tokens(self._inquiry.deployment, frame.usage)
 
 

@@ -44,6 +44,12 @@ class Metrics:
         self._tokens = Counter(
             "llmos_tokens", "Tokens of complete answers.", ("model", "type"), registry=self._registry
         )
+        self._cached = Counter(
+            "llmos_cached_tokens",
+            "Prompt tokens of complete answers that a prefix cache gave; they count as input, too.",
+            ("model",),
+            registry=self._registry,
+        )
         self._resumes = Counter(
             "llmos_resumes", "Answers that went on on another replica.", ("model",), registry=self._registry
         )
@@ -83,6 +89,7 @@ class Metrics:
     def tokens(self, model: str, usage: Usage) -> None:
         """An answer is complete."""
         self._tokens.labels(model, "input").inc(usage.prompt_tokens)
+        self._cached.labels(model).inc(usage.cached_tokens)
         self._tokens.labels(model, "output").inc(usage.completion_tokens)
 
     def resumed(self, model: str) -> None:
@@ -108,6 +115,11 @@ _REPLICA_GAUGES: dict[str, tuple[str, Callable[[LoadReport], float]]] = {
     "prompt_tokens": ("Prompt tokens taken since it started.", lambda report: report.prompt_tokens),
     "rejected": ("Requests rejected since it started.", lambda report: report.rejected),
     "cancelled": ("Requests cancelled since it started.", lambda report: report.cancelled),
+    "cached_tokens": ("Prompt tokens copied from the prefix cache.", lambda report: report.cached_tokens),
+    "looked_up_tokens": ("Prompt tokens looked up in the prefix cache.", lambda report: report.looked_up_tokens),
+    "cached_blocks": ("Blocks in the prefix cache.", lambda report: report.cached_blocks),
+    "cache_blocks": ("Blocks that the prefix cache holds at most.", lambda report: report.cache_blocks),
+    "wait_seconds": ("Expected wait of a new tenant's request.", lambda report: report.wait_s),
 }
 
 

@@ -25,6 +25,21 @@ class _Common(TypedDict):
     gateway_id: str
     sampling: Sampling
     deadline_ms: int
+    tenant: str
+    cache_salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    tenant: str = ""
+    """The API key's id; empty without authentication."""
+    cache_salt: str = ""
+    """Prompts share the prefix cache only with prompts of the same salt."""
+
+
+NOBODY = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +88,28 @@ class Asker:
         """A new id: `chatcmpl-…`."""
         return f"{prefix}-{self._random(96):024x}"
 
-    def chat(self, answer_id: str, model: str, messages: tuple[ChatMessage, ...], sampling: Sampling) -> Inquiry:
+    def chat(
+        self,
+        answer_id: str,
+        model: str,
+        messages: tuple[ChatMessage, ...],
+        sampling: Sampling,
+        caller: Caller = NOBODY,
+    ) -> Inquiry:
         """An inquiry for a conversation's next message."""
         size = sum(len(message.content.encode()) for message in messages)
-        return self._inquiry(model, Generate(messages=messages, **self._common(answer_id, sampling)), size)
+        return self._inquiry(model, Generate(messages=messages, **self._common(answer_id, sampling, caller)), size)
 
-    def complete(self, answer_id: str, model: str, prompt: str | tuple[int, ...], sampling: Sampling) -> Inquiry:
+    def complete(
+        self,
+        answer_id: str,
+        model: str,
+        prompt: str | tuple[int, ...],
+        sampling: Sampling,
+        caller: Caller = NOBODY,
+    ) -> Inquiry:
         """An inquiry for a text's continuation."""
-        common = self._common(answer_id, sampling)
+        common = self._common(answer_id, sampling, caller)
         if isinstance(prompt, str):
             return self._inquiry(model, Generate(prompt=prompt, **common), len(prompt.encode()))
         return self._inquiry(model, Generate(prompt_token_ids=prompt, **common), ID_BYTES_PER_TOKEN * len(prompt))
@@ -115,12 +144,14 @@ class Asker:
                     return Answer("".join(texts), frame.finish_reason, usage, generation.served_by)
         raise AssertionError("frames end with a finish reason or an error")
 
-    def _common(self, answer_id: str, sampling: Sampling) -> "_Common":
+    def _common(self, answer_id: str, sampling: Sampling, caller: Caller) -> "_Common":
         return _Common(
             request_id=answer_id,
             gateway_id=self._dispatcher.gateway_id,
             sampling=sampling,
             deadline_ms=int((self._now() + self._timeout) * 1000),
+            tenant=caller.tenant,
+            cache_salt=caller.cache_salt,
         )
 
     def _inquiry(self, model: str, generate: Generate, prompt_bytes: int) -> Inquiry:

@@ -10,8 +10,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from services.gateway.dispatch import Inquiry
-from services.gateway.http.answers import Answering, Asker
+from services.gateway.http.answers import Answering, Asker, Caller
 from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.observed import state_of
 from services.gateway.http.openai_types import ChatRequest, parse_request
 from services.gateway.http.sse import EventStream
 from services.gateway.http.usage import usage_object
@@ -33,7 +34,10 @@ class ChatApi:
         """A chat completion, streamed if asked for."""
         asked = parse_request(ChatRequest, await read_body(request, self._max_body))
         answer_id, created = self._asker.answer_id("chatcmpl"), self._asker.created()
-        inquiry = self._asker.chat(answer_id, asked.model, asked.chat_messages(), asked.sampling(self._asker.seed()))
+        caller = Caller(state_of(request.scope).key_id, asked.cache_salt or "")
+        inquiry = self._asker.chat(
+            answer_id, asked.model, asked.chat_messages(), asked.sampling(self._asker.seed()), caller
+        )
         head = {"id": answer_id, "created": created, "model": asked.model}
         if asked.stream:
             return EventStream(lambda: self._chunks(inquiry, head, include_usage=asked.include_usage))

@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from services.gateway.dispatch import Inquiry
-from services.gateway.http.answers import Answering, Asker
+from services.gateway.http.answers import Answering, Asker, Caller
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.chat import json_answer
+from services.gateway.http.observed import state_of
 from services.gateway.http.openai_types import CompletionRequest, parse_request
 from services.gateway.http.sse import EventStream
 from services.gateway.http.usage import usage_object
@@ -35,8 +36,9 @@ class CompletionsApi:
         asked = parse_request(CompletionRequest, await read_body(request, self._max_body))
         answer_id, created = self._asker.answer_id("cmpl"), self._asker.created()
         sampling = asked.sampling(self._asker.seed())
+        caller = Caller(state_of(request.scope).key_id, asked.cache_salt or "")
         inquiries = [
-            self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling)
+            self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling, caller)
             for index, prompt in enumerate(asked.prompt)
         ]
         head = {"id": answer_id, "object": "text_completion", "created": created, "model": asked.model}

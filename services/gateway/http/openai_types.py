@@ -110,6 +110,8 @@ class SamplingRequest(BaseModel):
     ] = ()
     ignore_eos: bool | None = None
     """vLLM's: go on past the end of the answer, up to max_tokens."""
+    cache_salt: str | None = Field(default=None, min_length=1, max_length=256)
+    """vLLM's: prompts share the prefix cache only with prompts of the same salt."""
 
     @property
     def include_usage(self) -> bool:

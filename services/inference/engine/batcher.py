@@ -8,14 +8,17 @@ whatever else runs, and tokens that were generated elsewhere are computed again 
 (Decode and prefill kernels round differently, and activations quantised to int8 turn a last bit into another answer.)
 """
 
-from collections import deque
-
+from services.inference.engine.admission import Admission, check_request
+from services.inference.engine.fairness import Tenants
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Chunk, Outcome, Plan, Row
+from services.inference.engine.pace import Pace
+from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row
+from services.inference.engine.prefix_cache import PrefixCache
+from services.inference.engine.prompts import Part, Prompts
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason
-from shared.errors import Conflict, ContextLengthExceeded, InvalidInput, LlmosError, Overloaded
+from shared.errors import Conflict, LlmosError
 
 
 class Batcher:
@@ -28,7 +31,11 @@ class Batcher:
         self._limits = limits
         self._slots = Slots(slots)
         self._sequences: dict[str, Sequence] = {}
-        self._waiting: deque[Sequence] = deque()
+        self._tenants = Tenants()
+        self._pace = Pace()
+        self._cache = PrefixCache(limits.cache_blocks)
+        self._prompts = Prompts(limits, self._tenants, self._cache)
+        self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
         self._cancelled: set[str] = set()
         self._complete: list[Sequence] = []
 
@@ -45,7 +52,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Sequences in the queue."""
-        return len(self._waiting)
+        return sum(len(tenant.waiting) for tenant in self._tenants)
 
     @property
     def running(self) -> int:
@@ -60,7 +67,21 @@ class Batcher:
     @property
     def queued_tokens(self) -> int:
         """Prompt (and resumed) tokens not yet computed, of sequences in the queue and in prefill."""
-        return sum(s.remaining for s in self._sequences.values() if s.state < State.DECODE)
+        return sum(tenant.queued_tokens for tenant in self._tenants)
+
+    @property
+    def cached_blocks(self) -> int:
+        """Blocks that the prefix cache holds now."""
+        return len(self._cache)
+
+    @property
+    def cache_tokens(self) -> tuple[int, int]:
+        """Prompt tokens copied from the prefix cache, and prompt tokens looked up in it, since the start."""
+        return self._prompts.hits, self._prompts.looked_up
+
+    def wait_s(self) -> float:
+        """Seconds that a request of a tenant with nothing in the queue would probably wait."""
+        return self._admission.wait_s("", free_slots=self.free_slots)
 
     def admit(self, request: SequenceRequest, now: float) -> None:
         """Put a request into the queue.
@@ -69,17 +90,19 @@ class Batcher:
             InvalidInput: The prompt is empty or has a token id that the vocabulary lacks.
             ContextLengthExceeded: Prompt and max_tokens together do not fit a slot.
             Conflict: A sequence with this id is alive.
-            Overloaded: The queue is at its bound, in sequences or in tokens.
+            Overloaded: The queue is at its bound, in sequences, in tokens or in time.
         """
-        self._check(request)
+        check_request(request, vocab_size=self._vocab_size, max_len=self._max_len)
         if request.request_id in self._sequences:
             raise Conflict(f"request {request.request_id} is running already")
-        sequence = Sequence(request, now)
-        if sequence.reason_to_end() is not None:
+        sequence = Sequence(request, now, self._prompts.keys(request))
+        complete = sequence.reason_to_end() is not None
+        if complete:
             self._complete.append(sequence)
         else:
-            self._check_room(sequence)
-            self._waiting.append(sequence)
+            self._prompts.expect(sequence)
+            self._admission.check_room(sequence, free_slots=self.free_slots)
+        self._tenants.join(sequence, waits=not complete)
         self._sequences[sequence.id] = sequence
 
     def cancel(self, request_id: str) -> bool:
@@ -93,50 +116,52 @@ class Batcher:
         """The next step, and the sequences that end without one (cancelled, or complete when they came)."""
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
-        chunks = self._plan_prefill(now)
-        moves = self._slots.compact()
-        prefill = tuple(
-            Chunk(s, slot, s.tokens[s.computed : s.computed + size], s.computed, size == s.prompt_left)
-            for s, size in chunks
-            if (slot := s.slot) is not None
+        parts, copies = self._prompts.choose(
+            self._budget(), self._slots.free, lambda sequence: self._start(sequence, now)
         )
-        return Plan(tuple(moves), tuple(self._slots.vacated()), self._plan_decode(), prefill), updates
+        moves = self._slots.compact()
+        plan = Plan(
+            tuple(moves),
+            tuple(self._slots.vacated()),
+            tuple(Copy(block, _slot(sequence), start) for sequence, start, block in copies),
+            self._plan_decode(),
+            tuple(_chunk(part) for part in parts),
+        )
+        return plan, updates
 
     def apply(self, plan: Plan, outcome: Outcome, now: float) -> list[SequenceUpdate]:
         """Take the results of a plan in; what to tell. Cancelled sequences end here and get no token."""
         updates = self._end_cancelled(now)
-        decoded = outcome.decoded
+        self._settle_cache(plan, outcome)
+        self._pace.measure_step(
+            prompt_tokens=sum(len(chunk.tokens) for chunk in plan.prefill),
+            prefill_s=outcome.prefill_s,
+            decode_s=outcome.decode_s,
+        )
         for index, row in enumerate(plan.decode):
             if row.sequence is not None and row.sequence.state is State.DECODE:
-                if isinstance(decoded, LlmosError):
-                    updates.append(self._fail(row.sequence, decoded, now))
-                    continue
-                row.sequence.computed += 1
-                if row.sequence.remaining == 0:
-                    updates.append(self._advance(row.sequence, decoded[index], now))
+                updates += self._apply_row(row.sequence, index, outcome, now)
         for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
-            sequence = chunk.sequence
-            if sequence.state is not State.PREFILL:
-                continue
-            if isinstance(result, LlmosError):
-                updates.append(self._fail(sequence, result, now))
-                continue
-            sequence.computed += len(chunk.tokens)
-            if chunk.last:
-                sequence.move_to(State.DECODE)
-            if result is not None:
-                updates.append(self._advance(sequence, result, now))
+            if chunk.sequence.state is State.PREFILL:
+                updates += self._apply_chunk(chunk, result, outcome, now)
         return updates
 
     def fail_all(self, error: LlmosError, now: float) -> list[SequenceUpdate]:
         """End every sequence with `error`."""
         return [self._fail(sequence, error, now) for sequence in list(self._sequences.values())]
 
-    def check_integrity(self) -> None:
-        """Raise AssertionError unless queue, slots and states agree."""
+    def check_integrity(self, *, between_steps: bool = True) -> None:
+        """Raise AssertionError unless queue, slots, tenants, cache and states agree.
+
+        Args:
+            between_steps: Whether no plan waits for its `apply`.
+        """
         self._slots.check_integrity()
+        self._tenants.check_integrity()
+        self._cache.check_integrity(between_steps=between_steps)
         alive = self._sequences.values()
-        waiting = set(map(id, self._waiting))
+        waiting = {id(sequence) for tenant in self._tenants for sequence in tenant.waiting}
+        prefilling = {id(sequence) for tenant in self._tenants for sequence in tenant.prefilling}
         complete = set(map(id, self._complete))
         for sequence in alive:
             state = sequence.state
@@ -144,68 +169,81 @@ class Batcher:
             in_queue = id(sequence) in waiting or id(sequence) in complete
             assert (state is State.WAITING) == in_queue, "state and queue disagree"
             assert (state is State.WAITING) == (sequence.slot is None), "state and slot disagree"
+            assert (state is State.PREFILL) == (id(sequence) in prefilling), "state and tenant disagree"
             assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
             assert (state < State.DECODE) == (sequence.prompt_left > 0), "state and computed tokens disagree"
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
-        assert len(alive) == len(self._waiting) + len(self._complete) + self.running, "a sequence is lost"
+            assert sequence.cached <= sequence.computed, "more was copied than is computed"
+        assert len(alive) == len(waiting) + len(complete) + self.running, "a sequence is lost"
+        assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
 
-    def _check(self, request: SequenceRequest) -> None:
-        if not request.prompt:
-            raise InvalidInput("the prompt has no tokens", param="prompt")
-        for token in (min(*request.prompt, *request.resumed, 0), max(*request.prompt, *request.resumed, 0)):
-            if not 0 <= token < self._vocab_size:
-                raise InvalidInput(
-                    f"token id {token} is outside the vocabulary of {self._vocab_size}", param="prompt"
-                )
-        need = len(request.prompt) + max(request.sampling.max_tokens, len(request.resumed))
-        if need > self._max_len:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(request.prompt)} tokens and max_tokens is {request.sampling.max_tokens}: "
-                f"together {need}, but this deployment takes at most {self._max_len}; "
-                f"shorten the prompt, lower max_tokens, or deploy with a larger max_len",
-                param="max_tokens",
-            )
-
-    def _check_room(self, sequence: Sequence) -> None:
-        limits = self._limits
-        if len(self._waiting) >= limits.max_waiting + self.free_slots:
-            raise Overloaded(f"{len(self._waiting)} requests wait already; try again later", retry_after=1.0)
-        queued = self.queued_tokens
-        if queued and queued + sequence.remaining > limits.max_queued_tokens:
-            raise Overloaded(f"{queued} prompt tokens wait already; try again later", retry_after=1.0)
-
-    def _plan_prefill(self, now: float) -> list[tuple[Sequence, int]]:
-        """Sequences to prefill with the sizes of their chunks: the one in progress first, then from the queue."""
+    def _budget(self) -> int:
+        """Prompt tokens for the next step: what the decode rows leave, and while streams wait, what is quick."""
         left = self._limits.step_tokens - self.running
-        chunks: list[tuple[Sequence, int]] = []
-        for sequence in self._sequences.values():
-            size = self._chunk_size(sequence)
-            if sequence.state is State.PREFILL and size <= left:
-                chunks.append((sequence, size))
-                left -= size
-        while self._waiting and self._slots.free and (size := self._chunk_size(self._waiting[0])) < left:
-            sequence = self._waiting.popleft()
-            sequence.start(self._slots.take(sequence), now)
-            chunks.append((sequence, size))
-            left -= size + 1  # a new slot may be a passenger of the decode range
-        return chunks
+        streams = self.running - sum(len(tenant.prefilling) for tenant in self._tenants)
+        quick = self._pace.prompt_tokens(self._limits.step_s) if streams else None
+        return left if quick is None else min(left, max(quick, self._limits.prefill_chunk + 1))
 
-    def _chunk_size(self, sequence: Sequence) -> int:
-        return min(self._limits.prefill_chunk, sequence.prompt_left)
+    def _start(self, sequence: Sequence, now: float) -> None:
+        sequence.start(self._slots.take(sequence), now)
+        self._tenants.start(sequence)
+
+    def _settle_cache(self, plan: Plan, outcome: Outcome) -> None:
+        for copy in plan.copies:
+            self._cache.release(copy.block)
+        for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
+            if chunk.block is not None:
+                settle = self._cache.abandon if isinstance(result, LlmosError) else self._cache.fill
+                settle(chunk.block)
 
     def _plan_decode(self) -> tuple[Row, ...]:
         occupied = self._slots.occupied()
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
-        return tuple(
-            Row(s, s.tokens[s.computed], s.computed) if s.state is State.DECODE else Row(None, 0, s.computed)
-            for s in occupied
-        )
+        rows = []
+        for s in occupied:
+            if s.state is State.DECODE:
+                self._tenants.charge_row(s)
+                rows.append(Row(s, s.tokens[s.computed], s.computed))
+            else:
+                rows.append(Row(None, 0, s.computed))
+        return tuple(rows)
 
-    def _advance(self, sequence: Sequence, token: int, now: float) -> SequenceUpdate:
+    def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
+        if isinstance(outcome.decoded, LlmosError):
+            return [self._fail(sequence, outcome.decoded, now)]
+        sequence.computed += 1
+        return [] if sequence.remaining else [self._advance(sequence, outcome.decoded[index], outcome, now)]
+
+    def _apply_chunk(
+        self, chunk: Chunk, result: int | LlmosError | None, outcome: Outcome, now: float
+    ) -> list[SequenceUpdate]:
+        sequence = chunk.sequence
+        if isinstance(result, LlmosError):
+            return [self._fail(sequence, result, now)]
+        sequence.computed += len(chunk.tokens)
+        if chunk.last:
+            sequence.move_to(State.DECODE)
+            self._tenants.prompt_done(sequence)
+        scores = outcome.scores.prompt.get(sequence.id, ())
+        if result is not None:
+            update = self._advance(sequence, result, outcome, now)
+        elif chunk.last and (reason := sequence.reason_to_end()):
+            update = self._finish(sequence, reason, now)
+        elif scores:
+            update = _update(sequence, ())
+        else:
+            return []
+        update.prompt_scores = scores
+        return [update]
+
+    def _advance(self, sequence: Sequence, token: int, outcome: Outcome, now: float) -> SequenceUpdate:
         reason = sequence.append(token, now)
-        return self._finish(sequence, reason, now, (token,)) if reason else _update(sequence, (token,))
+        update = self._finish(sequence, reason, now, (token,)) if reason else _update(sequence, (token,))
+        if (score := outcome.scores.chosen.get(sequence.id)) is not None:
+            update.scores = (score,)
+        return update
 
     def _end_cancelled(self, now: float) -> list[SequenceUpdate]:
         cancelled = [self._sequences[request_id] for request_id in sorted(self._cancelled)]
@@ -222,17 +260,29 @@ class Batcher:
         """The only way out: forgets the sequence and frees what it holds."""
         del self._sequences[sequence.id]
         self._cancelled.discard(sequence.id)
+        self._tenants.leave(sequence)
         if sequence.slot is not None:
             self._slots.release(sequence)
-        elif sequence in self._waiting:
-            self._waiting.remove(sequence)
         elif sequence in self._complete:
             self._complete.remove(sequence)
         sequence.move_to(State.FINISHED)
         update = _update(sequence, tokens)
         update.finish = reason
         update.timings = sequence.timings(now)
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self._pace.measure_slot(update.timings.prefill_s + update.timings.decode_s)
         return update
+
+
+def _slot(sequence: Sequence) -> int:
+    assert sequence.slot is not None, "a sequence without a slot is planned"
+    return sequence.slot
+
+
+def _chunk(part: Part) -> Chunk:
+    sequence, size, block = part
+    tokens = sequence.tokens[sequence.computed : sequence.computed + size]
+    return Chunk(sequence, _slot(sequence), tokens, sequence.computed, size == sequence.prompt_left, block)
 
 
 def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:
@@ -243,4 +293,5 @@ def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:
         timings=None,
         prompt_tokens=len(sequence.request.prompt),
         completion_tokens=sequence.completion_tokens,
+        cached_tokens=sequence.cached,
     )

@@ -12,14 +12,16 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.decoder import Decoder
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
-from services.inference.engine.plan import Chunk, Outcome, Plan, Row
-from services.inference.engine.sampler import sample
-from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
+from services.inference.engine.logprobs import score_chunk
+from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores
+from services.inference.engine.sampler import Draw, choose
+from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
 
 _log = structlog.get_logger("llmos.engine")
-_GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
+_NOTHING = -1
+"""Stands for the token of a row that chooses none."""
 _FAILURES = 3
 """After so many decodes, or prefills, in a row that failed, the decoder is taken for broken."""
 
@@ -54,9 +56,12 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._decoder = decoder
+        self._limits = limits
         self._batcher = Batcher(
             slots=decoder.slots, max_len=decoder.max_len, vocab_size=decoder.vocab_size, limits=limits
         )
+        if limits.cache_blocks:
+            decoder.reserve_blocks(limits.cache_blocks, limits.prefill_chunk)
         self._on_step = on_step
         self._on_fatal = on_fatal
         self._clock = clock
@@ -117,6 +122,7 @@ class Engine:
         """How busy it is. `mean_batch` counts since the last call."""
         with self._wake:
             batcher, counters = self._batcher, self._counters
+            cached, looked_up = batcher.cache_tokens
             return EngineLoad(
                 running=batcher.running,
                 waiting=batcher.waiting,
@@ -132,6 +138,11 @@ class Engine:
                 mean_batch=counters.mean_batch(),
                 rejected=counters.rejected,
                 cancelled=counters.cancelled,
+                cached_tokens=cached,
+                looked_up_tokens=looked_up,
+                cached_blocks=batcher.cached_blocks,
+                cache_blocks=self._limits.cache_blocks,
+                wait_s=batcher.wait_s(),
             )
 
     def close(self) -> None:
@@ -178,29 +189,49 @@ class Engine:
             self._decoder.move(*move)
         for slot in plan.vacated:
             self._decoder.release(slot)
-        return Outcome(self._decode(plan.decode), [self._prefill(chunk) for chunk in plan.prefill])
+        for copy in plan.copies:
+            self._decoder.fetch(copy.block.index, copy.slot, copy.start)
+        scores = Scores()
+        begun = self._clock()
+        decoded = self._decode(plan.decode, scores)
+        decoded_at = self._clock()
+        prefilled = [self._prefill(chunk, scores) for chunk in plan.prefill]
+        return Outcome(decoded, prefilled, scores, decode_s=decoded_at - begun, prefill_s=self._clock() - decoded_at)
 
-    def _decode(self, rows: tuple[Row, ...]) -> list[int] | LlmosError:
+    def _decode(self, rows: tuple[Row, ...], scores: Scores) -> list[int] | LlmosError:
         if not rows:
             return []
         try:
             logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
-            params = [row.sequence.request.sampling if row.sequence else _GREEDY for row in rows]
-            tokens = sample(logits, params, [row.position + 1 for row in rows])
+            chosen = choose(logits, [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows])
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
-        return tokens
+        for row, choice in zip(rows, chosen, strict=True):
+            if row.sequence is not None and choice is not None and choice.score is not None:
+                scores.chosen[row.sequence.id] = choice.score
+        return [_NOTHING if choice is None else choice.token for choice in chosen]
 
-    def _prefill(self, chunk: Chunk) -> int | LlmosError | None:
+    def _prefill(self, chunk: Chunk, scores: Scores) -> int | LlmosError | None:
+        sequence = chunk.sequence
+        every = sequence.scores_prompt
+        choice = None
         try:
-            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
-            position = chunk.start + len(chunk.tokens)
-            token = None if logits is None else sample(logits, [chunk.sequence.request.sampling], [position])[0]
+            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses, every=every)
+            if logits is not None and (top := sequence.request.sampling.prompt_logprobs) is not None and every:
+                scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
+            if logits is not None and chunk.chooses:
+                (choice,) = choose(logits[-1:], [_draw(sequence)])
+            if chunk.block is not None:
+                self._decoder.store(chunk.slot, chunk.start, chunk.block.index)
         except Exception as error:  # noqa: BLE001  # as above
-            return self._failed("prefill", error, request_id=chunk.sequence.id)
+            return self._failed("prefill", error, request_id=sequence.id)
         self._failures["prefill"] = 0
-        return token
+        if choice is None:
+            return None
+        if choice.score is not None:
+            scores.chosen[sequence.id] = choice.score
+        return choice.token
 
     def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
         """What to tell the sequences of the part; raises `error` if the decoder fails all the time."""
@@ -235,3 +266,8 @@ class Engine:
             self._deliver(updates)
         finally:
             self._on_fatal(error)
+
+
+def _draw(sequence: Sequence) -> Draw:
+    """What the next token of a sequence is chosen by."""
+    return Draw(sequence.request.sampling, len(sequence.tokens), sequence.adjuster)

@@ -10,8 +10,11 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from services.inference.engine.adjust import Adjuster
+from services.inference.engine.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
+from services.inference.engine.params import TokenScore
 from shared.contracts.gateway import FinishReason, Timings
-from shared.errors import InvalidInput, LlmosError
+from shared.errors import LlmosError
 
 
 class State(IntEnum):
@@ -35,39 +38,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How the tokens of one sequence are chosen, and when it ends.
-
-    Raises:
-        InvalidInput: A value is outside its range; `param` names it.
-    """
-
-    max_tokens: int
-    """Tokens to generate at most, those of `SequenceRequest.resumed` included."""
-    temperature: float = 1.0
-    """0 is greedy."""
-    top_k: int = 0
-    """0: off."""
-    top_p: float = 1.0
-    """1: off."""
-    seed: int = 0
-    """64 bits; with the position it is the only source of randomness."""
-    eos_token_ids: tuple[int, ...] = ()
-    ignore_eos: bool = False
-
-    def __post_init__(self) -> None:
-        _require(self.max_tokens >= 1, "max_tokens", "must be at least 1")
-        _require(0.0 <= self.temperature < float("inf"), "temperature", "must be 0 (greedy) or a positive number")
-        _require(self.top_k >= 0, "top_k", "must be 0 (off) or a positive number")
-        _require(0.0 < self.top_p <= 1.0, "top_p", "must be above 0 and at most 1")
-        _require(0 <= self.seed < 1 << 64, "seed", "must be a number of 64 bits")
-
-    def ends(self, token: int) -> bool:
-        """Whether `token` ends the sequence."""
-        return not self.ignore_eos and token in self.eos_token_ids
-
-
-@dataclass(frozen=True, slots=True)
 class SequenceRequest:
     """A generation to run."""
 
@@ -76,6 +46,15 @@ class SequenceRequest:
     resumed: SequenceOf[int] = ()
     """Tokens that were generated elsewhere: they count as generated and are not delivered again."""
     sampling: SamplingParams = field(kw_only=True)
+    tenant: str = field(default="", kw_only=True)
+    """Who asks: turns and room in the queue are shared between tenants."""
+    cache_salt: str = field(default="", kw_only=True)
+    """Blocks of the prefix cache are shared only between requests of the same salt."""
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether the prefix cache may spare it work: not when the logits of each token of the prompt are wanted."""
+        return self.sampling.prompt_logprobs is None
 
 
 @dataclass(slots=True)
@@ -93,6 +72,12 @@ class SequenceUpdate:
     """Generated so far, with those of `SequenceRequest.resumed`."""
     error: LlmosError | None = None
     """With `finish` ERROR only."""
+    scores: tuple[TokenScore, ...] = ()
+    """With `SamplingParams.logprobs`: one for each of `token_ids`."""
+    prompt_scores: tuple[TokenScore, ...] = ()
+    """With `SamplingParams.prompt_logprobs`: the prompt's next tokens. All come before the first of `token_ids`."""
+    cached_tokens: int = 0
+    """Prompt tokens that were copied from the prefix cache."""
 
 
 class Sequence:
@@ -101,16 +86,26 @@ class Sequence:
     Args:
         request: What to run.
         now: Seconds on the engine's clock when it was admitted.
+        keys: Of the full blocks of its prompt in the prefix cache; none without one.
     """
 
-    __slots__ = ("_state", "_t_admitted", "_t_first_token", "_t_started", "computed", "request", "slot", "tokens")
+    __slots__ = (
+        *("_state", "_t_admitted", "_t_first_token", "_t_started"),
+        *("adjuster", "cached", "computed", "expected_cached", "keys", "request", "slot", "tokens"),
+    )
 
-    def __init__(self, request: SequenceRequest, now: float) -> None:
+    def __init__(self, request: SequenceRequest, now: float, keys: SequenceOf[bytes] = ()) -> None:
         self.request = request
         self.tokens: list[int] = [*request.prompt, *request.resumed]
         """Prompt and all generated tokens."""
+        self.adjuster = Adjuster.of(request.sampling, self.tokens, len(request.prompt))
         self.computed = 0
         """How many of `tokens` have keys and values in the slot."""
+        self.cached = 0
+        """How many of `computed` were copied from the prefix cache."""
+        self.keys = keys
+        self.expected_cached = 0
+        """Tokens that the cache held when it was admitted; 0 once it started."""
         self.slot: int | None = None
         self._state = State.WAITING
         self._t_admitted = now
@@ -138,9 +133,19 @@ class Sequence:
         return max(0, len(self.request.prompt) - self.computed)
 
     @property
+    def expected_work(self) -> int:
+        """Tokens that will probably have to be computed before the next one can be chosen."""
+        return self.remaining - self.expected_cached
+
+    @property
     def completion_tokens(self) -> int:
         """Tokens generated so far, here and elsewhere."""
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the log probabilities of the prompt's tokens are told; elsewhere they were before it went on."""
+        return self.request.sampling.prompt_logprobs is not None and not self.request.resumed
 
     def move_to(self, state: State) -> None:
         """Change the state; raises RuntimeError on a move that the table does not know."""
@@ -151,6 +156,7 @@ class Sequence:
     def start(self, slot: int, now: float) -> None:
         """Take a slot: from now on prompt tokens are computed."""
         self.move_to(State.PREFILL)
+        self.expected_cached = 0
         self.slot = slot
         self._t_started = now
 
@@ -166,6 +172,8 @@ class Sequence:
         generated = self.completion_tokens
         if generated and self.request.sampling.ends(self.tokens[-1]):
             return FinishReason.STOP
+        if self.scores_prompt and self.prompt_left:
+            return None
         return FinishReason.LENGTH if generated >= self.request.sampling.max_tokens else None
 
     def timings(self, now: float) -> Timings:
@@ -173,8 +181,3 @@ class Sequence:
         started = now if self._t_started is None else self._t_started
         first = now if self._t_first_token is None else self._t_first_token
         return Timings(queue_s=started - self._t_admitted, prefill_s=first - started, decode_s=now - first)
-
-
-def _require(holds: bool, param: str, rule: str) -> None:
-    if not holds:
-        raise InvalidInput(f"{param} {rule}", param=param)

@@ -36,6 +36,11 @@ def load_report(assignment: ReplicaAssignment, load: EngineLoad) -> LoadReport:
         mean_batch=load.mean_batch,
         rejected=load.rejected,
         cancelled=load.cancelled,
+        cached_tokens=load.cached_tokens,
+        looked_up_tokens=load.looked_up_tokens,
+        cached_blocks=load.cached_blocks,
+        cache_blocks=load.cache_blocks,
+        wait_s=load.wait_s,
     )
 
 
