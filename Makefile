@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench lock clean
+.PHONY: help up test check bench compose-test lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
 
 bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one JSON line per point
 	@$(BIN)/python benchmarks/engine.py
+
+compose-test: $(VENV)/.dev  ## the compose deployment: as processes, and in containers where a Docker engine answers
+	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
+	@$(BIN)/python -m deploy.try_compose
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor embedded dev; do \
