@@ -20,6 +20,7 @@ from services.inference.replica.load import report_load
 from services.inference.replica.model import LoadedModel, load_model
 from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.publisher import Publisher
+from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import CONFIRM_S, Serving
 from services.inference.replica.settings import Settings
 from services.inference.replica.spans import RequestSpans
@@ -41,7 +42,9 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     assignment = settings.assignment
     kv = context.bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
     async with AsyncExitStack() as stack:
-        lease = await stack.enter_async_context(StatusLease(kv, assignment, settings.node_id))
+        lease = await stack.enter_async_context(
+            StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
+        )
         try:
             serving, engine = await _start(context, settings, lease, stack)
         except (LlmosError, OSError) as error:
@@ -68,7 +71,8 @@ async def _start(
     spans = RequestSpans(assignment, settings.node_id)
     publisher = await stack.enter_async_context(Publisher(bus))
     serving = Serving(assignment.id, publisher, lambda ended: _on_ended(spans, ended))
-    engine = Engine(model.decoder, limits_for(assignment.slots), serving.on_step)
+    limits = limits_for(assignment, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
+    engine = Engine(model.decoder, limits, serving.on_step)
     serving.attach(engine)
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
@@ -78,8 +82,7 @@ async def _start(
         engine,
         prompts=prompts,
         tokenizer=model.tokenizer,
-        spec=manifest.the_decoder,
-        max_len=assignment.max_len,
+        sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.max_len),
     )
     await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch deadlines and gateways"))
     await stack.enter_async_context(background(report_load(bus, assignment, engine.load), "report the load"))
@@ -122,10 +125,16 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     )
 
 
-def limits_for(slots: int) -> EngineLimits:
-    """The engine's default bounds, with room for all slots and one chunk of a prompt in each step."""
+def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLimits:
+    """The engine's default bounds, with room for all slots and one chunk of a prompt in each step.
+
+    The prefix cache gets as many blocks as its part of the grant holds, at `kv_per_token` bytes a token.
+    """
     default = EngineLimits()
-    return EngineLimits(step_tokens=max(default.step_tokens, slots + default.prefill_chunk))
+    return EngineLimits(
+        step_tokens=max(default.step_tokens, assignment.slots + default.prefill_chunk),
+        cache_blocks=assignment.prefix_cache_bytes // (kv_per_token * default.prefill_chunk),
+    )
 
 
 def _on_ended(spans: RequestSpans, ended: Ended) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from opentelemetry.context import Context
 
 from services.inference.engine.sequence import SequenceUpdate
+from services.inference.replica.scored import with_texts
 from services.inference.text.answer import Answer
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage
+from services.inference.text.shown import ShownTokens
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, Usage
 from shared.errors import Conflict, LlmosError
 
 
@@ -42,6 +44,10 @@ class Stream:
     """Unix time in nanoseconds."""
     context: Context = field(default_factory=Context)
     """The trace that the request belongs to."""
+    cached_tokens: int = 0
+    """Prompt tokens that came from the prefix cache."""
+    shown: ShownTokens | None = None
+    """Given if the request wants log probabilities."""
     seq: int = 0
     """Of the next frame."""
     steps: int = 0
@@ -54,7 +60,11 @@ class Stream:
     @property
     def usage(self) -> Usage:
         """Tokens so far; those of a resumed answer included."""
-        return Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.answer.tokens)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.answer.tokens,
+            cached_tokens=self.cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,30 @@ class Ended:
     stream: Stream
     ending: Ending
     timings: Timings
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one step added to one answer."""
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.token_ids or self.prompt_logprobs)
+
+    def frame(self, request_id: str, seq: int) -> Frame:
+        """The frame that tells it."""
+        return Frame(
+            request_id=request_id,
+            seq=seq,
+            text=self.text,
+            token_ids=self.token_ids,
+            logprobs=self.logprobs,
+            prompt_logprobs=self.prompt_logprobs,
+        )
 
 
 @dataclass(slots=True)
@@ -154,43 +188,45 @@ class Streams:
             assert not stream.answer.stopped or stream.ending is not None, "an answer that ended is still open"
 
     def _frame(self, stream: Stream, update: SequenceUpdate, step: Step) -> Frame | None:
-        text = ""
-        token_ids: tuple[int, ...] = ()
-        if stream.ending is None:
-            text, taken = stream.answer.push(update.token_ids)
-            token_ids = update.token_ids[:taken]
-            if stream.answer.stopped:
-                stream.ending = Ending(FinishReason.STOP)
-                if update.finish is None:
-                    step.cancel.append(stream.request_id)
+        stream.cached_tokens = update.cached_tokens
+        delta = Delta() if stream.ending is not None else self._delta(stream, update, step)
         if update.finish is None:
-            if not token_ids:
+            if not delta:
                 return None
             stream.seq += 1
-            return Frame(request_id=stream.request_id, seq=stream.seq - 1, text=text, token_ids=token_ids)
+            return delta.frame(stream.request_id, stream.seq - 1)
         ending = stream.ending or Ending(update.finish, update.error)
         timings = update.timings or Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
         step.ended.append(Ended(stream, ending, timings))
         del self._streams[stream.request_id]
-        return terminal_frame(stream, ending, timings, text=text, token_ids=token_ids)
+        return terminal_frame(stream, ending, timings, delta)
+
+    def _delta(self, stream: Stream, update: SequenceUpdate, step: Step) -> Delta:
+        text, taken = stream.answer.push(update.token_ids)
+        delta = Delta(text, update.token_ids[:taken])
+        if stream.shown is not None:
+            delta.logprobs = with_texts(update.scores[:taken], stream.shown) or None
+            delta.prompt_logprobs = with_texts(update.prompt_scores, stream.shown) or None
+        if stream.answer.stopped:
+            stream.ending = Ending(FinishReason.STOP)
+            if update.finish is None:
+                step.cancel.append(stream.request_id)
+        return delta
 
 
-def terminal_frame(
-    stream: Stream, ending: Ending, timings: Timings, *, text: str = "", token_ids: tuple[int, ...] = ()
-) -> Frame:
-    """The last frame of a request.
+def terminal_frame(stream: Stream, ending: Ending, timings: Timings, delta: Delta | None = None) -> Frame:
+    """The last frame of a request, with what its last step added.
 
     Text that was held back goes out only when the answer is complete: one that goes on elsewhere releases it there.
     """
+    delta = delta or Delta()
     if ending.reason in {FinishReason.STOP, FinishReason.LENGTH}:
-        text += stream.answer.finish()
-    return Frame(
-        request_id=stream.request_id,
-        seq=stream.seq,
-        text=text,
-        token_ids=token_ids,
-        finish_reason=ending.reason,
-        usage=stream.usage,
-        timings=timings,
-        error=None if ending.error is None else ending.error.payload(),
+        delta.text += stream.answer.finish()
+    return delta.frame(stream.request_id, stream.seq).model_copy(
+        update={
+            "finish_reason": ending.reason,
+            "usage": stream.usage,
+            "timings": timings,
+            "error": None if ending.error is None else ending.error.payload(),
+        }
     )

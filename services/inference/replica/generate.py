@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from opentelemetry import context as otel_context
 
 from services.inference.engine.engine import Engine
-from services.inference.engine.sequence import SamplingParams, SequenceRequest
+from services.inference.engine.params import SamplingParams
+from services.inference.engine.sequence import SequenceRequest
 from services.inference.replica.frames import Ending, Stream
 from services.inference.replica.prompt import PromptBuilder
+from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.text.answer import Answer
+from services.inference.text.shown import ShownTokens
 from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason
-from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import Accepted, Generate
-from shared.errors import ContextLengthExceeded, DeadlineExceeded, Draining
+from shared.errors import DeadlineExceeded, Draining
 
 
 class Generator:
@@ -26,8 +28,7 @@ class Generator:
         engine: Runs them.
         prompts: Makes their prompts.
         tokenizer: The version's.
-        spec: The version's; names the EOS tokens.
-        max_len: Tokens of prompt and answer that a slot takes.
+        sampling: Resolves what they ask for.
     """
 
     def __init__(
@@ -37,15 +38,14 @@ class Generator:
         *,
         prompts: PromptBuilder,
         tokenizer: Tokenizer,
-        spec: DecoderSpec,
-        max_len: int,
+        sampling: SamplingResolver,
     ) -> None:
         self._serving = serving
         self._engine = engine
         self._prompts = prompts
         self._tokenizer = tokenizer
-        self._eos = spec.eos_token_ids
-        self._max_len = max_len
+        self._sampling = sampling
+        self._shown = ShownTokens(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
         """Answers when the request waits in the engine's queue; frames follow.
@@ -57,28 +57,34 @@ class Generator:
         self._check(request, accepted_ns)
         prompt = await self._prompts.token_ids(request)
         self._check(request, time.time_ns())
-        max_tokens = fitting_tokens(len(prompt), request.sampling.max_tokens, self._max_len)
+        params = self._sampling.resolve(request.sampling, len(prompt))
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,
             answer=Answer(
                 self._tokenizer,
                 request.sampling.stop,
-                () if request.sampling.ignore_eos else self._eos,
+                params.ending_ids,
                 request.resume_token_ids,
+                include_stop=request.sampling.include_stop_str_in_output,
+                min_tokens=params.min_tokens,
             ),
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
-            max_tokens=max_tokens,
+            max_tokens=params.max_tokens,
             deadline_ms=request.deadline_ms,
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
+            shown=None if params.logprobs is None and params.prompt_logprobs is None else self._shown,
         )
-        if (ending := _complete(stream)) is not None:
+        if (ending := _complete(stream, params)) is not None:
             self._serving.close_at_once(stream, ending)
         else:
-            self._submit(request, prompt, stream)
-        return Accepted(prompt_tokens=len(prompt))
+            self._submit(request, prompt, params, stream)
+        if not request.return_prompt:
+            return Accepted(prompt_tokens=len(prompt))
+        text = self._shown.written(prompt) if request.prompt is None else request.prompt
+        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
 
     def _check(self, request: Generate, now_ns: int) -> None:
         if self._serving.draining:
@@ -86,21 +92,14 @@ class Generator:
         if request.deadline_ms is not None and request.deadline_ms <= now_ns // 1_000_000:
             raise DeadlineExceeded("the request's deadline passed before it could start")
 
-    def _submit(self, request: Generate, prompt: Sequence[int], stream: Stream) -> None:
-        sampling = request.sampling
+    def _submit(self, request: Generate, prompt: Sequence[int], params: SamplingParams, stream: Stream) -> None:
         sequence = SequenceRequest(
             request.request_id,
             prompt,
             request.resume_token_ids,
-            sampling=SamplingParams(
-                max_tokens=stream.max_tokens,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                seed=sampling.seed,
-                eos_token_ids=self._eos,
-                ignore_eos=sampling.ignore_eos,
-            ),
+            sampling=params,
+            tenant=request.tenant,
+            cache_salt=request.cache_salt,
         )
         self._serving.open(stream)
         try:
@@ -110,34 +109,13 @@ class Generator:
             raise
 
 
-def fitting_tokens(prompt_tokens: int, max_tokens: int | None, max_len: int) -> int:
-    """How many tokens an answer may have: `max_tokens`, or all that fit after the prompt if it is None.
+def _complete(stream: Stream, params: SamplingParams) -> Ending | None:
+    """Why an answer needs no computing.
 
-    Raises `ContextLengthExceeded` naming all numbers.
+    It is to have no tokens, or its replica was lost between its last token and its last frame.
     """
-    room = max_len - prompt_tokens
-    if max_tokens is None:
-        if room < 1:
-            raise ContextLengthExceeded(
-                f"the prompt has {prompt_tokens} tokens, and this deployment takes {max_len} of prompt and answer"
-                " together; shorten the prompt, or deploy with a larger max_len",
-                param="messages",
-            )
-        return room
-    if max_tokens > room:
-        raise ContextLengthExceeded(
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}: together"
-            f" {prompt_tokens + max_tokens}, and this deployment takes {max_len}; shorten the prompt, lower"
-            " max_tokens, or deploy with a larger max_len",
-            param="max_tokens",
-        )
-    return max_tokens
-
-
-def _complete(stream: Stream) -> Ending | None:
-    """Why a resumed answer needs no computing: its replica was lost between its last token and its last frame."""
     if stream.answer.stopped:
         return Ending(FinishReason.STOP)
-    if stream.answer.tokens >= stream.max_tokens:
+    if stream.answer.tokens >= params.max_tokens and (stream.answer.tokens or params.prompt_logprobs is None):
         return Ending(FinishReason.LENGTH)
     return None

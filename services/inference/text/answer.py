@@ -16,24 +16,31 @@ class Answer:
     Args:
         tokenizer: The version's.
         stops: Stop strings; they are not part of the text.
-        eos_token_ids: Tokens that end the answer; empty when the request ignores them.
+        ending_ids: Tokens that end the answer: EOS tokens, unless the request ignores them, and its own.
         resumed: Tokens that were generated before.
+        include_stop: Whether the stop string that ends the answer, or the ending token's text, is part of the text.
+        min_tokens: Stop strings are looked for in what comes after so many tokens.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         stops: Sequence[str] = (),
-        eos_token_ids: Sequence[int] = (),
+        ending_ids: Sequence[int] = (),
         resumed: Sequence[int] = (),
+        *,
+        include_stop: bool = False,
+        min_tokens: int = 0,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer)
-        self._matcher = StopMatcher(stops)
-        self._eos = frozenset(eos_token_ids)
+        self._matcher = StopMatcher(stops, include=include_stop)
+        self._ending = frozenset(ending_ids)
+        self._include_stop = include_stop
+        self._min_tokens = min_tokens
         self.tokens = 0
         """Tokens that belong to the answer, up to the one that ended it."""
         self.stopped = False
-        """Whether a stop string or an EOS token ended the answer."""
+        """Whether a stop string or an ending token ended the answer."""
         self._finished = False
         for token_id in resumed:
             self.push((token_id,))
@@ -49,19 +56,28 @@ class Answer:
             if self.stopped:
                 break
             taken += 1
-            if token_id in self._eos:
-                self.stopped = True
-                break
-            text, self.stopped = self._matcher.push(self._detokenizer.push(token_id))
-            self._finished = self.stopped  # bytes after a stop string are not part of the answer
-            released.append(text)
-        self.tokens += taken
+            self.tokens += 1
+            ends = token_id in self._ending
+            if not ends or self._include_stop:
+                released.append(self._push(token_id))
+            self.stopped = self.stopped or ends
         return "".join(released), taken
+
+    def _push(self, token_id: int) -> str:
+        text = self._detokenizer.push(token_id)
+        if self.tokens <= self._min_tokens:
+            return text
+        text, self.stopped = self._matcher.push(text)
+        self._finished = self.stopped  # bytes after a stop string are not part of the answer
+        return text
 
     def finish(self) -> str:
         """The text that was held back; nothing if a stop string ended the answer. Idempotent."""
         if self._finished:
             return ""
         self._finished = True
-        text, stopped = self._matcher.push(self._detokenizer.finish())
+        text = self._detokenizer.finish()
+        if self.tokens <= self._min_tokens:
+            return text
+        text, stopped = self._matcher.push(text)
         return text if stopped else text + self._matcher.finish()

@@ -4,16 +4,21 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Releases text as early as possible, and ends it before a stop string.
+    """Releases text as early as possible, and ends it before a stop string, or after it.
 
     The stop string whose last character comes first ends the text (the longest, if several end there), so the outcome
     does not depend on how the text was cut into pieces. What could still become a stop string is held back.
 
     One Knuth-Morris-Pratt automaton per stop string: its state is the length of its longest prefix that the text ends
     with.
+
+    Args:
+        stops: The strings.
+        include: Whether the one that ends the text is part of it.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
+        self._include = include
         self._stops = tuple(dict.fromkeys(stops))
         self._failures = [_failure(stop) for stop in self._stops]
         self._states = [0] * len(self._stops)
@@ -28,7 +33,8 @@ class StopMatcher:
         for position, char in enumerate(text, start=before + 1):
             matched = self._advance(char)
             if matched:
-                released, self._held = self._held[: position - matched], ""
+                end = position if self._include else position - matched
+                released, self._held = self._held[:end], ""
                 return released, True
         keep = len(self._held) - max(self._states)
         released, self._held = self._held[:keep], self._held[keep:]

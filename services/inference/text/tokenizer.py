@@ -90,6 +90,10 @@ class Tokenizer:
             known = self._bytes[token_id] = self._find_bytes(token_id)
         return known
 
+    def is_control(self, token_id: int) -> bool:
+        """Whether it is a control token: one without text."""
+        return token_id in self._special
+
     def _find_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special:

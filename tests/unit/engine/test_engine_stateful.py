@@ -1,4 +1,6 @@
-"""Any order of submits, cancels and steps, against what each sequence gives alone."""
+"""Any order of submits, cancels and steps, with and without a prefix cache, against what each sequence gives alone."""
+
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -8,11 +10,11 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome
 from services.inference.engine.sample import SampleDecoder
-from services.inference.engine.sampler import sample
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
-from shared.errors import Internal, Overloaded
+from shared.errors import ContextLengthExceeded, Internal, Overloaded
 from tests.support.engines import sequence_request
+from tests.support.sampling import sample
 
 MAX_LEN, VOCAB = 40, 17
 GREEDY = SamplingParams(1, temperature=0.0)
@@ -30,10 +32,18 @@ def alone(request: SequenceRequest) -> list[int]:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    @initialize(slots=st.integers(1, 5), chunk=st.integers(1, 9), spare=st.integers(0, 12), waiting=st.integers(0, 6))
-    def start(self, slots: int, chunk: int, spare: int, waiting: int) -> None:
-        self.limits = EngineLimits(slots + chunk + spare, chunk, waiting, 60)
+    @initialize(
+        slots=st.integers(1, 5),
+        chunk=st.integers(1, 9),
+        spare=st.integers(0, 12),
+        waiting=st.integers(0, 12),
+        blocks=st.sampled_from([0, 1, 2, 5, 20]),
+    )
+    def start(self, slots: int, chunk: int, spare: int, waiting: int, blocks: int) -> None:
+        self.limits = EngineLimits(slots + chunk + spare, chunk, waiting, 120, cache_blocks=blocks)
         self.decoder = SampleDecoder(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB)
+        self.decoder.reserve_blocks(blocks, chunk)
+        self.copied = 0
         self.batcher = Batcher(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB, limits=self.limits)
         self.requests: dict[str, SequenceRequest] = {}
         self.expected: dict[str, list[int]] = {}
@@ -42,14 +52,18 @@ class EngineMachine(RuleBasedStateMachine):
         self.cancelled: set[str] = set()
 
     @rule(
-        prompt=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20),
+        prompt=st.lists(st.integers(0, VOCAB - 1), max_size=12),
+        beginning=st.sampled_from([4, 9, 16]),
+        tenant=st.sampled_from("abb"),
+        salt=st.sampled_from(["", "", "salt"]),
         max_tokens=st.integers(1, 20),
         temperature=st.sampled_from([0.0, 0.0, 0.8]),
         top_k=st.sampled_from([0, 3]),
         seed=st.integers(0, 3),
         resumed=st.integers(0, 20),
     )
-    def submit(self, *, prompt, max_tokens, temperature, top_k, seed, resumed) -> None:
+    def submit(self, *, prompt, beginning, tenant, salt, max_tokens, temperature, top_k, seed, resumed) -> None:
+        prompt = [*range(1, beginning), *prompt]
         request = sequence_request(
             f"r{len(self.requests)}",
             prompt,
@@ -61,11 +75,15 @@ class EngineMachine(RuleBasedStateMachine):
         )
         expected = alone(request)
         done = expected[:resumed]
-        request = SequenceRequest(request.request_id, prompt, done, sampling=request.sampling)
+        request = replace(request, resumed=done, tenant=tenant, cache_salt=salt)
         try:
             self.batcher.admit(request, 0.0)
-        except Overloaded:
-            assert self.batcher.waiting >= self.limits.max_waiting or self.batcher.queued_tokens + 40 > 60
+        except ContextLengthExceeded:
+            assert len(prompt) + max_tokens > MAX_LEN
+            return
+        except Overloaded as refusal:
+            assert refusal.retry_after >= 1.0
+            assert 2 * self.batcher.waiting >= self.limits.max_waiting or self.batcher.queued_tokens + 20 > 60
             return
         self.requests[request.request_id] = request
         self.expected[request.request_id] = expected
@@ -81,7 +99,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(cancel_in_step=st.none() | st.integers(0, 100), fail=st.sampled_from([""] * 12 + ["decode", "prefill"]))
     def step(self, cancel_in_step: int | None, fail: str) -> None:
         plan, updates = self.batcher.plan(0.0)
-        self.batcher.check_integrity()
+        self.batcher.check_integrity(between_steps=False)
         assert plan.token_count <= self.limits.step_tokens
         advanced = {row.sequence.id for row in plan.decode if row.sequence}
         assert advanced >= {s.id for s in self.batcher.sequences.values() if s.computed >= len(s.request.prompt)}
@@ -89,6 +107,9 @@ class EngineMachine(RuleBasedStateMachine):
             self.decoder.move(*move)
         for slot in plan.vacated:
             self.decoder.release(slot)
+        for copy in plan.copies:
+            self.decoder.fetch(copy.block.index, copy.slot, copy.start)
+            self.copied += self.limits.prefill_chunk
         decoded: list[int] | Internal = []
         if plan.decode:
             logits = self.decoder.decode([r.token for r in plan.decode], [r.position for r in plan.decode])
@@ -98,6 +119,8 @@ class EngineMachine(RuleBasedStateMachine):
         for chunk in plan.prefill:
             logits = self.decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
             end = chunk.start + len(chunk.tokens)
+            if chunk.block is not None and fail != "prefill":
+                self.decoder.store(chunk.slot, chunk.start, chunk.block.index)
             prefilled.append(None if logits is None else sample(logits, [chunk.sequence.request.sampling], [end])[0])
         if cancel_in_step is not None and self.batcher.sequences:
             self.cancel(cancel_in_step)
@@ -116,6 +139,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert update.request_id not in self.ended, "told after its end"
             self.tokens[update.request_id] += update.token_ids
             assert update.completion_tokens == len(self.tokens[update.request_id])
+            assert update.cached_tokens % self.limits.prefill_chunk == 0
+            assert update.cached_tokens < len(self.requests[update.request_id].prompt), "no token was computed"
             assert (update.timings is None) == (update.finish is None)
             assert (update.error is None) == (update.finish is not FinishReason.ERROR)
             if update.finish is FinishReason.ERROR:
@@ -136,6 +161,8 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         self.batcher.check_integrity()
+        assert self.batcher.cached_blocks <= self.limits.cache_blocks
+        assert self.batcher.cache_tokens[0] == self.copied
         assert self.requests.keys() - self.ended.keys() == self.batcher.sequences.keys()
 
     def teardown(self) -> None:

@@ -14,6 +14,7 @@ from services.inference.replica.background import background
 from services.inference.replica.generate import Generator
 from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.publisher import Publisher
+from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.text.template_process import TemplateProcess
 from services.inference.text.tokenizer import Tokenizer
@@ -82,7 +83,9 @@ async def start():
             stack.push_async_callback(asyncio.to_thread, engine.close)
             process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
             prompts = PromptBuilder(TOKENIZER, process, spec, max_len=64)
-            generator = Generator(serving, engine, prompts=prompts, tokenizer=TOKENIZER, spec=spec, max_len=64)
+            generator = Generator(
+                serving, engine, prompts=prompts, tokenizer=TOKENIZER, sampling=SamplingResolver({}, spec, max_len=64)
+            )
             await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
             replica = Replica(bus, serving, engine, generator, ended)
             await bus.subscribe(frames_subject("g"), replica.on_frames, concurrency=1)

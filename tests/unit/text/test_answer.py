@@ -45,7 +45,7 @@ def test_tokens_one_by_one_and_at_once_give_the_same(token_ids, stops):
 
 
 def test_an_eos_token_ends_the_answer_and_counts_but_has_no_text():
-    answer = Answer(TOKENIZER, eos_token_ids=(EOS,))
+    answer = Answer(TOKENIZER, ending_ids=(EOS,))
     token_ids = [*TOKENIZER.encode("hi"), EOS, *TOKENIZER.encode("more")]
     text, taken = answer.push(token_ids)
     assert (text, answer.stopped) == ("hi", True)
@@ -53,7 +53,7 @@ def test_an_eos_token_ends_the_answer_and_counts_but_has_no_text():
 
 
 def test_held_text_is_released_when_the_answer_ends_otherwise():
-    answer = Answer(TOKENIZER, ["enddd"], eos_token_ids=(EOS,))
+    answer = Answer(TOKENIZER, ["enddd"], ending_ids=(EOS,))
     text, _ = answer.push(TOKENIZER.encode("the end"))
     assert text == "the "
     answer.push((EOS,))
@@ -70,4 +70,4 @@ def test_nothing_follows_a_stop_string():
 
 def test_resumed_tokens_may_end_the_answer_already():
     assert Answer(TOKENIZER, ["end"], resumed=TOKENIZER.encode("the end")).stopped
-    assert Answer(TOKENIZER, eos_token_ids=(EOS,), resumed=[10, EOS]).stopped
+    assert Answer(TOKENIZER, ending_ids=(EOS,), resumed=[10, EOS]).stopped
