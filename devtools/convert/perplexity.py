@@ -20,21 +20,22 @@ from devtools.convert.model_text import ModelText
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
 
-WINDOW = 512
-"""Tokens."""
+WINDOW, WINDOWS = 512, 4
+"""Tokens of a window, and how many there are at most: the text has about 2,000 tokens."""
 
 Windows = Sequence[Sequence[int]]
 
 
 def text_windows(text: ModelText, context_length: int) -> list[list[int]]:
-    """The text as windows of at most `WINDOW` tokens, each beginning as the model's prompts do; at least two."""
+    """The text in two to four windows of at most `WINDOW` tokens, each beginning as the model's prompts do."""
     ids = text.tokenizer.encode(
         files("devtools.convert").joinpath("measure_text.txt").read_text(encoding="utf-8"), add_special_tokens=False
     ).ids
     begin = [text.bos_token_id] if text.add_bos_token and text.bos_token_id is not None else []
     size = min(WINDOW, context_length, 1 + len(ids) // 2) - len(begin)
-    windows = [begin + ids[start : start + size] for start in range(0, len(ids), size)]
-    return [window for window in windows if len(window) > WINDOW // 4] or windows[:2]
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+    whole = [part for part in parts if len(part) > size // 4]
+    return [begin + part for part in whole[:WINDOWS]]
 
 
 def compared(windows: Windows) -> Windows:
