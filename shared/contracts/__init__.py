@@ -8,6 +8,7 @@
 | `scheduler` | deployments, nodes, assignments |
 | `events` | what is told about changes of control state |
 | `replica` | generate, cancel, drain; load reports |
+| `embedding` | embed, classify: what an encoder's replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |
 """

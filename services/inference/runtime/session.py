@@ -7,13 +7,16 @@ import onnxruntime as ort
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
 
-def open_session(model: Path, *, threads: int, provider: str = "cpu") -> ort.InferenceSession:
+def open_session(
+    model: Path, *, threads: int, provider: str = "cpu", shapes_vary: bool = False
+) -> ort.InferenceSession:
     """Load a graph.
 
     Args:
         model: An ONNX file; external weights lie beside it.
         threads: Threads that one step computes with (the grant); the caller is one of them.
         provider: `cpu`.
+        shapes_vary: Plan memory anew for each run: a plan is kept for ever for each shape of the inputs otherwise.
 
     Raises:
         NotFound: The file does not exist.
@@ -26,8 +29,10 @@ def open_session(model: Path, *, threads: int, provider: str = "cpu") -> ort.Inf
         raise InvalidInput(f"threads is {threads}; a replica needs at least 1", param="threads")
     if not model.is_file():
         raise NotFound(f"{model} does not exist")
+    options = session_options(threads)
+    options.enable_mem_pattern = not shapes_vary
     try:
-        return ort.InferenceSession(model, sess_options=session_options(threads), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes without a common base
         raise CorruptFile(f"ONNX Runtime can't load {model.name}: {error}") from error
 

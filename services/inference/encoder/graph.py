@@ -1,0 +1,21 @@
+"""What the runner asks of a model."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.encoder.request import TokenRow
+
+
+class EncoderGraph(Protocol):
+    """An encoder. All methods are called from one thread."""
+
+    def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
+        """One pooled (and, if the manifest says so, normalised) vector per row: float32 `[rows, output_size]`."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...

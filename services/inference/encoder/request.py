@@ -1,0 +1,47 @@
+"""One request to an encoder: its texts as tokens, and what it ends with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+TokenArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """One text, or a pair of texts, as the graph reads it; both arrays have the same length of at least 1."""
+
+    ids: TokenArray
+    type_ids: TokenArray | None = None
+    """None: all 0."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodeRequest:
+    """Texts that belong together; none of them is empty, and there is at least one."""
+
+    id: str
+    rows: tuple[TokenRow, ...]
+    tenant: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows."""
+        return sum(map(len, self.rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What the graph made of a request."""
+
+    vectors: tuple[Vector, ...]
+    """`[output_size]` each, in the order of the rows."""
+    queue_s: float
+    """Seconds from admission to the first batch with a row of it."""
+    compute_s: float
+    """Seconds from there to the end of the last batch with a row of it."""

@@ -1,0 +1,211 @@
+"""The thread that loops plan -> run -> complete."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from services.inference.encoder.batcher import Batch, EncoderBatcher, Ended
+from services.inference.encoder.graph import EncoderGraph
+from services.inference.encoder.limits import EncoderLimits
+from services.inference.encoder.request import Encoded, EncodeRequest
+from services.inference.engine.engine import end_process
+from services.inference.engine.load import Counters, EngineLoad
+from shared.errors import Conflict, Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
+
+_log = structlog.get_logger("llmos.encoder")
+_FAILURES = 3
+"""After so many batches in a row that failed, the graph is taken for broken."""
+_RETRY_S = 1.0
+"""What an overloaded encoder says before it knows how fast it is."""
+_MEMORY = 0.9
+"""Weight of the past in the mean speed, per batch."""
+
+
+class EncoderRunner:
+    """Runs requests on a graph in a thread of its own. It computes whatever waits as soon as it is free.
+
+    Args:
+        graph: Owned by the runner from now on: used on its thread only, closed by `close`.
+        limits: Bounds of a batch and of the queue.
+        max_len: Tokens that a text may have.
+        slots: Stands in the load report as what the replica takes at once.
+        on_fatal: Called on the runner's thread when it can't go on, after all requests ended with an error.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        graph: EncoderGraph,
+        limits: EncoderLimits,
+        *,
+        max_len: int,
+        slots: int = 1,
+        on_fatal: Callable[[BaseException], None] = end_process,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._graph = graph
+        self._batcher = EncoderBatcher(limits, max_len=max_len)
+        self._max_len = max_len
+        self._slots = slots
+        self._on_fatal = on_fatal
+        self._clock = clock
+        self._futures: dict[str, Future[Encoded]] = {}
+        self._counters = Counters()
+        self._speed = 0.0
+        """Tokens per second, lately."""
+        self._failures = 0
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name="encoder", daemon=True)
+        self._draining = False
+        self._closing = False
+        self._broken = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, request: EncodeRequest) -> "Future[Encoded]":
+        """Queue a request. Thread-safe; the future gets its vectors, or the error that ended it.
+
+        Raises:
+            Overloaded: The queue is at its bound.
+            Draining: Nothing new is taken.
+            Conflict: A request with this id is running.
+            InvalidInput: A row is empty or too long.
+            Unavailable: The runner broke down.
+        """
+        with self._wake:
+            if self._broken:
+                raise Unavailable("the encoder of this replica broke down; try another replica")
+            if self._draining or self._closing:
+                raise Draining("this replica is draining; try another replica")
+            try:
+                self._batcher.admit(request, self._clock())
+            except Overloaded as error:
+                self._counters.rejected += 1
+                raise Overloaded(error.message, retry_after=self._wait() or _RETRY_S) from None
+            future: Future[Encoded] = Future()
+            future.set_running_or_notify_cancel()  # only `cancel` ends it early
+            self._futures[request.id] = future
+            self._wake.notify()
+            return future
+
+    def cancel(self, request_id: str) -> None:
+        """End a request now; its rows that wait are dropped. Thread-safe; unknown ids are ignored."""
+        with self._wake:
+            if self._batcher.cancel(request_id):
+                self._counters.cancelled += 1
+                error = Conflict("the request was cancelled by whoever sent it", param="request_id")
+                self._deliver([Ended(request_id, error)])
+
+    def drain(self) -> None:
+        """Take nothing new from now on; what is here goes on to its end."""
+        with self._wake:
+            self._draining = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is alive."""
+        with self._wake:
+            return not self._futures
+
+    def load(self) -> EngineLoad:
+        """How busy it is; a text counts as a sequence, a batch as a step. `mean_batch` counts since the last call."""
+        with self._wake:
+            batcher, counters = self._batcher, self._counters
+            return EngineLoad(
+                running=batcher.running,
+                waiting=batcher.waiting,
+                queued_tokens=batcher.queued_tokens,
+                free_slots=max(0, self._slots - len(batcher)),
+                slots=self._slots,
+                max_len=self._max_len,
+                draining=self._draining,
+                steps=counters.steps,
+                generated_tokens=0,
+                prompt_tokens=counters.prompt_tokens,
+                max_batch=counters.max_batch,
+                mean_batch=counters.mean_batch(),
+                rejected=counters.rejected,
+                cancelled=counters.cancelled,
+                wait_s=self._wait(),
+            )
+
+    def close(self) -> None:
+        """Stop the thread after its batch and close the graph. What still waits ends with `ReplicaLost`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._graph.close()
+
+    def _wait(self) -> float:
+        return self._batcher.queued_tokens / self._speed if self._speed else 0.0
+
+    def _loop(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._compute(batch)
+            with self._wake:
+                self._deliver(self._batcher.fail_all(ReplicaLost("the replica was stopped")))
+        except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
+            self._break_down(error)
+
+    def _next_batch(self) -> Batch | None:
+        """Sleep until there is something to do; None when the runner closes."""
+        with self._wake:
+            while not (self._closing or self._batcher.has_work):
+                self._wake.wait()
+            return None if self._closing else self._batcher.plan(self._clock())
+
+    def _compute(self, batch: Batch) -> None:
+        began = self._clock()
+        outcome = self._run(batch)
+        with self._wake:
+            now = self._clock()
+            self._deliver(self._batcher.complete(batch, outcome, now))
+            tokens = sum(map(len, batch.rows))
+            self._counters.count_step(batch=len(batch.rows), prompt_tokens=tokens, generated_tokens=0)
+            if now > began:
+                speed = tokens / (now - began)
+                self._speed = _MEMORY * self._speed + (1 - _MEMORY) * speed if self._speed else speed
+
+    def _run(self, batch: Batch) -> list[NDArray[np.float32]] | LlmosError:
+        try:
+            vectors = list(self._graph.run(batch.rows))
+        except Exception as error:
+            error_id = uuid.uuid4().hex[:12]
+            _log.exception("encoder.batch_failed", error_id=error_id, rows=len(batch.rows))
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                raise
+            return (
+                error
+                if isinstance(error, LlmosError)
+                else Internal(f"the model failed while computing; error id {error_id}")
+            )
+        self._failures = 0
+        return vectors
+
+    def _deliver(self, ended: list[Ended]) -> None:
+        for end in ended:
+            future = self._futures.pop(end.request_id)
+            if isinstance(end.result, LlmosError):
+                future.set_exception(end.result)
+            else:
+                future.set_result(end.result)
+
+    def _break_down(self, error: Exception) -> None:
+        """Tell every request, refuse new ones, and let the owner end the process."""
+        _log.error("encoder.broken", exc_info=error)
+        with self._wake:
+            self._broken = True
+            self._deliver(self._batcher.fail_all(Internal("the encoder broke down")))
+        self._on_fatal(error)

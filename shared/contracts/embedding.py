@@ -1,0 +1,108 @@
+"""What an encoder's replica takes and answers: vectors of texts, scores of texts or of pairs of texts.
+
+Each is one request with one answer; `Cancel` (of `shared.contracts.replica`) drops what is not computed yet.
+"""
+
+from pydantic import Field, model_validator
+
+from shared.contracts.base import Contract, Endpoint
+
+MAX_ROWS = 64
+"""Texts of one message: an answer stays below what the bus carries without an object (64 x 1,536 floats: 512 KiB)."""
+
+BATCH_TOKENS = 1024
+"""Tokens, padding included, that a replica computes at once: what its memory need is reckoned with. A longer text is
+computed alone."""
+
+
+class EncoderTimings(Contract):
+    """Where the time of one request went inside the replica; seconds."""
+
+    tokenize_s: float = 0.0
+    queue_s: float = 0.0
+    """From the end of tokenising to the first batch with a row of it."""
+    compute_s: float = 0.0
+    """From there to the end of the last batch with a row of it."""
+
+
+class Embed(Contract):
+    """Turn texts into vectors. Exactly one of `texts` and `token_ids` is given."""
+
+    request_id: str
+    texts: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_ROWS)
+    token_ids: tuple[tuple[int, ...], ...] | None = Field(default=None, min_length=1, max_length=MAX_ROWS)
+    """Taken as they are: special tokens are the sender's business."""
+    first_index: int = Field(default=0, ge=0)
+    """Of the first text in what the client sent, for messages that name a text."""
+    truncate: int | None = Field(default=None, ge=1)
+    """Tokens, special ones included, that are kept of a longer text. None: a text that does not fit is an error."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Numbers kept of each vector, which is normalised anew. None: all."""
+    tenant: str = ""
+    """Tenants share a replica evenly."""
+    deadline_ms: int | None = None
+    """Unix time in milliseconds after which nobody waits any more."""
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "Embed":
+        if (self.texts is None) == (self.token_ids is None):
+            msg = "exactly one of texts and token_ids is expected"
+            raise ValueError(msg)
+        return self
+
+
+class Embedded(Contract):
+    """The vectors, in order."""
+
+    vectors: tuple[str, ...]
+    """Each as base64 of little-endian float32, which is what most clients ask the gateway for."""
+    tokens: tuple[int, ...]
+    """Tokens that were computed for each text."""
+    timings: EncoderTimings = EncoderTimings()
+
+
+class Classify(Contract):
+    """Score texts, or pairs of texts (`second` has one for each of `texts`)."""
+
+    request_id: str
+    texts: tuple[str, ...] = Field(min_length=1, max_length=MAX_ROWS)
+    second: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_ROWS)
+    first_index: int = Field(default=0, ge=0)
+    truncate: int | None = Field(default=None, ge=1)
+    tenant: str = ""
+    deadline_ms: int | None = None
+
+    @model_validator(mode="after")
+    def _pairs_match(self) -> "Classify":
+        if self.second is not None and len(self.second) != len(self.texts):
+            msg = f"second has {len(self.second)} texts for {len(self.texts)} first ones"
+            raise ValueError(msg)
+        return self
+
+
+class Classified(Contract):
+    """The scores of each text, in the order of `labels`."""
+
+    labels: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+    tokens: tuple[int, ...]
+    timings: EncoderTimings = EncoderTimings()
+
+
+def embed_endpoint(replica_id: str) -> Endpoint[Embed, Embedded]:
+    """`embed` of one replica."""
+    return Endpoint(f"llmos.v1.replica.{replica_id}.embed", Embed, Embedded)
+
+
+def classify_endpoint(replica_id: str) -> Endpoint[Classify, Classified]:
+    """`classify` of one replica."""
+    return Endpoint(f"llmos.v1.replica.{replica_id}.classify", Classify, Classified)
+
+
+EncoderTimings.EXAMPLE = EncoderTimings(tokenize_s=0.0004, queue_s=0.001, compute_s=0.02)
+Embed.EXAMPLE = Embed(request_id="embd-1-0", texts=("What is the capital of France?",))
+Embedded.EXAMPLE = Embedded(vectors=("AACAPwAAAAA=",), tokens=(9,), timings=EncoderTimings.EXAMPLE)
+Classify.EXAMPLE = Classify(request_id="rank-1-0", texts=("capital of France",), second=("Paris is a city.",))
+Classified.EXAMPLE = Classified(
+    labels=("relevance",), scores=((0.93,),), tokens=(11,), timings=EncoderTimings.EXAMPLE
+)
