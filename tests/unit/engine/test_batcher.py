@@ -205,7 +205,7 @@ def test_an_id_that_is_alive_is_refused():
 
 
 def test_the_queue_is_bounded_in_sequences():
-    b = batcher(slots=1, max_waiting=2)
+    b = batcher(slots=1, max_waiting=4)  # of which one tenant may fill half
     for index in range(3):  # one takes the free slot, two wait
         b.admit(sequence_request(f"r{index}"), 0.0)
     with pytest.raises(Overloaded) as caught:
