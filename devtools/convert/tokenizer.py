@@ -1,7 +1,8 @@
 """The tokenizer of a GGUF as a Hugging Face `tokenizer.json`.
 
 GGUF keeps a byte-level BPE as its tokens, their types and merges, and names how text is cut into words before
-merging (`tokenizer.ggml.pre`); what a name means is defined by llama.cpp (`llama-vocab.cpp`). No token is added at
+merging (`tokenizer.ggml.pre`); what a name means is defined by llama.cpp (`llama-vocab.cpp`). SentencePiece's BPE
+has scores instead of merges (`sentencepiece`). No token is added at
 the beginning here: whether a prompt begins with one is `DecoderSpec.add_bos_token`; a chat template writes it itself.
 """
 
@@ -11,11 +12,13 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from devtools.convert.model_text import END_TOKENS, ModelText
+from devtools.convert.sentencepiece import sentencepiece_bpe
 from shared.errors import CorruptFile, UnsupportedFormat
 
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
-"""`tokenizer.ggml.token_type` values that a byte-level BPE has."""
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+"""`tokenizer.ggml.token_type` values of tokens that are more than a part of words."""
 
+_SENTENCEPIECE = "llama"
 _LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _LLAMA3 = (
@@ -53,18 +56,35 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a GGUF's `tokenizer.ggml.*` keys describe.
 
     Raises:
-        UnsupportedFormat: another kind than byte-level BPE, or an unknown pre-tokenizer.
+        UnsupportedFormat: an unknown kind of tokenizer or pre-tokenizer.
         CorruptFile: keys are missing or contradict one another.
     """
     kind = metadata.get("tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise UnsupportedFormat(
-            f"the tokenizer is of kind {kind!r}; byte-level BPE ('gpt2') is supported", param="source"
-        )
-    pre = metadata.get("tokenizer.ggml.pre", "default")
     tokens = _strings(metadata, "tokenizer.ggml.tokens")
-    merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
     types = _types(metadata, len(tokens))
+    if kind == _SENTENCEPIECE:
+        tokenizer = sentencepiece_bpe(metadata, tokens, types)
+    elif kind == "gpt2":
+        tokenizer = _byte_level_bpe(metadata, tokens)
+    else:
+        raise UnsupportedFormat(
+            f"the tokenizer is of kind {kind!r}; byte-level BPE ('gpt2') and SentencePiece's BPE ('llama') are"
+            " supported",
+            param="source",
+        )
+    added = [
+        AddedToken(token, special=kind == _CONTROL, normalized=False)
+        for token, kind in zip(tokens, types, strict=True)
+        if kind in (_CONTROL, _USER_DEFINED)
+    ]
+    tokenizer.add_tokens([token for token in added if not token.special])
+    tokenizer.add_special_tokens([token for token in added if token.special])
+    return tokenizer
+
+
+def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
+    pre = metadata.get("tokenizer.ggml.pre", "default")
+    merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise CorruptFile("a token stands twice in the vocabulary", param="source")
@@ -76,13 +96,6 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     if pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
-    added = [
-        AddedToken(token, special=kind == _CONTROL, normalized=False)
-        for token, kind in zip(tokens, types, strict=True)
-        if kind in (_CONTROL, _USER_DEFINED)
-    ]
-    tokenizer.add_tokens([token for token in added if not token.special])
-    tokenizer.add_special_tokens([token for token in added if token.special])
     return tokenizer
 
 
@@ -105,7 +118,10 @@ def read_text(metadata: Mapping[str, Any]) -> ModelText:
 
 def begins_with_bos(metadata: Mapping[str, Any]) -> bool:
     """Whether a plain prompt begins with the BOS token; where the file is silent, as llama.cpp does it."""
-    return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES))
+    silent = (
+        metadata.get("tokenizer.ggml.model") == _SENTENCEPIECE or metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES
+    )
+    return bool(metadata.get("tokenizer.ggml.add_bos_token", silent))
 
 
 def end_token_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
