@@ -1,8 +1,8 @@
 """Whose turn it is: fair queueing between tenants, and between the requests of each. Pure.
 
 Whoever waits has a tag in virtual time, which goes up with the tokens computed for it; the lowest tag is next.
-Virtual time itself goes up with all tokens computed, divided by those that wait, and who comes new begins at it: neither
-behind all of a large request nor before one that has waited (virtual time of Demers, Keshav and Shenker, "Analysis
+Virtual time itself goes up with all tokens computed, divided by those that wait, and whoever is new begins at it:
+neither behind all of a large request nor before one that has waited (Demers, Keshav and Shenker, "Analysis
 and Simulation of a Fair Queueing Algorithm", 1989). So a tenant's many requests get no more than another's one, and
 a request that is passed over by new ones is passed over for a bounded time.
 """
