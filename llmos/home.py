@@ -56,6 +56,11 @@ class Home:
         return self._folder("logs")
 
     @property
+    def downloads(self) -> Path:
+        """Models on their way in from the hub."""
+        return self._folder("downloads")
+
+    @property
     def nats(self) -> Path:
         """JetStream's files and the server's configuration."""
         return self._folder("nats")

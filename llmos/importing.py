@@ -1,11 +1,13 @@
 """Bring a model into the registry: convert, check, upload, make a version; with progress on every step."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from devtools.convert import convert_gguf
+from devtools.convert import Quantize, convert_gguf, convert_hf, is_model_directory
 from llmos.client import Client
+from llmos.hub import Hub, HubModel
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
 from shared.contracts.registry import VersionInfo
 from shared.errors import InvalidInput, UnsupportedFormat
@@ -13,21 +15,51 @@ from shared.errors import InvalidInput, UnsupportedFormat
 Progress = Callable[[str, float], None]
 """Called with the name of a step and how much of it is done, 0 to 1."""
 
+SOURCES = "a .gguf file, a Hugging Face directory (config.json and safetensors), hf:org/name or hf:org/name@revision"
+
 
 def import_model(
-    client: Client, source: str, name: str, *, aliases: tuple[str, ...] = (), progress: Progress
+    client: Client,
+    source: str,
+    name: str,
+    *,
+    quantize: Quantize = "auto",
+    aliases: tuple[str, ...] = (),
+    downloads: Path | None = None,
+    progress: Progress,
 ) -> VersionInfo:
-    """A new version of model `name` from a GGUF file.
+    """A new version of model `name`.
 
     Nothing is visible before the last step, and the same source again answers the version that exists.
+
+    Args:
+        client: Of the gateway.
+        source: A GGUF file, a Hugging Face directory, or `hf:org/name[@revision]`.
+        name: Of the model.
+        quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
+            a directory's where the model stands it, else int8.
+        aliases: Also pointed at the version.
+        downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
+            a temporary folder if None.
+        progress: Told of every step.
     """
     _check_name(name)
-    path = _gguf(source)
     client.models()  # a wrong URL or key should be told before minutes of work
-    with tempfile.TemporaryDirectory(prefix="llmos-import-") as folder:
-        manifest = convert_gguf(path, Path(folder), progress=progress)
-        upload(client, manifest, Path(folder), progress)
-    return client.create_version(name, manifest, aliases)
+    with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:
+        if source.startswith("hf:"):
+            model = HubModel.parse(source)
+            fetched = (downloads or Path(work)) / f"{model.repository}@{model.revision}".replace("/", "--")
+            with Hub() as hub:
+                origin = f"hf:{hub.download(model, fetched, progress)}"
+            manifest = convert_hf(fetched, Path(work) / "version", quantize=quantize, name=origin, progress=progress)
+        else:
+            fetched = None
+            manifest = _convert_local(source, Path(work) / "version", quantize, progress)
+        upload(client, manifest, Path(work) / "version", progress)
+        version = client.create_version(name, manifest, aliases)
+    if fetched is not None:
+        shutil.rmtree(fetched, ignore_errors=True)
+    return version
 
 
 def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress) -> None:
@@ -49,10 +81,12 @@ def _check_name(name: str) -> None:
         raise InvalidInput(f"--name {name!r}: expected {NAME_RULE}", param="name")
 
 
-def _gguf(source: str) -> Path:
+def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
     path = Path(source).expanduser()
     if not path.exists():
-        raise InvalidInput(f"{source}: no such file", param="source")
-    if path.is_dir() or path.suffix.lower() != ".gguf":
-        raise UnsupportedFormat(f"{source}: expected a .gguf file", param="source")
-    return path
+        raise InvalidInput(f"{source}: no such file or folder", param="source")
+    if path.is_dir() and is_model_directory(path):
+        return convert_hf(path, destination, quantize=quantize, progress=progress)
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return convert_gguf(path, destination, quantize=quantize, progress=progress)
+    raise UnsupportedFormat(f"{source}: expected {SOURCES}", param="source")

@@ -6,9 +6,11 @@ from devtools.convert.decoder_version import DecoderModel, Progress, file_digest
 from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import GgufFile, read_gguf
 from devtools.convert.gguf_source import GgufSource
-from devtools.convert.quants import check_supported
+from devtools.convert.quantised_version import Quantize, write_quantised_version
+from devtools.convert.quants import DENSE, check_supported
 from devtools.convert.tokenizer import read_text
 from shared.contracts.manifest import Manifest
+from shared.errors import InvalidInput
 
 _SAMPLING = {
     "general.sampling.temp": "temperature",
@@ -44,20 +46,34 @@ def read_gguf_model(source: Path) -> DecoderModel:
     return model
 
 
-def convert_gguf(source: Path, destination: Path, *, progress: Progress = unwatched) -> Manifest:
-    """Write the version that the GGUF `source` describes into the folder `destination`; no weight is rounded.
+def convert_gguf(
+    source: Path, destination: Path, *, quantize: Quantize = "auto", progress: Progress = unwatched
+) -> Manifest:
+    """Write the version that the GGUF `source` describes into the folder `destination`.
 
-    On any failure `destination` is as it was. `progress` is told of the stages read, build, check and finish.
+    Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats. On any
+    failure `destination` is as it was. `progress` is told of the stages read, build, check and finish, and of measure
+    and compare where it quantises.
 
     Raises:
         CorruptFile: `source` is damaged or truncated.
         UnsupportedFormat: a kind of file, architecture, tensor or tokenizer that LLMOS cannot convert.
+        InvalidInput: int4 or int8 is asked for, and the file is quantised already.
         StorageFull: no room for the files.
     """
     progress("read", 0.0)
     model = read_gguf_model(source)
     progress("read", 1.0)
-    return write_version(model, destination, progress=progress)
+    if quantize in ("auto", "none"):
+        return write_version(model, destination, progress=progress)
+    kind = next((kind for kind in map(model.weights.type_name, model.weights.names()) if kind not in DENSE), None)
+    if kind is not None:
+        raise InvalidInput(
+            f"{source.name} is quantised already (it has {kind} weights), and rounding twice loses more than once:"
+            " import it as it is, with --quantize auto",
+            param="quantize",
+        )
+    return write_quantised_version(model, destination, quantize, progress=progress)
 
 
 def _sampling_defaults(gguf: GgufFile) -> dict[str, float | int | str]:

@@ -16,10 +16,11 @@ from devtools.convert.gguf_blocks import QUANTISED, decode
 from devtools.convert.gguf_file import GgufTensor
 from shared.errors import CorruptFile, UnsupportedFormat
 
-__all__ = ["BLOCK", "SUPPORTED", "BlockMatrix", "Floats", "check_supported", "dequantise", "pack"]
+__all__ = ["BLOCK", "DENSE", "SUPPORTED", "BlockMatrix", "Floats", "check_supported", "dequantise", "pack"]
 
 _DENSE = (Type.F32, Type.F16, Type.BF16)
-SUPPORTED = tuple(kind.name for kind in (*_DENSE, *QUANTISED))
+DENSE = tuple(kind.name for kind in _DENSE)
+SUPPORTED = (*DENSE, *(kind.name for kind in QUANTISED))
 
 
 def check_supported(tensor: GgufTensor) -> None:

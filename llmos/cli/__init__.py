@@ -6,6 +6,7 @@ import sys
 import structlog
 import typer
 from click.exceptions import Abort, ClickException, Exit
+from rich.markup import escape
 
 from llmos.cli import chat, deployments, keys, models, nodes, observe, system
 from llmos.cli.output import errors
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         code = command.main(standalone_mode=False)
     except LlmosError as error:
-        errors.print(f"[red]error:[/red] {error.message}", soft_wrap=True, markup=True)
+        errors.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True, markup=True)
         sys.exit(1)
     except Exit as error:
         sys.exit(error.exit_code)

@@ -1,13 +1,15 @@
 """`llmos model …`: bring models in, list, show, alias, delete."""
 
+import signal
 from typing import Annotated
 
 import typer
 
+from devtools.convert import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table, progress_bars, size
 from llmos.config import Target
-from llmos.importing import import_model
+from llmos.importing import SOURCES, import_model
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 
@@ -16,18 +18,36 @@ app = typer.Typer(no_args_is_help=True, help="Bring models in, list, show and na
 
 @app.command("import", epilog="Example: llmos model import ./SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2")
 def import_(
-    source: Annotated[str, typer.Argument(help="A .gguf file.")],
+    source: Annotated[str, typer.Argument(help=f"{SOURCES[0].upper()}{SOURCES[1:]}.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model; a new version is made each time.")],
     alias: Annotated[list[str] | None, typer.Option("--alias", help="Also point this alias at it.")] = None,
+    quantize: Annotated[
+        Quantize,
+        typer.Option(
+            help="What becomes of weights that are floats. auto: a directory's to int4 where the model stands it,"
+            " else int8; a GGUF's stay as they are."
+        ),
+    ] = "auto",
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Convert a model, check it against a reference, upload it and make a new version."""
-    with Target.resolve(home, url, api_key).client() as client:
+    # Asked to end, clean up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    target = Target.resolve(home, url, api_key)
+    with target.client() as client:
         with progress_bars() as progress:
-            version = import_model(client, source, name, aliases=tuple(alias or ()), progress=progress)
+            version = import_model(
+                client,
+                source,
+                name,
+                quantize=quantize,
+                aliases=tuple(alias or ()),
+                downloads=target.home.downloads,
+                progress=progress,
+            )
         if json:
             print_json(version)
         else:

@@ -63,7 +63,12 @@ def test_an_unsupported_quantisation_is_refused_naming_it(demo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "says"), [("/nowhere/x.gguf", "no such file"), ("pyproject.toml", "expected a .gguf file")]
+    ("source", "says"),
+    [
+        ("/nowhere/x.gguf", "no such file"),
+        ("pyproject.toml", "expected a .gguf file"),
+        ("docs", "expected a .gguf file"),
+    ],
 )
 def test_a_source_that_is_no_model_is_refused(demo, source, says):
     done = demo.cli("model", "import", source, "--name", "x")
