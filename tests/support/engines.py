@@ -24,9 +24,11 @@ def sequence_request(
     top_p: float = 1.0,
     seed: int = 0,
     eos: tuple[int, ...] = (),
+    tenant: str = "",
+    cache_salt: str = "",
 ) -> SequenceRequest:
     sampling = SamplingParams(max_tokens, temperature, top_k, top_p, seed, eos)
-    return SequenceRequest(request_id, prompt, resumed, sampling=sampling)
+    return SequenceRequest(request_id, prompt, resumed, sampling=sampling, tenant=tenant, cache_salt=cache_salt)
 
 
 class EngineUnderTest:

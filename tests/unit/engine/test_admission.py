@@ -1,0 +1,180 @@
+import pytest
+
+from services.inference.engine.batcher import Batcher
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.plan import Outcome, Plan
+from services.inference.engine.sequence import SequenceUpdate
+from shared.errors import Overloaded
+from tests.support.engines import sequence_request
+
+TOKEN_S = 0.01
+
+
+def batcher(slots: int = 2, **limits: float) -> Batcher:
+    defaults = {"step_tokens": 16, "prefill_chunk": 8, "max_waiting": 8, "max_queued_tokens": 1000}
+    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}))
+
+
+class Timed:
+    """Runs a batcher on a clock of its own: `TOKEN_S` seconds for each token that a step computes."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
+        self.now = 0.0
+        self.ended: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+
+    def step(self) -> Plan:
+        plan, updates = self.batcher.plan(self.now)
+        prefill_s = TOKEN_S * sum(len(chunk.tokens) for chunk in plan.prefill)
+        decode_s = TOKEN_S * len(plan.decode)
+        self.now += prefill_s + decode_s
+        prefilled = [9 if chunk.chooses else None for chunk in plan.prefill]
+        outcome = Outcome([9] * len(plan.decode), prefilled, decode_s=decode_s, prefill_s=prefill_s)
+        self.take_in(updates + self.batcher.apply(plan, outcome, self.now))
+        self.batcher.check_integrity()
+        return plan
+
+    def take_in(self, updates: list[SequenceUpdate]) -> None:
+        for update in updates:
+            if update.token_ids:
+                self.first.setdefault(update.request_id, self.now)
+            if update.finish:
+                self.ended[update.request_id] = self.now
+
+    def run(self) -> None:
+        while self.batcher.has_work:
+            self.step()
+
+
+def fill(b: Batcher, tenant: str = "", **options: int) -> int:
+    """Admit until refused; how many were taken."""
+    for count in range(1000):
+        try:
+            b.admit(sequence_request(f"{tenant}{count}", tenant=tenant, **options), 0.0)
+        except Overloaded:
+            return count
+    raise AssertionError("the queue has no bound")
+
+
+def test_a_tenant_alone_fills_half_of_the_queue():
+    assert fill(batcher(slots=2, max_waiting=8), "a") == 2 + 4
+
+
+def test_a_flood_leaves_room_for_others():
+    b = batcher(slots=2, max_waiting=8)
+    fill(b, "flood")
+    assert fill(b, "b") == 2
+    assert fill(b, "c") == 1
+    b.check_integrity()
+
+
+def test_room_in_tokens_is_shared_alike():
+    b = batcher(slots=1, max_waiting=1000, max_queued_tokens=100)
+    assert fill(b, "flood", prompt=[1] * 10) == 5
+    assert fill(b, "b", prompt=[1] * 10) == 3
+    b.admit(sequence_request("late", [1] * 40, tenant="late"), 0.0)  # one prompt of each tenant is always taken
+
+
+def test_what_the_cache_will_give_counts_as_no_work():
+    b = batcher(cache_blocks=8)
+    timed = Timed(b)
+    b.admit(sequence_request("first", range(40)), 0.0)
+    timed.run()
+    b.admit(sequence_request("again", range(40)), 0.0)
+    assert b.queued_tokens == 8
+
+
+def test_a_queue_that_lasts_too_long_is_full_and_says_when_to_come_back():
+    b = batcher(slots=1, max_waiting=100, max_wait_s=2.0)
+    timed = Timed(b)
+    b.admit(sequence_request("measured", max_tokens=20), 0.0)
+    timed.run()
+    service_s = timed.now
+    taken = fill(b, max_tokens=20)
+    assert taken == pytest.approx(2.0 / service_s, abs=2)
+    with pytest.raises(Overloaded, match="would wait about") as caught:
+        b.admit(sequence_request("more", max_tokens=20), 0.0)
+    assert caught.value.retry_after >= 1.0
+    # It is honest: a request that comes back then is taken, and waits no longer than the bound.
+    begun = timed.now
+    while timed.now < begun + caught.value.retry_after:
+        timed.step()
+    asked = timed.now
+    b.admit(sequence_request("more", max_tokens=20), timed.now)
+    timed.run()
+    assert timed.first["more"] - asked <= 2.0 + 2 * service_s
+
+
+def test_the_expected_wait_is_what_a_request_then_waits():
+    b = batcher(slots=2, max_waiting=100)
+    timed = Timed(b)
+    for index in range(4):
+        b.admit(sequence_request(f"measured{index}", max_tokens=20), timed.now)
+    timed.run()
+    for index in range(9):
+        b.admit(sequence_request(f"r{index}", max_tokens=20), timed.now)
+    for _ in range(3):
+        timed.step()
+    asked, expected = timed.now, b.wait_s()
+    b.admit(sequence_request("last", max_tokens=20), timed.now)
+    timed.run()
+    assert timed.first["last"] - asked == pytest.approx(expected, rel=0.35)
+
+
+def test_nothing_is_refused_for_time_before_anything_was_measured():
+    assert batcher(max_wait_s=0.0).wait_s() == 0.0
+    fill(batcher(max_wait_s=0.0))
+
+
+def test_a_flood_delays_another_tenant_by_no_more_than_its_share():
+    """A tenant with one short request at a time, beside one with a full queue of long ones."""
+
+    def latencies(flood: bool) -> list[float]:
+        timed = Timed(batcher(slots=4, max_waiting=64))
+        seen = []
+        for turn in range(8):
+            if flood:
+                fill_up(timed.batcher, turn)
+                timed.step()
+            asked = timed.now
+            timed.batcher.admit(sequence_request(f"light{turn}", [1] * 8, max_tokens=8, tenant="light"), timed.now)
+            while f"light{turn}" not in timed.ended:
+                timed.step()
+            seen.append(timed.ended[f"light{turn}"] - asked)
+        return seen
+
+    def fill_up(b: Batcher, turn: int) -> None:
+        for index in range(64):
+            try:
+                b.admit(sequence_request(f"f{turn}-{index}", [1] * 32, max_tokens=8, tenant="flood"), 0.0)
+            except Overloaded:
+                return
+
+    alone, beside = latencies(flood=False), latencies(flood=True)
+    # At worst it waits for a slot to come free, and then shares the steps with three others.
+    one_service = TOKEN_S * 4 * (32 + 8)
+    assert max(beside) <= 4 * max(alone) + one_service
+
+
+def test_short_prompts_do_not_wait_for_a_long_one():
+    timed = Timed(batcher(slots=4, step_tokens=12))
+    timed.batcher.admit(sequence_request("long", [1] * 60, max_tokens=1), 0.0)
+    for name in ("short1", "short2"):
+        timed.batcher.admit(sequence_request(name, [1] * 4, max_tokens=1), 0.0)
+    timed.run()
+    assert max(timed.ended["short1"], timed.ended["short2"]) < timed.ended["long"] / 2
+
+
+def test_while_streams_run_a_step_takes_no_longer_than_it_may():
+    def chunks(stream: bool) -> int:
+        b = batcher(slots=4, step_tokens=64, step_s=12 * TOKEN_S)
+        timed = Timed(b)
+        b.admit(sequence_request("measured", [1] * 8, max_tokens=30 if stream else 1), 0.0)
+        timed.step()
+        for name in "abc":
+            b.admit(sequence_request(name, [1] * 8), 0.0)
+        return len(timed.step().prefill)
+
+    assert chunks(stream=False) == 3
+    assert chunks(stream=True) == 1
