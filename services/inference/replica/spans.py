@@ -50,7 +50,14 @@ class RequestSpans:
         generated = stream.answer.tokens - stream.resumed_tokens
         for name, seconds, attributes in (
             ("queue", timings.queue_s, {}),
-            ("prefill", timings.prefill_s, {genai.PROMPT_TOKENS: stream.prompt_tokens + stream.resumed_tokens}),
+            (
+                "prefill",
+                timings.prefill_s,
+                {
+                    genai.PROMPT_TOKENS: stream.prompt_tokens + stream.resumed_tokens,
+                    genai.CACHED_TOKENS: stream.cached_tokens,
+                },
+            ),
             ("decode", timings.decode_s, {genai.COMPLETION_TOKENS: generated, **_batch(ended)}),
         ):
             end = start + round(1e9 * seconds)
@@ -68,6 +75,7 @@ def _attributes(ended: Ended) -> dict[str, AttributeValue]:
         genai.RESPONSE_FINISH_REASONS: [ended.ending.reason.value],
         genai.USAGE_INPUT_TOKENS: stream.prompt_tokens,
         genai.USAGE_OUTPUT_TOKENS: stream.answer.tokens,
+        genai.USAGE_CACHE_READ_INPUT_TOKENS: stream.cached_tokens,
         genai.QUEUE_S: timings.queue_s,
         genai.PREFILL_S: timings.prefill_s,
         genai.DECODE_S: timings.decode_s,
