@@ -1,8 +1,8 @@
 """SentencePiece's BPE with byte fallback (Llama 2, Mistral, Gemma) from a GGUF, as a `tokenizers` tokenizer.
 
 SentencePiece joins the two neighbours whose joined piece has the highest score (the leftmost of equals) until no two
-neighbours make a piece. `tokenizers` has a list of pairs instead and joins the pair that stands first: the list here is
-every way to cut every piece in two pieces, in the order of the joined piece's score. What is no piece becomes bytes.
+neighbours make a piece. `tokenizers` has a list of pairs instead and joins the pair that stands first: here that list
+is every way to cut every piece in two, in the order of the joined piece's score. What is no piece becomes bytes.
 """
 
 import math
