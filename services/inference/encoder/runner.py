@@ -93,7 +93,7 @@ class EncoderRunner:
             future: Future[Encoded] = Future()
             future.set_running_or_notify_cancel()  # only `cancel` ends it early
             self._futures[request.id] = future
-            self._wake.notify()
+            self._wake.notify_all()
             return future
 
     def cancel(self, request_id: str) -> None:
@@ -109,11 +109,10 @@ class EncoderRunner:
         with self._wake:
             self._draining = True
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is alive."""
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no request is alive, at most `timeout` seconds; answers whether that is so."""
         with self._wake:
-            return not self._futures
+            return self._wake.wait_for(lambda: not self._futures, timeout)
 
     def load(self) -> EngineLoad:
         """How busy it is; a text counts as a sequence, a batch as a step. `mean_batch` counts since the last call."""
@@ -141,7 +140,7 @@ class EncoderRunner:
         """Stop the thread after its batch and close the graph. What still waits ends with `ReplicaLost`."""
         with self._wake:
             self._closing = True
-            self._wake.notify()
+            self._wake.notify_all()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
         self._graph.close()
@@ -201,6 +200,7 @@ class EncoderRunner:
                 future.set_exception(end.result)
             else:
                 future.set_result(end.result)
+        self._wake.notify_all()
 
     def _break_down(self, error: Exception) -> None:
         """Tell every request, refuse new ones, and let the owner end the process."""

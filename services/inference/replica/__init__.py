@@ -8,7 +8,8 @@ Life of a request here:
 
 | file | what |
 |---|---|
-| `app` | start, ready, drain: wires the rest |
+| `app` | start, ready, drain; a decoder or an encoder by the manifest |
+| `decoder`, `encoder` | wire what serves either |
 | `settings` | what the node agent passes |
 | `version_files` | manifest and blobs from the store into a folder |
 | `model` | the folder's files as objects that can compute |
@@ -16,6 +17,7 @@ Life of a request here:
 | `endpoints` | the subjects it listens on |
 | `prompt` | a request's prompt as token ids |
 | `generate` | takes requests: checks, opens the stream, submits |
+| `encoding`, `encoding_spans` | takes an encoder's requests; their traces |
 | `frames` | pure: updates of a step to frames; one terminal frame per request |
 | `serving` | what connects the engine, the frames and the bus; ends what nobody waits for |
 | `gateways` | pure: which gateways went silent |

@@ -1,0 +1,162 @@
+"""Takes an encoder's requests: texts to tokens, tokens to the runner, vectors to the answer."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+from services.inference.encoder.pooling import scores, shortened
+from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
+from services.inference.encoder.runner import EncoderRunner
+from services.inference.encoder.tokens import EncoderTokenizer
+from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
+from shared.contracts.manifest import EncoderSpec
+from shared.errors import DeadlineExceeded, InvalidInput, LlmosError
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingEnded:
+    """A request that was answered, with vectors or with an error."""
+
+    operation: str
+    """`embeddings` or `classify`."""
+    request_id: str
+    context: Context
+    """The trace that the request belongs to."""
+    begun_ns: int
+    """Unix time in nanoseconds."""
+    texts: int
+    tokens: int
+    timings: EncoderTimings
+    error: LlmosError | None = None
+
+
+class Encoding:
+    """The handlers of `embed` and `classify`.
+
+    Args:
+        runner: Computes.
+        tokenizer: The version's.
+        spec: The version's.
+        on_ended: Told of each request.
+    """
+
+    def __init__(
+        self,
+        runner: EncoderRunner,
+        tokenizer: EncoderTokenizer,
+        spec: EncoderSpec,
+        on_ended: Callable[[EncodingEnded], None],
+    ) -> None:
+        self._runner = runner
+        self._tokenizer = tokenizer
+        self._spec = spec
+        self._on_ended = on_ended
+
+    async def embed(self, request: Embed) -> Embedded:
+        """A vector for each text.
+
+        Raises:
+            ContextLengthExceeded: A text is too long; the message names its index.
+            InvalidInput: Another field is wrong, or the version is a classifier.
+            Overloaded, Draining, Unavailable: This replica does not take it now.
+            DeadlineExceeded: Nobody waits any more.
+        """
+        if self._spec.labels:
+            raise InvalidInput("this model is a classifier; it has no embeddings", param="model")
+        if request.dimensions is not None and request.dimensions > self._spec.output_size:
+            raise InvalidInput(
+                f"dimensions is {request.dimensions}, and this model's embeddings have {self._spec.output_size}",
+                param="dimensions",
+            )
+        rows = asyncio.to_thread(self._embed_rows, request)
+        tokens, encoded, timings = await self._encode("embeddings", request, rows)
+        vectors = [self._encoded(vector, request.dimensions) for vector in encoded.vectors]
+        return Embedded(vectors=tuple(vectors), tokens=tokens, timings=timings)
+
+    async def classify(self, request: Classify) -> Classified:
+        """Scores of each text or pair; raises as `embed`."""
+        if not self._spec.labels:
+            raise InvalidInput("this model makes embeddings; it is no classifier", param="model")
+        rows = asyncio.to_thread(
+            self._tokenizer.texts,
+            request.texts,
+            request.second,
+            truncate=request.truncate,
+            first_index=request.first_index,
+        )
+        tokens, encoded, timings = await self._encode("classify", request, rows)
+        found = [scores(logits, self._spec.activation) for logits in encoded.vectors]
+        return Classified(
+            labels=self._spec.labels,
+            scores=tuple(tuple(row.tolist()) for row in found),
+            tokens=tokens,
+            timings=timings,
+        )
+
+    async def _encode(
+        self, operation: str, request: Embed | Classify, tokenizing: Coroutine[None, None, tuple[TokenRow, ...]]
+    ) -> tuple[tuple[int, ...], Encoded, EncoderTimings]:
+        """Tokens of each text, what the graph made of them, and where the time went."""
+        begun_ns, begun = time.time_ns(), time.monotonic()
+        timings = EncoderTimings()
+        lengths: tuple[int, ...] = ()
+        error: LlmosError | None = None
+        try:
+            async with asyncio.timeout(_seconds_left(request.deadline_ms, begun_ns)):
+                rows = await tokenizing
+                lengths = tuple(map(len, rows))
+                timings = EncoderTimings(tokenize_s=time.monotonic() - begun)
+                encoded = await self._run(EncodeRequest(request.request_id, rows, request.tenant))
+                timings = EncoderTimings(
+                    tokenize_s=timings.tokenize_s, queue_s=encoded.queue_s, compute_s=encoded.compute_s
+                )
+                return lengths, encoded, timings
+        except TimeoutError:
+            error = DeadlineExceeded("the request's deadline passed before it was computed")
+            raise error from None
+        except LlmosError as problem:
+            error = problem
+            raise
+        finally:
+            self._on_ended(
+                EncodingEnded(
+                    operation=operation,
+                    request_id=request.request_id,
+                    context=otel_context.get_current(),
+                    begun_ns=begun_ns,
+                    texts=len(lengths),
+                    tokens=sum(lengths),
+                    timings=timings,
+                    error=error,
+                )
+            )
+
+    async def _run(self, request: EncodeRequest) -> Encoded:
+        future: Future[Encoded] = self._runner.submit(request)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._runner.cancel(request.id)
+            raise
+
+    def _embed_rows(self, request: Embed) -> tuple[TokenRow, ...]:
+        if request.texts is not None:
+            return self._tokenizer.texts(request.texts, truncate=request.truncate, first_index=request.first_index)
+        return self._tokenizer.ids(
+            request.token_ids or (), truncate=request.truncate, first_index=request.first_index
+        )
+
+    def _encoded(self, vector: Vector, dimensions: int | None) -> str:
+        if dimensions is not None:
+            vector = shortened(vector, dimensions)
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _seconds_left(deadline_ms: int | None, now_ns: int) -> float | None:
+    return None if deadline_ms is None else max(0.0, deadline_ms / 1e3 - now_ns / 1e9)
