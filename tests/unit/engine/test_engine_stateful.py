@@ -1,4 +1,4 @@
-"""Any order of submits, cancels and steps, with and without a prefix cache, against what each sequence gives alone."""
+"""Any order of submits, cancels and steps, with a prefix cache or none, against what each sequence gives alone."""
 
 from dataclasses import replace
 
@@ -78,8 +78,7 @@ class EngineMachine(RuleBasedStateMachine):
         request = replace(request, resumed=done, tenant=tenant, cache_salt=salt)
         try:
             self.batcher.admit(request, 0.0)
-        except Overloaded as refusal:
-            assert refusal.retry_after >= 1.0
+        except Overloaded:
             assert 2 * self.batcher.waiting >= self.limits.max_waiting or self.batcher.queued_tokens + 20 > 60
             return
         self.requests[request.request_id] = request
