@@ -36,13 +36,14 @@ class Linear:
         Returns:
             `output [..., N]`, the matrices' output features one after the other.
         """
-        matrices = join([self._source.matrix(name) for name in names])
-        if len(matrices) == 1:
-            return self.multiply(x, matrices[0], output, bias=self._bias(names))
-        parts = [
-            self.multiply(x, matrix, f"{output}.{i}", bias=self._bias([name]))
-            for i, (matrix, name) in enumerate(zip(matrices, names, strict=True))
-        ]
+        joined = join([self._source.matrix(name) for name in names])
+        if len(joined) == 1:
+            return self.multiply(x, joined[0][1], output, bias=self._bias(names))
+        parts, start = [], 0
+        for i, (count, matrix) in enumerate(joined):
+            bias = self._bias(names[start : start + count])
+            parts.append(self.multiply(x, matrix, f"{output}.{i}", bias=bias))
+            start += count
         return self._nodes.add("Concat", parts, output, axis=-1)
 
     def multiply(self, x: str, matrix: BlockMatrix | Floats, output: str, *, bias: Floats | None = None) -> str:

@@ -101,10 +101,13 @@ def test_weights_that_are_no_numbers_are_refused(kind: Type) -> None:
 def test_matrices_of_one_form_are_joined_and_others_are_not() -> None:
     forms = {kind: pack(tensor_of(random_blocks(kind, 4, 256), kind)) for kind in HALVES}
     together = [forms[Type.Q4_0], forms[Type.Q4_K], forms[Type.Q4_1]]
-    (joined,) = join(together)
+    ((count, joined),) = join(together)
+    assert count == 3
     np.testing.assert_array_equal(joined.dequantise(), np.concatenate([m.dequantise() for m in together]))
-    assert len(join([forms[Type.Q5_K], forms[Type.Q8_0]])) == 1
-    assert len(join([forms[Type.Q4_K], forms[Type.Q4_K], forms[Type.Q6_K]])) == 3
-    assert len(join([forms[Type.Q6_K], forms[Type.Q8_0]])) == 2
-    assert len(join([forms[Type.Q4_0], np.zeros((4, 256), np.float32)])) == 2
-    assert [len(m) for m in join([np.zeros((4, 8), np.float32), np.ones((2, 8), np.float32)])] == [6]
+    assert [count for count, _ in join([forms[Type.Q5_K], forms[Type.Q8_0]])] == [2]
+    mixed = join([forms[Type.Q4_K], forms[Type.Q4_K], forms[Type.Q6_K]])
+    assert [(count, matrix.bits, matrix.block) for count, matrix in mixed] == [(2, 4, 32), (1, 8, 16)]
+    assert [count for count, _ in join([forms[Type.Q6_K], forms[Type.Q8_0]])] == [1, 1]
+    zeros = np.zeros((4, 256), np.float32)
+    assert [count for count, _ in join([forms[Type.Q4_0], zeros, forms[Type.Q4_0]])] == [1, 1, 1]
+    assert [(count, len(matrix)) for count, matrix in join([zeros, zeros[:2]])] == [(2, 6)]
