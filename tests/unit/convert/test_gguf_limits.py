@@ -118,7 +118,7 @@ def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
         ({"llama.expert_count": 8}, UnsupportedFormat, "experts"),
         ({"llama.rope.dimension_count": HEADS}, UnsupportedFormat, "part of each head"),
         ({"llama.attention.head_count_kv": [2, 1]}, UnsupportedFormat, "layer to layer"),
-        ({"tokenizer.ggml.model": "llama"}, UnsupportedFormat, "'llama'"),
+        ({"tokenizer.ggml.model": "t5"}, UnsupportedFormat, "'t5'"),
         ({"tokenizer.ggml.pre": "tekken"}, UnsupportedFormat, "tekken"),
         ({"tokenizer.ggml.tokens": None}, CorruptFile, "tokens"),
         ({"tokenizer.ggml.merges": ["no merge", "x"]}, CorruptFile, "merge"),
