@@ -81,9 +81,7 @@ def user_url(port: int, user: str, password: str) -> str:
     return f"nats://{user}:{password}@127.0.0.1:{port}"
 
 
-def server_settings(
-    port: int, store: Path, passwords: dict[str, str], *, host: str = "127.0.0.1"
-) -> dict[str, Any]:
+def server_settings(port: int, store: Path, passwords: dict[str, str], *, host: str = "127.0.0.1") -> dict[str, Any]:
     """What the server is told: its address, JetStream on disk, and a user per service with what it needs and no more."""
     users = [
         {
