@@ -145,7 +145,7 @@ class Dispatcher:
                 log.info("replica_refused", replica=candidate.replica_id, request=request_id, code=error.code)
             else:
                 return attempt
-        raise _all_refused(inquiry.deployment, candidates, refusals)
+        raise all_refused(inquiry.deployment, candidates, refusals)
 
     def release(self, attempt: Attempt) -> None:
         """No more frames are wanted; the replica is told to stop unless it has finished."""
@@ -230,7 +230,8 @@ class Dispatcher:
             probation = {key: value for key, value in probation.items() if now < value[0]}
 
 
-def _all_refused(deployment: str, candidates: list[Candidate], refusals: list[LlmosError]) -> LlmosError:
+def all_refused(deployment: str, candidates: list[Candidate], refusals: list[LlmosError]) -> LlmosError:
+    """What to tell a client whose request no replica took; `refusals` are the candidates', in order."""
     retry_after = min((refusal.retry_after for refusal in refusals if refusal.retry_after), default=RETRY_S)
     if any(isinstance(refusal, Overloaded) for refusal in refusals):
         return Overloaded(

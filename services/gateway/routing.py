@@ -9,9 +9,10 @@ A replica can be chosen when its lease says READY, it does not drain, and its la
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shared.contracts.manifest import Task
 from shared.contracts.replica import LOAD_REPORT_S, LoadReport
 from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus
-from shared.errors import NotFound, Unavailable
+from shared.errors import InvalidInput, NotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
 """Prompt tokens of work that one running or waiting sequence counts for: its decode steps are work too."""
@@ -22,6 +23,16 @@ FAILED_RETRY_S = 10.0
 FRESH_S = 3 * LOAD_REPORT_S
 """A replica that reported within this time lives, even when its lease could not be renewed."""
 
+_DOES: Mapping[Task, str] = {
+    "generate": "generates text",
+    "embed": "makes embeddings, and no text",
+    "classify": "classifies, and generates no text",
+}
+_ROUTES: Mapping[Task, str] = {
+    "generate": "/v1/chat/completions or /v1/completions",
+    "embed": "/v1/embeddings",
+    "classify": "/v1/classify or /v1/rerank",
+}
 _UP = (ReplicaState.READY, ReplicaState.DRAINING)
 
 
@@ -122,15 +133,19 @@ class RoutingTable:
 
     # What follows
 
-    def choose(self, name: str, now: float, *, of: tuple[str, int] | None = None) -> list[Candidate]:
+    def choose(
+        self, name: str, now: float, *, of: tuple[str, int] | None = None, task: Task = "generate"
+    ) -> list[Candidate]:
         """The replicas that can take a request for deployment `name`, best first.
 
         Args:
             name: The deployment's public name.
             now: Seconds on the local monotonic clock.
             of: Only replicas of this (model, version): a resumed answer must go on with the same weights.
+            task: What the request asks for.
 
         Raises:
+            InvalidInput: The deployment does another task; the message names the routes that it answers.
             NotFound: There is no such deployment; the message names those that exist.
             Unavailable: It has no replica that can answer; the message says why.
         """
@@ -138,6 +153,10 @@ class RoutingTable:
         if deployment is None:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
             raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+        if deployment.task != task:
+            raise InvalidInput(
+                f"the model {name!r} {_DOES[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
+            )
         wanted = (deployment.model, deployment.version)
         found = [
             status

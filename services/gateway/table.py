@@ -12,6 +12,7 @@ from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus, Message
 from shared.bus.records import Records
 from shared.bus.rpc import parse
+from shared.contracts.manifest import Task
 from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import (
     DEPLOYMENTS_BUCKET,
@@ -63,9 +64,9 @@ class LiveTable:
         """The reports of all replicas that are not silent."""
         return self._table.loads(self._clock())
 
-    def choose(self, name: str, *, of: tuple[str, int] | None = None) -> list[Candidate]:
+    def choose(self, name: str, *, of: tuple[str, int] | None = None, task: Task = "generate") -> list[Candidate]:
         """`RoutingTable.choose` on what is known now."""
-        return self._fresh().choose(name, self._clock(), of=of)
+        return self._fresh().choose(name, self._clock(), of=of, task=task)
 
     def lost(self, candidate: Candidate) -> str | None:
         """`RoutingTable.lost` on what is known now."""

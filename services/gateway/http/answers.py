@@ -120,7 +120,7 @@ class Asker:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._collect(inquiry)) for inquiry in inquiries]
         except ExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         return [task.result() for task in tasks]
 
     @asynccontextmanager
@@ -203,6 +203,7 @@ async def _pump(index: int, generation: Generation, queue: "asyncio.Queue[tuple[
         queue.put_nowait((index, error))
 
 
-def _first(errors: ExceptionGroup[Exception]) -> Exception:
+def first_error(errors: ExceptionGroup[Exception]) -> Exception:
+    """The error that ended a task group: the first that is no group itself."""
     first = errors.exceptions[0]
-    return _first(first) if isinstance(first, ExceptionGroup) else first
+    return first_error(first) if isinstance(first, ExceptionGroup) else first

@@ -15,6 +15,8 @@ from services.gateway.http.authentication import Authentication
 from services.gateway.http.blobs import BlobsApi
 from services.gateway.http.chat import ChatApi
 from services.gateway.http.completions import CompletionsApi
+from services.gateway.http.embeddings import EmbeddingsApi
+from services.gateway.http.encoding import EncodingAsker
 from services.gateway.http.health import HealthApi
 from services.gateway.http.models import ModelsApi
 from services.gateway.http.observed import Observed
@@ -42,7 +44,7 @@ def make_app(
     """The application.
 
     Args:
-        bus: For the admin routes.
+        bus: For the admin routes, and to encoders.
         dispatcher: Answers chat and completion requests.
         keys: The API keys.
         store: For blobs; None where the gateway has none.
@@ -53,6 +55,7 @@ def make_app(
         check_keys: False lets everybody in.
     """
     asker = Asker(dispatcher, request_timeout)
+    embeddings = EmbeddingsApi(EncodingAsker(bus, dispatcher, request_timeout), max_body)
     admin = AdminApi(bus, keys)
     operations = admin.operations()
     document = orjson.dumps(openapi(operations))
@@ -64,6 +67,9 @@ def make_app(
     routes = [
         Route("/v1/chat/completions", ChatApi(asker, max_body).create, methods=["POST"]),
         Route("/v1/completions", CompletionsApi(asker, max_body).create, methods=["POST"]),
+        Route("/v1/embeddings", embeddings.embed, methods=["POST"]),
+        Route("/v1/classify", embeddings.classify, methods=["POST"]),
+        Route("/v1/rerank", embeddings.rerank, methods=["POST"]),
         Route("/v1/models", models.list, methods=["GET"]),
         Route("/v1/models/{model}", models.show, methods=["GET"]),
         Route("/healthz", health.alive, methods=["GET"]),

@@ -40,5 +40,6 @@ class ModelsApi:
             "owned_by": "llmos",
             "root": f"{deployment.model}:{deployment.version}",
             "max_model_len": deployment.max_len,
+            "task": deployment.task,
             "ready_replicas": self._table.ready(deployment.name),
         }

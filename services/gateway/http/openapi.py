@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from services.gateway.http.embedding_types import ClassifyRequest, EmbeddingRequest, RerankRequest
 from services.gateway.http.openai_types import ChatRequest, CompletionRequest
 from services.gateway.http.operations import PREFIX, Operation
 
@@ -38,7 +39,7 @@ _REF = "#/components/schemas/{model}"
 def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the whole gateway."""
     bodies: list[type[BaseModel]] = [operation.body for operation in operations if operation.body]
-    bodies += [ChatRequest, CompletionRequest]
+    bodies += [ChatRequest, CompletionRequest, EmbeddingRequest, ClassifyRequest, RerankRequest]
     answers = [operation.answer for operation in operations]
     models: set[tuple[type[BaseModel], JsonSchemaMode]] = set()
     models |= {(model, "validation") for model in bodies} | {(model, "serialization") for model in answers}
@@ -62,6 +63,13 @@ def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
         content = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}}
         described = _described(summary, path, "inference", content)
         paths[path] = {"post": {**described, "requestBody": _body(named[(kind, "validation")])}}
+    for path, encoder_kind, summary in (
+        ("/v1/embeddings", EmbeddingRequest, "Embed texts, as OpenAI does"),
+        ("/v1/classify", ClassifyRequest, "Classify texts, as vLLM does"),
+        ("/v1/rerank", RerankRequest, "Order documents by how well they answer a query, as Jina and vLLM do"),
+    ):
+        described = _described(summary, path, "inference", _json({"type": "object"}))
+        paths[path] = {"post": {**described, "requestBody": _body(named[(encoder_kind, "validation")])}}
     paths |= _plain_routes()
     schemas = {**definitions.get("$defs", {}), "Error": _ERROR}
     return {

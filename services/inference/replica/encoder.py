@@ -70,7 +70,7 @@ async def start_encoder(
     encoding = Encoding(runner, tokenizer, spec, on_ended)
 
     async def cancel(request: Cancel) -> Empty:
-        runner.cancel(request.request_id)
+        encoding.cancel(request.request_id)
         return Empty()
 
     async def drain(_: Empty) -> Empty:

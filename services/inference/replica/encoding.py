@@ -16,7 +16,7 @@ from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokens import EncoderTokenizer
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
 from shared.contracts.manifest import EncoderSpec
-from shared.errors import DeadlineExceeded, InvalidInput, LlmosError
+from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,13 @@ class Encoding:
         self._tokenizer = tokenizer
         self._spec = spec
         self._on_ended = on_ended
+        self._tokenizing: set[str] = set()
+        """Requests whose texts are being tokenised; one that is cancelled meanwhile is no longer among them."""
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request as soon as possible. Unknown ids are ignored."""
+        self._tokenizing.discard(request_id)
+        self._runner.cancel(request_id)
 
     async def embed(self, request: Embed) -> Embedded:
         """A vector for each text.
@@ -109,7 +116,10 @@ class Encoding:
         error: LlmosError | None = None
         try:
             async with asyncio.timeout(_seconds_left(request.deadline_ms, begun_ns)):
+                self._tokenizing.add(request.request_id)
                 rows = await tokenizing
+                if request.request_id not in self._tokenizing:
+                    raise Conflict("the request was cancelled by whoever sent it", param="request_id")
                 lengths = tuple(map(len, rows))
                 timings = EncoderTimings(tokenize_s=time.monotonic() - begun)
                 encoded = await self._run(EncodeRequest(request.request_id, rows, request.tenant))
@@ -124,6 +134,7 @@ class Encoding:
             error = problem
             raise
         finally:
+            self._tokenizing.discard(request.request_id)
             self._on_ended(
                 EncodingEnded(
                     operation=operation,
