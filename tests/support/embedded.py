@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -146,8 +146,10 @@ class Embedded:
         assert len(pids) == 1, f"{what}: {pids} in {self.processes()}"
         return pids[0]
 
-    def cli(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `llmos …` on this home."""
+    def cli(
+        self, *arguments: str, stdin: str | None = None, env: Mapping[str, str] = {}
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `llmos …` on this home, with `env` on top of its environment."""
         return subprocess.run(
             [sys.executable, "-m", "llmos", *arguments, "--home", str(self.home.root)],
             input=stdin,
@@ -155,7 +157,7 @@ class Embedded:
             text=True,
             timeout=180,
             check=False,
-            env=self._env,
+            env={**self._env, **env},
         )
 
     def json(self, *arguments: str) -> Any:
