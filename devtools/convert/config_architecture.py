@@ -91,7 +91,7 @@ def _read_sizes(keys: Fields) -> _Sizes:
 
 def _activation(keys: Fields) -> Activation:
     name = keys.get("hidden_activation") or keys.get("hidden_act")
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise UnsupportedFormat(
             f"the activation {name!r} is not supported; supported: {', '.join(_ACTIVATIONS)}", param="source"
         )
@@ -108,9 +108,9 @@ def _attention(keys: Fields, family: Family, sizes: _Sizes) -> tuple[LayerAttent
             context_length=sizes.positions,
         )
 
-    everywhere = local = rope("global", _FULL, keys.positive("rope_theta", 10_000.0))
+    everywhere = local = rope("global", _FULL, keys.positive("rope_theta", 10_000.0, above=1))
     if family.local_every:
-        local = rope("local", _LOCAL, keys.positive("rope_local_base_freq"))
+        local = rope("local", _LOCAL, keys.positive("rope_local_base_freq", above=1))
     is_local = _local_layers(keys, family, sizes.layers)
     window = keys.count("sliding_window") if any(is_local) else None
     turned = _turned_layers(keys, family, sizes.layers)
@@ -147,7 +147,7 @@ def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
         return [False] * layers
     if family.unturned_every:
         return [not turned for turned in _turned_layers(keys, family, layers)]
-    first = keys.get("max_window_layers") or 0
+    first = keys.count("max_window_layers") if keys.get("max_window_layers") else 0
     return [layer >= first for layer in range(layers)]
 
 

@@ -2,7 +2,7 @@
 
 from devtools.convert.fields import Fields
 from devtools.convert.rope import Rope, Yarn, llama3, plain, yarn_magnitude
-from shared.errors import UnsupportedFormat
+from shared.errors import CorruptFile, UnsupportedFormat
 
 _KINDS = "default, linear, llama3, yarn"
 
@@ -21,7 +21,7 @@ def read_rope(parameters: Fields, name: str, *, base: float, head_dim: int, cont
         UnsupportedFormat: a kind of scaling that is not supported.
         CorruptFile: a parameter is missing or impossible.
     """
-    base = parameters.positive("rope_theta", base)
+    base = parameters.positive("rope_theta", base, above=1)
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     frequencies = plain(base, head_dim)
     if kind == "default":
@@ -29,15 +29,14 @@ def read_rope(parameters: Fields, name: str, *, base: float, head_dim: int, cont
     if kind == "linear":
         return Rope(name, frequencies / parameters.positive("factor"))
     if kind == "llama3":
+        low, high = parameters.positive("low_freq_factor"), parameters.positive("high_freq_factor")
+        if low >= high:
+            raise CorruptFile(
+                f"'high_freq_factor' is {high}; it must be above 'low_freq_factor', {low}", param="source"
+            )
+        original = parameters.count("original_max_position_embeddings")
         return Rope(
-            name,
-            llama3(
-                frequencies,
-                factor=parameters.positive("factor"),
-                low=parameters.positive("low_freq_factor"),
-                high=parameters.positive("high_freq_factor"),
-                original=parameters.count("original_max_position_embeddings"),
-            ),
+            name, llama3(frequencies, factor=parameters.positive("factor"), low=low, high=high, original=original)
         )
     if kind == "yarn":
         yarn = _yarn(parameters, context_length)

@@ -28,10 +28,10 @@ class Fields:
             raise self._wrong(key, value)
         return value
 
-    def positive(self, key: str, default: float | None = None) -> float:
-        """A finite number above 0."""
+    def positive(self, key: str, default: float | None = None, *, above: float = 0) -> float:
+        """A finite number above 0, or `above`."""
         value = self._given(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not above < value < math.inf:
             raise self._wrong(key, value)
         return float(value)
 

@@ -99,7 +99,7 @@ def _attention(
     everywhere = _rope(gguf, keys, head_dim)
     local = everywhere
     if family.local_every:
-        local = Rope("local", plain(keys.positive("rope.freq_base_swa", 10_000.0), head_dim))
+        local = Rope("local", plain(keys.positive("rope.freq_base_swa", 10_000.0, above=1), head_dim))
     window = keys.count("attention.sliding_window") if keys.get("attention.sliding_window") else None
     if window and family.some_windows:
         raise UnsupportedFormat(
@@ -122,14 +122,16 @@ def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
     pattern = keys.get("attention.sliding_window_pattern")
     if isinstance(pattern, list):
         if len(pattern) != layers or not all(isinstance(local, bool) for local in pattern):
-            raise CorruptFile("'attention.sliding_window_pattern' does not say yes or no for each layer")
+            raise CorruptFile(
+                f"'attention.sliding_window_pattern' does not say yes or no for {layers} layers", param="source"
+            )
         return pattern
     period = family.local_every if pattern is None else keys.count("attention.sliding_window_pattern")
     return [not period or (layer + 1) % period != 0 for layer in range(layers)]
 
 
 def _rope(gguf: GgufFile, keys: Fields, head_dim: int) -> Rope:
-    base = keys.positive("rope.freq_base", 10_000.0)
+    base = keys.positive("rope.freq_base", 10_000.0, above=1)
     kind = keys.get("rope.scaling.type")
     factor = keys.positive("rope.scaling.factor", keys.positive("rope.scale_linear", 1.0))
     if any(name.startswith("rope_factors_") for name in gguf.tensors):
@@ -150,7 +152,9 @@ def _rope(gguf: GgufFile, keys: Fields, head_dim: int) -> Rope:
 def _yarn(keys: Fields, base: float, factor: float, head_dim: int) -> Rope:
     extrapolation = keys.get("rope.scaling.yarn_ext_factor")
     if extrapolation not in (None, 1.0) or keys.get("rope.scaling.yarn_log_multiplier"):
-        raise UnsupportedFormat("YaRN with an extrapolation factor or a log multiplier is not supported")
+        raise UnsupportedFormat(
+            "YaRN with an extrapolation factor or a log multiplier is not supported", param="source"
+        )
     yarn = Yarn(
         factor=factor,
         original=keys.count("rope.scaling.original_context_length"),
@@ -167,7 +171,9 @@ def _divided_by_factors(gguf: GgufFile, frequencies: Frequencies) -> Frequencies
     if factors is None:
         return frequencies
     if factors.shape != frequencies.shape:
-        raise CorruptFile(f"'rope_freqs.weight' has shape {factors.shape}, expected {frequencies.shape}")
+        raise CorruptFile(
+            f"'rope_freqs.weight' has shape {factors.shape}, expected {frequencies.shape}", param="source"
+        )
     divisors = dequantise(factors)
     if not (divisors > 0).all():
         raise CorruptFile("'rope_freqs.weight' has factors that are not positive", param="source")
