@@ -5,7 +5,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from devtools.convert import Quantize, convert_gguf, convert_hf, is_model_directory
+from devtools.convert import (
+    Quantize,
+    convert_encoder,
+    convert_gguf,
+    convert_hf,
+    is_encoder_directory,
+    is_model_directory,
+)
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
@@ -15,7 +22,10 @@ from shared.errors import InvalidInput, UnsupportedFormat
 Progress = Callable[[str, float], None]
 """Called with the name of a step and how much of it is done, 0 to 1."""
 
-SOURCES = "a .gguf file, a Hugging Face directory (config.json and safetensors), hf:org/name or hf:org/name@revision"
+SOURCES = (
+    "a .gguf file, a Hugging Face directory (config.json and safetensors; an encoder's may have model.onnx instead),"
+    " hf:org/name or hf:org/name@revision"
+)
 
 
 def import_model(
@@ -85,6 +95,12 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
     path = Path(source).expanduser()
     if not path.exists():
         raise InvalidInput(f"{source}: no such file or folder", param="source")
+    if path.is_dir() and is_encoder_directory(path):
+        if quantize not in ("auto", "none"):
+            raise InvalidInput(
+                f"encoders keep their weights as they are; --quantize {quantize} is for decoders", param="quantize"
+            )
+        return convert_encoder(path, destination, progress=progress)
     if path.is_dir() and is_model_directory(path):
         return convert_hf(path, destination, quantize=quantize, progress=progress)
     if path.is_file() and path.suffix.lower() == ".gguf":
