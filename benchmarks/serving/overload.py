@@ -1,0 +1,110 @@
+"""Four times the sustainable rate: what is shed, what the accepted ones feel, and what one tenant's flood does."""
+
+import asyncio
+import random
+import time
+
+from benchmarks.serving.client import Answer, ChatClient, closed_loop
+from benchmarks.serving.figures import Figures, milliseconds, of_answers, quantile, report
+from benchmarks.serving.prompts import listing, listings
+from benchmarks.serving.setting import Setting
+from benchmarks.serving.sides import Shape
+
+SLOTS = 16
+PROMPT_WORDS = 100
+ANSWER_TOKENS = 64
+TIMES = 4
+SHAPE = Shape(slots=SLOTS, max_len=512)
+
+
+def measure(setting: Setting) -> None:
+    """Print the overload's line, then the flood's."""
+    seconds = 12.0 if setting.quick else 40.0
+    with setting.llmos.serving(SHAPE) as client:
+        other = ChatClient(client.url, client.model, setting.llmos.key("quiet tenant"))
+        asyncio.run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
+        prompts = listings("best", SLOTS * (2 if setting.quick else 3), PROMPT_WORDS)
+        full = asyncio.run(closed_loop(client, prompts, concurrency=SLOTS, max_tokens=ANSWER_TOKENS))
+        best = of_answers(full)
+        rate = best["output_tok_per_s"] / ANSWER_TOKENS
+        asyncio.run(_overload(client, best, rate * TIMES, seconds))
+        asyncio.run(_flood(client, other, seconds))
+
+
+async def _overload(client: ChatClient, best: Figures, rate: float, seconds: float) -> None:
+    """Requests at random times, `rate` a second, whether others were answered or not."""
+    rng = random.Random("overload")
+    begun = time.perf_counter()
+    tasks = []
+    while (now := time.perf_counter()) < begun + seconds:
+        tasks.append(asyncio.create_task(client.chat(listing(rng, PROMPT_WORDS), max_tokens=ANSWER_TOKENS)))
+        await asyncio.sleep(max(0.0, rng.expovariate(rate) - (time.perf_counter() - now)))
+    stopped = time.perf_counter()
+    answers = await asyncio.gather(*tasks)
+    accepted = [answer for answer in answers if answer.ok]
+    shed = [answer for answer in answers if answer.status in {429, 503}]
+    # Tokens of the time after the start and before the last arrival, when the load is what it should be.
+    window = (begun + seconds / 4, stopped)
+    tokens = sum(window[0] <= stamp < window[1] for answer in accepted for stamp in answer.stamps)
+    per_second = tokens / (window[1] - window[0])
+    figures = of_answers(accepted)
+    report(
+        "overload",
+        times=TIMES,
+        offered_per_s=round(rate, 2),
+        seconds=round(seconds, 1),
+        requests=len(answers),
+        accepted=len(accepted),
+        shed=len(shed),
+        failed_otherwise=len(answers) - len(accepted) - len(shed),
+        shed_after_p99_ms=milliseconds(quantile((answer.end - answer.start for answer in shed), 0.99)),
+        output_tok_per_s=round(per_second, 2),
+        best_tok_per_s=best["output_tok_per_s"],
+        throughput_to_best=round(per_second / best["output_tok_per_s"], 3),
+        ttft_p50_ms=figures.get("ttft_p50_ms"),
+        ttft_max_ms=milliseconds(max((answer.ttft for answer in accepted), default=0.0)),
+        itl_p50_ms=figures.get("itl_p50_ms"),
+        itl_p50_to_best=round(figures.get("itl_p50_ms", 0.0) / best["itl_p50_ms"], 3),
+        last_answer_after_s=round(max(answer.end for answer in answers) - stopped, 1),
+    )
+
+
+async def _flood(noisy: ChatClient, quiet: ChatClient, seconds: float) -> None:
+    """One tenant asks now and then, alone at first, then beside one that keeps three times the slots busy."""
+    alone = await _now_and_then(quiet, "alone", seconds / 2)
+    stop = asyncio.Event()
+    flood: list[Answer] = []
+    workers = [asyncio.create_task(_keep_asking(noisy, number, stop, flood)) for number in range(3 * SLOTS)]
+    await asyncio.sleep(seconds / 6)
+    beside = await _now_and_then(quiet, "beside", seconds)
+    stop.set()
+    await asyncio.gather(*workers)
+    before, during = of_answers(alone), of_answers(beside)
+    report(
+        "two_tenants",
+        quiet_alone=before,
+        quiet_beside_flood=during,
+        flood=of_answers(flood),
+        flood_shed=sum(answer.status in {429, 503} for answer in flood),
+        ttft_p50_to_alone=round(during.get("ttft_p50_ms", 0.0) / before["ttft_p50_ms"], 3),
+        itl_p50_to_alone=round(during.get("itl_p50_ms", 0.0) / before["itl_p50_ms"], 3),
+    )
+
+
+async def _now_and_then(client: ChatClient, seed: str, seconds: float) -> list[Answer]:
+    """One request after another for a while; at least two."""
+    rng = random.Random(seed)
+    answers: list[Answer] = []
+    begun = time.perf_counter()
+    while len(answers) < 2 or time.perf_counter() < begun + seconds:
+        answers.append(await client.chat(listing(rng, PROMPT_WORDS), max_tokens=ANSWER_TOKENS))
+    return answers
+
+
+async def _keep_asking(client: ChatClient, number: int, stop: asyncio.Event, answers: list[Answer]) -> None:
+    rng = random.Random(f"flood {number}")
+    while not stop.is_set():
+        answer = await client.chat(listing(rng, PROMPT_WORDS), max_tokens=ANSWER_TOKENS)
+        answers.append(answer)
+        if not answer.ok:
+            await asyncio.sleep(0.5)  # a client that heeds Retry-After waits longer
