@@ -62,7 +62,9 @@ class PromptBuilder:
         return await self._template.render([self._plain(message) for message in messages])
 
     def _plain(self, message: ChatMessage) -> dict[str, Any]:
-        plain: dict[str, Any] = message.model_dump(exclude_none=True)
+        plain: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.name is not None:
+            plain["name"] = message.name
         if message.role == "developer" and not self._knows_developer:
             plain["role"] = "system"
         return plain
