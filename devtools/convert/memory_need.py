@@ -1,22 +1,30 @@
-"""What a replica of a converted model takes, computed from what was measured with ONNX Runtime 1.31.
+"""What a replica of a converted model takes, computed from what was measured with ONNX Runtime 1.31 on x86.
 
-SmolLM2 in Q4_1 (111 MB of matrices, 34 MB of embedding and rotary tables) was resident in 157 MB more than an empty
-process after the session was made, 135 MB of them anonymous: the rearranged matrices, at 1.2 times their bytes.
+`benchmarks/memory.py` measures it again and prints both side by side; docs/performance.md has the figures.
 """
 
 from devtools.convert.architecture import Architecture
 from shared.contracts.manifest import MemoryNeed
 
 PACKED = 1.2
-"""Resident bytes per byte of a matrix that ONNX Runtime rearranges; the file's own pages of it are let go."""
-PROCESS = 160_000_000
-"""Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizers, bus client)."""
-LARGEST_CHUNK, LARGEST_BATCH = 512, 64
-"""Tokens of a prefill chunk and of a decode step for which the activations are counted."""
+"""Resident bytes per byte of a matrix that ONNX Runtime rearranges; the file's own pages of it are let go. 1.2 on a
+processor where it rearranges all forms of SmolLM2's matrices, 0.9 where it reads the 8-bit head as it lies."""
+PROCESS = 230_000_000
+"""Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, grammars, bus client), and
+the process beside it that renders chat templates."""
+LARGEST_CHUNK = 128
+"""Tokens of a prefill chunk, and rows of a decode step, for which the activations are counted."""
+ACTIVATIONS_AT_ONCE = 4
+"""Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
+LOGITS_AT_ONCE = 8
+"""Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
+_PAGE = 4096
 
 
 def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> MemoryNeed:
     """The need of a replica on the CPU.
+
+    Attention adds nothing that grows with the context: ONNX Runtime's kernel works in blocks.
 
     Args:
         arch: The decoder.
@@ -24,10 +32,11 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
         packed_bytes: What ONNX Runtime rearranges: every matrix that it multiplies by.
     """
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
-    scores = arch.heads * LARGEST_CHUNK * arch.context_length
-    logits = LARGEST_BATCH * arch.vocab_size
+    scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
         kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
-        activations=PROCESS + 4 * (LARGEST_CHUNK * widest + scores + logits),
+        activations=4 * ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + scratch_slot,
+        process=PROCESS,
+        per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
     )

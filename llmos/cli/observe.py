@@ -13,6 +13,7 @@ from llmos.cli.output import console, print_json, print_table, print_tree
 from llmos.cli.trace_view import tree
 from llmos.client import why_not_ready
 from llmos.config import Target
+from shared.contracts.scheduler import ReplicaState
 from shared.errors import InvalidInput, NotFound
 
 TRACE_TIMEOUT_S = 5.0
@@ -59,6 +60,9 @@ def status(
         shown = item.deployment
         why = "" if item.ready == shown.replicas else f": {why_not_ready(item)}"
         console.print(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready{why}")
+        for replica in item.replicas:
+            if replica.state is ReplicaState.READY and replica.message:
+                console.print(f"  {replica.id} {replica.message}")
 
 
 def trace(

@@ -7,17 +7,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import structlog
 
+from services.inference.replica.background import background
 from services.inference.replica.decoder import start_decoder
 from services.inference.replica.encoder import start_encoder
 from services.inference.replica.lease import StatusLease
+from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.serving import CONFIRM_S
 from services.inference.replica.settings import Settings
 from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaAssignment, ReplicaState
+from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaState
 from shared.errors import LlmosError
 from shared.service.context import Context
 from shared.storage.open import open_store
@@ -54,7 +55,9 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
             await lease.become(ReplicaState.FAILED, message)
             raise
         await lease.become(ReplicaState.READY)
-        _log_memory(assignment, time.monotonic() - begun)
+        log.info("replica_ready", seconds=round(time.monotonic() - begun, 2))
+        watch = MemoryWatch(assignment.resources.memory, lease)
+        await stack.enter_async_context(background(watch.run(), "watch the memory"))
         try:
             yield
         finally:
@@ -84,10 +87,3 @@ async def _fetch(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, P
     manifest = await fetch_manifest(store, assignment)
     folder = await stack.enter_async_context(version_folder(store, manifest, assignment.digest, settings.cache_dir))
     return manifest, folder
-
-
-def _log_memory(assignment: ReplicaAssignment, seconds: float) -> None:
-    resident, granted = psutil.Process().memory_info().rss, assignment.resources.memory
-    log.info("replica_ready", seconds=round(seconds, 2), resident_bytes=resident, granted_bytes=granted)
-    if granted and resident > granted:
-        log.warning("memory_above_grant", resident_bytes=resident, granted_bytes=granted)

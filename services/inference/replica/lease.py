@@ -64,3 +64,10 @@ class StatusLease:
         log.info("replica_state", state=state.value, message=message)
         self._status = self._status.model_copy(update={"state": state, "message": message})
         await self._lease.set(self._status.encode())
+
+    async def tell(self, *, memory: int, message: str) -> None:
+        """Say how much memory is used and, while ready, what is wrong; told with the next renewal at the latest."""
+        if self._status.state is not ReplicaState.READY:
+            return
+        self._status = self._status.model_copy(update={"memory": memory, "message": message})
+        await self._lease.set(self._status.encode())

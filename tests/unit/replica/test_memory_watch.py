@@ -1,0 +1,85 @@
+import subprocess
+import sys
+
+import psutil
+from structlog.testing import capture_logs
+
+from services.inference.replica.memory import MemoryWatch, give_back, resident_bytes
+
+MIB = 1 << 20
+
+
+class Told:
+    def __init__(self):
+        self.all: list[tuple[int, str]] = []
+
+    async def tell(self, *, memory, message):
+        self.all.append((memory, message))
+
+
+def watch(granted, *used, given_back=None):
+    """A watch that measures `used` in turn, and where it tells."""
+    told, measured = Told(), iter(used)
+    given_back = [] if given_back is None else given_back
+    made = MemoryWatch(
+        granted, told, measure=lambda: next(measured), give_back=lambda: given_back.append("given back")
+    )
+    return made, told
+
+
+async def test_within_the_grant_it_tells_what_is_used_and_nothing_else():
+    given_back = []
+    made, told = watch(100 * MIB, 90 * MIB, given_back=given_back)
+    await made.look()
+    assert told.all == [(90 * MIB, "")]
+    assert not given_back
+
+
+async def test_above_the_grant_it_gives_back_what_it_can_before_it_complains():
+    given_back = []
+    made, told = watch(100 * MIB, 110 * MIB, 95 * MIB, given_back=given_back)
+    with capture_logs() as logs:
+        await made.look()
+    assert told.all == [(95 * MIB, "")]
+    assert given_back == ["given back"]
+    assert not logs
+
+
+async def test_what_stays_above_the_grant_is_logged_once_and_told_until_it_is_over():
+    made, told = watch(100 * MIB, *[130 * MIB] * 4, 99 * MIB)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await made.look()
+    assert [line["event"] for line in logs] == ["memory_above_grant", "memory_within_grant_again"]
+    assert [message[:61] for _, message in told.all] == [
+        "uses 130 MiB of memory, 30 MiB above its grant; it goes on, bu",
+        "uses 130 MiB of memory, 30 MiB above its grant; it goes on, bu",
+        "",
+    ]
+
+
+async def test_without_a_grant_nothing_is_too_much():
+    made, told = watch(0, 1 << 50)
+    await made.look()
+    assert told.all == [(1 << 50, "")]
+
+
+def test_the_helpers_of_a_replica_count():
+    alone = resident_bytes()
+    helper = subprocess.Popen([sys.executable, "-c", "x = bytearray(60 << 20); print(1, flush=True); input()"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    try:
+        helper.stdout.readline()
+        assert resident_bytes() - alone > 50 * MIB
+    finally:
+        helper.communicate(b"\n")
+
+
+def test_freed_memory_goes_back_to_the_system():
+    kept = [b"x" * 100_000 for _ in range(1000)]  # below the size that the C library maps by itself
+    fence = b"y" * 100_000
+    before = psutil.Process().memory_info().rss
+    kept.clear()
+    give_back()
+    assert before - psutil.Process().memory_info().rss > 50 * MIB
+    assert fence
