@@ -114,3 +114,29 @@ def write_hf(
         weight_map |= dict.fromkeys(part, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
+
+
+def rescaled(weights: Mapping[str, np.ndarray[Any, Any]], *, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Other weights of the same function, for quantisers: those of a dequantised GGUF lie on its grid.
+
+    The columns of every matrix are scaled by random factors, which the norm before it (or the rows of the matrix
+    before it) takes back.
+    """
+    random = np.random.default_rng(seed)
+    changed = dict(weights)
+
+    def move(giver: str, takers: tuple[str, ...], prefix: str) -> None:
+        rows = f"{prefix}.{giver}.weight"
+        factors = np.exp(random.uniform(-0.2, 0.2, len(changed[rows]))).astype(np.float32)
+        changed[rows] = (changed[rows].T / factors).T
+        for taker in takers:
+            changed[f"{prefix}.{taker}.weight"] = changed[f"{prefix}.{taker}.weight"] * factors
+
+    layer = 0
+    while f"model.layers.{layer}.input_layernorm.weight" in weights:
+        prefix = f"model.layers.{layer}"
+        move("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), prefix)
+        move("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj"), prefix)
+        move("mlp.up_proj", ("mlp.down_proj",), prefix)
+        layer += 1
+    return changed
