@@ -12,8 +12,8 @@ from services.inference.engine.admission import Admission, check_request
 from services.inference.engine.fairness import Tenants
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.pace import Pace
-from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row
-from services.inference.engine.prefix_cache import PrefixCache
+from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row, Store
+from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.prompts import Part, Prompts
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
@@ -51,8 +51,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Sequences in the queue."""
-        return sum(len(tenant.waiting) for tenant in self._tenants)
+        """Sequences in the queue, those that gave their slot up included."""
+        return sum(len(tenant.waiting) + len(tenant.parked) for tenant in self._tenants)
 
     @property
     def running(self) -> int:
@@ -116,11 +116,13 @@ class Batcher:
         """The next step, and the sequences that end without one (cancelled, or complete when they came)."""
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
+        parked, stores = self._park()
         parts, copies = self._prompts.choose(
-            self._budget(), self._slots.free, lambda sequence: self._start(sequence, now)
+            self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
         )
         moves = self._slots.compact()
         plan = Plan(
+            stores,
             tuple(moves),
             tuple(self._slots.vacated()),
             tuple(Copy(block, _slot(sequence), start) for sequence, start, block in copies),
@@ -162,19 +164,22 @@ class Batcher:
         alive = self._sequences.values()
         waiting = {id(sequence) for tenant in self._tenants for sequence in tenant.waiting}
         prefilling = {id(sequence) for tenant in self._tenants for sequence in tenant.prefilling}
+        parked = {id(sequence) for tenant in self._tenants for sequence in tenant.parked}
         complete = set(map(id, self._complete))
         for sequence in alive:
             state = sequence.state
             assert state is not State.FINISHED, "a finished sequence is still known"
             in_queue = id(sequence) in waiting or id(sequence) in complete
             assert (state is State.WAITING) == in_queue, "state and queue disagree"
-            assert (state is State.WAITING) == (sequence.slot is None), "state and slot disagree"
+            assert (state in (State.WAITING, State.PARKED)) == (sequence.slot is None), "state and slot disagree"
+            assert (state is State.PARKED) == (id(sequence) in parked), "state and tenant disagree"
             assert (state is State.PREFILL) == (id(sequence) in prefilling), "state and tenant disagree"
             assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
-            assert (state < State.DECODE) == (sequence.prompt_left > 0), "state and computed tokens disagree"
+            if state is not State.PARKED:
+                assert (state < State.DECODE) == (sequence.prompt_left > 0), "state and computed tokens disagree"
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
             assert sequence.cached <= sequence.computed, "more was copied than is computed"
-        assert len(alive) == len(waiting) + len(complete) + self.running, "a sequence is lost"
+        assert len(alive) == len(waiting) + len(parked) + len(complete) + self.running, "a sequence is lost"
         assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
 
@@ -185,9 +190,29 @@ class Batcher:
         quick = self._pace.prompt_tokens(self._limits.step_s) if streams else None
         return left if quick is None else min(left, max(quick, self._limits.prefill_chunk + 1))
 
-    def _start(self, sequence: Sequence, now: float) -> None:
-        sequence.start(self._slots.take(sequence), now)
+    def _start(self, sequence: Sequence, now: float) -> list[Block]:
+        """Give it a slot; the blocks to copy into it if it was parked."""
+        slot = self._slots.take(sequence)
+        if sequence.state is State.PARKED:
+            blocks = sequence.unpark(slot)
+        else:
+            sequence.start(slot, now)
+            blocks = []
         self._tenants.start(sequence)
+        return blocks
+
+    def _park(self) -> tuple[Sequence | None, tuple[Store, ...]]:
+        """Take the slot of a sequence whose tenant has too many, if another tenant has too few."""
+        sequence = None if self._slots.free else self._tenants.to_park(len(self._slots))
+        size = self._limits.prefill_chunk
+        blocks = None if sequence is None else self._cache.park(-(-sequence.computed // size))
+        if sequence is None or blocks is None:
+            return None, ()
+        stores = tuple(Store(_slot(sequence), index * size, block) for index, block in enumerate(blocks))
+        self._slots.release(sequence)
+        sequence.park(blocks)
+        self._tenants.park(sequence)
+        return sequence, stores
 
     def _settle_cache(self, plan: Plan, outcome: Outcome) -> None:
         for copy in plan.copies:
@@ -214,7 +239,12 @@ class Batcher:
         if isinstance(outcome.decoded, LlmosError):
             return [self._fail(sequence, outcome.decoded, now)]
         sequence.computed += 1
-        return [] if sequence.remaining else [self._advance(sequence, outcome.decoded[index], outcome, now)]
+        if sequence.remaining:
+            return []
+        result = outcome.decoded[index]
+        if isinstance(result, LlmosError):
+            return [self._fail(sequence, result, now)]
+        return [self._advance(sequence, result, outcome, now)]
 
     def _apply_chunk(
         self, chunk: Chunk, result: int | LlmosError | None, outcome: Outcome, now: float
@@ -261,6 +291,8 @@ class Batcher:
         del self._sequences[sequence.id]
         self._cancelled.discard(sequence.id)
         self._tenants.leave(sequence)
+        for block in sequence.parked:
+            self._cache.release(block)
         if sequence.slot is not None:
             self._slots.release(sequence)
         elif sequence in self._complete:

@@ -72,11 +72,11 @@ class Decoder(Protocol):
         ...
 
     def store(self, slot: int, start: int, block: int) -> None:
-        """Copy the keys and values of a slot's tokens from `start` on into a block."""
+        """Copy the keys and values of a slot's tokens from `start` on into a block, as far as the slot goes."""
         ...
 
     def fetch(self, block: int, slot: int, start: int) -> None:
-        """Copy a block into a slot, so that its first token is the one at `start`."""
+        """Copy a block into a slot, so that its first token is the one at `start`, as far as the slot goes."""
         ...
 
     def close(self) -> None:

@@ -185,6 +185,8 @@ class Engine:
 
     def _run(self, plan: Plan) -> Outcome:
         """Run a plan on the decoder. A part that fails costs its own sequences, not the others."""
+        for store in plan.stores:
+            self._decoder.store(store.slot, store.start, store.block.index)
         for move in plan.moves:
             self._decoder.move(*move)
         for slot in plan.vacated:
@@ -198,19 +200,23 @@ class Engine:
         prefilled = [self._prefill(chunk, scores) for chunk in plan.prefill]
         return Outcome(decoded, prefilled, scores, decode_s=decoded_at - begun, prefill_s=self._clock() - decoded_at)
 
-    def _decode(self, rows: tuple[Row, ...], scores: Scores) -> list[int] | LlmosError:
+    def _decode(self, rows: tuple[Row, ...], scores: Scores) -> list[int | LlmosError] | LlmosError:
         if not rows:
             return []
         try:
             logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
-            chosen = choose(logits, [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows])
+            draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
+            chosen = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
         for row, choice in zip(rows, chosen, strict=True):
             if row.sequence is not None and choice is not None and choice.score is not None:
                 scores.chosen[row.sequence.id] = choice.score
-        return [_NOTHING if choice is None else choice.token for choice in chosen]
+        return [
+            draw if isinstance(draw, LlmosError) else _NOTHING if choice is None else choice.token
+            for draw, choice in zip(draws, chosen, strict=True)
+        ]
 
     def _prefill(self, chunk: Chunk, scores: Scores) -> int | LlmosError | None:
         sequence = chunk.sequence
@@ -221,7 +227,9 @@ class Engine:
             if logits is not None and (top := sequence.request.sampling.prompt_logprobs) is not None and every:
                 scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
             if logits is not None and chunk.chooses:
-                (choice,) = choose(logits[-1:], [_draw(sequence)])
+                if isinstance(draw := _draw(sequence), LlmosError):
+                    return draw
+                (choice,) = choose(logits[-1:], [draw])
             if chunk.block is not None:
                 self._decoder.store(chunk.slot, chunk.start, chunk.block.index)
         except Exception as error:  # noqa: BLE001  # as above
@@ -268,6 +276,11 @@ class Engine:
             self._on_fatal(error)
 
 
-def _draw(sequence: Sequence) -> Draw:
-    """What the next token of a sequence is chosen by."""
-    return Draw(sequence.request.sampling, len(sequence.tokens), sequence.adjuster)
+def _draw(sequence: Sequence) -> Draw | LlmosError:
+    """What the next token of a sequence is chosen by, or why its grammar allows no more."""
+    constraint = sequence.request.constraint
+    try:
+        mask = None if constraint is None else constraint.mask()
+    except LlmosError as error:
+        return error
+    return Draw(sequence.request.sampling, len(sequence.tokens), sequence.adjuster, mask)

@@ -47,6 +47,15 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """A part of a slot that goes into a block, since its sequence gives the slot up."""
+
+    slot: int
+    start: int
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """A block of the prefix cache that goes into a slot."""
 
@@ -58,8 +67,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: moves, what is given back, copies, then the decode rows, then the chunks; empty without work."""
+    """One step, in this order: stores, moves, what is given back, copies, decode rows, chunks. Empty without work."""
 
+    stores: tuple[Store, ...] = ()
     moves: tuple[Move, ...] = ()
     vacated: tuple[int, ...] = ()
     """Slots whose memory can be given back."""
@@ -68,7 +78,7 @@ class Plan:
     prefill: tuple[Chunk, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.moves or self.vacated or self.copies or self.decode or self.prefill)
+        return bool(self.stores or self.moves or self.vacated or self.copies or self.decode or self.prefill)
 
     @property
     def batch(self) -> int:
@@ -94,8 +104,9 @@ class Scores:
 class Outcome:
     """What running a plan gave: chosen tokens, or the error that a part ended with."""
 
-    decoded: SequenceOf[int] | LlmosError = ()
-    """One token per decode row. Those of passengers and of rows that compute known tokens again mean nothing."""
+    decoded: SequenceOf[int | LlmosError] | LlmosError = ()
+    """One token, or the error of its grammar, per decode row. Those of passengers and of rows that compute known
+    tokens again mean nothing."""
     prefilled: SequenceOf[int | LlmosError | None] = ()
     """One per chunk: the first token if the chunk `chooses`, else None."""
     scores: Scores = field(default_factory=Scores)

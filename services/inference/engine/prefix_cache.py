@@ -4,10 +4,13 @@ A block holds the keys and values of one full prompt chunk. Its key is a hash of
 equal keys mean equal content. A block is
 
     free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
-                         └──abandon──> free
+      │                  └──abandon──> free
+      └────park────> parked ──release──> free
 
-Only tokens that were computed as full chunks at the fixed borders are kept (see `docs/adr/0006`): a sequence that
-copies them has the bits that it would have computed.
+
+Parked blocks hold what a sequence that gave its slot up had computed; only it may use them. Of the others, only
+tokens that were computed as full chunks at the fixed borders are kept (see `docs/adr/0006`): a sequence that copies
+them has the bits that it would have computed.
 """
 
 import hashlib
@@ -67,6 +70,7 @@ class PrefixCache:
         self._free = list(range(blocks - 1, -1, -1))
         self._ready: OrderedDict[bytes, Block] = OrderedDict()
         self._coming: dict[bytes, Block] = {}
+        self._parked: dict[int, Block] = {}
 
     def __len__(self) -> int:
         """Blocks in use."""
@@ -96,8 +100,25 @@ class PrefixCache:
         block.pins += 1
         self._touch(block)
 
+    def park(self, count: int) -> list[Block] | None:
+        """Places for what a sequence without a slot has computed; nobody else finds them. `release` gives them back.
+
+        Returns:
+            `count` blocks, or None if there is no room: less recently used blocks go, but none that is in use.
+        """
+        while len(self._free) < count:
+            if not self._evict():
+                return None
+        blocks = [Block(self._free.pop(), b"", None) for _ in range(count)]
+        self._parked |= {block.index: block for block in blocks}
+        return blocks
+
     def release(self, block: Block) -> None:
-        """The planned copy was made."""
+        """The planned copy was made, or what was parked is not needed any more."""
+        if self._parked.get(block.index) is block:
+            del self._parked[block.index]
+            self._free.append(block.index)
+            return
         if block.pins < 1:
             raise RuntimeError(f"block {block.index} is released but was not taken")
         block.pins -= 1
@@ -140,7 +161,7 @@ class PrefixCache:
         Args:
             between_steps: Whether no step is planned: then nothing is pinned and nothing is coming.
         """
-        used = [*self._ready.values(), *self._coming.values()]
+        used = [*self._ready.values(), *self._coming.values(), *self._parked.values()]
         assert sorted([*self._free, *(b.index for b in used)]) == list(range(self._blocks)), (
             "a block is lost or doubled"
         )

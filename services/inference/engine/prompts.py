@@ -57,19 +57,28 @@ class Prompts:
         """Note how much of a new sequence's prompt the cache holds now."""
         sequence.expected_cached = self._chunk * len(self._ready(sequence))
 
-    def choose(self, left: int, free_slots: int, start: Callable[[Sequence], None]) -> tuple[list[Part], list[Taken]]:
+    def choose(
+        self, left: int, free_slots: int, start: Callable[[Sequence], list[Block]], without: Sequence | None = None
+    ) -> tuple[list[Part], list[Taken]]:
         """Chunks of at most `left` tokens in all, and the copies before them.
 
         Args:
             left: Tokens that the step has left. A new sequence costs one: its slot may be a passenger.
             free_slots: Slots for prompts that wait.
-            start: Gives a waiting sequence its slot.
+            start: Gives a waiting sequence its slot; the blocks where it was parked, if it was.
+            without: A sequence that gives its slot up in this step.
         """
         parts: list[Part] = []
         copies: list[Taken] = []
-        done: set[Sequence] = set()
+        done = {without} if without else set()
         while left > 0 and (sequence := self._tenants.next_prompt(done, may_start=free_slots > 0)) is not None:
             done.add(sequence)
+            if sequence.state is State.PARKED:
+                blocks = start(sequence)
+                copies += [Taken(sequence, index * self._chunk, block) for index, block in enumerate(blocks)]
+                free_slots -= 1
+                left -= 1
+                continue
             ready = self._ready(sequence)
             size = min(self._chunk, sequence.prompt_left - self._chunk * len(ready))
             waits = sequence.state is State.WAITING

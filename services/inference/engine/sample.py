@@ -82,11 +82,13 @@ class SampleDecoder:
 
     def store(self, slot: int, start: int, block: int) -> None:
         """See `Decoder.store`."""
-        self._blocks[block] = self._tokens[slot, start : start + self._blocks.shape[1]]
+        tokens = self._tokens[slot, start : start + self._blocks.shape[1]]
+        self._blocks[block, : len(tokens)] = tokens
 
     def fetch(self, block: int, slot: int, start: int) -> None:
         """See `Decoder.fetch`."""
-        self._tokens[slot, start : start + self._blocks.shape[1]] = self._blocks[block]
+        tokens = self._tokens[slot, start : start + self._blocks.shape[1]]
+        tokens[:] = self._blocks[block, : len(tokens)]
 
     def close(self) -> None:
         """See `Decoder.close`."""

@@ -3,7 +3,8 @@
 Life of a sequence:
 
     WAITING ──> PREFILL ──> DECODE ──> FINISHED
-       └───────────┴───────────────────────^     (cancelled, failed, or nothing left to do)
+       │           └─> PARKED <─┘          ^     (parked sequences go on where they were)
+       └──────── from everywhere ──────────┘     (cancelled, failed, or nothing left to do)
 """
 
 from collections.abc import Sequence as SequenceOf
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from services.inference.engine.adjust import Adjuster
+from services.inference.engine.constraint import Constraint
 from services.inference.engine.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
 from services.inference.engine.params import TokenScore
+from services.inference.engine.prefix_cache import Block
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import LlmosError
 
@@ -26,13 +29,16 @@ class State(IntEnum):
     """Has a slot; part of its tokens is computed."""
     DECODE = 2
     """Its prompt is computed: a step computes one more token, and chooses the next once all are computed."""
-    FINISHED = 3
+    PARKED = 3
+    """Gave its slot to another tenant, and waits for one again; its keys and values lie in blocks."""
+    FINISHED = 4
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.PREFILL, State.FINISHED}),
-    State.PREFILL: frozenset({State.DECODE, State.FINISHED}),
-    State.DECODE: frozenset({State.FINISHED}),
+    State.PREFILL: frozenset({State.DECODE, State.PARKED, State.FINISHED}),
+    State.DECODE: frozenset({State.PARKED, State.FINISHED}),
+    State.PARKED: frozenset({State.PREFILL, State.DECODE, State.FINISHED}),
     State.FINISHED: frozenset(),
 }
 
@@ -50,6 +56,8 @@ class SequenceRequest:
     """Who asks: turns and room in the queue are shared between tenants."""
     cache_salt: str = field(default="", kw_only=True)
     """Blocks of the prefix cache are shared only between requests of the same salt."""
+    constraint: Constraint | None = field(default=None, kw_only=True)
+    """What the answer must match; it has accepted `resumed`."""
 
     @property
     def reads_cache(self) -> bool:
@@ -91,7 +99,18 @@ class Sequence:
 
     __slots__ = (
         *("_state", "_t_admitted", "_t_first_token", "_t_started"),
-        *("adjuster", "cached", "computed", "expected_cached", "keys", "request", "slot", "tokens"),
+        *(
+            "adjuster",
+            "cached",
+            "computed",
+            "expected_cached",
+            "keys",
+            "parked",
+            "parkings",
+            "request",
+            "slot",
+            "tokens",
+        ),
     )
 
     def __init__(self, request: SequenceRequest, now: float, keys: SequenceOf[bytes] = ()) -> None:
@@ -106,6 +125,10 @@ class Sequence:
         self.keys = keys
         self.expected_cached = 0
         """Tokens that the cache held when it was admitted; 0 once it started."""
+        self.parked: list[Block] = []
+        """Where its keys and values lie while it has no slot."""
+        self.parkings = 0
+        """How often it gave its slot up."""
         self.slot: int | None = None
         self._state = State.WAITING
         self._t_admitted = now
@@ -160,9 +183,24 @@ class Sequence:
         self.slot = slot
         self._t_started = now
 
+    def park(self, blocks: list[Block]) -> None:
+        """Its slot was released; `blocks` hold what it had computed."""
+        self.move_to(State.PARKED)
+        self.parked = blocks
+        self.parkings += 1
+
+    def unpark(self, slot: int) -> list[Block]:
+        """Go on in a slot; the blocks to copy into it."""
+        self.move_to(State.PREFILL if self.prompt_left else State.DECODE)
+        self.slot = slot
+        blocks, self.parked = self.parked, []
+        return blocks
+
     def append(self, token: int, now: float) -> FinishReason | None:
         """Add a generated token; the reason to end, if it ends the sequence."""
         self.tokens.append(token)
+        if self.request.constraint is not None:
+            self.request.constraint.accept(token)
         if self._t_first_token is None:
             self._t_first_token = now
         return self.reason_to_end()
@@ -171,6 +209,8 @@ class Sequence:
         """Why no further token may be generated, or None."""
         generated = self.completion_tokens
         if generated and self.request.sampling.ends(self.tokens[-1]):
+            return FinishReason.STOP
+        if self.request.constraint is not None and self.request.constraint.finished:
             return FinishReason.STOP
         if self.scores_prompt and self.prompt_left:
             return None

@@ -31,12 +31,14 @@ class HostBlocks:
         ).reshape(shape)
 
     def store(self, slot: int, start: int, block: int) -> None:
-        """Copy the tokens of a slot from `start` on into a block."""
-        self._array[block] = self._kv.view(slot, start, self._tokens)
+        """Copy the tokens of a slot from `start` on into a block, as far as the slot goes."""
+        tokens = self._kv.view(slot, start, self._tokens)
+        self._array[block, :, :, : tokens.shape[2]] = tokens
 
     def fetch(self, block: int, slot: int, start: int) -> None:
-        """Copy a block into a slot, to the tokens from `start` on."""
-        self._kv.view(slot, start, self._tokens)[...] = self._array[block]
+        """Copy a block into a slot, to the tokens from `start` on, as far as the slot goes."""
+        tokens = self._kv.view(slot, start, self._tokens)
+        tokens[...] = self._array[block, :, :, : tokens.shape[2]]
 
     def clear(self) -> None:
         """Give all memory back to the system; the blocks read as zeros afterwards."""

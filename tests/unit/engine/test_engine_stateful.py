@@ -98,14 +98,17 @@ class EngineMachine(RuleBasedStateMachine):
         self.batcher.check_integrity(between_steps=False)
         assert plan.token_count <= self.limits.step_tokens
         advanced = {row.sequence.id for row in plan.decode if row.sequence}
-        assert advanced >= {s.id for s in self.batcher.sequences.values() if s.computed >= len(s.request.prompt)}
+        streams = {s.id for s in self.batcher.sequences.values() if s.computed >= len(s.request.prompt)}
+        assert streams - advanced == {s.id for s in self.batcher.sequences.values() if s.parked and not s.prompt_left}
+        for store in plan.stores:
+            self.decoder.store(store.slot, store.start, store.block.index)
         for move in plan.moves:
             self.decoder.move(*move)
         for slot in plan.vacated:
             self.decoder.release(slot)
         for copy in plan.copies:
             self.decoder.fetch(copy.block.index, copy.slot, copy.start)
-            self.copied += self.limits.prefill_chunk
+            self.copied += self.limits.prefill_chunk if copy.block.key else 0
         decoded: list[int] | Internal = []
         if plan.decode:
             logits = self.decoder.decode([r.token for r in plan.decode], [r.position for r in plan.decode])
