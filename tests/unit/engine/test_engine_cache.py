@@ -1,0 +1,115 @@
+"""The prefix cache, turns and parking, in a running engine."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.inference.engine.sample import SampleDecoder
+from tests.support.engines import SMALL, EngineUnderTest, sequence_request
+
+CACHED = replace(SMALL, cache_blocks=32)
+BEGINNING = list(range(20))
+
+
+def decoder(slots: int = 4) -> SampleDecoder:
+    return SampleDecoder(slots=slots, max_len=64, vocab_size=64)
+
+
+def test_a_prompt_that_was_computed_before_is_copied_but_for_its_last_chunk():
+    with EngineUnderTest(decoder(), CACHED) as under_test:
+        expected = under_test.run(sequence_request("a", BEGINNING))["a"]
+        assert under_test.updates["a"][-1].cached_tokens == 0
+        assert under_test.run(sequence_request("b", BEGINNING))["b"] == expected
+        assert under_test.updates["b"][-1].cached_tokens == 16
+        load = under_test.engine.load()
+        assert (load.cached_tokens, load.looked_up_tokens, load.prompt_tokens) == (16, 40, 24)
+        assert (load.cached_blocks, load.cache_blocks) == (2, 32)
+
+
+def test_a_prompt_of_full_chunks_still_computes_its_last_token():
+    with EngineUnderTest(decoder(), CACHED) as under_test:
+        expected = under_test.run(sequence_request("a", BEGINNING[:16]))["a"]
+        assert under_test.run(sequence_request("b", BEGINNING[:16]))["b"] == expected
+        assert under_test.updates["b"][-1].cached_tokens == 8
+
+
+def test_prompts_that_begin_alike_are_computed_once_even_when_they_come_together():
+    requests = [sequence_request(f"r{i}", [*BEGINNING[:16], 30 + i], max_tokens=3) for i in range(4)]
+    with EngineUnderTest(decoder()) as cold:
+        expected = cold.run(*requests)
+    with EngineUnderTest(decoder(), CACHED) as warm:
+        assert warm.run(*requests) == expected
+        assert warm.engine.load().prompt_tokens == 16 + 4
+
+
+def test_a_conversation_pays_only_for_its_new_tokens():
+    prompt, new = list(BEGINNING), list(BEGINNING)
+    with EngineUnderTest(SampleDecoder(slots=2, max_len=256), CACHED) as under_test:
+        for turn in range(10):
+            answer = under_test.run(sequence_request(f"turn{turn}", prompt, max_tokens=4))[f"turn{turn}"]
+            computed = len(prompt) - under_test.updates[f"turn{turn}"][-1].cached_tokens
+            assert computed <= len(new) + 7, "the new tokens, and the rest of a block"
+            new = [*answer, 5, 6, 7]
+            prompt += new
+
+
+def test_another_salt_finds_nothing():
+    with EngineUnderTest(decoder(), CACHED) as under_test:
+        under_test.run(sequence_request("a", BEGINNING, cache_salt="one"))
+        under_test.run(sequence_request("b", BEGINNING, cache_salt="two"))
+        assert under_test.updates["b"][-1].cached_tokens == 0
+
+
+def test_a_request_for_the_logits_of_its_prompt_computes_all_of_it():
+    with EngineUnderTest(decoder(), CACHED) as under_test:
+        request = sequence_request("a", BEGINNING)
+        under_test.run(request)
+        scored = replace(request, request_id="b", sampling=replace(request.sampling, prompt_logprobs=0))
+        under_test.run(scored)
+        assert under_test.updates["b"][-1].cached_tokens == 0
+        assert sum(len(update.prompt_scores) for update in under_test.updates["b"]) == len(BEGINNING)
+
+
+def test_a_cache_that_is_too_small_changes_no_answer():
+    requests = [sequence_request(f"r{i}", [i % 3, *BEGINNING], max_tokens=5) for i in range(12)]
+    with EngineUnderTest(decoder()) as cold:
+        expected = cold.run(*requests)
+    with EngineUnderTest(decoder(), replace(SMALL, cache_blocks=1)) as warm:
+        assert warm.run(*requests) == expected
+        assert warm.engine.load().cached_blocks == 1
+
+
+@pytest.mark.parametrize("slots", [2, 3])
+def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
+    flood = [sequence_request(f"f{i}", [i, *BEGINNING], max_tokens=40, tenant="flood") for i in range(2 * slots)]
+    light = sequence_request("light", [3, 2, 1], max_tokens=4, tenant="light")
+    with EngineUnderTest(decoder(1)) as alone:
+        expected = {request.request_id: alone.run(request)[request.request_id] for request in (*flood, light)}
+    with EngineUnderTest(SampleDecoder(slots=slots, max_len=64, token_s=0.001), CACHED) as under_test:
+        for request in flood:
+            under_test.engine.submit(request)
+        under_test.wait("f0", lambda updates: len(updates) >= 3)
+        under_test.engine.submit(light)
+        assert under_test.tokens("light") == expected["light"]
+        assert not any(updates[-1].finish for name, updates in under_test.updates.items() if name != "light")
+        assert {request.request_id: under_test.tokens(request.request_id) for request in flood} == {
+            name: tokens for name, tokens in expected.items() if name != "light"
+        }
+        under_test.wait_idle()
+        assert under_test.engine.load().free_slots == slots
+
+
+def test_a_parked_sequence_can_be_cancelled():
+    with EngineUnderTest(SampleDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
+        for name in ("f0", "f1"):
+            under_test.engine.submit(sequence_request(name, BEGINNING, max_tokens=40, tenant="flood"))
+            under_test.wait(name, lambda updates: len(updates) >= 2)
+        under_test.engine.submit(sequence_request("light", [1], max_tokens=30, tenant="light"))
+        under_test.wait("light", bool)
+        assert under_test.engine.load().waiting == 1
+        for name in ("f0", "f1", "light"):
+            under_test.engine.cancel(name)
+            under_test.finish(name)
+        under_test.wait_idle()
+        under_test.engine._batcher.check_integrity()
+        assert under_test.engine.load().free_slots == 2
