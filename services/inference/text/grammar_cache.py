@@ -1,0 +1,85 @@
+"""The compiled grammars of a replica."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+from llguidance import LLTokenizer
+
+from services.inference.text.grammar import CompiledGrammar, refused
+from services.inference.text.grammar_limits import WALL_LIMIT_S
+from services.inference.text.grammar_process import GrammarProcess
+from services.inference.text.grammar_source import GrammarSource
+from shared.errors import InvalidInput, Overloaded
+
+CACHED = 64
+"""Grammars that are kept, least recently used first to go; those that were refused too."""
+WAITING = 16
+"""New grammars that may wait to be compiled, one after the other."""
+
+
+class Grammars:
+    """Compiles grammars off the event loop, each once.
+
+    Args:
+        make_tokenizer: Makes the version's; called once, in a thread, when the first grammar comes.
+        process: Tries every new grammar.
+    """
+
+    def __init__(self, make_tokenizer: Callable[[], LLTokenizer], process: GrammarProcess) -> None:
+        self._make_tokenizer = make_tokenizer
+        self._process = process
+        self._tokenizer: asyncio.Future[LLTokenizer] | None = None
+        self._known: OrderedDict[bytes, CompiledGrammar | str] = OrderedDict()
+        self._coming: dict[bytes, asyncio.Task[CompiledGrammar | str]] = {}
+
+    async def compile(self, source: GrammarSource) -> CompiledGrammar:
+        """The compiled grammar.
+
+        Raises:
+            InvalidInput: It does not compile, or not within the limits; the field is named.
+            Overloaded: Too many new grammars wait, or it had to wait too long.
+        """
+        key = hashlib.sha256(source.lark.encode()).digest()
+        found = self._known.get(key)
+        if found is None:
+            found = await self._wait_for(key, source)
+        else:
+            self._known.move_to_end(key)
+        if isinstance(found, str):
+            raise refused(source, found)
+        return found
+
+    async def _wait_for(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
+        task = self._coming.get(key)
+        if task is None:
+            if len(self._coming) >= WAITING:
+                raise Overloaded(f"{WAITING} new grammars wait to be compiled; try again later", retry_after=1.0)
+            task = self._coming[key] = asyncio.create_task(self._compile(key, source))
+            task.add_done_callback(lambda _: self._coming.pop(key, None))
+        try:
+            async with asyncio.timeout(WALL_LIMIT_S):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise Overloaded(
+                f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again later", retry_after=2.0
+            ) from error
+
+    async def _compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
+        if self._tokenizer is None:
+            self._tokenizer = asyncio.ensure_future(asyncio.to_thread(self._make_tokenizer))
+        found: CompiledGrammar | str
+        try:
+            reason = await self._process.check(source)
+            tokenizer = await self._tokenizer
+            if reason is None:
+                found = await asyncio.to_thread(CompiledGrammar, tokenizer, source)
+            else:
+                found = reason
+        except InvalidInput as error:
+            found = error.message.removeprefix(f"{source.param}: ")
+        self._known[key] = found
+        while len(self._known) > CACHED:
+            self._known.popitem(last=False)
+        return found

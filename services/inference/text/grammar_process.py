@@ -1,0 +1,106 @@
+"""The replica's side of the process that tries grammars."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT
+from services.inference.text.grammar_source import GrammarSource
+from services.inference.text.grammar_worker import LENGTH
+from shared.errors import InvalidInput
+
+log = structlog.get_logger("llmos.replica")
+
+
+class GrammarProcess:
+    """Tries grammars in a worker process, one at a time; started by the first, replaced when it dies.
+
+    Use as an async context manager.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        async with self._lock:
+            await self._stop()
+
+    async def check(self, source: GrammarSource) -> str | None:
+        """Why the grammar does not compile, as the library says it, or None.
+
+        Raises `InvalidInput` when it takes more than `CPU_LIMIT_S` seconds or `MEMORY_LIMIT` bytes.
+        """
+        async with self._lock:
+            code, reason = await self._try(source.lark)
+            if code not in {0, -signal.SIGPROF}:
+                code, reason = await self._try(source.lark)  # it may have died idle
+        if code == -signal.SIGPROF:
+            limit = f"{CPU_LIMIT_S:g} s of processor time"
+        elif code:
+            limit = f"{MEMORY_LIMIT >> 20} MiB of memory"
+        else:
+            return reason
+        raise InvalidInput(
+            f"{source.param} is too complex: it takes more than {limit} to compile; simplify it", param=source.param
+        )
+
+    async def _try(self, lark: str) -> tuple[int, str | None]:
+        """The worker's exit code, 0 if it lives, and its answer."""
+        try:
+            if self._process is None:
+                self._process = await self._begin()
+            return 0, await _ask(self._process, lark)
+        except (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError):
+            code = await self._stop()
+            log.warning("grammar_worker_died", exit_code=code, grammar_chars=len(lark))
+            return code or -1, None
+        except asyncio.CancelledError:
+            await self._stop()  # its answer would be taken for the next one's
+            raise
+
+    @staticmethod
+    async def _begin() -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.inference.text.grammar_worker",
+            stdin=PIPE,
+            stdout=PIPE,
+            env={name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")},  # no secrets
+        )
+
+    async def _stop(self) -> int:
+        """End the worker, if there is one; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.returncode is None:
+            # Not process.kill(): it would reap a worker that just died, and its exit code would be lost.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        return await process.wait()
+
+
+async def _ask(process: Process, lark: str) -> str | None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    data = json.dumps(lark).encode()
+    process.stdin.write(LENGTH.pack(len(data)) + data)
+    await process.stdin.drain()
+    (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+    reason: str | None = json.loads(await process.stdout.readexactly(length))
+    return reason
