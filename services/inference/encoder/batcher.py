@@ -91,6 +91,8 @@ class EncoderBatcher:
         self._order = 0
         self._arrival: dict[str, int] = {}
         self._batch: Batch | None = None
+        self._owners: tuple[_Live, ...] = ()
+        """Of the batch's rows: a request that was cancelled may be followed by another of its id."""
         self.queued_tokens = 0
         """Of rows that are in no batch yet."""
 
@@ -152,27 +154,25 @@ class EncoderBatcher:
         for size in sorted({size for live in self._live.values() for size in live.waiting if size <= widest})[::-1]:
             full = self._limits.batch_tokens if size == widest else self._limits.fill_tokens
             self._fill(places, size, full, now)
+        self._owners = tuple(self._live[place.request_id] for place in places)
         self._batch = Batch(tuple(places), tuple(self._row(place) for place in places))
         return self._batch
 
     def complete(self, batch: Batch, outcome: Sequence[Vector] | LlmosError, now: float) -> list[Ended]:
         """Take in what the graph made of a batch, or why it failed; answers the requests that end with it."""
         assert batch is self._batch, "another batch is being computed"
-        self._batch = None
+        owners, self._batch, self._owners = self._owners, None, ()
         ended: list[Ended] = []
-        if isinstance(outcome, LlmosError):
-            for request_id in dict.fromkeys(place.request_id for place in batch.places):
-                if request_id in self._live:
-                    self._forget(request_id)
-                    ended.append(Ended(request_id, outcome))
-            return ended
-        for place, vector in zip(batch.places, outcome, strict=True):
-            live = self._live.get(place.request_id)
-            if live is None:  # cancelled meanwhile
+        vectors = [None] * len(owners) if isinstance(outcome, LlmosError) else outcome
+        for place, live, vector in zip(batch.places, owners, vectors, strict=True):
+            if self._live.get(place.request_id) is not live:  # cancelled meanwhile, or failed with an earlier row
                 continue
             live.vectors[place.index] = vector
             live.running -= 1
-            if live.complete:
+            if isinstance(outcome, LlmosError):
+                ended.append(Ended(place.request_id, outcome))
+                self._forget(place.request_id)
+            elif live.complete:
                 ended.append(Ended(place.request_id, _encoded(live, now)))
                 self._forget(place.request_id)
         return ended
@@ -189,7 +189,7 @@ class EncoderBatcher:
         ended = [Ended(request_id, error) for request_id in self._live]
         for end in ended:
             self._forget(end.request_id)
-        self._batch = None
+        self._batch, self._owners = None, ()
         return ended
 
     def check_integrity(self) -> None:
@@ -205,7 +205,7 @@ class EncoderBatcher:
             for index in rows
         )
         assert tokens == self.queued_tokens, "queued tokens are miscounted"
-        running = [place for place in (self._batch.places if self._batch else ()) if place.request_id in self._live]
+        running = [live for live in self._owners if self._live.get(live.request.id) is live]
         assert len(running) == sum(live.running for live in self._live.values()), "running rows are miscounted"
         assert all(live.waits or live.running for live in self._live.values()), "a request that ended is still here"
 

@@ -105,15 +105,15 @@ class EncoderTokenizer:
         self._check_truncate(truncate)
         if truncate is None:
             return self._plain.encode_batch_fast(texts)
+        special = self._plain.num_special_tokens_to_add(isinstance(texts[0], tuple))
+        if truncate <= special:
+            raise InvalidInput(
+                f"truncate_prompt_tokens is {truncate}, which leaves no room beside {special} special tokens",
+                param="truncate_prompt_tokens",
+            )
         with self._lock:  # the bound is the tokenizer's state
-            try:
-                self._cutting.enable_truncation(truncate)
-                return self._cutting.encode_batch_fast(texts)
-            except Exception as error:  # the library raises bare Exception, for a bound below the special tokens
-                raise InvalidInput(
-                    f"truncate_prompt_tokens {truncate} leaves no room beside the special tokens",
-                    param="truncate_prompt_tokens",
-                ) from error
+            self._cutting.enable_truncation(truncate)
+            return self._cutting.encode_batch_fast(texts)
 
     def _check_truncate(self, truncate: int | None) -> None:
         if truncate is not None and not 0 < truncate <= self._max_len:

@@ -65,7 +65,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def plan(self) -> None:
         self.time += 1.0
         self.batch = self.batcher.plan(self.time)
-        assert (self.batch is None) == (not self.alive)
+        assert (self.batch is None) == (not self.alive), "who waits is computed at once"
         if self.batch is not None:
             assert self.batch.padded_tokens <= LIMITS.batch_tokens or len(self.batch.rows) == 1
             longest = max(map(len, self.batch.rows))
@@ -90,20 +90,28 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule()
     def fail(self) -> None:
         assert self.batch is not None
-        hit = {place.request_id for place in self.batch.places} & set(self.alive)
+        hit = {
+            place.request_id
+            for place, tokens in zip(self.batch.places, self.batch.rows, strict=True)
+            if place.request_id in self.alive and tokens in self.alive[place.request_id].rows
+        }
         ended = self.batcher.complete(self.batch, Internal("broken"), self.time)
         assert {end.request_id for end in ended} == hit
+        assert len(ended) == len(hit)
         for end in ended:
             del self.alive[end.request_id]
         self.batch = None
 
     @precondition(lambda self: self.alive)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), again=st.booleans())
+    def cancel(self, data: st.DataObject, again: bool) -> None:
         name = data.draw(st.sampled_from(sorted(self.alive)))
         assert self.batcher.cancel(name)
         assert not self.batcher.cancel(name)
         del self.alive[name]
+        if again and not self.alive:  # another request of the same id, while rows of the first may be computed
+            self.alive[name] = request(name, 7, 3)
+            self.batcher.admit(self.alive[name], self.time)
 
     @invariant()
     def books_agree(self) -> None:
