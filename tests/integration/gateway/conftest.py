@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.gateway import dispatch, generation
+from services.gateway import dispatch, encoders, generation
 from services.gateway.app import gateway as run_gateway
-from services.gateway.http import observed
+from services.gateway.http import encoding, observed
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -100,7 +100,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What the gateway's spans are exported to; the process's own provider is left alone."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (observed, dispatch, generation):
+    for module in (observed, dispatch, generation, encoders, encoding):
         monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
     return exporter
 
