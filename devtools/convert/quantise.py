@@ -26,6 +26,8 @@ _CLIPPED = tuple(float(levels) / (_LEVELS + levels) for levels in np.linspace(-1
 """Parts of the range by which an end is moved in; negative is out."""
 _RANGES = tuple(dict.fromkeys([*((0.0, part) for part in _CLIPPED), *((part, 0.0) for part in _CLIPPED)]))
 _ROUNDS = 2
+_NOTHING = 1e-30
+"""Steps smaller than this are none: their inverse would be no number."""
 
 
 def quantise_int4(weights: Floats, importance: Floats | None = None) -> BlockMatrix:
@@ -67,7 +69,8 @@ def _in_chunks(
     def work(start: int) -> None:
         here = slice(start, min(start + CHUNK, len(blocks)))
         which = np.arange(here.start, here.stop) % per_row
-        found = nearest(np.ascontiguousarray(blocks[here].T), np.ascontiguousarray(counts[which].T))
+        with np.errstate(over="ignore", invalid="ignore"):  # absurd weights make an absurd graph, which is refused
+            found = nearest(np.ascontiguousarray(blocks[here].T), np.ascontiguousarray(counts[which].T))
         codes[here], scales[here], offset[here] = found[0].T, found[1], found[2]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works without the interpreter's lock
@@ -78,27 +81,27 @@ def _in_chunks(
 
 def _nearest_int4(weights: Floats, counts: Floats) -> _Quantised:
     """Blocks `weights` [32, B] and what their errors count, likewise."""
-    low, high = weights.min(axis=0), weights.max(axis=0)
-    middle = (low + high) / 2
-    x = weights - middle
-    spread = np.where(high > low, high - low, np.float32(1))
+    # Around the mean, so that sums of squares keep their digits.
+    mean = np.einsum("ib,ib->b", weights, counts) / counts.sum(axis=0)
+    x = weights - mean
+    low, spread = x.min(axis=0), np.ptp(x, axis=0)
     fit = _Fit(x, counts)
     codes = np.empty_like(x)
     best = np.zeros_like(low), np.zeros_like(low), np.full_like(low, np.inf)
     for from_low, from_high in _RANGES:
         step = spread * np.float32((1 - from_low - from_high) / _LEVELS)
-        start = spread * np.float32(from_low - 0.5)
+        start = low + spread * np.float32(from_low)
         _keep_better(best, fit.solve(_round_to(codes, x, step, start)))
     for _ in range(_ROUNDS):
         _keep_better(best, fit.solve(_round_to(codes, x, best[0], best[1])))
     scale, start, _ = best
     _round_to(codes, x, scale, start)
-    return codes.astype(np.uint8), scale, start + middle + 8 * scale
+    return codes.astype(np.uint8), scale, start + mean + 8 * scale
 
 
 def _nearest_int8(weights: Floats, counts: Floats) -> _Quantised:
     scale = np.abs(weights).max(axis=0) / np.float32(127)
-    codes = np.rint(weights / np.where(scale > 0, scale, np.float32(1)))
+    codes = np.rint(weights / np.where(scale < _NOTHING, np.float32(1), scale))
     weighted = codes * counts
     norm = np.einsum("ib,ib->b", weighted, codes)
     scale = np.where(norm > 0, np.einsum("ib,ib->b", weighted, weights) / np.where(norm > 0, norm, 1), scale)
@@ -107,7 +110,7 @@ def _nearest_int8(weights: Floats, counts: Floats) -> _Quantised:
 
 def _round_to(codes: Floats, x: Floats, step: Floats, start: Floats) -> Floats:
     """The nearest of the 16 values `start + step * q` for every x, as its q, written into `codes`."""
-    inverse = 1 / np.where(step == 0, np.float32(1), step)
+    inverse = 1 / np.where(np.abs(step) < _NOTHING, np.float32(1), step)
     np.multiply(x, inverse, out=codes)
     codes -= start * inverse
     np.rint(codes, out=codes)
