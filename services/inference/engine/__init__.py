@@ -5,6 +5,11 @@
 | `sequence` | one generation: what was asked, where it stands, what a step tells about it |
 | `slots` | which sequence has which place in the KV buffers |
 | `limits` | how much the engine takes on |
+| `admission` | whether a request fits, and whether the queue has room for it |
+| `fairness` | whose turn it is: tenants by what they were served, prompts by age and length |
+| `prefix_cache` | which blocks of earlier prompts are kept |
+| `prompts` | which chunks the next step computes, and which blocks it copies |
+| `pace` | how fast it was lately |
 | `plan` | one step as plain data |
 | `batcher` | pure policy: admit, plan, apply, cancel |
 | `sampler` | logits to token ids, reproducible |
