@@ -51,11 +51,9 @@ async def test_what_stays_above_the_grant_is_logged_once_and_told_until_it_is_ov
         for _ in range(3):
             await made.look()
     assert [line["event"] for line in logs] == ["memory_above_grant", "memory_within_grant_again"]
-    assert [message[:61] for _, message in told.all] == [
-        "uses 130 MiB of memory, 30 MiB above its grant; it goes on, bu",
-        "uses 130 MiB of memory, 30 MiB above its grant; it goes on, bu",
-        "",
-    ]
+    first, second, third = (message for _, message in told.all)
+    assert first.startswith("uses 130 MiB of memory, 30 MiB above its grant; it goes on")
+    assert (second, third) == (first, "")
 
 
 async def test_without_a_grant_nothing_is_too_much():
