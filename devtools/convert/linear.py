@@ -50,22 +50,21 @@ class Linear:
         """`x [..., K]` times one matrix [N, K], plus `bias` [N]: `output [..., N]`."""
         if not isinstance(matrix, BlockMatrix):
             return self._multiply_dense(x, matrix, output, bias)
-        if matrix.offset is None:
-            return self._multiply_blocks(x, matrix, output, bias)
-        product = self._multiply_blocks(x, matrix, f"{output}.product", bias)
-        offset = self._nodes.packed(f"{output}.offset", matrix.offset.T * np.float32(matrix.block))
-        rest = self._nodes.add("MatMul", [self._block_mean(x, matrix.block), offset], f"{output}.rest")
-        return self._nodes.add("Add", [product, rest], output)
+        packed = self._nodes.packed(f"{output}.packed", matrix.packed)
+        scales = self._nodes.packed(f"{output}.scales", matrix.scales)
+        added = "" if bias is None else self._nodes.weight(f"{output}.bias", bias)
+        return self.multiply_stored(x, packed, scales, matrix, output, bias=added)
 
     def multiply_stored(
         self, x: str, packed: str, scales: str, matrix: BlockMatrix, output: str, *, bias: str = ""
     ) -> str:
-        """`x` times the quantised part of `matrix`, whose `packed` and `scales` are initializers already."""
-        return self._nodes.add(
-            "MatMulNBits", [x, packed, scales, *(("", "", bias) if bias else ())], output, domain=MICROSOFT,
-            bits=matrix.bits, block_size=matrix.block, K=matrix.columns, N=matrix.rows,
-            accuracy_level=_INT8_ACTIVATIONS,
-        )  # fmt: skip
+        """`multiply` by a matrix whose `packed` and `scales` are initializers already, as is a `bias`."""
+        if matrix.offset is None:
+            return self._multiply_blocks(x, packed, scales, matrix, output, bias)
+        product = self._multiply_blocks(x, packed, scales, matrix, f"{output}.product", bias)
+        offset = self._nodes.packed(f"{output}.offset", matrix.offset.T * np.float32(matrix.block))
+        rest = self._nodes.add("MatMul", [self._block_mean(x, matrix.block), offset], f"{output}.rest")
+        return self._nodes.add("Add", [product, rest], output)
 
     def _multiply_dense(self, x: str, matrix: Floats, output: str, bias: Floats | None) -> str:
         weight = self._nodes.packed(f"{output}.weight", matrix.T)
@@ -74,11 +73,14 @@ class Linear:
         product = self._nodes.add("MatMul", [x, weight], f"{output}.product")
         return self._nodes.add("Add", [product, self._nodes.weight(f"{output}.bias", bias)], output)
 
-    def _multiply_blocks(self, x: str, matrix: BlockMatrix, output: str, bias: Floats | None) -> str:
-        packed = self._nodes.packed(f"{output}.packed", matrix.packed)
-        scales = self._nodes.packed(f"{output}.scales", matrix.scales)
-        added = "" if bias is None else self._nodes.weight(f"{output}.bias", bias)
-        return self.multiply_stored(x, packed, scales, matrix, output, bias=added)
+    def _multiply_blocks(  # noqa: PLR0917  # the node's inputs
+        self, x: str, packed: str, scales: str, matrix: BlockMatrix, output: str, bias: str
+    ) -> str:
+        return self._nodes.add(
+            "MatMulNBits", [x, packed, scales, *(("", "", bias) if bias else ())], output, domain=MICROSOFT,
+            bits=matrix.bits, block_size=matrix.block, K=matrix.columns, N=matrix.rows,
+            accuracy_level=_INT8_ACTIVATIONS,
+        )  # fmt: skip
 
     def _block_mean(self, x: str, block: int) -> str:
         """The mean of each block of `x [..., K]`: `[..., K/block]`; made once per input."""

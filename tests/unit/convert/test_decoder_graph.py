@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from gguf import GGMLQuantizationType as Type
 
@@ -84,3 +85,19 @@ def test_output_index_picks_rows_in_any_order_and_number(tmp_path: Path) -> None
     picked = GraphSession(folder, manifest.decoder).step([IDS], [len(IDS)], [11, 0, 4, 4])
     np.testing.assert_allclose(picked, everything[[11, 0, 4, 4]], atol=1e-4)
     assert GraphSession(folder, manifest.decoder).step([IDS], [len(IDS)], []).shape == (0, VOCABULARY)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("quantization", [Type.Q4_0, Type.Q4_1, Type.Q8_0])
+def test_quantised_embedding_is_stored_once_and_never_as_floats(
+    tmp_path: Path, quantization: Type, tied: bool
+) -> None:
+    folder, _, _ = converted(tmp_path, quantization, tied=tied)
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    places = {t.name: [e.value for e in t.external_data if e.key == "offset"] for t in graph.initializer}
+    floats = [
+        t for t in graph.initializer if t.name.startswith("token_embd") and t.data_type == onnx.TensorProto.FLOAT
+    ]
+    assert all(np.prod(t.dims) == VOCABULARY * 2 for t in floats)
+    if tied:
+        assert places["head.packed"] == places["token_embd.packed"]
