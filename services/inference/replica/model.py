@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.host import HostDevice
 from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
@@ -42,7 +44,10 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
             " import the model again"
         )
     template = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") if TEMPLATE_FILE in paths else None
-    decoder = OnnxDecoder(folder, spec, slots=assignment.slots, max_len=assignment.max_len, threads=threads)
+    device = CudaDevice(assignment.resources.gpu_memory) if assignment.device == "cuda" else HostDevice()
+    decoder = OnnxDecoder(
+        folder, spec, slots=assignment.slots, max_len=assignment.max_len, threads=threads, device=device
+    )
     _warm_up(decoder)
     return LoadedModel(
         decoder=decoder,

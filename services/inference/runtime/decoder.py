@@ -8,14 +8,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from services.inference.runtime.kv import HostKv
-from services.inference.runtime.kv_blocks import HostBlocks
-from services.inference.runtime.session import open_session
+from services.inference.runtime.device import Array, Blocks, Device
+from services.inference.runtime.host import HostDevice
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import InvalidInput
 
 Logits = NDArray[np.float32]
-GRAPH_FILE = "model.onnx"
+GRAPH_FILE = HostDevice.graph_file
 _SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
 _PROBES = 8
@@ -52,7 +51,7 @@ class OnnxDecoder:
         slots: Sequences it can hold.
         max_len: Tokens per slot.
         threads: Threads to compute with.
-        provider: `cpu`.
+        device: What it computes on; the CPU by default.
 
     Raises:
         NotFound, CorruptFile: The graph can't be loaded.
@@ -60,7 +59,14 @@ class OnnxDecoder:
     """
 
     def __init__(
-        self, folder: Path, spec: DecoderSpec, *, slots: int, max_len: int, threads: int, provider: str = "cpu"
+        self,
+        folder: Path,
+        spec: DecoderSpec,
+        *,
+        slots: int,
+        max_len: int,
+        threads: int,
+        device: Device | None = None,
     ) -> None:
         if not 1 <= max_len <= spec.context_length:
             raise InvalidInput(
@@ -71,18 +77,21 @@ class OnnxDecoder:
         self._spec = spec
         self._slots = slots
         self._max_len = max_len
-        self._session: ort.InferenceSession | None = open_session(
-            folder / GRAPH_FILE, threads=threads, provider=provider
+        self._device = device = device or HostDevice()
+        elements = 2 * spec.layers * (slots + 1) * spec.kv_heads * max_len * spec.head_dim
+        self._session: ort.InferenceSession | None = device.session(
+            folder / device.graph_file, threads=threads, kv_bytes=elements * np.dtype(device.element).itemsize
         )
-        self._kv = HostKv(spec, slots=slots + 1, max_len=max_len)
+        self._kv = device.kv(spec, slots=slots + 1, max_len=max_len)
         self._kv_tensors = self._kv.tensors()
-        self._blocks: HostBlocks | None = None
+        self._blocks: Blocks | None = None
         self._ids: NDArray[np.int64] = np.zeros(max(slots, max_len), dtype=np.int64)
         self._seqlens: NDArray[np.int32] = np.zeros(slots + 1, dtype=np.int32)
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
         self._wanted: NDArray[np.int64] = np.arange(slots + 1, dtype=np.int64)
         self._last: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
         self._logits: Logits = np.zeros((slots + 1, spec.vocab_size), dtype=np.float32)
+        self._inputs = device.inputs((self._ids, self._seqlens, self._wanted, self._last))
         self._decode_bindings: dict[int, ort.IOBinding] = {}
         self._alone_bindings: dict[_Alone, ort.IOBinding] = {}
         self._prefill_bindings: dict[int, ort.IOBinding] = {}
@@ -165,10 +174,10 @@ class OnnxDecoder:
         binding = self._prefill_bindings.get(slot)
         if binding is None:
             binding = self._bind(first_slot=slot, batch=1)
-            _bind_input(binding, "output_index", self._last, (1,))
+            self._bind_input(binding, "output_index", self._last, (1,))
             self._bind_logits(binding, 1)
             self._prefill_bindings[slot] = binding
-        _bind_input(binding, "input_ids", self._ids, (1, count))
+        self._bind_input(binding, "input_ids", self._ids, (1, count))
         self._ids[:count] = tokens
         self._seqlens[0] = start + count - 1
         self._total[...] = start + count
@@ -181,8 +190,8 @@ class OnnxDecoder:
         count = len(tokens)
         wanted, logits = np.arange(count, dtype=np.int64), np.empty((count, self.vocab_size), dtype=np.float32)
         binding = self._bind(first_slot=slot, batch=1)
-        _bind_input(binding, "input_ids", self._ids, (1, count))
-        _bind_input(binding, "output_index", wanted, (count,))
+        self._bind_input(binding, "input_ids", self._ids, (1, count))
+        binding.bind_cpu_input("output_index", wanted)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         self._ids[:count] = tokens
         self._seqlens[0] = start + count - 1
@@ -200,7 +209,7 @@ class OnnxDecoder:
 
     def reserve_blocks(self, count: int, tokens: int) -> None:
         """See `Decoder.reserve_blocks`."""
-        self._blocks = HostBlocks(self._kv, count=count, tokens=tokens)
+        self._blocks = self._device.blocks(self._kv, count=count, tokens=tokens)
 
     def store(self, slot: int, start: int, block: int) -> None:
         """See `Decoder.store`."""
@@ -216,8 +225,7 @@ class OnnxDecoder:
         self._alone_bindings.clear()
         self._prefill_bindings.clear()
         self._session = None
-        for slot in range(_SCRATCH, self._slots + 1):
-            self._kv.release(slot)
+        self._kv.close()
         if self._blocks is not None:
             self._blocks.clear()
 
@@ -225,26 +233,33 @@ class OnnxDecoder:
         """A binding whose past and present are the same memory: the slots from `first_slot` on (-1: scratch)."""
         binding = self._open_session().io_binding()
         shape = (batch, *self._kv.slot_shape)
+        memory, element = self._device.memory, self._device.element
         for tensor in self._kv_tensors:
             address = tensor.address + (_SCRATCH + 1 + first_slot) * tensor.slot_bytes
-            binding.bind_input(f"past_{tensor.name}", "cpu", 0, np.float32, shape, address)
-            binding.bind_output(f"present_{tensor.name}", "cpu", 0, np.float32, shape, address)
-        _bind_input(binding, "seqlens_k", self._seqlens, (batch,))
-        _bind_input(binding, "total_sequence_length", self._total, ())
+            binding.bind_input(f"past_{tensor.name}", memory, 0, element, shape, address)
+            binding.bind_output(f"present_{tensor.name}", memory, 0, element, shape, address)
+        self._bind_input(binding, "seqlens_k", self._seqlens, (batch,))
+        # On every device the kernel reads this one on the host.
+        binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
         return binding
 
     def _bind_rows(self, binding: ort.IOBinding, *, rows: int, wanted: NDArray[np.int64]) -> None:
-        _bind_input(binding, "input_ids", self._ids, (rows, 1))
-        _bind_input(binding, "output_index", wanted, wanted.shape)
+        self._bind_input(binding, "input_ids", self._ids, (rows, 1))
+        self._bind_input(binding, "output_index", wanted, wanted.shape)
         self._bind_logits(binding, len(wanted))
 
     def _bind_logits(self, binding: ort.IOBinding, rows: int) -> None:
         binding.bind_output("logits", "cpu", 0, np.float32, (rows, self.vocab_size), self._logits.ctypes.data)
 
+    def _bind_input(self, binding: ort.IOBinding, name: str, array: Array, shape: tuple[int, ...]) -> None:
+        address = self._inputs.address(array)
+        binding.bind_input(name, self._device.memory, 0, array.dtype.type, shape, address)
+
     def _run(self, binding: ort.IOBinding) -> None:
+        self._inputs.send()
         self._open_session().run_with_iobinding(binding)
 
-    def _open_blocks(self) -> HostBlocks:
+    def _open_blocks(self) -> Blocks:
         if self._blocks is None:
             raise RuntimeError("no blocks were reserved")
         return self._blocks
@@ -253,7 +268,3 @@ class OnnxDecoder:
         if self._session is None:
             raise RuntimeError("the decoder is closed")
         return self._session
-
-
-def _bind_input(binding: ort.IOBinding, name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)

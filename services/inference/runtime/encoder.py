@@ -29,7 +29,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, folder: Path, spec: EncoderSpec, *, threads: int) -> None:
-        self._session = open_session(folder / GRAPH_FILE, threads=threads, shapes_vary=True)
+        self._session = open_session(folder / GRAPH_FILE, threads=threads)
         self._spec = spec
         wanted, found = set(spec.inputs), {put.name for put in self._session.get_inputs()}
         if wanted != found:

@@ -1,26 +1,15 @@
 """Keys and values of all slots in host memory, paged lazily."""
 
 import mmap
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.inference.runtime.device import KvTensor
 from shared.contracts.manifest import DecoderSpec
 
 _MAP_NORESERVE = 0x4000
 """Linux: no swap is reserved for pages that nobody touched (`mmap` names it from Python 3.13)."""
-
-
-@dataclass(frozen=True, slots=True)
-class KvTensor:
-    """One bound tensor: the keys or the values of one layer."""
-
-    name: str
-    """`key.{layer}` or `value.{layer}`."""
-    address: int
-    """Of slot 0, in this process."""
-    slot_bytes: int
 
 
 class HostKv:
@@ -37,7 +26,7 @@ class HostKv:
         # A huge page would make one token cost as much memory as thousands.
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
         self._array: NDArray[np.float32] = np.frombuffer(self._map, dtype=np.float32).reshape(shape)
-        self.slot_shape = shape[2:]
+        self.slot_shape: tuple[int, ...] = shape[2:]
         """[kv_heads, max_len, head_dim]."""
 
     def tensors(self) -> list[KvTensor]:
@@ -71,3 +60,7 @@ class HostKv:
     def read(self, slot: int, length: int) -> NDArray[np.float32]:
         """A copy [layers x {key, value}, kv_heads, length, head_dim] of a slot's first tokens."""
         return self._array[:, slot, :, :length].copy()
+
+    def close(self) -> None:
+        """Give all memory back; everything reads as zeros afterwards."""
+        self._map.madvise(mmap.MADV_DONTNEED)

@@ -53,7 +53,7 @@ class Load:
 
     def _send(self) -> None:
         draw, name = self._random, f"r{self.sent}"
-        prompt = draw.choice(self._prefixes)[: draw.randrange(1, 97)] + [draw.randrange(3, 200)]
+        prompt = [*draw.choice(self._prefixes)[: draw.randrange(1, 97)], draw.randrange(3, 200)]
         self.sent += 1
         self.engine.submit(
             sequence_request(

@@ -150,8 +150,8 @@ def test_released_slots_give_their_memory_back(real_model: RealModel):
 def test_a_decoder_refuses_what_it_can_not_do(real_model: RealModel, tmp_path):
     with pytest.raises(InvalidInput, match="1 to 8192"):
         real_model.open(slots=1, max_len=9000)
-    with pytest.raises(InvalidInput, match="provider"):
-        OnnxDecoder(real_model.folder, real_model.spec, slots=1, max_len=64, threads=1, provider="tpu")
+    with pytest.raises(InvalidInput, match="threads is 0"):
+        real_model.open(slots=1, max_len=64, threads=0)
     with pytest.raises(NotFound):
         OnnxDecoder(tmp_path, real_model.spec, slots=1, max_len=64, threads=1)
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
