@@ -131,6 +131,10 @@ class Generate(Contract):
     sampling: Sampling = Sampling()
     return_prompt: bool = False
     """Whether `Accepted` carries the prompt's token ids and text."""
+    grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    """With `messages`; not with `grammar`, unless `tool_choice.mode` is none."""
+    tool_choice: ToolChoice = ToolChoice()
     deadline_ms: int | None = None
     """Unix time in milliseconds after which nobody waits any more."""
     tenant: str = ""

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
+from llguidance import LLTokenizer
 
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
@@ -21,7 +22,12 @@ from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.replica.settings import Settings
 from services.inference.replica.spans import RequestSpans
+from services.inference.text.grammar_cache import Grammars
+from services.inference.text.grammar_process import GrammarProcess
+from services.inference.text.grammar_tokens import grammar_tokenizer
+from services.inference.text.structured import StructuredAnswers
 from services.inference.text.template_process import TemplateProcess
+from services.inference.text.tools_form import takes_tools
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import InvalidInput
@@ -67,6 +73,7 @@ async def start_decoder(
         prompts=prompts,
         tokenizer=model.tokenizer,
         sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.max_len),
+        structured=await _structured(model, manifest, stack),
     )
     await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch deadlines and gateways"))
     await stack.enter_async_context(background(report_load(bus, assignment, engine.load), "report the load"))
@@ -91,7 +98,18 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
         manifest.the_decoder,
         max_len=max_len,
         knows_developer="developer" in model.template,
+        knows_tools=takes_tools(model.template),
     )
+
+
+async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredAnswers:
+    process = await stack.enter_async_context(GrammarProcess())
+    spec = manifest.the_decoder
+
+    def make_tokenizer() -> LLTokenizer:
+        return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
+
+    return StructuredAnswers(Grammars(make_tokenizer, process), model.tokenizer, model.template)
 
 
 def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLimits:

@@ -15,7 +15,8 @@ from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.scored import with_texts
 from services.inference.text.answer import Answer
 from services.inference.text.shown import ShownTokens
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, Usage
+from services.inference.text.tools_parser import Parsed, ToolCallParser
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, ToolCallDelta, Usage
 from shared.errors import Conflict, LlmosError
 
 
@@ -48,6 +49,8 @@ class Stream:
     """Prompt tokens that came from the prefix cache."""
     shown: ShownTokens | None = None
     """Given if the request wants log probabilities."""
+    calls: ToolCallParser | None = None
+    """Given if the answer may call tools."""
     seq: int = 0
     """Of the next frame."""
     steps: int = 0
@@ -84,6 +87,12 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+    def take(self, parsed: Parsed) -> None:
+        """Add what an answer's text was taken apart into."""
+        self.text += parsed.text
+        self.tool_calls += tuple(parsed.calls)
 
     def __bool__(self) -> bool:
         return bool(self.token_ids or self.prompt_logprobs)
@@ -97,6 +106,7 @@ class Delta:
             token_ids=self.token_ids,
             logprobs=self.logprobs,
             prompt_logprobs=self.prompt_logprobs,
+            tool_calls=self.tool_calls,
         )
 
 
@@ -203,7 +213,8 @@ class Streams:
 
     def _delta(self, stream: Stream, update: SequenceUpdate, step: Step) -> Delta:
         text, taken = stream.answer.push(update.token_ids)
-        delta = Delta(text, update.token_ids[:taken])
+        delta = Delta(token_ids=update.token_ids[:taken])
+        delta.take(Parsed(text) if stream.calls is None else stream.calls.push(text))
         if stream.shown is not None:
             delta.logprobs = with_texts(update.scores[:taken], stream.shown) or None
             delta.prompt_logprobs = with_texts(update.prompt_scores, stream.shown) or None
@@ -220,11 +231,17 @@ def terminal_frame(stream: Stream, ending: Ending, timings: Timings, delta: Delt
     Text that was held back goes out only when the answer is complete: one that goes on elsewhere releases it there.
     """
     delta = delta or Delta()
-    if ending.reason in {FinishReason.STOP, FinishReason.LENGTH}:
-        delta.text += stream.answer.finish()
+    reason = ending.reason
+    if reason in {FinishReason.STOP, FinishReason.LENGTH}:
+        text = stream.answer.finish()
+        delta.take(Parsed(text) if stream.calls is None else stream.calls.push(text))
+        if stream.calls is not None:
+            delta.take(stream.calls.finish())
+            if reason is FinishReason.STOP and stream.calls.calls:
+                reason = FinishReason.TOOL_CALLS
     return delta.frame(stream.request_id, stream.seq).model_copy(
         update={
-            "finish_reason": ending.reason,
+            "finish_reason": reason,
             "usage": stream.usage,
             "timings": timings,
             "error": None if ending.error is None else ending.error.payload(),

@@ -14,6 +14,7 @@ from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.text.answer import Answer
 from services.inference.text.shown import ShownTokens
+from services.inference.text.structured import Structured, StructuredAnswers
 from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
@@ -29,6 +30,7 @@ class Generator:
         prompts: Makes their prompts.
         tokenizer: The version's.
         sampling: Resolves what they ask for.
+        structured: Makes what their answers must match.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Generator:
         prompts: PromptBuilder,
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
+        structured: StructuredAnswers,
     ) -> None:
         self._serving = serving
         self._engine = engine
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._sampling = sampling
+        self._structured = structured
         self._shown = ShownTokens(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
@@ -55,6 +59,7 @@ class Generator:
         """
         accepted_ns = time.time_ns()
         self._check(request, accepted_ns)
+        structured = await self._structured.of(request)
         prompt = await self._prompts.token_ids(request)
         self._check(request, time.time_ns())
         params = self._sampling.resolve(request.sampling, len(prompt))
@@ -68,6 +73,7 @@ class Generator:
                 request.resume_token_ids,
                 include_stop=request.sampling.include_stop_str_in_output,
                 min_tokens=params.min_tokens,
+                markers=structured.markers,
             ),
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
@@ -76,11 +82,14 @@ class Generator:
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
             shown=None if params.logprobs is None and params.prompt_logprobs is None else self._shown,
+            calls=structured.calls,
         )
-        if (ending := _complete(stream, params)) is not None:
+        if stream.calls is not None:
+            stream.calls.push(stream.answer.resumed_text)
+        if (ending := _complete(stream, params, structured)) is not None:
             self._serving.close_at_once(stream, ending)
         else:
-            self._submit(request, prompt, params, stream)
+            self._submit(request, prompt, params, stream, structured)
         if not request.return_prompt:
             return Accepted(prompt_tokens=len(prompt))
         text = self._shown.written(prompt) if request.prompt is None else request.prompt
@@ -92,7 +101,14 @@ class Generator:
         if request.deadline_ms is not None and request.deadline_ms <= now_ns // 1_000_000:
             raise DeadlineExceeded("the request's deadline passed before it could start")
 
-    def _submit(self, request: Generate, prompt: Sequence[int], params: SamplingParams, stream: Stream) -> None:
+    def _submit(
+        self,
+        request: Generate,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        stream: Stream,
+        structured: Structured,
+    ) -> None:
         sequence = SequenceRequest(
             request.request_id,
             prompt,
@@ -100,6 +116,7 @@ class Generator:
             sampling=params,
             tenant=request.tenant,
             cache_salt=request.cache_salt,
+            constraint=structured.constraint,
         )
         self._serving.open(stream)
         try:
@@ -109,12 +126,12 @@ class Generator:
             raise
 
 
-def _complete(stream: Stream, params: SamplingParams) -> Ending | None:
+def _complete(stream: Stream, params: SamplingParams, structured: Structured) -> Ending | None:
     """Why an answer needs no computing.
 
     It is to have no tokens, or its replica was lost between its last token and its last frame.
     """
-    if stream.answer.stopped:
+    if stream.answer.stopped or (structured.constraint is not None and structured.constraint.finished):
         return Ending(FinishReason.STOP)
     if stream.answer.tokens >= params.max_tokens and (stream.answer.tokens or params.prompt_logprobs is None):
         return Ending(FinishReason.LENGTH)

@@ -1,13 +1,13 @@
 """A request's prompt as token ids."""
 
 import asyncio
-from typing import Any
 
 from services.inference.text.template import MAX_PROMPT
 from services.inference.text.template_process import TemplateProcess
 from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.tools_prompt import native_message, plain_messages, tool_object
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.replica import ChatMessage, Generate
+from shared.contracts.replica import ChatMessage, Generate, Tool
 from shared.errors import ContextLengthExceeded, InvalidInput, PayloadTooLarge
 
 INLINE_CHARS = 4096
@@ -23,6 +23,7 @@ class PromptBuilder:
         spec: Says whether a text begins with a BOS token.
         max_len: Tokens that a slot takes: longer texts are refused, if possible before they are tokenised.
         knows_developer: Whether the template tells `developer` from `system`.
+        knows_tools: Whether the template renders tools.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class PromptBuilder:
         *,
         max_len: int,
         knows_developer: bool = False,
+        knows_tools: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
         self._max_len = max_len
         self._knows_developer = knows_developer
+        self._knows_tools = knows_tools
 
     async def token_ids(self, request: Generate) -> list[int]:
         """The prompt of `request`.
@@ -47,27 +50,31 @@ class PromptBuilder:
         taken as they are. Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
         """
         if request.messages is not None:
-            return await self._encode(await self._render(request.messages), "messages")
+            return await self._encode(await self._render(request.messages, self._tools(request)), "messages")
         if request.prompt is not None:
             return self._bos + await self._encode(request.prompt, "prompt")
         return list(request.prompt_token_ids or ())
 
-    async def _render(self, messages: tuple[ChatMessage, ...]) -> str:
+    @staticmethod
+    def _tools(request: Generate) -> tuple[Tool, ...]:
+        return () if request.tool_choice.mode == "none" else request.tools
+
+    async def _render(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> str:
         if self._template is None:
             raise InvalidInput(
                 "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
             )
         if not messages:
             raise InvalidInput("messages is empty; send at least one message", param="messages")
-        return await self._template.render([self._plain(message) for message in messages])
-
-    def _plain(self, message: ChatMessage) -> dict[str, Any]:
-        plain: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.name is not None:
-            plain["name"] = message.name
-        if message.role == "developer" and not self._knows_developer:
-            plain["role"] = "system"
-        return plain
+        if self._knows_tools:
+            plain, given = [native_message(message) for message in messages], [tool_object(tool) for tool in tools]
+        else:
+            plain, given = plain_messages(messages, tools), []
+        if not self._knows_developer:
+            for message in plain:
+                if message["role"] == "developer":
+                    message["role"] = "system"
+        return await self._template.render(plain, given)
 
     async def _encode(self, text: str, param: str) -> list[int]:
         if len(text) > MAX_PROMPT:

@@ -1,6 +1,6 @@
 """The text of one answer: tokens in, text that may be shown out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.inference.text.detokenizer import Detokenizer
 from services.inference.text.stop import StopMatcher
@@ -20,6 +20,7 @@ class Answer:
         resumed: Tokens that were generated before.
         include_stop: Whether the stop string that ends the answer, or the ending token's text, is part of the text.
         min_tokens: Stop strings are looked for in what comes after so many tokens.
+        markers: Control tokens that have a text here.
     """
 
     def __init__(
@@ -31,19 +32,21 @@ class Answer:
         *,
         include_stop: bool = False,
         min_tokens: int = 0,
+        markers: Mapping[int, str] | None = None,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer)
         self._matcher = StopMatcher(stops, include=include_stop)
         self._ending = frozenset(ending_ids)
         self._include_stop = include_stop
         self._min_tokens = min_tokens
+        self._markers = markers or {}
         self.tokens = 0
         """Tokens that belong to the answer, up to the one that ended it."""
         self.stopped = False
         """Whether a stop string or an ending token ended the answer."""
         self._finished = False
-        for token_id in resumed:
-            self.push((token_id,))
+        self.resumed_text = "".join(self.push((token_id,))[0] for token_id in resumed)
+        """The text that `resumed` released."""
 
     def push(self, token_ids: Sequence[int]) -> tuple[str, int]:
         """Take tokens; answers the text to release and how many of them belong to the answer.
@@ -64,7 +67,7 @@ class Answer:
         return "".join(released), taken
 
     def _push(self, token_id: int) -> str:
-        text = self._detokenizer.push(token_id)
+        text = self._detokenizer.push(token_id) + self._markers.get(token_id, "")
         if self.tokens <= self._min_tokens:
             return text
         text, self.stopped = self._matcher.push(text)

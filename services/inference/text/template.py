@@ -57,13 +57,15 @@ class ChatTemplate:
         except (jinja2.TemplateError, RecursionError, MemoryError) as error:
             raise InvalidInput(f"the model's chat template does not compile: {error}; {ADVICE}") from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt up to where the assistant's answer begins.
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
 
         Raises `InvalidInput` when the template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`.
         """
         try:
-            return _joined(self._template.generate(messages=messages, add_generation_prompt=True))
+            return _joined(
+                self._template.generate(messages=messages, tools=tools or None, add_generation_prompt=True)
+            )
         except TemplateRejected as error:
             raise InvalidInput(
                 f"the model's chat template refuses these messages: {error}", param="messages"

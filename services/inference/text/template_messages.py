@@ -32,6 +32,7 @@ class Render(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     messages: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class Rendered(BaseModel):

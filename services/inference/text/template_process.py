@@ -47,13 +47,13 @@ class TemplateProcess:
         async with self._lock:
             await self._stop()
 
-    async def render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The prompt up to where the assistant's answer begins.
+    async def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
+        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
 
         Raises `InvalidInput` when the template does not compile, refuses the messages or fails on them, and when it
         takes more than `cpu_limit_s` seconds or `MEMORY_LIMIT` bytes.
         """
-        message = Render(messages=tuple(messages))
+        message = Render(messages=tuple(messages), tools=tuple(tools))
         async with self._lock:
             code = await self._try(message)
             if isinstance(code, int) and code != -signal.SIGPROF:

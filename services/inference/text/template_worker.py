@@ -40,7 +40,8 @@ def main() -> int:
                 template = ChatTemplate(start.source, bos_token=start.bos_token, eos_token=start.eos_token)
                 answer = Rendered()
             else:
-                answer = Rendered(prompt=template.render(Render.model_validate_json(data).messages))
+                asked = Render.model_validate_json(data)
+                answer = Rendered(prompt=template.render(asked.messages, asked.tools))
         except LlmosError as error:
             answer = Rendered(error=error.payload())
         packed = pack(answer)

@@ -94,6 +94,11 @@ class Tokenizer:
         """Whether it is a control token: one without text."""
         return token_id in self._special
 
+    def control_id(self, text: str) -> int | None:
+        """The id of the control token that is written so; None if there is none."""
+        token_id = self._tokenizer.token_to_id(text)
+        return token_id if token_id in self._special else None
+
     def _find_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special:

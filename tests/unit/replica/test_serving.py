@@ -33,6 +33,7 @@ from shared.errors import (
     PayloadTooLarge,
 )
 from tests.support.small_tokenizers import byte_level
+from tests.support.structured import structured_answers
 from tests.support.wait import eventually
 
 TOKENIZER = Tokenizer(byte_level())
@@ -84,7 +85,12 @@ async def start():
             process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
             prompts = PromptBuilder(TOKENIZER, process, spec, max_len=64)
             generator = Generator(
-                serving, engine, prompts=prompts, tokenizer=TOKENIZER, sampling=SamplingResolver({}, spec, max_len=64)
+                serving,
+                engine,
+                prompts=prompts,
+                tokenizer=TOKENIZER,
+                sampling=SamplingResolver({}, spec, max_len=64),
+                structured=await structured_answers(stack, TOKENIZER, spec, template),
             )
             await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
             replica = Replica(bus, serving, engine, generator, ended)

@@ -1,0 +1,56 @@
+r"""How a model writes tool calls: told by its chat template.
+
+| form | an answer with calls |
+|---|---|
+| Hermes (Qwen, SmolLM2; the default) | `text <tool_call>\n{"name": "f", "arguments": {…}}\n</tool_call>`, repeated |
+| Llama 3 | `{"name": "f", "parameters": {…}}`, repeated with `; ` between; nothing else in the answer |
+| Mistral | `text [TOOL_CALLS] [{"name": "f", "arguments": {…}}, …]` |
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ToolForm:
+    """One of the forms."""
+
+    name: str
+    opening: str
+    """What begins calls in a text; empty: an answer that begins with `{` is calls."""
+    arguments: str
+    """The key of a call's arguments."""
+    closing: str = ""
+    """What ends each call; text may follow. Empty: calls are the rest of the answer."""
+    before: str = ""
+    """What stands before each list of calls."""
+    between: str = ""
+    after: str = ""
+    """What stands after each list of calls."""
+    id_chars: int = 24
+    """Letters and digits of a call's id."""
+
+
+HERMES = ToolForm(
+    "hermes", opening="<tool_call>", arguments="arguments", closing="</tool_call>", before="\n", after="\n"
+)
+LLAMA = ToolForm("llama", opening="", arguments="parameters", between="; ")
+MISTRAL = ToolForm(
+    "mistral", opening="[TOOL_CALLS]", arguments="arguments", before=" [", between=", ", after="]", id_chars=9
+)
+
+_TAKES_TOOLS = re.compile(r"\btools\b")
+
+
+def takes_tools(template: str | None) -> bool:
+    """Whether a chat template renders tools itself."""
+    return template is not None and _TAKES_TOOLS.search(template) is not None
+
+
+def tool_form(template: str | None) -> ToolForm:
+    """The form that a chat template teaches; Hermes if it teaches none."""
+    if template is None or not takes_tools(template) or HERMES.opening in template:
+        return HERMES
+    if MISTRAL.opening in template:
+        return MISTRAL
+    return LLAMA if '"parameters": ' in template and "<|eot_id|>" in template else HERMES
