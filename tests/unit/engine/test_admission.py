@@ -16,7 +16,10 @@ def batcher(slots: int = 2, **limits: float) -> Batcher:
 
 
 class Timed:
-    """Runs a batcher on a clock of its own: `TOKEN_S` seconds for each token that a step computes."""
+    """Runs a batcher on a clock of its own.
+
+    A prompt token takes `TOKEN_S` seconds, as a lone decode row does; in a batch, further rows cost half of that.
+    """
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
@@ -27,7 +30,7 @@ class Timed:
     def step(self) -> Plan:
         plan, updates = self.batcher.plan(self.now)
         prefill_s = TOKEN_S * sum(len(chunk.tokens) for chunk in plan.prefill)
-        decode_s = TOKEN_S * len(plan.decode)
+        decode_s = TOKEN_S * (1 + len(plan.decode)) / 2 if plan.decode else 0.0
         self.now += prefill_s + decode_s
         prefilled = [9 if chunk.chooses else None for chunk in plan.prefill]
         outcome = Outcome([9] * len(plan.decode), prefilled, decode_s=decode_s, prefill_s=prefill_s)
@@ -160,6 +163,39 @@ def test_a_flood_delays_another_tenant_by_no_more_than_its_share():
 def test_where_nothing_can_be_parked_a_flooded_tenant_waits_for_a_slot():
     first, _ = flooded_latencies(flood=True, cache_blocks=0)
     assert max(first) > 2 * 16 * TOKEN_S
+
+
+def under_load(arrivals: int, *, every: float) -> tuple[float, list[float], int]:
+    """Tokens generated per second, seconds to the end of each accepted request, and how many were refused."""
+    timed = Timed(batcher(slots=4, max_waiting=1000, max_wait_s=3.0))
+    asked: dict[str, float] = {}
+    refused = 0
+    for index in range(arrivals):
+        while timed.now < index * every:
+            if timed.batcher.has_work:
+                timed.step()
+            else:
+                timed.now = index * every
+        try:
+            timed.batcher.admit(sequence_request(f"r{index}", [1] * 8, max_tokens=8), timed.now)
+            asked[f"r{index}"] = timed.now
+        except Overloaded:
+            refused += 1
+    duration = timed.now
+    done = sum(8 for name in asked if name in timed.ended)
+    timed.run()
+    assert timed.ended.keys() == asked.keys(), "every accepted request ends"
+    return done / duration, [timed.ended[name] - at for name, at in asked.items()], refused
+
+
+def test_at_four_times_the_sustainable_rate_the_engine_sheds_and_keeps_its_speed():
+    service = TOKEN_S * (8 + 7)
+    best, _, refused = under_load(300, every=service)
+    assert refused == 0
+    rate, latencies, refused = under_load(1200, every=service / 4)
+    assert refused > 800
+    assert rate >= 0.95 * best
+    assert max(latencies) <= 3.0 + 1.0, "the bound on waiting, and the time to compute"
 
 
 def test_short_prompts_do_not_wait_for_a_long_one():

@@ -193,3 +193,12 @@ def test_whatever_happens_each_request_gets_one_terminal_frame_and_no_gap(events
         assert [frame.seq for frame in collected] == list(range(len(collected)))
         assert [frame.finish_reason is not None for frame in collected] == [False] * (len(collected) - 1) + [True]
     assert len(streams) == 0
+
+
+def test_the_last_frame_tells_how_much_of_the_prompt_was_cached():
+    table = opened(stream())
+    last = update("x", FinishReason.STOP)
+    last.cached_tokens = 3
+    frame = only(table.apply([last]))
+    assert frame.usage is not None
+    assert (frame.usage.prompt_tokens, frame.usage.cached_tokens) == (5, 3)

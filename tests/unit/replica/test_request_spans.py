@@ -31,6 +31,7 @@ def traced():
         answer = Answer(TOKENIZER, resumed=(10, 11))
         answer.push((12, 13, 14))
         stream = Stream("r", "g", answer, 7, 2, 50, None, 100 * SECOND, context, steps=3, batch_max=4, batch_sum=9)
+        stream.cached_tokens = 4
         timings = Timings(queue_s=1.0, prefill_s=2.0, decode_s=4.0)
         spans = RequestSpans(ReplicaAssignment.EXAMPLE, "node-a", tracer)
         spans.record(Ended(stream, ending, timings), end_ns=108 * SECOND)
@@ -62,6 +63,7 @@ def test_token_counts_and_batch_are_attributes(traced):
     assert attributes[genai.USAGE_INPUT_TOKENS] == 7
     assert attributes[genai.USAGE_OUTPUT_TOKENS] == 5
     assert attributes[genai.RESUMED_TOKENS] == 2
+    assert attributes[genai.USAGE_CACHE_READ_INPUT_TOKENS] == spans["prefill"].attributes[genai.CACHED_TOKENS] == 4
     assert attributes[genai.RESPONSE_FINISH_REASONS] == ("stop",)
     assert attributes[genai.TOKENS_PER_SECOND] == 0.5
     assert attributes[genai.RESPONSE_MODEL] == "smollm2:1"
