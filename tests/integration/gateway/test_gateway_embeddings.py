@@ -216,11 +216,11 @@ async def test_a_client_that_leaves_cancels_and_a_lost_replica_costs_only_time(s
         return await gauge("cancelled") > 0 and not await is_busy()
 
     await eventually(has_dropped_them)
-    asked = asyncio.create_task(post(stand, input=[TEXTS[0]] * 2048))
+    await serve(minibert)
+    asked = [asyncio.create_task(post(stand, input=[TEXTS[0]] * 1024)) for _ in range(6)]
     await eventually(is_busy)
     process.process.kill()
-    await serve(minibert)
-    assert len(numbers(await asked)) == 2048
+    assert [len(numbers(answer)) for answer in await asyncio.gather(*asked)] == [1024] * 6
 
 
 async def test_classes_and_ranks(stand, serve, classifier, reranker):
