@@ -7,6 +7,7 @@ from pathlib import Path
 
 from devtools.convert import (
     Quantize,
+    add_cuda_graph,
     convert_encoder,
     convert_gguf,
     convert_hf,
@@ -34,6 +35,7 @@ def import_model(
     name: str,
     *,
     quantize: Quantize = "auto",
+    cuda: bool = False,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
     progress: Progress,
@@ -48,6 +50,7 @@ def import_model(
         name: Of the model.
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
+        cuda: Also make a graph for GPUs.
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
@@ -65,6 +68,8 @@ def import_model(
         else:
             fetched = None
             manifest = _convert_local(source, Path(work) / "version", quantize, progress)
+        if cuda:
+            manifest = add_cuda_graph(Path(work) / "version", manifest)
         upload(client, manifest, Path(work) / "version", progress)
         version = client.create_version(name, manifest, aliases)
     if fetched is not None:

@@ -19,6 +19,7 @@ from devtools.convert.architecture import Architecture
 from devtools.convert.block_matrix import Floats
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
+from shared.contracts.manifest import DecoderSpec
 from shared.errors import UnsupportedFormat
 
 TOKENS = 16
@@ -37,8 +38,8 @@ def check_graph(folder: Path, arch: Architecture, source: WeightSource) -> dict[
     ids = np.random.default_rng(0).integers(0, arch.vocab_size, min(TOKENS, arch.context_length))
     expected = Reference(arch, source).logits(ids.tolist())
     model = onnx.load(folder / "model.onnx", load_external_data=False)
-    served = _relative_error(_run(model, folder, arch, ids), expected)
-    exact = _relative_error(_run(_with_float_activations(model), folder, arch, ids), expected)
+    served = relative_error(run_graph(model, folder, arch, ids), expected)
+    exact = relative_error(run_graph(with_float_activations(model), folder, arch, ids), expected)
     if not (exact <= _EXACT_TOLERANCE and served <= _SERVED_TOLERANCE):
         raise UnsupportedFormat(
             f"the built graph does not agree with the file's weights (relative error of the logits {exact:.2g} in"
@@ -48,12 +49,14 @@ def check_graph(folder: Path, arch: Architecture, source: WeightSource) -> dict[
     return {"logits_error_float": exact, "logits_error_served": served}
 
 
-def _relative_error(logits: Floats, expected: Floats) -> float:
+def relative_error(logits: Floats, expected: Floats) -> float:
+    """Root mean square of the difference over that of the logits around their mean."""
     spread = expected - expected.mean(axis=-1, keepdims=True)
     return float(np.sqrt(np.mean((logits - expected) ** 2) / np.mean(spread**2)))
 
 
-def _with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with quantised matrices multiplied in float."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
     for node in exact.graph.node:
@@ -63,19 +66,27 @@ def _with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     return exact
 
 
-def _run(model: onnx.ModelProto, folder: Path, arch: Architecture, ids: np.ndarray[Any, Any]) -> Floats:
+def run_graph(
+    model: onnx.ModelProto,
+    folder: Path,
+    arch: Architecture | DecoderSpec,
+    ids: np.ndarray[Any, Any],
+    *,
+    cache: type[np.floating[Any]] = np.float32,
+) -> Floats:
+    """The logits after each of up to `TOKENS` ids, read in three chunks; `cache` is the type of keys and values."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     shape = (1, arch.kv_heads, TOKENS, arch.head_dim)
     names = [f"{kind}.{layer}" for layer in range(arch.layers) for kind in ("key", "value")]
-    cache = {name: np.zeros(shape, np.float32) for name in names}
+    kept = {name: np.zeros(shape, cache) for name in names}
     logits = []
     ends = sorted({min(end, len(ids)) for end in _ENDS})
     for start, end in pairwise([0, *ends]):
         new = ids[start:end]
-        feeds = {f"past_{name}": cache[name] for name in names} | {
+        feeds = {f"past_{name}": kept[name] for name in names} | {
             "input_ids": new[None].astype(np.int64),
             "seqlens_k": np.array([end - 1], np.int32),
             "total_sequence_length": np.array(end, np.int32),
@@ -83,5 +94,5 @@ def _run(model: onnx.ModelProto, folder: Path, arch: Architecture, ids: np.ndarr
         }
         rows, *present = session.run(["logits", *(f"present_{name}" for name in names)], feeds)
         logits.append(rows)
-        cache = dict(zip(names, present, strict=True))
+        kept = dict(zip(names, present, strict=True))
     return np.concatenate(logits)

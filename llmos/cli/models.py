@@ -28,6 +28,7 @@ def import_(
             " else int8; a GGUF's stay as they are."
         ),
     ] = "auto",
+    cuda: Annotated[bool, typer.Option("--cuda", help="Also make a graph in float16 for NVIDIA GPUs.")] = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -44,6 +45,7 @@ def import_(
                 source,
                 name,
                 quantize=quantize,
+                cuda=cuda,
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
                 progress=progress,
