@@ -27,7 +27,7 @@ from shared.contracts.replica import (
     load_subject,
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
-from shared.errors import LlmosError
+from shared.errors import LlmosError, Overloaded
 
 DEFAULT_TOKENS = 6
 BEAT_S = 0.1
@@ -52,6 +52,10 @@ class AnsweringReplica:
         self.silent = False
         """Sends neither load reports nor frames, renews no lease, and yet answers."""
         self.rejection: LlmosError | None = None
+        self.most: int | None = None
+        """Requests at once; more are refused as overload."""
+        self.cached_tokens = 0
+        """What every answer's usage says."""
         self.skip_token: int | None = None
         """Leaves out the frame of the token at this position, once."""
         self.fail_at: tuple[int, LlmosError] | None = None
@@ -136,6 +140,8 @@ class AnsweringReplica:
         self.contexts.append(context.get_current())
         if self.rejection is not None:
             raise self.rejection
+        if self.most is not None and self.running >= self.most:
+            raise Overloaded("the queue is full", retry_after=2.0)
         task = asyncio.create_task(self._emit(request))
         self._running[request.request_id] = task
         task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
@@ -172,7 +178,9 @@ class AnsweringReplica:
                     update={
                         "finish_reason": FinishReason.LENGTH,
                         "usage": Usage(
-                            prompt_tokens=len(prompt_text(request).split()), completion_tokens=len(tokens)
+                            prompt_tokens=len(prompt_text(request).split()),
+                            completion_tokens=len(tokens),
+                            cached_tokens=self.cached_tokens,
                         ),
                         "timings": Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
                     }
