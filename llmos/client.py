@@ -179,6 +179,12 @@ class Client:
             text = (event["choices"][0].get("text") or "") if event["choices"] else ""
             yield ChatDelta(text, trace_id, event.get("usage"))
 
+    def embed(self, model: str, texts: list[str], *, dimensions: int | None = None) -> list[list[float]]:
+        """An embedding for each text."""
+        body = {"model": model, "input": texts} | ({"dimensions": dimensions} if dimensions else {})
+        data = orjson.loads(self._call("POST", "/v1/embeddings", body))["data"]
+        return [entry["embedding"] for entry in data]
+
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
         with _connection(self.url), self._http.stream("POST", path, json=body) as response:

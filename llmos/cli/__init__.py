@@ -8,7 +8,7 @@ import typer
 from click.exceptions import Abort, ClickException, Exit
 from rich.markup import escape
 
-from llmos.cli import chat, deployments, keys, models, nodes, observe, system
+from llmos.cli import chat, deployments, embed, keys, models, nodes, observe, system
 from llmos.cli.output import errors
 from shared.errors import LlmosError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
-for group in (system, deployments, chat, observe):
+for group in (system, deployments, chat, embed, observe):
     group.register(app)
 
 
