@@ -29,8 +29,9 @@ def list_(
             node.status.id,
             f"{size(node.granted.memory)} of {size(node.status.capacity.memory)}",
             f"{node.granted.threads} of {node.status.capacity.threads}",
+            ", ".join(f"{gpu.name or gpu.id} {size(gpu.memory)}" for gpu in node.status.gpus),
             ", ".join(node.replicas),
         )
         for node in nodes
     ]
-    print_table(("NODE", "MEMORY", "THREADS", "REPLICAS"), rows, empty="No node is up. See: llmos status")
+    print_table(("NODE", "MEMORY", "THREADS", "GPUS", "REPLICAS"), rows, empty="No node is up. See: llmos status")

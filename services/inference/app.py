@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.inference.agent.agent import Node, NodeAgent
+from services.inference.agent.gpus import find_gpus
 from services.inference.settings import Settings
 from shared.bus.tasks import end
 from shared.contracts.scheduler import Resources
@@ -25,6 +26,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
         log_dir=settings.log_dir,
+        gpus=await asyncio.to_thread(find_gpus),
     )
     agent = NodeAgent(context.bus, node)
     try:

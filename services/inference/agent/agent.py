@@ -162,7 +162,8 @@ class NodeAgent:
     async def _apply(self, wanted: tuple[ReplicaAssignment, ...]) -> None:
         held = {key: Held(replica.assignment, replica.stopping) for key, replica in self._replicas.items()}
         self._held_back.clear()
-        for instruction in reconcile(wanted, held, memory=self._node.capacity.memory):
+        gpus = {gpu.id: gpu.memory for gpu in self._node.gpus}
+        for instruction in reconcile(wanted, held, memory=self._node.capacity.memory, gpus=gpus):
             match instruction:
                 case Stop(key):
                     self._stop(self._replicas[key])
@@ -258,6 +259,7 @@ class NodeAgent:
             restarts=restarts,
             slots=assignment.slots,
             max_len=assignment.max_len,
+            device=assignment.device,
         )
 
     async def _write(self, status: ReplicaStatus) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from services.inference.agent.gpus import VISIBLE
 from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
@@ -48,6 +49,7 @@ def replica_environment(assignment: ReplicaAssignment, *, node: str, drain_timeo
         "LLMOS_INSTANCE": assignment.id,
         "LLMOS_DRAIN_TIMEOUT": str(drain_timeout),
         "TOKENIZERS_PARALLELISM": "false",
+        VISIBLE: assignment.gpu,  # the only GPU that it sees; none on a CPU
         **dict.fromkeys(_THREAD_VARIABLES, threads),
     }
 

@@ -54,6 +54,24 @@ def test_a_replica_that_drains_is_never_taken_back():
     assert isinstance(hold, Hold)
 
 
+def on_gpu(key, gpu_memory):
+    one = replica(key, deployment(memory=GIB))
+    resources = one.resources.model_copy(update={"gpu_memory": gpu_memory})
+    return one.model_copy(update={"device": "cuda", "gpu": "g", "resources": resources})
+
+
+def test_a_replica_waits_for_the_gpu_memory_of_the_one_that_it_replaces():
+    old, new = on_gpu("old", 3 * GIB), on_gpu("new", 2 * GIB)
+    gpus = {"g": 4 * GIB}
+    (stop, hold) = reconcile([new], {"old": Held(old)}, memory=8 * GIB, gpus=gpus)
+    assert stop == Stop("old")
+    assert hold.reason == "needs 2048.0 MiB of GPU g, and 1024.0 MiB are free; waits for the end of old"
+    assert reconcile([new], {}, memory=8 * GIB, gpus=gpus) == [Start(new)]
+    both = [on_gpu("a", 2 * GIB), on_gpu("b", 2 * GIB), on_gpu("c", 2 * GIB)]
+    started = [one for one in reconcile(both, {}, memory=8 * GIB, gpus=gpus) if isinstance(one, Start)]
+    assert len(started) == 2
+
+
 keys = st.sampled_from(["r1", "r2", "r3", "r4"])
 assignments = st.builds(lambda key, memory: replica(key, deployment(memory=memory * GIB)), keys, st.integers(1, 4))
 wanted_lists = st.lists(assignments, max_size=4, unique_by=lambda one: one.id)

@@ -1,0 +1,89 @@
+"""Which GPUs this node offers: asked of the driver (NVML), as `nvidia-smi` does."""
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from shared.contracts.scheduler import Gpu
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+MEMORY_SHARE = 0.9
+"""Of what is free at the start; the rest is for the driver and what else runs."""
+
+_log = structlog.get_logger("llmos.agent")
+
+
+def find_gpus(environment: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
+    """The GPUs that ONNX Runtime here can compute on; none without a driver, or without CUDA in ONNX Runtime.
+
+    Args:
+        environment: `CUDA_VISIBLE_DEVICES` in it hides GPUs from this node as from any program.
+    """
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:  # it comes with 'llmos[inference-gpu]' only
+        return ()
+    gpus = visible(ask(nvml), environment.get(VISIBLE))
+    if not gpus:
+        return ()
+    # Not before a GPU was found: it takes 40 MB.
+    runtime = importlib.import_module("services.inference.runtime.session")
+    if not runtime.has_cuda():
+        _log.warning(
+            "GPUs are left unused: this ONNX Runtime has no CUDA; install 'llmos[inference-gpu]'",
+            gpus=[gpu.name for gpu in gpus],
+        )
+        return ()
+    return gpus
+
+
+def ask(nvml: Any) -> tuple[Gpu, ...]:
+    """All GPUs of this machine in the driver's order, with what is free of them now.
+
+    Args:
+        nvml: The module `pynvml` (NVIDIA's `nvidia-ml-py`).
+    """
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:  # no driver, or one that does not answer
+        _log.info("no GPUs", reason=str(error))
+        return ()
+    try:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        return tuple(
+            Gpu(
+                id=_text(nvml.nvmlDeviceGetUUID(handle)),
+                name=_text(nvml.nvmlDeviceGetName(handle)),
+                memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).free * MEMORY_SHARE),
+            )
+            for handle in handles
+        )
+    except nvml.NVMLError as error:
+        _log.warning("GPUs can't be asked for; none is used", error=str(error))
+        return ()
+    finally:
+        nvml.nvmlShutdown()
+
+
+def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
+    """Those that `CUDA_VISIBLE_DEVICES` leaves: indices or beginnings of UUIDs, up to the first that is neither."""
+    if setting is None:
+        return gpus
+    found: list[Gpu] = []
+    for entry in (part.strip() for part in setting.split(",")):
+        if re.fullmatch(r"\d+", entry):
+            chosen = gpus[int(entry) : int(entry) + 1]
+        else:
+            chosen = tuple(gpu for gpu in gpus if entry.startswith("GPU-") and gpu.id.startswith(entry))
+        if len(chosen) != 1 or chosen[0] in found:
+            break
+        found.append(chosen[0])
+    return tuple(found)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
