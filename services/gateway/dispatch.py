@@ -35,6 +35,8 @@ IDLE_REPORTS = 2
 CANCEL_TIMEOUT_S = 2.0
 PROMPT_BYTES_PER_S = 1_000_000
 """A replica renders and tokenises a prompt at least this fast before it accepts or rejects."""
+GRAMMAR_S = 10.0
+"""A replica compiles a grammar that is new to it within this time before it accepts or rejects."""
 RETRY_S = 1.0
 """What `Retry-After` says when a replica named no time."""
 
@@ -163,6 +165,8 @@ class Dispatcher:
     async def _offer(self, attempt: Attempt, inquiry: Inquiry, generate: Generate) -> None:
         replica_id = attempt.replica.replica_id
         patience = self.limits.accept + inquiry.prompt_bytes / PROMPT_BYTES_PER_S
+        if generate.grammar is not None or generate.tools:
+            patience += GRAMMAR_S
         timeout = max(0.001, min(patience, inquiry.deadline - self.clock()))
         self._frames.expect(attempt)
         self.table.sent(replica_id, attempt.id, inquiry.estimate + len(generate.resume_token_ids))

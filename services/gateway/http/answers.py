@@ -10,8 +10,8 @@ from typing import TypedDict
 
 from services.gateway.dispatch import Dispatcher, Inquiry
 from services.gateway.generation import Generation, generating
-from shared.contracts.gateway import FinishReason, Frame, Usage
-from shared.contracts.replica import ChatMessage, Generate, Sampling
+from shared.contracts.gateway import FinishReason, Frame, ToolCallDelta, Usage
+from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
 from shared.errors import LlmosError
 
 ID_BYTES_PER_TOKEN = 8
@@ -27,6 +27,9 @@ class _Common(TypedDict):
     deadline_ms: int
     tenant: str
     cache_salt: str
+    grammar: Grammar | None
+    tools: tuple[Tool, ...]
+    tool_choice: ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,25 @@ class Caller:
 
 
 NOBODY = Caller()
+AUTO = ToolChoice()
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What an answer's structure must be."""
+
+    grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = AUTO
+
+    @property
+    def size(self) -> int:
+        """Characters of all schemas and grammars."""
+        tools = sum(len(tool.parameters) + len(tool.description or "") for tool in self.tools)
+        return tools + (0 if self.grammar is None else len(self.grammar.value))
+
+
+FREE = Demands()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +73,8 @@ class Answer:
     usage: Usage
     served_by: str
     """The version: `smollm2:1`."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    """All pieces of the calls that it makes."""
 
 
 class Asker:
@@ -95,10 +119,13 @@ class Asker:
         messages: tuple[ChatMessage, ...],
         sampling: Sampling,
         caller: Caller = NOBODY,
+        *,
+        demands: Demands = FREE,
     ) -> Inquiry:
         """An inquiry for a conversation's next message."""
-        size = sum(len(message.content.encode()) for message in messages)
-        return self._inquiry(model, Generate(messages=messages, **self._common(answer_id, sampling, caller)), size)
+        size = sum(len(message.content.encode()) for message in messages) + demands.size
+        common = self._common(answer_id, sampling, caller, demands)
+        return self._inquiry(model, Generate(messages=messages, **common), size)
 
     def complete(
         self,
@@ -107,9 +134,11 @@ class Asker:
         prompt: str | tuple[int, ...],
         sampling: Sampling,
         caller: Caller = NOBODY,
+        *,
+        demands: Demands = FREE,
     ) -> Inquiry:
         """An inquiry for a text's continuation."""
-        common = self._common(answer_id, sampling, caller)
+        common = self._common(answer_id, sampling, caller, demands)
         if isinstance(prompt, str):
             return self._inquiry(model, Generate(prompt=prompt, **common), len(prompt.encode()))
         return self._inquiry(model, Generate(prompt_token_ids=prompt, **common), ID_BYTES_PER_TOKEN * len(prompt))
@@ -136,15 +165,17 @@ class Asker:
 
     async def _collect(self, inquiry: Inquiry) -> Answer:
         texts: list[str] = []
+        calls: list[ToolCallDelta] = []
         async with generating(self._dispatcher, inquiry) as generation:
             async for frame in generation.frames():
                 texts.append(frame.text)
+                calls += frame.tool_calls
                 if frame.finish_reason is not None:
                     usage = frame.usage or Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=0)
-                    return Answer("".join(texts), frame.finish_reason, usage, generation.served_by)
+                    return Answer("".join(texts), frame.finish_reason, usage, generation.served_by, tuple(calls))
         raise AssertionError("frames end with a finish reason or an error")
 
-    def _common(self, answer_id: str, sampling: Sampling, caller: Caller) -> "_Common":
+    def _common(self, answer_id: str, sampling: Sampling, caller: Caller, demands: Demands) -> "_Common":
         return _Common(
             request_id=answer_id,
             gateway_id=self._dispatcher.gateway_id,
@@ -152,6 +183,9 @@ class Asker:
             deadline_ms=int((self._now() + self._timeout) * 1000),
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
+            grammar=demands.grammar,
+            tools=demands.tools,
+            tool_choice=demands.tool_choice,
         )
 
     def _inquiry(self, model: str, generate: Generate, prompt_bytes: int) -> Inquiry:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from services.gateway.dispatch import Inquiry
-from services.gateway.http.answers import Answering, Asker, Caller
+from services.gateway.http.answers import Answering, Asker, Caller, Demands
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.chat import json_answer
 from services.gateway.http.observed import state_of
@@ -37,8 +37,9 @@ class CompletionsApi:
         answer_id, created = self._asker.answer_id("cmpl"), self._asker.created()
         sampling = asked.sampling(self._asker.seed())
         caller = Caller(state_of(request.scope).key_id, asked.cache_salt or "")
+        demands = Demands(asked.grammar())
         inquiries = [
-            self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling, caller)
+            self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling, caller, demands=demands)
             for index, prompt in enumerate(asked.prompt)
         ]
         head = {"id": answer_id, "object": "text_completion", "created": created, "model": asked.model}

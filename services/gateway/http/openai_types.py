@@ -6,11 +6,14 @@ Strict: a wrong type is an error. What is not a field here is judged by `service
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from services.gateway.http.body import parse_body
+from services.gateway.http.openai_tools import MessageToolCall, ToolRequest
 from services.gateway.http.parameters import check_message_field, check_parameter
-from shared.contracts.replica import ChatMessage, Sampling
+from services.gateway.http.sampling_request import SamplingRequest
+from services.gateway.http.structured_outputs import StructuredRequest
+from shared.contracts.replica import ChatMessage
 from shared.errors import InvalidInput
 
 MAX_PROMPTS = 128
@@ -66,76 +69,33 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, BeforeValidator(_flatten), WithJsonSchema(_TextParts)] = ""
     name: str | None = None
+    tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False)
+    """Of an assistant's message."""
+    tool_call_id: str | None = None
+    """Of a tool's message: the call that it answers."""
 
+    @model_validator(mode="after")
+    def _tool_fields(self) -> "Message":
+        if self.tool_calls and self.role != "assistant":
+            msg = "tool_calls belong to messages of the role 'assistant'"
+            raise ValueError(msg)
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            msg = "tool_call_id belongs to messages of the role 'tool', which need it"
+            raise ValueError(msg)
+        return self
 
-class StreamOptions(BaseModel):
-    """Only for streams."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-    """Accepted without effect."""
-
-
-def _stop_list(stop: object) -> object:
-    if stop is None:
-        return ()
-    if isinstance(stop, str):
-        return (stop,)
-    return tuple(stop) if isinstance(stop, list) else stop
-
-
-class SamplingRequest(BaseModel):
-    """What chat and completion requests have in common."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=-1)
-    """vLLM's; 0 or -1 is off."""
-    seed: int | None = Field(default=None, ge=-(1 << 63), le=(1 << 64) - 1)
-    stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-        BeforeValidator(_stop_list),
-        Field(max_length=16),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
-        ),
-    ] = ()
-    ignore_eos: bool | None = None
-    """vLLM's: go on past the end of the answer, up to max_tokens."""
-    cache_salt: str | None = Field(default=None, min_length=1, max_length=256)
-    """vLLM's: prompts share the prefix cache only with prompts of the same salt."""
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with a chunk of usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
-
-    def limit(self) -> int | None:
-        """The most tokens to generate; None: as many as fit."""
-        return self.max_tokens
-
-    def sampling(self, random_seed: int) -> Sampling:
-        """The contract's sampling; `random_seed` where the client gave none, so that a resume is consistent."""
-        return Sampling(
-            max_tokens=self.limit(),
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_k=max(0, self.top_k or 0),
-            top_p=1.0 if self.top_p is None else self.top_p,
-            seed=(random_seed if self.seed is None else self.seed) % (1 << 64),
-            stop=self.stop,
-            ignore_eos=bool(self.ignore_eos),
+    def chat_message(self) -> ChatMessage:
+        """The contract's."""
+        return ChatMessage(
+            role=self.role,
+            content=self.content,
+            name=self.name,
+            tool_calls=tuple(call.call() for call in self.tool_calls or ()),
+            tool_call_id=self.tool_call_id,
         )
 
 
-class ChatRequest(SamplingRequest):
+class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
     """The body of `/v1/chat/completions`."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
@@ -148,9 +108,7 @@ class ChatRequest(SamplingRequest):
 
     def chat_messages(self) -> tuple[ChatMessage, ...]:
         """The contract's messages."""
-        return tuple(
-            ChatMessage(role=message.role, content=message.content, name=message.name) for message in self.messages
-        )
+        return tuple(message.chat_message() for message in self.messages)
 
 
 Prompt = str | tuple[int, ...]
@@ -180,7 +138,7 @@ def _is_id(item: object) -> bool:
     return isinstance(item, int) and not isinstance(item, bool) and item >= 0
 
 
-class CompletionRequest(SamplingRequest):
+class CompletionRequest(SamplingRequest, StructuredRequest):
     """The body of `/v1/completions`."""
 
     prompt: Annotated[

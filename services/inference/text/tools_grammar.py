@@ -72,7 +72,7 @@ def _with_text(form: ToolForm, opening_id: int | None, *, single: bool) -> str:
     if not form.opening:
         return f"start: TEXT | {_section(form, single=single)}\nTEXT: /([^{{](.|\\n)*)?/"
     if opening_id is None:
-        begin = f"begin: BEGIN\nBEGIN[lazy]: /(.|\\n)*{re.escape(form.opening)}/"
+        begin = f"begin[lazy]: /(.|\\n)*{re.escape(form.opening)}/"
     else:
         begin = f"begin: TEXT {_opening(form, opening_id)}"
     section = f"section: begin {_section(form, single=single or bool(form.closing))}"

@@ -93,12 +93,8 @@ def test_minus_one_switches_top_k_off() -> None:
         ("top_logprobs", 3),
         ("presence_penalty", 0.1),
         ("logit_bias", {"1": 5}),
-        ("response_format", {"type": "json_object"}),
-        ("tools", [{}]),
-        ("tool_choice", "required"),
         ("min_p", 0.1),
         ("echo", True),
-        ("guided_json", {}),
     ],
 )
 def test_what_is_not_supported_yet_says_so(name: str, value: object) -> None:
@@ -121,11 +117,6 @@ def test_unknown_parameters_are_refused_by_name() -> None:
         chat(temperatur=1)
     with pytest.raises(InvalidInput, match=r"messages\.0\.contents"):
         chat(messages=[{"role": "user", "contents": "x"}])
-
-
-def test_tool_calls_in_messages_are_not_supported_yet() -> None:
-    with pytest.raises(InvalidInput, match=r"messages\.0\.tool_calls is not supported yet"):
-        chat(messages=[{"role": "assistant", "tool_calls": [{}]}])
 
 
 @given(st.binary(max_size=200))
