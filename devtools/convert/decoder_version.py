@@ -97,7 +97,8 @@ def write_version(
         if model.text.chat_template is not None:
             (folder / "chat_template.jinja").write_text(model.text.chat_template, encoding="utf-8")
         progress("check", 0.0)
-        metrics = check_graph(folder, arch, model.weights)
+        first = model.text.bos_token_id if model.text.add_bos_token else None
+        metrics = check_graph(folder, arch, model.weights, first=first)
         progress("check", 1.0)
         if judge is not None:
             metrics |= judge(folder)
