@@ -55,20 +55,27 @@ class Admission:
 
     def check_room(self, sequence: Sequence, *, free_slots: int) -> None:
         """Raise `Overloaded`, with the time after which there will be room, unless the queue can take it."""
-        tenant = self._tenants.get(sequence.request.tenant)
-        sharers = len(self._tenants) + (tenant is None)
+        name = sequence.request.tenant
+        self.check_queue(name, free_slots=free_slots)
+        tenant = self._tenants.get(name)
+        if tenant is None or not tenant.queued_tokens:
+            return
+        queued = sum(each.queued_tokens for each in self._tenants)
+        over = tenant.queued_tokens + sequence.expected_work - (self._limits.max_queued_tokens - queued)
+        if over > 0:
+            raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(len(self._tenants) * over))
+
+    def check_queue(self, name: str, *, free_slots: int) -> None:
+        """Raise `Overloaded` if a tenant's next request would not be taken, whatever it asks."""
+        tenant = self._tenants.get(name)
         waiting = sum(len(each.waiting) for each in self._tenants)
         if waiting >= free_slots:  # else it starts in the next step
             behind = waiting - free_slots
             mine = min(len(tenant.waiting), behind) if tenant else 0
             if mine >= self._limits.max_waiting - behind:
+                sharers = len(self._tenants) + (tenant is None)
                 raise _overloaded(f"{waiting} requests wait already", self._pace.slots_s(sharers, self._slots))
-        queued = sum(each.queued_tokens for each in self._tenants)
-        mine = tenant.queued_tokens if tenant else 0
-        over = mine + sequence.expected_work - (self._limits.max_queued_tokens - queued)
-        if mine and over > 0:
-            raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(sharers * over))
-        wait = self.wait_s(sequence.request.tenant, free_slots=free_slots)
+        wait = self.wait_s(name, free_slots=free_slots)
         if wait > self._limits.max_wait_s:
             raise _overloaded(
                 f"a request would wait about {wait:.0f} s, and at most {self._limits.max_wait_s:g} s are allowed",

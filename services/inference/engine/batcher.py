@@ -105,6 +105,10 @@ class Batcher:
         self._tenants.join(sequence, waits=not complete)
         self._sequences[sequence.id] = sequence
 
+    def check_queue(self, tenant: str) -> None:
+        """Raise `Overloaded` if a tenant's next request would not be taken, whatever it asks."""
+        self._admission.check_queue(tenant, free_slots=self.free_slots)
+
     def cancel(self, request_id: str) -> bool:
         """End a sequence at the next `plan` or `apply`, whichever comes first; False if none has this id."""
         if request_id not in self._sequences:

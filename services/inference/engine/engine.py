@@ -4,7 +4,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -89,17 +90,31 @@ class Engine:
             Conflict: A request with this id is running.
             Unavailable: The engine broke down.
         """
+        with self._taking():
+            self._batcher.admit(request, self._clock())
+            self._wake.notify()
+
+    def check_queue(self, tenant: str) -> None:
+        """Raise as `submit` would if no request of this tenant is taken now. Thread-safe.
+
+        To be asked before a prompt is rendered and tokenised: under overload that would be most of the work.
+        """
+        with self._taking():
+            self._batcher.check_queue(tenant)
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """The lock, while something new may be taken; refusals are counted."""
         with self._wake:
             if self._broken:
                 raise Unavailable("the engine of this replica broke down; try another replica")
             if self._draining or self._closing:
                 raise Draining("this replica is draining; try another replica")
             try:
-                self._batcher.admit(request, self._clock())
+                yield
             except Overloaded:
                 self._counters.rejected += 1
                 raise
-            self._wake.notify()
 
     def cancel(self, request_id: str) -> None:
         """End a request within one step, with finish CANCELLED. Thread-safe; unknown ids are ignored."""

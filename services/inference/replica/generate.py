@@ -59,6 +59,8 @@ class Generator:
         """
         accepted_ns = time.time_ns()
         self._check(request, accepted_ns)
+        if not request.resume_token_ids:  # which may be complete, and need no place in the queue
+            self._engine.check_queue(request.tenant)
         structured = await self._structured.of(request)
         prompt = await self._prompts.token_ids(request)
         self._check(request, time.time_ns())

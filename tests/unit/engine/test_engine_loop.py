@@ -149,8 +149,10 @@ def test_what_can_not_be_taken_is_refused_at_once():
         under_test.engine.submit(sequence_request("b"))
         with pytest.raises(Overloaded):
             under_test.engine.submit(sequence_request("c"))
+        with pytest.raises(Overloaded):
+            under_test.engine.check_queue("")
         load = under_test.engine.load()
-        assert (load.running, load.waiting, load.queued_tokens, load.rejected) == (1, 1, 3, 1)
+        assert (load.running, load.waiting, load.queued_tokens, load.rejected) == (1, 1, 3, 2)
         decoder.permits.release(100)
         under_test.finish("b")
 

@@ -228,12 +228,12 @@ async def test_a_full_queue_is_refused_at_once(start):
     replica = await start(token_s=0.01, slots=1, limits=EngineLimits(max_waiting=1))
     await replica.generate(request("a", sampling=LONG))
     await eventually(lambda: replica.engine.load().running == 1)
+    with pytest.raises(Conflict):
+        await replica.generate(request("a", sampling=LONG))
     await replica.generate(request("b", sampling=LONG))
     with pytest.raises(Overloaded) as caught:
         await replica.generate(request("c", sampling=LONG))
     assert caught.value.retry_after
-    with pytest.raises(Conflict):
-        await replica.generate(request("a", sampling=LONG))
     assert replica.serving.end(["a", "b"], FinishReason.CANCELLED) == 2
 
 
