@@ -26,6 +26,7 @@ from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import LlamaServer, llmos
 from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
+from shared.telemetry.logs import configure_logs
 
 SCENARIOS = {
     "throughput": throughput.measure,
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
     arguments = parser.parse_args()
+    configure_logs("console", "warning", service="benchmark")  # to stderr: stdout is for figures
     with tempfile.TemporaryDirectory(prefix="llmos-serving-") as folder, ExitStack() as stack:
         _run(arguments, Path(folder), stack)
 

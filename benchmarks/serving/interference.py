@@ -73,9 +73,12 @@ async def _run(client: ChatClient, seed: str, prompts: int) -> tuple[Figures, st
 
 
 async def _stream(client: ChatClient, rng: random.Random, stop: asyncio.Event, answers: list[Answer]) -> None:
-    """One stream after another until told to stop, so that there are always as many."""
+    """One stream after another until told to stop or something fails, so that there are always as many."""
     while not stop.is_set():
-        answers.append(await client.chat(listing(rng, 30), max_tokens=4000, until=stop.is_set))
+        answer = await client.chat(listing(rng, 30), max_tokens=SHAPE.max_len - 200, until=stop.is_set)
+        answers.append(answer)
+        if not answer.ok:
+            return
 
 
 def _gaps(answer: Answer, begin: float, end: float) -> Iterator[float]:

@@ -5,7 +5,7 @@ import random
 import time
 
 from benchmarks.serving.client import Answer, ChatClient, closed_loop
-from benchmarks.serving.figures import Figures, milliseconds, of_answers, quantile, report
+from benchmarks.serving.figures import Figures, milliseconds, of_answers, quantile, ratios, report
 from benchmarks.serving.prompts import listing, listings
 from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import Shape
@@ -14,12 +14,14 @@ SLOTS = 16
 PROMPT_WORDS = 100
 ANSWER_TOKENS = 64
 TIMES = 4
+SHED = {429, 503}
+"""The statuses of a typed rejection."""
 SHAPE = Shape(slots=SLOTS, max_len=512)
 
 
 def measure(setting: Setting) -> None:
     """Print the overload's line, then the flood's."""
-    seconds = 12.0 if setting.quick else 40.0
+    seconds = 15.0 if setting.quick else 40.0
     with setting.llmos.serving(SHAPE) as client:
         other = ChatClient(client.url, client.model, setting.llmos.key("quiet tenant"))
         asyncio.run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
@@ -42,7 +44,7 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
     stopped = time.perf_counter()
     answers = await asyncio.gather(*tasks)
     accepted = [answer for answer in answers if answer.ok]
-    shed = [answer for answer in answers if answer.status in {429, 503}]
+    shed = [answer for answer in answers if answer.status in SHED]
     # Tokens of the time after the start and before the last arrival, when the load is what it should be.
     window = (begun + seconds / 4, stopped)
     tokens = sum(window[0] <= stamp < window[1] for answer in accepted for stamp in answer.stamps)
@@ -70,25 +72,38 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
 
 
 async def _flood(noisy: ChatClient, quiet: ChatClient, seconds: float) -> None:
-    """One tenant asks now and then, alone at first, then beside one that keeps three times the slots busy."""
-    alone = await _now_and_then(quiet, "alone", seconds / 2)
-    stop = asyncio.Event()
-    flood: list[Answer] = []
-    workers = [asyncio.create_task(_keep_asking(noisy, number, stop, flood)) for number in range(3 * SLOTS)]
-    await asyncio.sleep(seconds / 6)
-    beside = await _now_and_then(quiet, "beside", seconds)
-    stop.set()
-    await asyncio.gather(*workers)
-    before, during = of_answers(alone), of_answers(beside)
+    """One tenant asks now and then: alone; beside one that takes the other slots; beside one that asks for thrice all.
+
+    The second is the other tenant's share. What the third adds is what its flood does.
+    """
+    alone = of_answers(await _now_and_then(quiet, "alone", seconds / 2))
+    beside, busy = await _beside(noisy, quiet, SLOTS - 1, seconds)
+    flooded, flood = await _beside(noisy, quiet, 3 * SLOTS, seconds)
     report(
         "two_tenants",
-        quiet_alone=before,
-        quiet_beside_flood=during,
+        quiet_alone=alone,
+        quiet_beside_full_slots=beside,
+        quiet_beside_flood=flooded,
+        full_slots=of_answers(busy),
         flood=of_answers(flood),
-        flood_shed=sum(answer.status in {429, 503} for answer in flood),
-        ttft_p50_to_alone=round(during.get("ttft_p50_ms", 0.0) / before["ttft_p50_ms"], 3),
-        itl_p50_to_alone=round(during.get("itl_p50_ms", 0.0) / before["itl_p50_ms"], 3),
+        flood_shed=sum(answer.status in SHED for answer in flood),
+        flood_to_alone=ratios([flooded], [alone]),
+        flood_to_full_slots=ratios([flooded], [beside]),
     )
+
+
+async def _beside(
+    noisy: ChatClient, quiet: ChatClient, concurrency: int, seconds: float
+) -> tuple[Figures, list[Answer]]:
+    """The quiet tenant's figures and the noisy one's answers, while that keeps `concurrency` requests in flight."""
+    stop = asyncio.Event()
+    answers: list[Answer] = []
+    workers = [asyncio.create_task(_keep_asking(noisy, number, stop, answers)) for number in range(concurrency)]
+    await asyncio.sleep(seconds / 6)
+    figures = of_answers(await _now_and_then(quiet, f"beside {concurrency}", seconds))
+    stop.set()
+    await asyncio.gather(*workers)
+    return figures, answers
 
 
 async def _now_and_then(client: ChatClient, seed: str, seconds: float) -> list[Answer]:
