@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from devtools.convert.check import relative_error, run_graph, with_float_activations
 from devtools.convert.decoder_version import file_digest
+from devtools.convert.head_norms import spell_out_head_norms
 from devtools.convert.weight_file import WeightFile
 from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest, ManifestFile, MemoryNeed
 from shared.errors import InvalidInput, UnsupportedFormat
@@ -56,6 +57,7 @@ def add_cuda_graph(folder: Path, manifest: Manifest) -> Manifest:
     if spec is None:
         raise InvalidInput("only decoders can have a graph for CUDA; import this model without --cuda", param="cuda")
     model = onnx.load(folder / "model.onnx", load_external_data=False)
+    spell_out_head_norms(model)
     check_kernels(model.graph.node)
     half = onnx.ModelProto()
     half.CopyFrom(model)
