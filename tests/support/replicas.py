@@ -142,6 +142,8 @@ async def replica_process(
     model: str = "small",
     slots: int = 4,
     max_len: int = 128,
+    memory: int = 1 << 30,
+    prefix_cache: int = 0,
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -153,7 +155,8 @@ async def replica_process(
         digest=digest,
         slots=slots,
         max_len=max_len,
-        resources=Resources(memory=1 << 30, threads=1),
+        resources=Resources(memory=memory, threads=1),
+        prefix_cache_bytes=prefix_cache,
     )
     log = cache.parent / f"{assignment.id}.log"
     with log.open("wb") as output:

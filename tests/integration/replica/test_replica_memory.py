@@ -1,0 +1,116 @@
+"""A replica stays within the memory that its manifest asks for, says when it does not, and leaves nothing behind."""
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devtools.convert import convert_gguf
+from shared.contracts.manifest import Manifest
+from shared.contracts.scheduler import ReplicaState
+from shared.storage.directory import DirectoryStore
+from tests.support.replicas import replica_process, store_version
+from tests.support.smollm2 import smollm2_gguf
+from tests.support.wait import eventually
+
+SAMPLED = {"temperature": 0.9, "top_p": 0.9, "top_k": 40, "ignore_eos": True}
+
+
+def peak(pid: int) -> int:
+    """The most bytes that a process and its helpers had resident, each at its own peak."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    status = [Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1] for process in processes]
+    return sum(int(text.split()[0]) * 1024 for text in status)
+
+
+async def fill(replica, client, *, slots: int, max_len: int, vocab: int) -> None:
+    """Give every slot as many tokens as it holds, all at once, with prompts that share nothing."""
+    prompts = [tuple(3 + (7 * index + slot) % (vocab - 3) for index in range(max_len - 8)) for slot in range(slots)]
+    answers = await asyncio.gather(
+        *(
+            client.ask(
+                replica.id, prompt_token_ids=prompt, sampling=SAMPLED | {"max_tokens": 8, "seed": slot}, timeout=240
+            )
+            for slot, prompt in enumerate(prompts)
+        )
+    )
+    assert all(answer.last.usage.completion_tokens == 8 for answer in answers)
+
+
+async def test_full_slots_and_a_full_prefix_cache_stay_within_the_need(small_store, start_replica, client):
+    store, _ = small_store
+    manifest = Manifest.decode(await DirectoryStore(store).get_manifest("small", 1))
+    cache = 8 << 20
+    need = manifest.memory.replica_bytes(slots=8, max_len=512, prefix_cache=cache)
+    async with start_replica(slots=8, max_len=512, memory=need, prefix_cache=cache) as replica:
+        await replica.until(ReplicaState.READY)
+        for _ in range(2):
+            await fill(replica, client, slots=8, max_len=512, vocab=manifest.the_decoder.vocab_size)
+        used = peak(replica.process.pid)
+        assert used <= need, f"{used >> 20} MiB of {need >> 20}"
+        status = await replica.status()
+        assert status.message == ""
+        assert "memory_above_grant" not in replica.log.read_text()
+
+
+async def test_a_replica_above_its_grant_goes_on_and_says_so(start_replica, client):
+    async with start_replica(memory=50 << 20) as replica:
+        await replica.until(ReplicaState.READY)
+
+        async def told():
+            return "above its grant" in (await replica.status()).message
+
+        await eventually(told)
+        status = await replica.status()
+        assert status.memory > 50 << 20
+        assert status.state is ReplicaState.READY
+        answer = await client.ask(replica.id, prompt="still here", sampling=SAMPLED | {"max_tokens": 4})
+        assert len(answer.token_ids) == 4
+        assert "memory_above_grant" in replica.log.read_text()
+
+
+async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, client, tmp_path):
+    async with start_replica() as replica:
+        await replica.until(ReplicaState.READY)
+        await client.ask(replica.id, messages=[{"role": "user", "content": "Hello"}], sampling={"max_tokens": 4})
+        pid = replica.process.pid
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert len(family) > 1, "its template process is part of the test"
+        # Memory shared by name would outlive them.
+        assert not any("/dev/shm" in Path(f"/proc/{each}/maps").read_text() for each in family)
+        assert await replica.stop() == 0
+    await eventually(lambda: not any(psutil.pid_exists(each) for each in family))
+    # Its version's folder stays in the cache for the next start; nobody uses it now, so that one may remove it.
+    (folder,) = (path for path in (tmp_path / "cache" / "versions").iterdir() if path.is_dir())
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_the_real_model_stays_within_its_need(bus, nats_url, client, tmp_path):
+    manifest = await asyncio.to_thread(convert_gguf, smollm2_gguf(), tmp_path / "version")
+    digest = await store_version(DirectoryStore(tmp_path / "store"), tmp_path / "version", manifest, "smollm2")
+    slots, max_len, cache = 3, 256, 32 << 20
+    need = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=cache)
+    async with replica_process(
+        bus, nats_url, tmp_path / "store", tmp_path / "cache", digest,
+        model="smollm2", slots=slots, max_len=max_len, memory=need, prefix_cache=cache,
+    ) as replica:  # fmt: skip
+        await replica.until(ReplicaState.READY, 120)
+        first = psutil.Process(replica.process.pid).memory_info().rss
+        await fill(replica, client, slots=slots, max_len=max_len, vocab=manifest.the_decoder.vocab_size)
+        used = peak(replica.process.pid)
+        assert used <= need, f"{used >> 20} MiB of {need >> 20}"
+        assert used >= 0.7 * need, f"{used >> 20} MiB of {need >> 20}: too much is asked for"
+
+        def slots_are_given_back():  # the cache keeps its part
+            return psutil.Process(replica.process.pid).memory_info().rss < first + cache + (24 << 20)
+
+        await eventually(slots_are_given_back)
