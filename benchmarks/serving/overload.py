@@ -72,7 +72,7 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
 
 
 async def _flood(noisy: ChatClient, quiet: ChatClient, seconds: float) -> None:
-    """One tenant asks now and then: alone; beside one that takes the other slots; beside one that asks for thrice all.
+    """One tenant asks now and then: alone, beside one that takes the other slots, beside one that asks for far more.
 
     The second is the other tenant's share. What the third adds is what its flood does.
     """
