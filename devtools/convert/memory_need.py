@@ -18,6 +18,8 @@ ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
 LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
+PROMPT_ROWS, PROMPT_COPIES = 64, 3
+"""Rows of logits that a chunk gives when a prompt's own log probabilities are asked for, and copies of them."""
 _PAGE = 4096
 
 
@@ -32,11 +34,12 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
         packed_bytes: What ONNX Runtime rearranges: every matrix that it multiplies by.
     """
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
+    prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
         kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
-        activations=4 * ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + scratch_slot,
+        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + prompt_logits) + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
     )

@@ -26,6 +26,11 @@ def peak(pid: int) -> int:
     return sum(int(text.split()[0]) * 1024 for text in status)
 
 
+def mapped(pid: int) -> str:
+    """All that a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
 async def fill(replica, client, *, slots: int, max_len: int, vocab: int) -> None:
     """Give every slot as many tokens as it holds, all at once, with prompts that share nothing."""
     prompts = [tuple(3 + (7 * index + slot) % (vocab - 3) for index in range(max_len - 8)) for slot in range(slots)]
@@ -80,7 +85,7 @@ async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, cli
         family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         assert len(family) > 1, "its template process is part of the test"
         # Memory shared by name would outlive them.
-        assert not any("/dev/shm" in Path(f"/proc/{each}/maps").read_text() for each in family)
+        assert not any("/dev/shm" in mapped(each) for each in family)
         assert await replica.stop() == 0
     await eventually(lambda: not any(psutil.pid_exists(each) for each in family))
     # Its version's folder stays in the cache for the next start; nobody uses it now, so that one may remove it.

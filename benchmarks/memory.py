@@ -1,0 +1,123 @@
+"""What a replica takes, measured, beside what its manifest says that it needs.
+
+    python benchmarks/memory.py [--model-dir DIR] [--points 4x1024 16x4096]
+
+Prints one JSON line per point: slots x tokens per slot, all of them full. Each is measured in a process of its own,
+with the imports of a replica but without a bus. `resident` counts mapped weights in full, `proportional` counts what
+processes share in parts: two of them run at once, as two replicas of one version would. `ratio` is resident / need,
+where the need leaves out the helper process and the bus client that are not there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+MIB = 1 << 20
+HELPERS = 65_000_000
+"""Bytes of the need's `process` that these processes lack: the template process, bus client, grammars in use."""
+
+
+def main() -> None:
+    """Measure all points."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model-dir", type=Path, help="a converted version; default: the demo model is converted")
+    parser.add_argument("--points", nargs="+", default=["4x1024", "16x1024", "16x4096"])
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        slots, max_len = map(int, arguments.points[0].split("x"))
+        _worker(arguments.model_dir, slots, max_len)
+        return
+    with tempfile.TemporaryDirectory() as work:
+        folder = arguments.model_dir or _converted(Path(work))
+        for point in arguments.points:
+            print(json.dumps(_measure(folder, point)), flush=True)
+
+
+def _converted(work: Path) -> Path:
+    from devtools.convert import convert_gguf  # noqa: PLC0415  # not in the processes that are measured
+    from llmos.cli.demo import demo_gguf  # noqa: PLC0415
+
+    manifest = convert_gguf(demo_gguf(), work / "version")
+    (work / "version" / "manifest.json").write_bytes(manifest.encode())
+    return work / "version"
+
+
+def _measure(folder: Path, point: str) -> dict[str, object]:
+    command = [sys.executable, __file__, "--worker", "--model-dir", str(folder), "--points", point]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        first, _ = [json.loads(worker.stdout.readline()) for worker in workers] if workers else (None, None)
+        both = [_proportional(worker.pid) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.communicate("\n")
+    return {"benchmark": "memory", "point": point, **first, "proportional_mib": round(both[0] / MIB, 1)}
+
+
+def _worker(folder: Path, slots: int, max_len: int) -> None:
+    import services.inference.replica.app  # noqa: F401, PLC0415  # what a replica has in memory
+    from services.inference.engine.limits import EngineLimits  # noqa: PLC0415
+    from services.inference.engine.params import SamplingParams  # noqa: PLC0415
+    from services.inference.engine.sampler import Draw, choose  # noqa: PLC0415
+    from services.inference.runtime.decoder import OnnxDecoder  # noqa: PLC0415
+    from services.inference.text.tokenizer import Tokenizer  # noqa: PLC0415
+    from shared.contracts.manifest import Manifest  # noqa: PLC0415
+
+    manifest = Manifest.decode((folder / "manifest.json").read_bytes())
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+    stages = {"process": _resident()}
+    decoder = OnnxDecoder(folder, manifest.the_decoder, slots=slots, max_len=max_len, threads=os.cpu_count() or 1)
+    stages["weights"] = _resident()
+    chunk = min(EngineLimits().prefill_chunk, max_len)
+    decoder._kv.view(1, 0, max_len)[...] = 0.0  # noqa: SLF001  # a prompt's tokens, without computing them
+    written = _resident()
+    for start in (0, (max_len - chunk) // 2, max_len - chunk):
+        decoder.prefill(0, [1] * chunk, start, last=True)
+    decoder.prefill(0, [1] * chunk, max_len - chunk, last=True, every=True)  # log probabilities of a prompt
+    stages["activations"] = stages["weights"] + _resident() - written
+    for slot in range(1, slots):
+        decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001
+    logits = decoder.decode([1] * slots, [max_len - 1] * slots)
+    params = SamplingParams(max_tokens=1, temperature=0.9, top_k=40, top_p=0.9, logprobs=5)
+    choose(logits, [Draw(params, max_len)] * slots)
+    full = _resident()
+    memory = manifest.memory
+    need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS
+    parts = list(stages.items())
+    print(
+        json.dumps(
+            {
+                **{f"{name}_mib": round((size - before) / MIB, 1)
+                   for (name, size), (_, before) in zip(parts, [("", 0), *parts], strict=False)},
+                "slots_mib": round((full - stages["activations"]) / MIB, 1),
+                "resident_mib": round(full / MIB, 1),
+                "need_mib": round(need / MIB, 1),
+                "ratio": round(full / need, 3),
+            }
+        ),
+        flush=True,
+    )  # fmt: skip
+    sys.stdin.readline()
+    del tokenizer
+
+
+def _resident() -> int:
+    """The most bytes that this process ever had resident."""
+    return _number(Path("/proc/self/status"), "VmHWM:")
+
+
+def _proportional(pid: int) -> int:
+    return _number(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+
+
+def _number(path: Path, name: str) -> int:
+    return int(path.read_text().split(name)[1].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main()
