@@ -15,13 +15,16 @@ import httpx
 from llmos.embedded import nats
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
+from shared.bus.tasks import end
 from shared.errors import Conflict, Unavailable
+from shared.service import child_log
 from shared.service.supervise import Child, ChildSpec
 
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
 
 READY_TIMEOUT_S = 60.0
+LOG_DAYS = 7
 STOP_TIMEOUT_S = {"inference": 55.0}
 """Seconds from SIGTERM to SIGKILL where the default is too short: a node agent waits for its replicas' answers."""
 DEFAULT_STOP_TIMEOUT_S = 25.0
@@ -136,6 +139,14 @@ def _missing(health: httpx.Response) -> str:
     )
 
 
+def remove_old_logs(folder: Path, now: float | None = None) -> None:
+    """Remove logs of replicas, whose names never come again, that nobody has written to for `LOG_DAYS` days."""
+    oldest = (time.time() if now is None else now) - LOG_DAYS * 86400
+    for path in folder.glob("replica-*.log*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink()
+
+
 def last_line(path: Path) -> str:
     """The last line of a log, or `no log`."""
     try:
@@ -161,9 +172,15 @@ async def running(
             ) from error
         ports = choose(home, port)
         on_start(ports)
+        remove_old_logs(home.logs)
         system = EmbeddedSystem(home, ports, store_url=store_url)
+        # Its children's logs are cut by who supervises them.
+        cutting = asyncio.create_task(
+            child_log.keep_within(home.logs / "launcher.log"), name="cut the launcher's log"
+        )
         try:
             await system.start()
             yield system
         finally:
             await system.stop()
+            await end(cutting)
