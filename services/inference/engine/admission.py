@@ -56,7 +56,7 @@ class Admission:
     def check_room(self, sequence: Sequence, *, free_slots: int) -> None:
         """Raise `Overloaded`, with the time after which there will be room, unless the queue can take it."""
         name = sequence.request.tenant
-        self.check_queue(name, free_slots=free_slots)
+        self.check_queue(name, free_slots=free_slots, work=sequence.expected_work)
         tenant = self._tenants.get(name)
         if tenant is None or not tenant.queued_tokens:
             return
@@ -65,8 +65,8 @@ class Admission:
         if over > 0:
             raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(len(self._tenants) * over))
 
-    def check_queue(self, name: str, *, free_slots: int) -> None:
-        """Raise `Overloaded` if a tenant's next request would not be taken, whatever it asks."""
+    def check_queue(self, name: str, *, free_slots: int, work: int = 0) -> None:
+        """Raise `Overloaded` if a tenant's next request, with `work` tokens to compute, would not be taken."""
         tenant = self._tenants.get(name)
         waiting = sum(len(each.waiting) for each in self._tenants)
         if waiting >= free_slots:  # else it starts in the next step
@@ -75,24 +75,28 @@ class Admission:
             if mine >= self._limits.max_waiting - behind:
                 sharers = len(self._tenants) + (tenant is None)
                 raise _overloaded(f"{waiting} requests wait already", self._pace.slots_s(sharers, self._slots))
-        wait = self.wait_s(name, free_slots=free_slots)
+        wait = self.wait_s(name, free_slots=free_slots, work=work)
         if wait > self._limits.max_wait_s:
             raise _overloaded(
                 f"a request would wait about {wait:.0f} s, and at most {self._limits.max_wait_s:g} s are allowed",
                 wait - self._limits.max_wait_s,
             )
 
-    def wait_s(self, name: str, *, free_slots: int) -> float:
-        """Seconds that a tenant's next request will probably wait before its prompt is computed.
+    def wait_s(self, name: str, *, free_slots: int, work: int = 0) -> float:
+        """Seconds that a tenant's next request, with `work` tokens to compute, will probably wait for others.
 
         What is ahead of it is the whole queue, or its tenant's own part as often as there are tenants that take
-        turns, whichever is less.
+        turns, whichever is less. Of its tenant's prompts, those that are shorter go first, and the oldest gets as
+        many chunks as they: a long prompt ahead does not keep a short one waiting.
         """
         tenant = self._tenants.get(name)
         sharers = len(self._tenants) + (tenant is None)
-        waiting, queued = (len(tenant.waiting), tenant.queued_tokens) if tenant else (0, 0)
-        sequences = min(sum(len(each.waiting) for each in self._tenants), sharers * (waiting + 1))
-        tokens = min(sum(each.queued_tokens for each in self._tenants), sharers * queued)
+        sequences = tokens = 0
+        if tenant is not None:
+            shorter = sum(each for each in tenant.queued_work() if each <= work)
+            sequences, tokens = len(tenant.waiting), min(tenant.queued_tokens, 2 * shorter)
+        sequences = min(sum(len(each.waiting) for each in self._tenants), sharers * (sequences + 1))
+        tokens = min(sum(each.queued_tokens for each in self._tenants), sharers * tokens)
         ahead = sequences + 1 - free_slots
         return max(self._pace.prefill_s(tokens), self._pace.slots_s(ahead, self._slots))
 

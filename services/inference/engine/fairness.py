@@ -43,7 +43,11 @@ class Tenant:
     @property
     def queued_tokens(self) -> int:
         """Prompt (and resumed) tokens that wait to be computed, without those that the cache is expected to give."""
-        return sum(s.expected_work for each in (self.waiting, self.prefilling, self.parked) for s in each)
+        return sum(self.queued_work())
+
+    def queued_work(self) -> Iterator[int]:
+        """The tokens of each sequence that `queued_tokens` sums."""
+        return (s.expected_work for each in (self.waiting, self.prefilling, self.parked) for s in each)
 
     def next_prompt(self, without: Collection[Sequence], *, may_start: bool) -> Sequence | None:
         """The prompt whose turn it is, of those in slots and, if one `may_start`, of those that wait for one."""

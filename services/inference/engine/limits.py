@@ -21,7 +21,7 @@ class EngineLimits:
     max_queued_tokens: int = 131072
     """Prompt tokens that may wait to be computed; one prompt of each tenant is always taken. As `max_waiting`, a
     tenant alone may fill half of it."""
-    max_wait_s: float = 60.0
+    max_wait_s: float = 120.0
     """Seconds that a request may have to wait, by the speed measured lately; one that would wait longer is
     refused."""
     step_s: float = 0.15

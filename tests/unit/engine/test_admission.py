@@ -125,6 +125,21 @@ def test_the_expected_wait_is_what_a_request_then_waits():
     assert timed.first["last"] - asked == pytest.approx(expected, rel=0.35)
 
 
+def test_a_long_prompt_ahead_is_no_reason_to_refuse_a_short_one():
+    b = batcher(slots=4, max_wait_s=0.2)
+    timed = Timed(b)
+    b.admit(sequence_request("measured"), timed.now)
+    timed.run()
+    b.admit(sequence_request("long", [1] * 50, max_tokens=2), timed.now)
+    timed.step()
+    b.admit(sequence_request("short", max_tokens=2), timed.now)
+    with pytest.raises(Overloaded, match="would wait"):
+        b.admit(sequence_request("as long", [1] * 50, max_tokens=2), timed.now)
+    asked = timed.now
+    timed.run()
+    assert timed.first["short"] - asked <= 0.2
+
+
 def test_nothing_is_refused_for_time_before_anything_was_measured():
     assert batcher(max_wait_s=0.0).wait_s() == 0.0
     fill(batcher(max_wait_s=0.0))
