@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,9 +23,20 @@ def host_node_id() -> str:
     return name or "node"
 
 
-def available_memory() -> int:
-    """Bytes that replicas may use unless told otherwise."""
-    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that replicas may use unless told otherwise: most of what the machine, or its container, has left.
+
+    Args:
+        cgroup: Of this process (version 2); a container's limit stands there, not in what the machine has.
+    """
+    available = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # there is no such limit
+        limit = int((cgroup / "memory.max").read_text())
+        counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        files = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # given up when needed
+        used = int((cgroup / "memory.current").read_text()) - files
+        available = min(available, max(0, limit - used))
+    return int(available * MEMORY_SHARE)
 
 
 def usable_threads() -> int:

@@ -30,6 +30,15 @@ async def test_a_held_lease_is_seen_and_its_end_too(buses: Buses) -> None:
         await eventually(lambda: table.live() == {})
 
 
+async def test_what_another_process_wrote_is_left_alone_at_the_end(buses: Buses) -> None:
+    bucket = (await buses.connect()).kv(unique("L"), ttl=5)
+    async with Lease(bucket, "node-a", b"first", every=600):
+        await bucket.put("node-a", b"successor")
+    entry = await bucket.get("node-a")
+    assert entry is not None
+    assert entry.value == b"successor"
+
+
 async def test_a_lease_is_renewed(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("L"), ttl=5)
     clock = Clock()

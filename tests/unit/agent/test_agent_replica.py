@@ -3,7 +3,7 @@ import json
 import pytest
 
 from services.inference.agent.replica import last_line, replica_environment
-from services.inference.settings import Settings, host_node_id
+from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id
 from shared.contracts.scheduler import ReplicaAssignment
 
 
@@ -72,3 +72,14 @@ def test_replicas_drain_within_the_agents_own_drain(agent, replica, expected):
     settings = Settings(drain_timeout=agent, replica_drain_timeout=replica)
     assert settings.replica_drain == expected
     assert Settings().replica_drain == Settings().replica_drain_timeout, "the defaults fit one another"
+
+
+def test_in_a_container_the_containers_limit_counts(tmp_path):
+    machine = available_memory(tmp_path)
+    assert machine > 200 << 20
+    (tmp_path / "memory.max").write_text("200000000\n")
+    (tmp_path / "memory.current").write_text("130000000\n")
+    (tmp_path / "memory.stat").write_text("anon 50000000\nactive_file 30000000\ninactive_file 50000000\n")
+    assert available_memory(tmp_path) == int(150_000_000 * MEMORY_SHARE)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory(tmp_path) > 200 << 20
