@@ -16,7 +16,14 @@ from shared.bus.port import Bus, Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Cancel, Generate, Sampling, cancel_endpoint, generate_endpoint
-from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.scheduler import (
+    REPLICAS_BUCKET,
+    Device,
+    ReplicaAssignment,
+    ReplicaState,
+    ReplicaStatus,
+    Resources,
+)
 from shared.storage.port import ArtifactStore
 from tests.support.wait import eventually
 
@@ -144,6 +151,8 @@ async def replica_process(
     max_len: int = 128,
     memory: int = 1 << 30,
     prefix_cache: int = 0,
+    device: Device = "cpu",
+    gpu_memory: int = 0,
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -155,8 +164,9 @@ async def replica_process(
         digest=digest,
         slots=slots,
         max_len=max_len,
-        resources=Resources(memory=memory, threads=1),
+        resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
         prefix_cache_bytes=prefix_cache,
+        device=device,
     )
     log = cache.parent / f"{assignment.id}.log"
     with log.open("wb") as output:

@@ -85,6 +85,13 @@ async def test_a_start_that_fails_says_why_and_exits_with_an_error(bus, nats_url
         assert "Traceback" not in replica.log.read_text()
 
 
+async def test_a_replica_that_was_given_a_gpu_fails_without_one_and_never_runs_on_the_cpu(start_replica):
+    async with start_replica(device="cuda", gpu_memory=1 << 30) as replica:
+        status = await replica.until(ReplicaState.FAILED)
+        assert status.message.startswith("CUDA was asked for, but ONNX Runtime")
+        assert await asyncio.wait_for(replica.process.wait(), 30) == 1
+
+
 @pytest.mark.slow
 async def test_a_slot_longer_than_the_models_context_is_refused(start_replica):
     async with start_replica(max_len=100_000) as replica:
