@@ -1,10 +1,13 @@
 """`llmos node …`."""
 
+from collections import Counter
+
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, print_table, size
 from llmos.config import Target
+from shared.contracts.scheduler import NodeView
 
 app = typer.Typer(no_args_is_help=True, help="Machines that run replicas.")
 
@@ -29,9 +32,18 @@ def list_(
             node.status.id,
             f"{size(node.granted.memory)} of {size(node.status.capacity.memory)}",
             f"{node.granted.threads} of {node.status.capacity.threads}",
-            ", ".join(f"{gpu.name or gpu.id} {size(gpu.memory)}" for gpu in node.status.gpus),
+            _gpus(node),
             ", ".join(node.replicas),
         )
         for node in nodes
     ]
     print_table(("NODE", "MEMORY", "THREADS", "GPUS", "REPLICAS"), rows, empty="No node is up. See: llmos status")
+
+
+def _gpus(node: NodeView) -> str:
+    """`2 x NVIDIA L4, 3.1 GiB of 40.2 GiB`."""
+    gpus = node.status.gpus
+    if not gpus:
+        return ""
+    names = ", ".join(f"{count} x {name}" for name, count in Counter(gpu.name or gpu.id for gpu in gpus).items())
+    return f"{names}, {size(node.granted.gpu_memory)} of {size(sum(gpu.memory for gpu in gpus))}"

@@ -55,7 +55,9 @@ def node_view(node: NodeStatus, assignment: NodeAssignment | None) -> NodeView:
     for replica in replicas:
         room.take(replica)
     granted = Resources(
-        memory=max(0, node.capacity.memory - room.memory), threads=max(0, node.capacity.threads - room.threads)
+        memory=max(0, node.capacity.memory - room.memory),
+        threads=max(0, node.capacity.threads - room.threads),
+        gpu_memory=max(0, sum(gpu.memory for gpu in node.gpus) - sum(room.gpus.values())),
     )
     return NodeView(status=node, granted=granted, replicas=tuple(replica.id for replica in replicas))
 

@@ -212,7 +212,7 @@ class NodeView(Contract):
 
     status: NodeStatus
     granted: Resources
-    """Memory of all its replicas, and the threads that are reserved."""
+    """Memory of all its replicas (`gpu_memory`: on all its GPUs), and the threads that are reserved."""
     replicas: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 from pathlib import Path
 
@@ -119,3 +120,31 @@ async def test_the_real_model_stays_within_its_need(bus, nats_url, client, tmp_p
             return psutil.Process(replica.process.pid).memory_info().rss < first + cache + (24 << 20)
 
         await eventually(slots_are_given_back)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_thousands_of_requests_over_the_bus_leave_a_replicas_memory_as_it_was(start_replica, client):
+    async with start_replica(slots=16, max_len=128, prefix_cache=1 << 20) as replica:
+        await replica.until(ReplicaState.READY)
+        process, sizes = psutil.Process(replica.process.pid), []
+        for part in range(4):
+            for wave in range(14):
+                await asyncio.gather(*(mixed(replica, client, 1000 * part + 50 * wave + each) for each in range(50)))
+            sizes.append(process.memory_info().rss)
+        grown = [(after - before) >> 10 for before, after in itertools.pairwise(sizes)]
+        assert sizes[-1] - sizes[1] < 6 << 20, f"KiB per 700 requests: {grown}"
+
+
+async def mixed(replica, client, number: int) -> None:
+    """One of several kinds of requests."""
+    sampling = {"max_tokens": 1 + number % 4, "temperature": 0.8 * (number % 2), "seed": number, "stop": ("zzzz",)}
+    if number % 3 == 0:
+        messages = [{"role": "user", "content": f"Question {number % 7}"}]
+        await client.ask(replica.id, messages=messages, sampling=sampling)
+    elif number % 10 == 1:
+        answer = await client.send(replica.id, prompt="to be cancelled", sampling=sampling | {"max_tokens": 60})
+        await client.cancel(replica.id, answer)
+        await asyncio.wait_for(answer.ended.wait(), 30)
+    else:
+        await client.ask(replica.id, prompt=f"word {number % 11} " * 4, sampling=sampling)

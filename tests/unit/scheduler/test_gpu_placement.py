@@ -1,6 +1,7 @@
 """Deployments that ask for a GPU, among nodes with and without."""
 
 from services.scheduler.placement import place, serves
+from services.scheduler.status import node_view
 from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
 from tests.support.scheduling import GIB, deployment, node, runs
 
@@ -85,3 +86,8 @@ def test_a_standing_replica_of_auto_serves_on_either_device_and_one_of_cuda_on_a
 def test_another_size_of_the_prefix_cache_makes_a_replica_outdated():
     (replica,), _ = placed(deployment(), node("a"))
     assert not serves(replica, deployment().model_copy(update={"prefix_cache_bytes": 1 << 20}))
+
+
+def test_a_nodes_view_tells_what_is_granted_on_its_gpus():
+    (replica,), _ = placed(wants("cuda"), with_gpus("b", 16, 8))
+    assert node_view(with_gpus("b", 16, 8), runs("b", replica)).granted.gpu_memory == 6 * GIB
