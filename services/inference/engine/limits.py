@@ -16,7 +16,7 @@ class EngineLimits:
     """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
     prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. Larger chunks
     are hardly faster: on two cores, SmolLM2 prefills at the same speed within 5 % in chunks of 32 to 256."""
-    max_waiting: int = 128
+    max_waiting: int = 64
     """Sequences that may wait for a slot. A tenant alone may fill half of it (see `admission`)."""
     max_queued_tokens: int = 131072
     """Prompt tokens that may wait to be computed; one prompt of each tenant is always taken. As `max_waiting`, a

@@ -115,11 +115,13 @@ async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitSt
 def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLimits:
     """The engine's default bounds, with room for all slots and one chunk of a prompt in each step.
 
+    Four requests may wait for each slot, two of one tenant: the last waits about twice as long as an answer takes.
     The prefix cache gets as many blocks as its part of the grant holds, at `kv_per_token` bytes a token.
     """
     default = EngineLimits()
     return EngineLimits(
         step_tokens=max(default.step_tokens, assignment.slots + default.prefill_chunk),
+        max_waiting=max(default.max_waiting, 4 * assignment.slots),
         cache_blocks=assignment.prefix_cache_bytes // (kv_per_token * default.prefill_chunk),
     )
 
