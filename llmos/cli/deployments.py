@@ -9,7 +9,7 @@ from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, pars
 from llmos.cli.output import console, errors, print_json, print_table, size
 from llmos.client import wait_ready, why_not_ready
 from llmos.config import Target
-from shared.contracts.scheduler import Deploy
+from shared.contracts.scheduler import Deploy, DeploymentStatus
 
 DEPLOY_TIMEOUT_S = 120.0
 
@@ -110,7 +110,7 @@ def deployments(
             f"{status.deployment.model}:{status.deployment.version}",
             f"{status.ready}/{status.deployment.replicas}",
             status.deployment.max_len,
-            size(status.deployment.resources.memory),
+            _memory(status),
             "" if status.ready == status.deployment.replicas else why_not_ready(status),
         )
         for status in listed
@@ -120,3 +120,14 @@ def deployments(
         rows,
         empty="Nothing is deployed. Try: llmos deploy MODEL",
     )
+
+
+def _memory(status: DeploymentStatus) -> str:
+    """`310.2 MiB of 3.2 GiB`: what the fullest replica has resident, and what each was granted; with its GPU part."""
+    wanted = status.deployment
+    replicas = status.replicas
+    on_gpu = wanted.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
+    granted = on_gpu or wanted.resources
+    used = max((replica.memory for replica in replicas), default=0)
+    text = f"{size(used)} of {size(granted.memory)}" if used else size(granted.memory)
+    return f"{text}, {size(granted.gpu_memory)} of a GPU" if on_gpu else text
