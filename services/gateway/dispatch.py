@@ -186,7 +186,7 @@ class Dispatcher:
             self._drop(attempt)
             raise
         attempt.accepted = True
-        attempt.prompt_tokens = accepted.prompt_tokens
+        attempt.prompt = accepted
         self.table.accepted(replica_id, attempt.id)
 
     async def _cancel(self, attempt: Attempt, *, after: "asyncio.Future[Any] | None" = None) -> None:

@@ -11,6 +11,7 @@ from services.gateway.routing import Candidate
 from shared.bus.port import Bus, Message
 from shared.bus.rpc import parse
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
+from shared.contracts.replica import Accepted
 
 log = structlog.get_logger("llmos.gateway")
 
@@ -39,8 +40,8 @@ class Attempt:
     events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
     next_seq: int = 0
     accepted: bool = False
-    prompt_tokens: int = 0
-    """As the replica counted them when it accepted."""
+    prompt: Accepted = field(default_factory=lambda: Accepted(prompt_tokens=0))
+    """What the replica said of the prompt when it accepted."""
     finished: bool = False
     """The last frame came."""
     over: bool = False

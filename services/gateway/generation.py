@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from services.gateway.dispatch import Dispatcher, Inquiry
 from services.gateway.frames import Attempt, Event, Expired, Lost
 from shared.contracts.gateway import FinishReason, Frame
+from shared.contracts.replica import Accepted
 from shared.errors import (
     DeadlineExceeded,
     Draining,
@@ -40,6 +41,10 @@ class Generation:
         self._attempt: Attempt | None = None
         self._number = 0
         self._tokens: list[int] = []
+        self._prompt_scores = 0
+        """Of the prompt's log probabilities, how many were handed out."""
+        self._prompt_scores_here = 0
+        """How many came from the present attempt: one that goes on before the first token begins anew."""
         self._tokens_at_loss = -1
         self._losses_in_place = 0
 
@@ -50,10 +55,10 @@ class Generation:
         return f"{self._attempt.replica.model}:{self._attempt.replica.version}"
 
     @property
-    def prompt_tokens(self) -> int:
-        """As the replica counted them when it accepted."""
+    def prompt(self) -> Accepted:
+        """What the replica said of the prompt when it accepted."""
         assert self._attempt is not None
-        return self._attempt.prompt_tokens
+        return self._attempt.prompt
 
     async def frames(self) -> AsyncIterator[Frame]:
         """The frames as if from one replica; the last has a finish reason and the usage.
@@ -74,6 +79,7 @@ class Generation:
             if event.error is not None or event.finish_reason in (FinishReason.CANCELLED, FinishReason.ERROR):
                 await self._resume(self._resumable(event))
                 continue
+            event = self._new_scores(event)
             self._tokens.extend(event.token_ids)
             now = self._dispatcher.clock()
             if event.token_ids:
@@ -95,6 +101,7 @@ class Generation:
             self._inquiry, number=self._number, of=of, tokens=tuple(self._tokens)
         )
         self._number += 1
+        self._prompt_scores_here = 0
         replica = self._attempt.replica
         self._span.set_attribute(genai.REPLICA, replica.replica_id)
         self._span.set_attribute(genai.RESPONSE_MODEL, self.served_by)
@@ -108,6 +115,15 @@ class Generation:
         """Nobody reads on: the replica's slot is given back."""
         if self._attempt is not None:
             self._dispatcher.release(self._attempt)
+
+    def _new_scores(self, frame: Frame) -> Frame:
+        """The frame without those of the prompt's log probabilities that a lost replica had sent."""
+        if frame.prompt_logprobs is None:
+            return frame
+        known = max(0, self._prompt_scores - self._prompt_scores_here)
+        self._prompt_scores_here += len(frame.prompt_logprobs)
+        self._prompt_scores = max(self._prompt_scores, self._prompt_scores_here)
+        return frame.model_copy(update={"prompt_logprobs": frame.prompt_logprobs[known:]}) if known else frame
 
     async def _next_event(self) -> Event:
         assert self._attempt is not None

@@ -1,18 +1,15 @@
-"""From replicas' frames to answers: one or several generations, collected or as they come."""
+"""From requests to what replicas are asked."""
 
-import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypedDict
 
 from services.gateway.dispatch import Dispatcher, Inquiry
-from services.gateway.generation import Generation, generating
-from shared.contracts.gateway import FinishReason, Frame, ToolCallDelta, Usage
+from services.gateway.http.answering import Answer, Answering, collect, open_answers
 from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
-from shared.errors import LlmosError
 
 ID_BYTES_PER_TOKEN = 8
 """Bytes of a token id in JSON, at most."""
@@ -30,6 +27,7 @@ class _Common(TypedDict):
     grammar: Grammar | None
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice
+    return_prompt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,13 @@ AUTO = ToolChoice()
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What an answer's structure must be."""
+    """What an answer's structure must be, and what is told beside it."""
 
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = AUTO
+    return_prompt: bool = False
+    """Whether the prompt's token ids and text are told."""
 
     @property
     def size(self) -> int:
@@ -62,19 +62,6 @@ class Demands:
 
 
 FREE = Demands()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer."""
-
-    text: str
-    finish_reason: FinishReason
-    usage: Usage
-    served_by: str
-    """The version: `smollm2:1`."""
-    tool_calls: tuple[ToolCallDelta, ...] = ()
-    """All pieces of the calls that it makes."""
 
 
 class Asker:
@@ -145,35 +132,11 @@ class Asker:
 
     async def collect(self, inquiries: Sequence[Inquiry]) -> list[Answer]:
         """All answers, in order. When one fails, the others are cancelled and its error is raised."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._collect(inquiry)) for inquiry in inquiries]
-        except ExceptionGroup as errors:
-            raise first_error(errors) from None
-        return [task.result() for task in tasks]
+        return await collect(self._dispatcher, inquiries)
 
-    @asynccontextmanager
-    async def open(self, inquiries: Sequence[Inquiry]) -> AsyncIterator["Answering"]:
-        """All answers accepted by replicas, to be read frame by frame. Leaving the block cancels unfinished ones."""
-        async with AsyncExitStack() as stack:
-            generations = [
-                await stack.enter_async_context(generating(self._dispatcher, inquiry)) for inquiry in inquiries
-            ]
-            answering = Answering(generations)
-            stack.push_async_callback(answering.stop)
-            yield answering
-
-    async def _collect(self, inquiry: Inquiry) -> Answer:
-        texts: list[str] = []
-        calls: list[ToolCallDelta] = []
-        async with generating(self._dispatcher, inquiry) as generation:
-            async for frame in generation.frames():
-                texts.append(frame.text)
-                calls += frame.tool_calls
-                if frame.finish_reason is not None:
-                    usage = frame.usage or Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=0)
-                    return Answer("".join(texts), frame.finish_reason, usage, generation.served_by, tuple(calls))
-        raise AssertionError("frames end with a finish reason or an error")
+    def open(self, inquiries: Sequence[Inquiry]) -> AbstractAsyncContextManager[Answering]:
+        """Answers to be read frame by frame. Leaving the block cancels unfinished ones."""
+        return open_answers(self._dispatcher, inquiries)
 
     def _common(self, answer_id: str, sampling: Sampling, caller: Caller, demands: Demands) -> "_Common":
         return _Common(
@@ -186,58 +149,8 @@ class Asker:
             grammar=demands.grammar,
             tools=demands.tools,
             tool_choice=demands.tool_choice,
+            return_prompt=demands.return_prompt,
         )
 
     def _inquiry(self, model: str, generate: Generate, prompt_bytes: int) -> Inquiry:
         return Inquiry(model, generate, self._dispatcher.clock() + self._timeout, prompt_bytes)
-
-
-class Answering:
-    """Accepted answers, in the making."""
-
-    def __init__(self, generations: list[Generation]) -> None:
-        self._generations = generations
-        self._pumps: list[asyncio.Task[None]] = []
-
-    @property
-    def served_by(self) -> str:
-        """The version that answers: `smollm2:1`."""
-        return self._generations[0].served_by
-
-    async def frames(self) -> AsyncIterator[tuple[int, Frame]]:
-        """(index of the inquiry, frame) as they come."""
-        if len(self._generations) == 1:
-            async for frame in self._generations[0].frames():
-                yield 0, frame
-            return
-        queue: asyncio.Queue[tuple[int, Frame | LlmosError]] = asyncio.Queue()
-        self._pumps = [
-            asyncio.create_task(_pump(index, generation, queue)) for index, generation in enumerate(self._generations)
-        ]
-        open_ones = len(self._pumps)
-        while open_ones:
-            index, event = await queue.get()
-            if isinstance(event, LlmosError):
-                raise event
-            open_ones -= event.finish_reason is not None
-            yield index, event
-
-    async def stop(self) -> None:
-        """Read no further."""
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
-
-
-async def _pump(index: int, generation: Generation, queue: "asyncio.Queue[tuple[int, Frame | LlmosError]]") -> None:
-    try:
-        async for frame in generation.frames():
-            queue.put_nowait((index, frame))
-    except LlmosError as error:
-        queue.put_nowait((index, error))
-
-
-def first_error(errors: ExceptionGroup[Exception]) -> Exception:
-    """The error that ended a task group: the first that is no group itself."""
-    first = errors.exceptions[0]
-    return first_error(first) if isinstance(first, ExceptionGroup) else first

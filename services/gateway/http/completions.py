@@ -9,14 +9,17 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from services.gateway.dispatch import Inquiry
-from services.gateway.http.answers import Answering, Asker, Caller, Demands
+from services.gateway.http.answering import Answer, Answering
+from services.gateway.http.answers import Asker, Caller, Demands
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.chat import json_answer
+from services.gateway.http.logprobs import TextLogprobs, joined
 from services.gateway.http.observed import state_of
 from services.gateway.http.openai_types import CompletionRequest, parse_request
 from services.gateway.http.sse import EventStream
 from services.gateway.http.usage import usage_object
-from shared.contracts.gateway import Usage
+from shared.contracts.gateway import Frame, Usage
+from shared.contracts.replica import Accepted
 
 
 class CompletionsApi:
@@ -35,48 +38,97 @@ class CompletionsApi:
         """A completion of every prompt, streamed if asked for."""
         asked = parse_request(CompletionRequest, await read_body(request, self._max_body))
         answer_id, created = self._asker.answer_id("cmpl"), self._asker.created()
-        sampling = asked.sampling(self._asker.seed())
+        samplings = asked.samplings(self._asker.seed())
         caller = Caller(state_of(request.scope).key_id, asked.cache_salt or "")
-        demands = Demands(asked.grammar())
+        demands = Demands(asked.grammar(), return_prompt=asked.returns_prompt)
+        wanted = [(prompt, sampling) for prompt in asked.prompt for sampling in samplings]
         inquiries = [
             self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling, caller, demands=demands)
-            for index, prompt in enumerate(asked.prompt)
+            for index, (prompt, sampling) in enumerate(wanted)
         ]
         head = {"id": answer_id, "object": "text_completion", "created": created, "model": asked.model}
         if asked.stream:
-            return EventStream(lambda: self._chunks(inquiries, head, include_usage=asked.include_usage))
+            return EventStream(lambda: self._chunks(inquiries, head, asked))
         answers = await unless_gone(request.receive, self._asker.collect(inquiries))
-        choices = [
-            {"index": index, "text": answer.text, "logprobs": None, "finish_reason": answer.finish_reason}
-            for index, answer in enumerate(answers)
-        ]
         return json_answer(
             {
                 **head,
                 "system_fingerprint": answers[0].served_by,
-                "choices": choices,
-                "usage": usage_object([answer.usage for answer in answers]),
+                "choices": [_choice(index, answer, asked) for index, answer in enumerate(answers)],
+                "usage": usage_object([answer.usage for answer in answers], asked.choices),
             }
         )
 
     @asynccontextmanager
     async def _chunks(
-        self, inquiries: Sequence[Inquiry], head: dict[str, Any], *, include_usage: bool
+        self, inquiries: Sequence[Inquiry], head: dict[str, Any], asked: CompletionRequest
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._asker.open(inquiries) as answering:
-            yield _text_chunks(answering, head, include_usage=include_usage)
+            yield _text_chunks(answering, head, asked)
 
 
-async def _text_chunks(answering: Answering, head: dict[str, Any], *, include_usage: bool) -> AsyncIterator[bytes]:
+def _choice(index: int, answer: Answer, asked: CompletionRequest) -> dict[str, Any]:
+    rendering = _Rendering(asked, answer.prompt)
+    last = Frame(
+        request_id="",
+        seq=0,
+        text=answer.text,
+        token_ids=answer.token_ids,
+        logprobs=answer.logprobs,
+        prompt_logprobs=answer.prompt_logprobs,
+        finish_reason=answer.finish_reason,
+    )
+    return {"index": index, **rendering.add(last)}
+
+
+async def _text_chunks(answering: Answering, head: dict[str, Any], asked: CompletionRequest) -> AsyncIterator[bytes]:
     base = {**head, "system_fingerprint": answering.served_by}
-    if include_usage:
+    if asked.include_usage:
         base["usage"] = None
-    usages: list[Usage] = []
+    usages: dict[int, Usage] = {}
+    renderings: dict[int, _Rendering] = {}
     async for index, frame in answering.frames():
-        if frame.text or frame.finish_reason is not None:
-            choice = {"index": index, "text": frame.text, "logprobs": None, "finish_reason": frame.finish_reason}
-            yield orjson.dumps({**base, "choices": [choice]})
+        if index not in renderings:
+            renderings[index] = _Rendering(asked, answering.prompt(index))
+        if renderings[index].tells(frame):
+            yield orjson.dumps({**base, "choices": [{"index": index, **renderings[index].add(frame)}]})
         if frame.usage is not None:
-            usages.append(frame.usage)
-    if include_usage:
-        yield orjson.dumps({**base, "choices": [], "usage": usage_object(usages)})
+            usages[index] = frame.usage
+    if asked.include_usage:
+        ordered = [usages[index] for index in sorted(usages)]
+        yield orjson.dumps({**base, "choices": [], "usage": usage_object(ordered, asked.choices)})
+
+
+class _Rendering:
+    """One choice, piece by piece."""
+
+    def __init__(self, asked: CompletionRequest, prompt: Accepted) -> None:
+        self._asked = asked
+        self._prompt: Accepted | None = prompt
+        """Until the first piece told it."""
+        self._logprobs = TextLogprobs(as_ids=bool(asked.return_tokens_as_token_ids))
+        if asked.echo:
+            self._logprobs.echo(prompt.prompt_text or "")
+
+    def tells(self, frame: Frame) -> bool:
+        """Whether `frame` has anything for the client."""
+        asked = self._asked
+        scored = asked.logprobs is not None and (frame.logprobs or frame.prompt_logprobs)
+        return bool(frame.text or scored or frame.finish_reason or (asked.return_token_ids and frame.token_ids))
+
+    def add(self, frame: Frame) -> dict[str, Any]:
+        """What a frame adds to the choice."""
+        asked, prompt, self._prompt = self._asked, self._prompt, None
+        text, logprobs = frame.text, None
+        if prompt is not None and asked.echo:
+            text = (prompt.prompt_text or "") + text
+        if asked.logprobs is not None:
+            logprobs = self._logprobs.prompt(frame.prompt_logprobs or ())
+            if frame.logprobs:
+                logprobs = joined(logprobs, self._logprobs.answer(frame.logprobs))
+        piece: dict[str, Any] = {"text": text, "logprobs": logprobs, "finish_reason": frame.finish_reason}
+        if asked.return_token_ids:
+            piece["token_ids"] = frame.token_ids
+            if prompt is not None:
+                piece["prompt_token_ids"] = prompt.prompt_token_ids
+        return piece

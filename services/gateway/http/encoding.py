@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.gateway.dispatch import Dispatcher
 from services.gateway.encoders import EncoderInquiry, Encoders
-from services.gateway.http.answers import first_error
+from services.gateway.http.answering import first_error
 from services.gateway.http.embedding_types import MODEL_MAX, EncoderRequest
 from shared.bus.port import Bus
 from shared.contracts.embedding import (

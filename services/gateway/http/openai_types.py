@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from services.gateway.http.body import parse_body
 from services.gateway.http.openai_tools import MessageToolCall, ToolRequest
 from services.gateway.http.parameters import check_message_field, check_parameter
-from services.gateway.http.sampling_request import SamplingRequest
+from services.gateway.http.sampling_request import MAX_CHOICES, SamplingRequest
 from services.gateway.http.structured_outputs import StructuredRequest
-from shared.contracts.replica import ChatMessage
+from shared.contracts.replica import MAX_LOGPROBS, ChatMessage
 from shared.errors import InvalidInput
 
 MAX_PROMPTS = 128
@@ -101,10 +101,16 @@ class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
     messages: tuple[Message, ...] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """OpenAI's newer name of `max_tokens`; it wins."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
     def limit(self) -> int | None:
         """The most tokens to generate; None: as many as fit."""
         return self.max_completion_tokens or self.max_tokens
+
+    def scored(self) -> int | None:
+        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     def chat_messages(self) -> tuple[ChatMessage, ...]:
         """The contract's messages."""
@@ -156,9 +162,29 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
         ),
     ]
 
+    max_tokens: int | None = Field(default=None, ge=0)
+    """0: no answer, for those who want the log probabilities of the prompt."""
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    echo: bool | None = None
+    best_of: int | None = Field(default=None, ge=1)
+    """Equal to `n` if given: LLMOS returns all answers that it makes."""
+
+    @property
+    def returns_prompt(self) -> bool:
+        """Whether the answer tells the prompt's tokens or text."""
+        return bool(self.return_token_ids or self.echo)
+
     def limit(self) -> int | None:
         """The most tokens to generate."""
-        return self.max_tokens or DEFAULT_COMPLETION_TOKENS
+        return DEFAULT_COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
+
+    def scored(self) -> int | None:
+        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        return self.logprobs
+
+    def scored_prompt(self) -> int | None:
+        """The same for the prompt: with `echo`, which makes it part of the text."""
+        return self.logprobs if self.echo else None
 
 
 Request = TypeVar("Request", bound=SamplingRequest)
@@ -173,6 +199,25 @@ def parse_request(kind: type[Request], body: bytes) -> Request:
         for index, message in enumerate(request.messages):
             for name, value in (message.model_extra or {}).items():
                 check_message_field(index, name, value)
+    _check_together(request)
+    return request
+
+
+def _check_together(request: SamplingRequest) -> None:
+    """Raise `InvalidInput` where one parameter contradicts another."""
     if request.stream_options is not None and not request.stream:
         raise InvalidInput("stream_options goes with stream=true only", param="stream_options")
-    return request
+    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
+        raise InvalidInput("top_logprobs goes with logprobs=true only", param="top_logprobs")
+    if isinstance(request, CompletionRequest):
+        if request.best_of is not None and request.best_of != request.choices:
+            raise InvalidInput(
+                f"best_of is {request.best_of} and n is {request.choices}; only best_of equal to n is supported",
+                param="best_of",
+            )
+        if request.choices * len(request.prompt) > MAX_CHOICES:
+            raise InvalidInput(
+                f"n is {request.choices} for {len(request.prompt)} prompts; together at most {MAX_CHOICES} answers"
+                " are made for one request",
+                param="n",
+            )

@@ -23,12 +23,6 @@ _HARMLESS = frozenset(
 )
 _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -40,21 +34,14 @@ _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
     "moderation": (),
-    "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
     # vLLM's
-    "min_p": (0,),
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
     "use_beam_search": (False,),
-    "stop_token_ids": ([],),
     "bad_words": ([],),
     "allowed_token_ids": (),
-    "min_tokens": (0,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
-    "include_stop_str_in_output": (False,),
     "truncate_prompt_tokens": (),
     "prompt_logprobs": (0,),
     "add_generation_prompt": (True,),
@@ -64,7 +51,6 @@ _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "chat_template": (),
     "chat_template_kwargs": ({},),
     "priority": (0,),
-    "return_token_ids": (False,),
 }
 _MESSAGE_NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "function_call": (),

@@ -6,13 +6,19 @@ from typing import Any
 from shared.contracts.gateway import Usage
 
 
-def usage_object(usages: Sequence[Usage]) -> dict[str, Any]:
-    """The sum over the answers of one request."""
-    prompt = sum(usage.prompt_tokens for usage in usages)
+def usage_object(usages: Sequence[Usage], per_prompt: int = 1) -> dict[str, Any]:
+    """The sum over the answers of one request.
+
+    Args:
+        usages: Of all answers, those to one prompt after another.
+        per_prompt: Answers to each prompt, which counts once.
+    """
+    first = usages[::per_prompt]
+    prompt = sum(usage.prompt_tokens for usage in first)
     completion = sum(usage.completion_tokens for usage in usages)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in usages)},
+        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in first)},
     }

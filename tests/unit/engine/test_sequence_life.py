@@ -20,7 +20,12 @@ def test_every_state_can_finish_and_nothing_follows():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("max_tokens", 0),
+        ("max_tokens", -1),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0.0),
+        ("min_tokens", -1),
+        ("min_tokens", 10**9),
         ("temperature", -0.1),
         ("temperature", float("nan")),
         ("temperature", float("inf")),

@@ -19,9 +19,9 @@ def completion(**changes: object) -> CompletionRequest:
     return parse_request(CompletionRequest, orjson.dumps({"model": "m", "prompt": "hi", **changes}))
 
 
-def test_defaults_are_openais() -> None:
+def test_what_is_not_given_stays_open_for_the_version() -> None:
     sampling = chat().sampling(random_seed=5)
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (1.0, 1.0, 0, 5)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (None, None, None, 5)
     assert sampling.max_tokens is None
     assert completion().sampling(0).max_tokens == 16
 
@@ -86,21 +86,90 @@ def test_minus_one_switches_top_k_off() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("n", 2),
-        ("n", 0),
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("presence_penalty", 0.1),
-        ("logit_bias", {"1": 5}),
-        ("min_p", 0.1),
-        ("echo", True),
-    ],
+    [("prompt_logprobs", 3), ("length_penalty", 2), ("bad_words", ["x"]), ("use_beam_search", True)],
 )
 def test_what_is_not_supported_yet_says_so(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=rf"^{name} is not supported yet$") as error:
         chat(**{name: value})
     assert error.value.param == name
+
+
+def test_every_sampling_parameter_reaches_the_replica() -> None:
+    given = {
+        "temperature": 0.5,
+        "top_p": 0.75,
+        "top_k": 40,
+        "min_p": 0.125,
+        "presence_penalty": -1,
+        "frequency_penalty": 0.5,
+        "repetition_penalty": 1.25,
+        "ignore_eos": True,
+        "min_tokens": 3,
+        "include_stop_str_in_output": True,
+    }
+    lists = {"stop": ["a"], "stop_token_ids": [7, 8], "logit_bias": {"5": -100, "12": 1.5}}
+    sampling = chat(**given, **lists, logprobs=True, top_logprobs=4).sampling(0)
+    assert {name: getattr(sampling, name) for name in given} == given
+    assert (sampling.stop, sampling.stop_token_ids) == (("a",), (7, 8))
+    assert sampling.logit_bias == ((5, -100.0), (12, 1.5))
+    assert (sampling.logprobs, sampling.prompt_logprobs) == (4, None)
+
+
+@pytest.mark.parametrize(
+    "bias", [{"a": 1}, {"-1": 1}, {"1": 101}, {"1": "x"}, {"1": None}, [1], {"": 1}, {str(i): 1 for i in range(1025)}]
+)
+def test_a_wrong_logit_bias_is_refused_by_name(bias: object) -> None:
+    with pytest.raises(InvalidInput) as error:
+        chat(logit_bias=bias)
+    assert (error.value.param or "").startswith("logit_bias")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", 0),
+        ("n", 129),
+        ("top_logprobs", 21),
+        ("min_p", 1.5),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -2.5),
+        ("repetition_penalty", 0),
+        ("min_tokens", -1),
+        ("stop_token_ids", [-1]),
+        ("logprobs", 1),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput) as error:
+        chat(**{name: value})
+    assert (error.value.param or "").startswith(name)
+
+
+def test_each_answer_has_a_seed_of_its_own_and_the_first_the_clients() -> None:
+    seeds = [sampling.seed for sampling in chat(n=100, seed=7).samplings(0)]
+    assert seeds[0] == 7
+    assert len(set(seeds)) == 100
+    assert seeds == [sampling.seed for sampling in chat(n=100, seed=7).samplings(5)]
+
+
+def test_parameters_that_contradict_one_another_are_refused() -> None:
+    for make, param in (
+        (lambda: chat(top_logprobs=2), "top_logprobs"),
+        (lambda: completion(n=2, best_of=3), "best_of"),
+        (lambda: completion(n=64, prompt=["a", "b", "c"]), "n"),
+    ):
+        with pytest.raises(InvalidInput) as error:
+            make()
+        assert error.value.param == param
+    assert completion(n=2, best_of=2).choices == 2
+
+
+def test_a_completion_may_have_no_answer_and_the_prompts_log_probabilities() -> None:
+    sampling = completion(max_tokens=0, echo=True, logprobs=2).sampling(0)
+    assert (sampling.max_tokens, sampling.logprobs, sampling.prompt_logprobs) == (0, 2, 2)
+    assert completion(logprobs=2).sampling(0).prompt_logprobs is None
+    with pytest.raises(InvalidInput):
+        chat(max_tokens=0)
 
 
 def test_values_that_mean_off_are_accepted() -> None:
