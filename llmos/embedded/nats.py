@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from llmos.home import Home, write_private
+from shared.bus.nats_objects import OBJECTS_STREAM
 from shared.contracts import gateway, monitor, registry, scheduler
 from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec
@@ -15,18 +16,30 @@ from shared.service.supervise import ChildSpec
 MAX_PAYLOAD = 1 << 20
 """Bytes. Larger payloads travel as object references."""
 
-_EVERY_SERVICE_PUBLISHES = [
-    "_INBOX.>",
-    "$JS.API.>",
+# Streams and buckets are made by whoever needs them first. Nobody may delete or copy one, or take single messages
+# out; only large messages, which their receiver gives up, are purged.
+_JETSTREAM = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.INFO.>",
+    "$JS.API.STREAM.CREATE.>",
+    "$JS.API.STREAM.UPDATE.>",
+    "$JS.API.STREAM.MSG.GET.>",
+    f"$JS.API.STREAM.PURGE.{OBJECTS_STREAM}",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.CONSUMER.>",
     "$JS.ACK.>",
     "$JS.FC.>",
+]
+_EVERY_SERVICE_PUBLISHES = [
+    *_JETSTREAM,
+    "_INBOX.>",
     "llmos.v1.objects.>",
     "llmos.v1.health.>",
     "llmos.v1.telemetry.>",
     "llmos.v1.events.>",
 ]
 _EVERY_SERVICE_HEARS = ["_INBOX.>"]
-_NEVER = ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.PURGE.>"]
 
 # What each service says beyond that, and what it listens to. A bucket is written through `$KV.<bucket>.>`;
 # reading one needs the JetStream API only.
@@ -82,13 +95,13 @@ def user_url(port: int, user: str, password: str) -> str:
 
 
 def server_settings(port: int, store: Path, passwords: dict[str, str], *, host: str = "127.0.0.1") -> dict[str, Any]:
-    """What the server is told: its address, JetStream on disk, and a user per service with what it needs and no more."""
+    """What the server is told: its address, JetStream on disk, and a user per service with the subjects it needs."""
     users = [
         {
             "user": name,
             "password": passwords[name],
             "permissions": {
-                "publish": {"allow": _EVERY_SERVICE_PUBLISHES + publishes, "deny": _NEVER},
+                "publish": {"allow": _EVERY_SERVICE_PUBLISHES + publishes},
                 "subscribe": {"allow": _EVERY_SERVICE_HEARS + hears},
             },
         }

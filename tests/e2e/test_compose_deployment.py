@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 
 import httpx
+import nats
 import pytest
 
 from llmos.client import Client, wait_ready
 from llmos.importing import import_model
 from shared.bus.connect import connect
+from shared.bus.nats_objects import OBJECTS_STREAM
 from shared.contracts.scheduler import Deploy
-from shared.errors import Disconnected, PermissionDenied
+from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.compose import SERVICES
 from tests.support.deployment import Deployment
 from tests.support.embedded import BRIEF
@@ -43,6 +45,7 @@ def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployme
         health = client.health().instances
     assert "Paris" in answer
     assert {item.beat.service for item in health if item.up and item.beat.ready} == {*SERVICES, "replica"}
+    assert "Violation" not in deployment.log("nats")  # every service has the permissions that it uses
     # The node's own health file is not its replica's.
     assert deployment.health("inference") == (True, "ready")
 
@@ -64,6 +67,9 @@ def test_the_gateway_asks_for_a_key(deployment):
         ("gateway", "$KV.LLMOS_ASSIGNMENTS.node"),
         ("monitor", "llmos.v1.scheduler.deploy"),
         ("monitor", "$JS.API.STREAM.DELETE.LLMOS_EVENTS"),
+        ("monitor", "$JS.API.STREAM.MSG.DELETE.KV_LLMOS_TENANTS"),
+        ("gateway", "$JS.API.STREAM.PURGE.KV_LLMOS_MODELS"),
+        ("scheduler", "$JS.API.STREAM.SNAPSHOT.KV_LLMOS_TENANTS"),
     ],
 )
 async def test_a_service_cannot_say_what_is_another_services_to_say(deployment, service, subject):
@@ -72,6 +78,22 @@ async def test_a_service_cannot_say_what_is_another_services_to_say(deployment, 
         with pytest.raises(PermissionDenied):
             await bus.request(subject, b"{}", timeout=0.5)
     finally:
+        await bus.drain()
+
+
+async def test_a_large_message_is_given_up_when_it_was_read(deployment):
+    async def nothing_kept() -> bool:
+        return (await streams.stream_info(OBJECTS_STREAM)).state.messages == 0
+
+    bus = await connect(deployment.bus_url("gateway"), name="large")
+    client = await nats.connect(deployment.bus_url("gateway"))
+    streams = client.jetstream()
+    try:
+        with pytest.raises(InvalidInput):
+            await bus.request("llmos.v1.registry.resolve", b"x" * (3 << 20), timeout=20)
+        await eventually(nothing_kept, 10)
+    finally:
+        await client.close()
         await bus.drain()
 
 

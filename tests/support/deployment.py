@@ -123,18 +123,18 @@ class Deployment:
 
     def _until_healthy(self, service: str) -> None:
         def healthy() -> bool:
-            assert self._processes[service].poll() is None, f"{service} ended:\n{self.log(service)}"
+            assert self._processes[service].poll() is None, f"{service} ended:\n{self.log(service)[-2000:]}"
             return self.health(service)[0]
 
         try:
             until(healthy, STARTED_S, f"{service} is healthy")
         except AssertionError as error:
-            error.add_note(f"{self.health(service)[1]}\n{self.log(service)}")
+            error.add_note(f"{self.health(service)[1]}\n{self.log(service)[-2000:]}")
             raise
 
     def log(self, service: str) -> str:
         """What a service has written."""
-        return (self.root / f"{service}.log").read_text(errors="replace")[-2000:]
+        return (self.root / f"{service}.log").read_text(errors="replace")
 
     def pause(self, name: str) -> None:
         """Freeze a process."""
@@ -150,7 +150,7 @@ class Deployment:
             for name in names:
                 self._processes[name].terminate()
             for name in names:
-                assert self._processes[name].wait(timeout=_STOPPED_S) == 0, self.log(name)
+                assert self._processes[name].wait(timeout=_STOPPED_S) == 0, self.log(name)[-2000:]
 
     def _start_nats(self) -> None:
         """nats-server with the file of deploy/; the port and the folder of its data are this test's."""
