@@ -53,7 +53,7 @@ async def test_errors_arrive_as_the_clients_own_types(stand: Stand) -> None:
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model="nope", messages=MESSAGES)
         with pytest.raises(openai.BadRequestError) as bad:
-            await client.chat.completions.create(model=MODEL, messages=MESSAGES, n=3)
+            await client.chat.completions.create(model=MODEL, messages=MESSAGES, n=200)
         assert bad.value.param == "n"
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="llmos-no").models.list()

@@ -1,0 +1,223 @@
+"""Bias, penalties, cuts and log probabilities, each against a naive reference; any mix of them in any batch."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.inference.engine.adjust import Adjuster, apply_mask
+from services.inference.engine.likely import largest, nucleus, pick
+from services.inference.engine.logprobs import RowScores, score_chunk
+from services.inference.engine.params import SamplingParams, TokenScore
+from services.inference.engine.sampler import Choice, Draw, choose
+
+VOCAB = 301
+TOKENS = st.integers(0, VOCAB - 1)
+PARAMS = st.builds(
+    SamplingParams,
+    st.just(50),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7]),
+    top_k=st.sampled_from([0, 1, 7, 40, 500]),
+    top_p=st.sampled_from([0.2, 0.9, 1.0]),
+    seed=st.integers(0, 2**64 - 1),
+    eos_token_ids=st.just((3,)),
+    min_p=st.sampled_from([0.0, 0.05, 1.0]),
+    repetition_penalty=st.sampled_from([1.0, 1.3, 0.7]),
+    presence_penalty=st.sampled_from([0.0, 0.5, -1.0]),
+    frequency_penalty=st.sampled_from([0.0, 0.25]),
+    logit_bias=st.lists(st.tuples(TOKENS, st.floats(-100, 100)), max_size=3, unique_by=lambda pair: pair[0]).map(
+        tuple
+    ),
+    stop_token_ids=st.sampled_from([(), (5, 9)]),
+    min_tokens=st.sampled_from([0, 4, 20]),
+    logprobs=st.sampled_from([None, 0, 1, 5]),
+)
+SEQUENCES = st.tuples(PARAMS, st.lists(TOKENS, min_size=1, max_size=12), st.lists(TOKENS, max_size=12), st.booleans())
+
+
+def logits_of(seed: int, rows: int = 1, spread: float = 3.0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal((rows, VOCAB)) * spread).astype(np.float32)
+
+
+def mask_of(allowed: np.ndarray) -> np.ndarray:
+    bits = np.zeros(-(-allowed.size // 32) * 32, dtype=bool)
+    bits[: allowed.size] = allowed
+    return np.packbits(bits, bitorder="little").view(np.uint32)
+
+
+def draw_of(params: SamplingParams, prompt: list[int], answer: list[int], *, masked: bool) -> Draw:
+    tokens = [*prompt, *answer]
+    mask = mask_of(np.arange(VOCAB) % 3 == 0) if masked else None
+    return Draw(params, len(tokens), Adjuster.of(params, tokens, len(prompt)), mask)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.lists(SEQUENCES, min_size=2, max_size=9), st.randoms(use_true_random=False))
+def test_any_mix_of_parameters_gives_each_row_what_it_gets_alone(seed, sequences, random):
+    rows = logits_of(seed, len(sequences))
+
+    def together(order: list[int]) -> dict[int, Choice | None]:
+        draws = [
+            draw_of(p, prompt, answer, masked=masked) for p, prompt, answer, masked in (sequences[i] for i in order)
+        ]
+        return dict(zip(order, choose(np.ascontiguousarray(rows[order]), draws), strict=True))
+
+    order = list(range(len(sequences)))
+    alone = {i: together([i])[i] for i in order}
+    assert together(order) == alone
+    random.shuffle(order)
+    assert together(order) == alone
+
+
+@settings(deadline=None)
+@given(SEQUENCES, st.integers(0, 2**32), st.integers(0, 12))
+def test_an_adjuster_made_for_a_resumed_sequence_goes_on_as_the_first_one(sequence, seed, cut):
+    params, prompt, answer, _ = sequence
+    row = logits_of(seed)[0]
+    tokens = [*prompt, *answer[:cut]]
+    grown = Adjuster(params, tokens, len(prompt))
+    grown.apply(row.copy())
+    for token in answer[cut:]:
+        tokens.append(token)
+        grown.apply(row.copy())
+    a, b = row.copy(), row.copy()
+    grown.apply(a)
+    Adjuster(params, [*prompt, *answer], len(prompt)).apply(b)
+    assert np.array_equal(a, b)
+
+
+def penalised(row: np.ndarray, params: SamplingParams, prompt: list[int], answer: list[int]) -> np.ndarray:
+    """vLLM's and OpenAI's definitions, token by token, in float64."""
+    expected = row.astype(np.float64)
+    if len(answer) < params.min_tokens:
+        expected[list(params.ending_ids)] = -np.inf
+    for token, bias in params.logit_bias:
+        expected[token] += bias
+    for token in range(VOCAB):
+        if token in prompt or token in answer:
+            factor = params.repetition_penalty
+            expected[token] = expected[token] / factor if expected[token] > 0 else expected[token] * factor
+        count = answer.count(token)
+        expected[token] -= params.frequency_penalty * count + params.presence_penalty * (count > 0)
+    return expected
+
+
+@settings(deadline=None)
+@given(SEQUENCES, st.integers(0, 2**32))
+def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
+    params, prompt, answer, _ = sequence
+    row = logits_of(seed)[0]
+    expected = penalised(row, params, prompt, answer)
+    adjuster = Adjuster.of(params, [*prompt, *answer], len(prompt))
+    if adjuster is not None:
+        adjuster.apply(row)
+    assert np.allclose(row, expected, rtol=1e-5, atol=1e-4)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 400), st.sampled_from([1, 63, 64, 65, 130, 301, 4097]), st.booleans())
+@settings(deadline=None)
+def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
+    rng = np.random.default_rng(seed)
+    row = rng.standard_normal(size).astype(np.float32)
+    if rough:
+        row = np.round(row)  # many equal values
+    assert largest(row, count).tolist() == sorted(np.argsort(-row, kind="stable")[:count].tolist())
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.floats(0.1, 20.0))
+@settings(deadline=None)
+def test_a_nucleus_is_the_smallest_set_that_weighs_enough(seed, share, spread):
+    row = logits_of(seed, spread=spread)[0].astype(np.float64)
+    weights = np.exp(row - row.max()).astype(np.float32)
+    found = nucleus(weights, float(weights.sum()), share)
+    ordered = np.sort(weights.astype(np.float64))[::-1].cumsum()
+    needed = share * weights.sum(dtype=np.float64)
+    assert weights[found].min() >= np.delete(weights, found).max(initial=0.0)
+    assert ordered[found.size - 1] >= needed * (1 - 1e-5)
+    assert found.size == 1 or ordered[found.size - 2] < needed * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 200, 3001])
+def test_a_pick_follows_the_weights_and_never_takes_an_impossible_token(size):
+    weights = np.random.default_rng(size).random(size).astype(np.float32)
+    weights[size // 2 :: 2] = 0.0
+    weights[0] = 1.0
+    points = (np.arange(4_000) + 0.5) / 4_000
+    shares = np.bincount([pick(weights, point) for point in points], minlength=size) / points.size
+    assert np.allclose(shares, weights / weights.sum(), atol=5e-3)
+    assert not shares[weights == 0].any()
+    assert weights[pick(weights, 1.0 - 2.0**-53)] > 0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.001, 1.0), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0, 5]))
+def test_min_p_lets_through_what_is_likely_enough(seed, min_p, temperature, top_k):
+    row = logits_of(seed)
+    scaled = row[0].astype(np.float64) / temperature
+    allowed = set(np.flatnonzero(np.exp(scaled - scaled.max()) >= min_p * (1 - 1e-4)).tolist())
+    if top_k:
+        allowed &= set(np.argsort(-row[0], kind="stable")[:top_k].tolist())
+    params = SamplingParams(1, temperature, min_p=min_p, top_k=top_k, seed=seed)
+    for position in range(20):
+        (choice,) = choose(row.copy(), [Draw(params, position)])
+        assert choice is not None
+        assert choice.token in allowed
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0, 1, 5, 20]), TOKENS)
+def test_log_probabilities_are_those_of_the_softmax(seed, top, token):
+    row = logits_of(seed)[0]
+    expected = row.astype(np.float64) - np.logaddexp.reduce(row.astype(np.float64))
+    score = RowScores(row, top).of(token)
+    assert score.logprob == pytest.approx(expected[token], abs=1e-4)
+    assert [each for each, _ in score.top] == np.argsort(-row, kind="stable")[:top].tolist()
+    assert [logprob for _, logprob in score.top] == pytest.approx(expected[[each for each, _ in score.top]], abs=1e-4)
+
+
+def test_log_probabilities_are_the_models_alone_whatever_changes_the_choice():
+    row = logits_of(1)
+    plain = RowScores(row[0].copy(), 3)
+    params = SamplingParams(1, 0.0, logit_bias=((7, 100.0),), logprobs=3)
+    (choice,) = choose(row, [Draw(params, 5, Adjuster.of(params, [1, 2], 2), mask_of(np.arange(VOCAB) != 8))])
+    assert choice == Choice(7, plain.of(7))
+
+
+def test_an_impossible_token_has_a_finite_log_probability():
+    row = np.array([0.0, -np.inf, 1.0], dtype=np.float32)
+    assert RowScores(row, 3).of(1).logprob == -9999.0
+
+
+def test_a_prompts_scores_begin_with_a_token_that_nothing_predicts():
+    logits, prompt = logits_of(2, 4), [5, 6, 7, 8, 9]
+    scores = [*score_chunk(logits[:3], prompt, 0, 1), *score_chunk(logits[3:], prompt, 3, 1)]
+    assert [score.token for score in scores] == prompt
+    assert scores[0] == TokenScore(5, None)
+    assert scores[1:] == [RowScores(row, 1).of(token) for row, token in zip(logits, prompt[1:], strict=True)]
+    assert score_chunk(logits[:1], [5], 0, 1) == (TokenScore(5, None),)
+
+
+@given(st.lists(st.booleans(), min_size=VOCAB, max_size=VOCAB))
+@settings(deadline=None, max_examples=20)
+def test_a_mask_leaves_exactly_what_it_allows(bits):
+    allowed = np.array(bits)
+    row, before = logits_of(3)[0], logits_of(3)[0]
+    apply_mask(row, mask_of(allowed))
+    assert np.array_equal(row[allowed], before[allowed])
+    assert (row[~allowed] == -np.inf).all()
+
+
+def test_no_ending_token_is_chosen_before_min_tokens_unless_the_grammar_allows_nothing_else():
+    params = SamplingParams(9, 0.0, eos_token_ids=(3,), stop_token_ids=(5,), min_tokens=2)
+    row = logits_of(4)[0]
+    row[[3, 5]] = 50.0
+
+    def chosen(answer: list[int], mask: np.ndarray | None = None) -> int:
+        tokens = [1, *answer]
+        (choice,) = choose(row.copy()[None], [Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)])
+        assert choice is not None
+        return choice.token
+
+    assert chosen([7]) not in {3, 5}
+    assert chosen([7, 7]) == 3
+    assert chosen([7], mask_of(np.arange(VOCAB) == 3)) == 3
