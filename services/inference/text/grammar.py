@@ -8,6 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from services.inference.text.grammar_limits import MASK_LIMIT_S, limits
+from services.inference.text.grammar_refusal import refused
 from services.inference.text.grammar_source import GrammarSource
 from shared.errors import InvalidInput
 
@@ -81,9 +82,3 @@ class GrammarConstraint:
             raise InvalidInput(
                 f"{self._param} is too complex to go on with the answer ({reason}); simplify it", param=self._param
             )
-
-
-def refused(source: GrammarSource, message: str) -> InvalidInput:
-    """The error for a grammar that does not compile, from the library's message."""
-    first = message.strip().splitlines()[0] if message.strip() else "it does not compile"
-    return InvalidInput(f"{source.param}: {first[:500]}", param=source.param)

@@ -5,13 +5,17 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
+import structlog
 from llguidance import LLTokenizer
 
-from services.inference.text.grammar import CompiledGrammar, refused
+from services.inference.text.grammar import CompiledGrammar
 from services.inference.text.grammar_limits import WALL_LIMIT_S
 from services.inference.text.grammar_process import GrammarProcess
+from services.inference.text.grammar_refusal import refused
 from services.inference.text.grammar_source import GrammarSource
-from shared.errors import InvalidInput, Overloaded
+from shared.errors import Overloaded
+
+log = structlog.get_logger("llmos.replica")
 
 CACHED = 64
 """Grammars that are kept, least recently used first to go; those that were refused too."""
@@ -57,7 +61,7 @@ class Grammars:
             if len(self._coming) >= WAITING:
                 raise Overloaded(f"{WAITING} new grammars wait to be compiled; try again later", retry_after=1.0)
             task = self._coming[key] = asyncio.create_task(self._compile(key, source))
-            task.add_done_callback(lambda _: self._coming.pop(key, None))
+            task.add_done_callback(lambda done: self._settle(key, done))
         try:
             async with asyncio.timeout(WALL_LIMIT_S):
                 return await asyncio.shield(task)
@@ -66,19 +70,18 @@ class Grammars:
                 f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again later", retry_after=2.0
             ) from error
 
+    def _settle(self, key: bytes, done: "asyncio.Task[CompiledGrammar | str]") -> None:
+        del self._coming[key]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("grammar_failed", exc_info=error)  # those that waited may all have left
+
     async def _compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
         if self._tokenizer is None:
             self._tokenizer = asyncio.ensure_future(asyncio.to_thread(self._make_tokenizer))
-        found: CompiledGrammar | str
-        try:
-            reason = await self._process.check(source)
-            tokenizer = await self._tokenizer
-            if reason is None:
-                found = await asyncio.to_thread(CompiledGrammar, tokenizer, source)
-            else:
-                found = reason
-        except InvalidInput as error:
-            found = error.message.removeprefix(f"{source.param}: ")
+        reason = await self._process.check(source)
+        tokenizer = await self._tokenizer
+        compiled = await asyncio.to_thread(CompiledGrammar, tokenizer, source) if reason is None else None
+        found = compiled or reason or "it does not compile"
         self._known[key] = found
         while len(self._known) > CACHED:
             self._known.popitem(last=False)

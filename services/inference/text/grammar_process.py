@@ -15,7 +15,7 @@ import structlog
 from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT
 from services.inference.text.grammar_source import GrammarSource
 from services.inference.text.grammar_worker import LENGTH
-from shared.errors import InvalidInput
+from shared.errors import Draining
 
 log = structlog.get_logger("llmos.replica")
 
@@ -29,6 +29,7 @@ class GrammarProcess:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._process: Process | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,14 +38,17 @@ class GrammarProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         async with self._lock:
+            self._closed = True
             await self._stop()
 
     async def check(self, source: GrammarSource) -> str | None:
-        """Why the grammar does not compile, as the library says it, or None.
+        """Why the grammar does not compile within `CPU_LIMIT_S` seconds and `MEMORY_LIMIT` bytes, or None.
 
-        Raises `InvalidInput` when it takes more than `CPU_LIMIT_S` seconds or `MEMORY_LIMIT` bytes.
+        Raises `Draining` once the process is closed.
         """
         async with self._lock:
+            if self._closed:
+                raise Draining("this replica is draining; try another replica")
             code, reason = await self._try(source.lark)
             if code not in {0, -signal.SIGPROF}:
                 code, reason = await self._try(source.lark)  # it may have died idle
@@ -54,9 +58,7 @@ class GrammarProcess:
             limit = f"{MEMORY_LIMIT >> 20} MiB of memory"
         else:
             return reason
-        raise InvalidInput(
-            f"{source.param} is too complex: it takes more than {limit} to compile; simplify it", param=source.param
-        )
+        return f"it is too complex: compiling it takes more than {limit}; simplify it"
 
     async def _try(self, lark: str) -> tuple[int, str | None]:
         """The worker's exit code, 0 if it lives, and its answer."""

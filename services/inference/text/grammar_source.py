@@ -5,7 +5,8 @@ Source of the dialect: https://github.com/guidance-ai/llguidance/blob/main/docs/
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from llguidance import regex_to_lark
@@ -21,7 +22,7 @@ MAX_DEPTH = 64
 HEAD = '%llguidance {"no_forcing": true}\n'
 """Without it, a mask first works out all bytes that have no alternative: for `(a{1000}){1000}` that takes seconds,
 which no limit of the library bounds."""
-WHITESPACE = r"[ \n\r\t]{0,40}"
+WHITESPACE = r"[ \n\r\t]{0,20}"
 """Between the parts of JSON. Bounded: small models otherwise like to go on with line breaks for ever."""
 
 
@@ -32,6 +33,8 @@ class GrammarSource:
     lark: str
     param: str
     """The field of the client's request that errors name."""
+    lines: Mapping[int, str] = field(default_factory=dict)
+    """Fields that stand in single lines of `lark`, by line from 1: errors there name them."""
 
 
 def grammar_source(grammar: Grammar) -> GrammarSource:

@@ -27,8 +27,9 @@ class ToolForm:
     between: str = ""
     after: str = ""
     """What stands after each list of calls."""
+    id_prefix: str = "call_"
     id_chars: int = 24
-    """Letters and digits of a call's id."""
+    """Letters and digits of a call's id, after its prefix."""
 
 
 HERMES = ToolForm(
@@ -36,7 +37,14 @@ HERMES = ToolForm(
 )
 LLAMA = ToolForm("llama", opening="", arguments="parameters", between="; ")
 MISTRAL = ToolForm(
-    "mistral", opening="[TOOL_CALLS]", arguments="arguments", before=" [", between=", ", after="]", id_chars=9
+    "mistral",
+    opening="[TOOL_CALLS]",
+    arguments="arguments",
+    before=" [",
+    between=", ",
+    after="]",
+    id_prefix="",
+    id_chars=9,
 )
 
 _TAKES_TOOLS = re.compile(r"\btools\b")

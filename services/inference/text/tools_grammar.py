@@ -32,11 +32,11 @@ def tools_grammar(
     """
     if sum(len(tool.parameters) for tool in tools) > MAX_TOOLS_CHARS:
         raise PayloadTooLarge(f"the tools' schemas have more than {MAX_TOOLS_CHARS} characters", param="tools")
-    bodies = [
-        _body(tool, form, f"tools.{index}.function.parameters")
+    bodies = {
+        f"tools.{index}.function.parameters": _body(tool, form, f"tools.{index}.function.parameters")
         for index, tool in enumerate(tools)
         if choice.name in {None, tool.name}
-    ]
+    }
     if not bodies:
         names = ", ".join(tool.name for tool in tools)
         raise InvalidInput(
@@ -45,8 +45,10 @@ def tools_grammar(
     single = choice.name is not None or not choice.parallel
     write = _with_text if choice.mode == "auto" else _forced
     rules = write(form, opening_id, single=single)
-    call = "call: " + "\n    | ".join(bodies)
-    return GrammarSource(f"{HEAD}{rules}\n{call}\n", "tools")
+    lark = f"{HEAD}{rules}\ncall: "
+    first = lark.count("\n") + 1
+    lines = {first + index: param for index, param in enumerate(bodies)}
+    return GrammarSource(lark + "\n    | ".join(bodies.values()), "tools", lines)
 
 
 def _body(tool: Tool, form: ToolForm, param: str) -> str:

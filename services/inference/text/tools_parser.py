@@ -35,13 +35,21 @@ class Parsed:
     text: str = ""
     calls: list[ToolCallDelta] = field(default_factory=list)
 
+    def add_arguments(self, index: int, arguments: str) -> None:
+        """Go on with a call, in one piece with what was added before."""
+        if self.calls and self.calls[-1].index == index:
+            arguments = self.calls[-1].arguments + arguments
+            self.calls[-1] = self.calls[-1].model_copy(update={"arguments": arguments})
+        else:
+            self.calls.append(ToolCallDelta(index=index, arguments=arguments))
+
 
 class ToolCallParser:
     """Takes one answer apart.
 
     Args:
         form: How the model writes calls.
-        new_id: Makes a call's id of n letters and digits.
+        new_id: Makes n letters and digits of a call's id.
     """
 
     def __init__(self, form: ToolForm, new_id: Callable[[int], str] | None = None) -> None:
@@ -122,7 +130,7 @@ class ToolCallParser:
         if found is None:
             return ""
         rest, self._held = self._held[found.end() :], ""
-        call_id = self._new_id(self._form.id_chars)
+        call_id = self._form.id_prefix + self._new_id(self._form.id_chars)
         parsed.calls.append(ToolCallDelta(index=self.calls, id=call_id, name=json.loads(found[1])))
         self.calls += 1
         self._state, self._value = _State.ARGUMENTS, JsonValue()
@@ -130,7 +138,7 @@ class ToolCallParser:
 
     def _step_arguments(self, text: str, parsed: Parsed) -> str:
         size = self._value.push(text)
-        parsed.calls.append(ToolCallDelta(index=self.calls - 1, arguments=text[:size]))
+        parsed.add_arguments(self.calls - 1, text[:size])
         if self._value.complete:
             self._state = _State.TAIL
         return text[size:]
