@@ -90,13 +90,13 @@ def parse_schema(text: str, param: str) -> Any:
 
 def literal(text: str) -> str:
     """A text as a part of a Lark rule."""
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")  # JSON takes DEL, Lark does not
 
 
 def _regex(pattern: str, param: str) -> str:
     if not pattern:
         raise InvalidInput(f"{param} is empty: no answer would match it but an empty one", param=param)
-    return f"start: /{regex_to_lark(pattern, '')}/"
+    return f"start: /{regex_to_lark(pattern, 'd')}/"  # \\d is 0 to 9
 
 
 def _choices(value: str, param: str) -> list[str]:

@@ -45,10 +45,12 @@ def tools_grammar(
     single = choice.name is not None or not choice.parallel
     write = _with_text if choice.mode == "auto" else _forced
     rules = write(form, opening_id, single=single)
-    lark = f"{HEAD}{rules}\ncall: "
+    call = "call: " + " | ".join(f"call_{index}" for index in range(len(bodies)))
+    lark = f"{HEAD}{rules}\n{call}\n"
     first = lark.count("\n") + 1
     lines = {first + index: param for index, param in enumerate(bodies)}
-    return GrammarSource(lark + "\n    | ".join(bodies.values()), "tools", lines)
+    lark += "\n".join(f"call_{index}: {body}" for index, body in enumerate(bodies.values()))
+    return GrammarSource(lark, "tools", lines)
 
 
 def _body(tool: Tool, form: ToolForm, param: str) -> str:
