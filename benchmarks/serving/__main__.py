@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
     arguments = parser.parse_args()
     configure_logs("console", "warning", service="benchmark")  # to stderr: stdout is for figures
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="llmos-serving-") as folder, ExitStack() as stack:
         _run(arguments, Path(folder), stack)
 
