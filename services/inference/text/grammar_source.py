@@ -96,7 +96,7 @@ def literal(text: str) -> str:
 def _regex(pattern: str, param: str) -> str:
     if not pattern:
         raise InvalidInput(f"{param} is empty: no answer would match it but an empty one", param=param)
-    return f"start: /{regex_to_lark(pattern, 'd')}/"  # \\d is 0 to 9
+    return f"start: /{regex_to_lark(pattern, 'd')}/"  # \d is 0 to 9
 
 
 def _choices(value: str, param: str) -> list[str]:

@@ -6,7 +6,7 @@ import random
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.text.grammar import CompiledGrammar
@@ -72,6 +72,7 @@ def calls_of(form, answer):
 
 
 @pytest.mark.parametrize(("form", "opening_id"), FORMS)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1 << 32), parallel=st.booleans(), name=st.sampled_from([None, "time"]))
 def test_a_forced_answer_is_valid_calls_and_nothing_else(form, opening_id, seed, parallel, name):
     grammar = compiled(form, opening_id, mode="required", name=name, parallel=parallel)
