@@ -8,6 +8,8 @@ from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
 from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.tools_form import HERMES
+from services.inference.text.tools_parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
 from tests.support.small_tokenizers import byte_level
@@ -202,3 +204,21 @@ def test_the_last_frame_tells_how_much_of_the_prompt_was_cached():
     frame = only(table.apply([last]))
     assert frame.usage is not None
     assert (frame.usage.prompt_tokens, frame.usage.cached_tokens) == (5, 3)
+
+
+def test_tool_calls_leave_the_text_and_say_so_at_the_end():
+    streams = opened(stream())
+    streams._streams["r"].calls = ToolCallParser(HERMES)
+    frame = only(streams.apply([update('a <tool_call>\n{"name": "f", "arguments": {"x')]))
+    assert frame.text == "a"
+    assert [(delta.name, delta.arguments) for delta in frame.tool_calls] == [("f", '{"x')]
+    last = only(streams.apply([update('": 1}}\n</tool_call>', FinishReason.STOP)]))
+    assert [(delta.id, delta.arguments) for delta in last.tool_calls] == [(None, '": 1}')]
+    assert (last.text, last.finish_reason) == ("", FinishReason.TOOL_CALLS)
+
+
+def test_a_call_cut_by_max_tokens_keeps_the_reason():
+    streams = opened(stream())
+    streams._streams["r"].calls = ToolCallParser(HERMES)
+    last = only(streams.apply([update('<tool_call>\n{"name": "f", "arguments": {"x', FinishReason.LENGTH)]))
+    assert (last.tool_calls[0].arguments, last.finish_reason) == ('{"x', FinishReason.LENGTH)

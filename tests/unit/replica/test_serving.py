@@ -1,6 +1,7 @@
 """Requests on a real engine with a sample decoder and a bus in memory."""
 
 import asyncio
+import json
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from shared.bus.memory import MemoryBus
 from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.monitor import HealthBeat
-from shared.contracts.replica import ChatMessage, Generate, Sampling
+from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
 from shared.errors import (
     Conflict,
     ContextLengthExceeded,
@@ -73,23 +74,23 @@ class Replica:
 async def start():
     async with AsyncExitStack() as stack:
 
-        async def make(*, token_s=0.0, slots=2, limits=None, template=None, spec=SPEC):
+        async def make(*, token_s=0.0, slots=2, limits=None, template=None, spec=SPEC, max_len=64):
             bus, ended = MemoryBus(), []
             publisher = await stack.enter_async_context(Publisher(bus))
             serving = Serving("replica-1", publisher, ended.append)
-            decoder = SampleDecoder(slots=slots, max_len=64, vocab_size=TOKENIZER.vocab_size, token_s=token_s)
+            decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=TOKENIZER.vocab_size, token_s=token_s)
             engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
             serving.attach(engine)
             engine.start()
             stack.push_async_callback(asyncio.to_thread, engine.close)
             process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
-            prompts = PromptBuilder(TOKENIZER, process, spec, max_len=64)
+            prompts = PromptBuilder(TOKENIZER, process, spec, max_len=max_len)
             generator = Generator(
                 serving,
                 engine,
                 prompts=prompts,
                 tokenizer=TOKENIZER,
-                sampling=SamplingResolver({}, spec, max_len=64),
+                sampling=SamplingResolver({}, spec, max_len=max_len),
                 structured=await structured_answers(stack, TOKENIZER, spec, template),
             )
             await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
@@ -286,3 +287,50 @@ async def test_one_message_a_step_carries_all_requests_of_a_gateway(start):
     assert max(counted) == 4
     assert sum(counted) == sum(len(frames) for frames in replica.frames.values())
     assert max(ended.stream.batch_max for ended in replica.ended) == 4
+
+
+WEATHER = Tool(
+    name="w",
+    parameters='{"type": "object", "properties": {"c": {"enum": ["x", "y"]}}, "required": ["c"],'
+    ' "additionalProperties": false}',
+)
+
+
+async def test_a_resumed_tool_call_goes_on_where_its_frames_ended(start):
+    replica = await start(template="{{ messages[-1].content }}", max_len=512)
+    fields = {
+        "messages": (ChatMessage(role="user", content="hi"),),
+        "tools": (WEATHER,),
+        "tool_choice": ToolChoice(mode="required", parallel=False),
+        "sampling": {"ignore_eos": False, "temperature": 1.0, "seed": 3, "max_tokens": 200},
+    }
+    await replica.generate(request("whole", **fields))
+    last = await replica.last("whole")
+    frames = replica.frames["whole"]
+    arguments = "".join(delta.arguments for frame in frames for delta in frame.tool_calls)
+    assert json.loads(arguments)["c"] in {"x", "y"}
+    assert last.finish_reason is FinishReason.TOOL_CALLS
+    for cut in range(0, len(frames), 5):
+        done = frames[:cut]
+        tokens = tuple(token for frame in done for token in frame.token_ids)
+        await replica.generate(request(f"r{cut}", **fields, resume_token_ids=tokens))
+        assert (await replica.last(f"r{cut}")).finish_reason is FinishReason.TOOL_CALLS
+        rest = [*done, *replica.frames[f"r{cut}"]]
+        deltas = [delta for frame in rest for delta in frame.tool_calls]
+        assert "".join(delta.arguments for delta in deltas) == arguments
+        assert [delta.name for delta in deltas if delta.name] == ["w"]
+
+
+async def test_ignore_eos_does_not_go_with_a_grammar(start):
+    replica = await start()
+    with pytest.raises(InvalidInput) as error:
+        await replica.generate(request(grammar=Grammar(kind="regex", value="a+")))
+    assert error.value.param == "ignore_eos"
+
+
+async def test_tools_do_not_go_with_a_grammar(start):
+    replica = await start(template="{{ messages[-1].content }}")
+    fields = {"messages": (ChatMessage(role="user", content="hi"),), "tools": (WEATHER,)}
+    with pytest.raises(InvalidInput) as error:
+        await replica.generate(request(**fields, grammar=Grammar(kind="regex", value="a+", param="guided_regex")))
+    assert error.value.param == "guided_regex"
