@@ -10,4 +10,12 @@
 | `detokenizer` | token ids to text as they come, never half a character |
 | `stop` | stop strings across token borders |
 | `answer` | the two joined for one request |
+| `structured` | what a request demands of its answer: a constraint on its tokens, a parser of its calls |
+| `grammar_source`, `grammar_schema` | a request's grammar in one language; schema keywords that are none |
+| `grammar_worker`, `grammar_process` | the process that tries a grammar within limits, and the replica's side of it |
+| `grammar`, `grammar_cache` | compiled, each once; where one sequence stands in it |
+| `grammar_limits`, `grammar_tokens`, `grammar_refusal` | the limits; the vocabulary's bytes; what to tell who sent it |
+| `tools_form` | how a model writes calls, by its chat template |
+| `tools_prompt`, `tools_grammar`, `tools_parser` | tools into prompts, into grammars, and calls out of text |
+| `json_value` | where a JSON value ends |
 """

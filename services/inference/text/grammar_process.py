@@ -17,6 +17,8 @@ from services.inference.text.grammar_source import GrammarSource
 from services.inference.text.grammar_worker import LENGTH
 from shared.errors import Draining
 
+_NICEST = 19
+
 log = structlog.get_logger("llmos.replica")
 
 
@@ -76,7 +78,7 @@ class GrammarProcess:
 
     @staticmethod
     async def _begin() -> Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "services.inference.text.grammar_worker",
@@ -84,6 +86,9 @@ class GrammarProcess:
             stdout=PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")},  # no secrets
         )
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICEST)  # from its first import on: streams go first
+        return process
 
     async def _stop(self) -> int:
         """End the worker, if there is one; its exit code."""

@@ -3,7 +3,7 @@
 A grammar comes from a client, and compiling one can take any time and memory: `{"type": "integer", "multipleOf":
 1000003}` takes 20 s, and the library's limits do not bound it. So each is compiled here first, where the kernel
 limits processor time (a timer whose signal ends the process) and memory (address space); a crash costs this process
-alone. It runs at a low priority: streams go first. The replica starts a new one when it ends.
+alone. It runs at the lowest priority: streams go first. The replica starts a new one when it ends.
 
 The vocabulary makes no difference to what is tried here, so single bytes do for one.
 
@@ -11,7 +11,6 @@ Each way, a message is its length in four bytes, then JSON: the grammar, then wh
 """
 
 import json
-import os
 import resource
 import signal
 import struct
@@ -22,7 +21,6 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT, limits
 
 LENGTH = struct.Struct(">I")
-_NICE = 10
 _VOCAB_SIZE = 1 << 20
 """A grammar may name control tokens by id."""
 
@@ -42,7 +40,6 @@ class _Bytes:
 def main() -> int:
     """Serve until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the replica, which still needs us while it drains
-    os.nice(_NICE)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
