@@ -76,6 +76,7 @@ class Generator:
                 include_stop=request.sampling.include_stop_str_in_output,
                 min_tokens=params.min_tokens,
                 markers=structured.markers,
+                exact=request.grammar is not None,
             ),
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),

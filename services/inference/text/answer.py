@@ -21,6 +21,7 @@ class Answer:
         include_stop: Whether the stop string that ends the answer, or the ending token's text, is part of the text.
         min_tokens: Stop strings are looked for in what comes after so many tokens.
         markers: Control tokens that have a text here.
+        exact: Whether the text is that of the tokens to the first space: a grammar matched it.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class Answer:
         include_stop: bool = False,
         min_tokens: int = 0,
         markers: Mapping[int, str] | None = None,
+        exact: bool = False,
     ) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer, exact=exact)
         self._matcher = StopMatcher(stops, include=include_stop)
         self._ending = frozenset(ending_ids)
         self._include_stop = include_stop

@@ -11,12 +11,16 @@ class Detokenizer:
     Tokens are bytes of UTF-8 text, and a character may take several tokens: a character is released when its last
     byte is there. Bytes that are no UTF-8 become U+FFFD, one for each maximal ill-formed part (as WHATWG's and Rust's
     decoders do), so the pieces joined equal the whole text decoded at once.
+
+    Args:
+        tokenizer: The version's.
+        exact: Whether a space at the start is kept where the tokenizer would strip it.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, exact: bool = False) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip_space = tokenizer.strips_first_space
+        self._strip_space = tokenizer.strips_first_space and not exact
 
     def push(self, token_id: int) -> str:
         """The text that this token completes, often all of it, perhaps none."""

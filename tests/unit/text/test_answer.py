@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from services.inference.text.answer import Answer
 from services.inference.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import byte_level
+from tests.support.small_tokenizers import byte_fallback, byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 EOS = 2
@@ -71,3 +71,10 @@ def test_nothing_follows_a_stop_string():
 def test_resumed_tokens_may_end_the_answer_already():
     assert Answer(TOKENIZER, ["end"], resumed=TOKENIZER.encode("the end")).stopped
     assert Answer(TOKENIZER, ending_ids=(EOS,), resumed=[10, EOS]).stopped
+
+
+def test_an_exact_answer_keeps_the_space_that_a_tokenizer_would_strip():
+    tokenizer = Tokenizer(byte_fallback())
+    tokens = tokenizer.encode("Hello")
+    assert Answer(tokenizer).push(tokens)[0] == "Hello"
+    assert Answer(tokenizer, exact=True).push(tokens)[0] == " Hello"
