@@ -14,7 +14,7 @@
 | `grammar_source`, `grammar_schema` | a request's grammar in one language; schema keywords that are none |
 | `grammar_worker`, `grammar_process` | the process that tries a grammar within limits, and the replica's side of it |
 | `grammar`, `grammar_cache` | compiled, each once; where one sequence stands in it |
-| `grammar_limits`, `grammar_tokens`, `grammar_refusal` | the limits; the vocabulary's bytes; what to tell who sent it |
+| `grammar_limits`, `grammar_tokens`, `grammar_refusal` | limits; the vocabulary's bytes; what to tell the sender |
 | `tools_form` | how a model writes calls, by its chat template |
 | `tools_prompt`, `tools_grammar`, `tools_parser` | tools into prompts, into grammars, and calls out of text |
 | `json_value` | where a JSON value ends |
