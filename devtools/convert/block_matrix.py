@@ -5,9 +5,7 @@ it apart, as `offset`: `w = scale * (q - 2**(bits - 1)) + offset`. (Zero points 
 are 50 times slower, and integer ones round.)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -57,30 +55,3 @@ class BlockMatrix:
         if self.offset is not None:
             values += self.offset[rows][..., None]
         return values.reshape(-1, self.columns)
-
-
-def join(matrices: Sequence[BlockMatrix | Floats]) -> list[tuple[int, BlockMatrix | Floats]]:
-    """Neighbours whose forms allow it become one matrix, with the rows (output features) of all.
-
-    Returns:
-        In order, how many matrices became one, and that one.
-    """
-    runs = [list(run) for _, run in groupby(matrices, key=_form)]
-    return [(len(run), run[0] if len(run) == 1 else _joined(run)) for run in runs]
-
-
-def _form(matrix: BlockMatrix | Floats) -> tuple[int, int]:
-    return (matrix.bits, matrix.block) if isinstance(matrix, BlockMatrix) else (32, 1)
-
-
-def _joined(run: Sequence[BlockMatrix | Floats]) -> BlockMatrix | Floats:
-    blocks = [matrix for matrix in run if isinstance(matrix, BlockMatrix)]
-    if not blocks:
-        return np.concatenate([matrix for matrix in run if not isinstance(matrix, BlockMatrix)])
-    offset = None
-    if any(matrix.offset is not None for matrix in blocks):
-        offset = np.concatenate(
-            [np.zeros_like(matrix.scales) if matrix.offset is None else matrix.offset for matrix in blocks]
-        )
-    packed, scales = (np.concatenate([getattr(matrix, part) for matrix in blocks]) for part in ("packed", "scales"))
-    return BlockMatrix(blocks[0].bits, packed, scales, offset, blocks[0].block)

@@ -7,6 +7,7 @@ attends to the first, one token alone):
 - as it is served (activations in int8 for quantised matrices) it must agree within the noise of int8.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,33 @@ def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with quantised matrices multiplied in float."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
+    made_by = {output: node for node in exact.graph.node for output in node.output}
+    nodes: list[onnx.NodeProto] = []
     for node in exact.graph.node:
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
                 attribute.i = 1
+        nodes += _in_float(node, made_by) if node.op_type == "MatMulIntegerToFloat" else [node]
+    del exact.graph.node[:]
+    exact.graph.node.extend(nodes)
     return exact
+
+
+def _in_float(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """A product in whole numbers (`ChannelLinear`) as one of what was rounded for it."""
+    codes, weights, _, scales, _ = node.input
+    name, make = node.output[0], onnx.helper.make_node
+    nodes = [
+        make("Cast", [weights], [f"{name}.weights"], to=onnx.TensorProto.FLOAT),
+        make("MatMul", [f"{name}.inputs", f"{name}.weights"], [f"{name}.unscaled"]),
+        make("Mul", [f"{name}.unscaled", scales], [name]),
+    ]
+    rounded = made_by[codes]
+    if rounded.op_type == "QuantizeLinear":
+        return [make("Identity", [rounded.input[0]], [f"{name}.inputs"]), *nodes]
+    relative = made_by[rounded.input[0]].input[0]
+    nothing = make("Sub", [relative, relative], [f"{name}.nothing_lost"])
+    return [nothing, make("Concat", [relative, f"{name}.nothing_lost"], [f"{name}.inputs"], axis=0), *nodes]
 
 
 def run_graph(

@@ -1,6 +1,7 @@
 """Token ids to vectors, and vectors to logits: the two ends of a decoder, which may share one matrix."""
 
 from devtools.convert.block_matrix import BlockMatrix
+from devtools.convert.channel_matrix import ChannelMatrix
 from devtools.convert.linear import Linear
 from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.source import WeightSource
@@ -11,6 +12,7 @@ _TABLE = "token_embd"
 def add_embedding(nodes: GraphNodes, source: WeightSource, ids: str, *, scale: float = 1.0) -> str:
     """Token `ids [B, S]` to float32 [B, S, hidden_size], times `scale`."""
     matrix = source.matrix(_TABLE)
+    assert not isinstance(matrix, ChannelMatrix), "rows of a table are gathered, not multiplied"
     output = "embedded" if scale == 1 else "embedded.unscaled"
     if isinstance(matrix, BlockMatrix):
         _gather_blocks(nodes, matrix, ids, output)

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from devtools.convert.block_matrix import BlockMatrix, Floats, join
+from devtools.convert.block_matrix import BlockMatrix, Floats
+from devtools.convert.channel_linear import ChannelLinear
+from devtools.convert.channel_matrix import ChannelMatrix
+from devtools.convert.matrices import Matrix, join
 from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.source import WeightSource
 
@@ -29,6 +32,7 @@ class Linear:
         self._nodes = nodes
         self._source = source
         self._block_means: dict[tuple[str, int], str] = {}
+        self._channels = ChannelLinear(nodes)
 
     def apply(self, x: str, names: Sequence[str], output: str) -> str:
         """`x [..., K]` times the matrices `names` plus their biases, if they have any.
@@ -46,8 +50,10 @@ class Linear:
             start += count
         return self._nodes.add("Concat", parts, output, axis=-1)
 
-    def multiply(self, x: str, matrix: BlockMatrix | Floats, output: str, *, bias: Floats | None = None) -> str:
+    def multiply(self, x: str, matrix: Matrix, output: str, *, bias: Floats | None = None) -> str:
         """`x [..., K]` times one matrix [N, K], plus `bias` [N]: `output [..., N]`."""
+        if isinstance(matrix, ChannelMatrix):
+            return self._channels.multiply(x, matrix, output, bias=bias)
         if not isinstance(matrix, BlockMatrix):
             return self._multiply_dense(x, matrix, output, bias)
         packed = self._nodes.packed(f"{output}.packed", matrix.packed)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from devtools.convert.block_matrix import BLOCK, BlockMatrix, Floats
+from devtools.convert.matrices import Matrix
 from devtools.convert.quantise import quantise_int4, quantise_int8
 from devtools.convert.source import Rows, WeightSource
 
@@ -48,7 +49,7 @@ class QuantisedSource:
         """`int4`, `int8`, or the original's."""
         return self._scheme_of(name) or self._original.type_name(name)
 
-    def matrix(self, name: str) -> BlockMatrix | Floats:
+    def matrix(self, name: str) -> Matrix:
         """The matrix, quantised."""
         scheme = self._scheme_of(name)
         if scheme is None:

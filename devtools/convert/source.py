@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from devtools.convert.block_matrix import BlockMatrix, Floats
+from devtools.convert.block_matrix import Floats
+from devtools.convert.matrices import Matrix
 
 Rows = slice | np.ndarray[Any, Any]
 
@@ -36,7 +37,7 @@ class WeightSource(Protocol):
         """How the tensor is stored, for people: `Q4_1`, `BF16`, `int4`."""
         ...
 
-    def matrix(self, name: str) -> BlockMatrix | Floats:
+    def matrix(self, name: str) -> Matrix:
         """The matrix in the form in which the graph multiplies by it; float32 [N, K] if that is not quantised."""
         ...
 

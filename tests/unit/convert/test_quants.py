@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from devtools.convert.block_matrix import BlockMatrix, join
+from devtools.convert.block_matrix import BlockMatrix
 from devtools.convert.gguf_file import GgufTensor
+from devtools.convert.matrices import join
 from devtools.convert.quants import SUPPORTED, dequantise, pack
 from shared.errors import CorruptFile
 from tests.support.gguf_blocks import HALVES, random_blocks
