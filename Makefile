@@ -24,7 +24,7 @@ check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
 
 bench: $(VENV)/.dev  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
-	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.serving
 
 compose-test: $(VENV)/.dev  ## the compose deployment: as processes, and in containers where a Docker engine answers

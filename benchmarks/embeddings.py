@@ -1,11 +1,11 @@
 """Speed of LLMOS's encoder beside sentence-transformers on the same texts, in one run, alternating.
 
-    python benchmarks/embeddings.py [--peer-python PYTHON] [--quick] [--threads N]
+    python -m benchmarks.embeddings [--peer-python PYTHON] [--quick] [--threads N]
 
 sentence-transformers needs torch, which LLMOS does not install: make it a home of its own and name its Python,
 
     python -m venv peer && peer/bin/pip install torch==2.13.0 sentence-transformers==6.2.0
-    python benchmarks/embeddings.py --peer-python peer/bin/python
+    python -m benchmarks.embeddings --peer-python peer/bin/python
 
 Without it the lines have no ratio, and say so. Both sides get texts and give embeddings in this process's memory:
 tokenising is part of it, HTTP and bus are not. One JSON line per point; `ratio` is peer / LLMOS in time, the median
@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -37,6 +36,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks.processor import processor_name
 from devtools.convert import convert_encoder
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import EncodeRequest
@@ -180,7 +180,7 @@ def measure(ours: Ours, peer: Peer | None, *, quick: bool, threads: int) -> None
     """Print one line per point."""
     rounds, number = (3, 128) if quick else (5, 512)
     texts = mixed_texts(number)
-    facts: dict[str, object] = {"cpu": _cpu(), "threads": threads, "onnxruntime": ort.__version__}
+    facts: dict[str, object] = {"cpu": processor_name(), "threads": threads, "onnxruntime": ort.__version__}
     if peer is None:
         facts["peer"] = "sentence-transformers was not given (--peer-python)"
     else:
@@ -225,15 +225,6 @@ def _report(
         ratios = [sum(peer) / sum(ours) for peer, ours in zip(times["peer"], times["llmos"], strict=True)]
         line["ratio"] = round(statistics.median(ratios), 3)
     print(json.dumps(line | facts), flush=True)
-
-
-def _cpu() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 if __name__ == "__main__":

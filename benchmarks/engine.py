@@ -1,6 +1,6 @@
 """Decode and prefill speed of the engine beside a bare ONNX Runtime loop, in one run, alternating.
 
-    python benchmarks/engine.py [--model-dir DIR] [--quick]
+    python -m benchmarks.engine [--model-dir DIR] [--quantize w8a8] [--quick]
 
 Prints one JSON line per point. `ratio` is engine / bound, the median over rounds; in a round both ran one after the
 other, so that what else happens on the machine meets both. The bound runs the same graph with the same batch. A lone
@@ -10,7 +10,6 @@ sequence may cost the engine two rows (see `OnnxDecoder`): `ratio_same_rows` com
 import argparse
 import json
 import os
-import platform
 import queue
 import statistics
 import tempfile
@@ -20,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from bare_loop import BareLoop
 
+from benchmarks.bare_loop import BareLoop
+from benchmarks.processor import processor_name
 from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
 from services.inference.engine.engine import Engine
@@ -127,25 +127,28 @@ def main() -> None:
     """Measure all points."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, help="holds model.onnx and manifest.json; default: the demo model")
+    parser.add_argument("--quantize", choices=("auto", "w8a8"), default="auto", help="form of the demo model")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter prompts")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llmos-bench-") as folder:
         model_dir = arguments.model_dir or Path(folder)
         if arguments.model_dir:
-            spec = Manifest.decode((model_dir / "manifest.json").read_bytes()).decoder
+            manifest = Manifest.decode((model_dir / "manifest.json").read_bytes())
         else:
-            spec = convert_gguf(demo_gguf(), model_dir).decoder
-        bench = Bench(model_dir, spec, arguments.threads)
+            manifest = convert_gguf(demo_gguf(), model_dir, quantize=arguments.quantize)
+        if manifest.decoder is None:
+            raise SystemExit(f"{model_dir} is not a model that generates")
+        bench = Bench(model_dir, manifest.decoder, arguments.threads)
         try:
-            measure(bench, quick=arguments.quick, threads=arguments.threads)
+            measure(bench, form=manifest.lineage.quantization, quick=arguments.quick, threads=arguments.threads)
         finally:
             bench.close()
 
 
-def measure(bench: Bench, *, quick: bool, threads: int) -> None:
+def measure(bench: Bench, *, form: str, quick: bool, threads: int) -> None:
     """Print one line per point."""
-    machine = {"cpu": _cpu(), "threads": threads, "onnxruntime": ort.__version__}
+    machine = {"form": form, "cpu": processor_name(), "threads": threads, "onnxruntime": ort.__version__}
     rounds, steps, length = (3, 16, 128) if quick else (5, 32, 256)
     for batch in BATCHES:
         rows = bench.rows_alone if batch == 1 else batch
@@ -184,15 +187,6 @@ def _report(phase: str, batch: int, tokens: int, times: dict[str, list[float]], 
         ratios = [bound / engine for bound, engine in zip(times[name], times["engine"], strict=True)]
         line[name.replace("bound", "ratio")] = round(statistics.median(ratios), 3)
     print(json.dumps(line | facts), flush=True)
-
-
-def _cpu() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 if __name__ == "__main__":

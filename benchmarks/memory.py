@@ -1,6 +1,6 @@
 """What a replica takes, measured, beside what its manifest says that it needs.
 
-    python benchmarks/memory.py [--model-dir DIR] [--points 4x1024 16x4096]
+    python -m benchmarks.memory [--model-dir DIR] [--points 4x1024 16x4096]
 
 Prints one JSON line per point: slots x tokens per slot, all of them full. Each is measured in a process of its own,
 with the imports of a replica but without a bus. `resident` counts mapped weights in full, `proportional` counts what

@@ -10,7 +10,6 @@ a full run (about 15 minutes) on a machine with nothing else to do.
 import argparse
 import importlib.util
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from benchmarks.processor import processor_name
 from benchmarks.serving import conversation, interference, overload, throughput
 from benchmarks.serving.figures import report
 from benchmarks.serving.in_process import Bound, openvino
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     python = _openvino_python(arguments.openvino_python)
     report(
         "machine",
-        cpu=_cpu(),
+        cpu=processor_name(),
         threads=threads,
         onnxruntime=onnxruntime.__version__,
         llama_server=_version([str(arguments.llama_server), "--version"], arguments.llama_server) if llama else None,
@@ -137,14 +137,6 @@ def _version(command: list[str], binary: Path) -> str:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["it said nothing"])[-1]
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 if __name__ == "__main__":
