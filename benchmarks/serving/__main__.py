@@ -3,8 +3,8 @@
 Prints one JSON line per point. LLMOS runs whole (`llmos up` in a temporary home, streaming clients over HTTP). In
 each round all sides are asked the same prompts one after the other, so that what else happens on the machine meets
 all; figures are medians over rounds, and `ratio_X` is LLMOS / X of the same round, then the median. A peer that is
-not there gets a line that says so. `--quick` takes about 3 minutes and is for trying; figures worth quoting come from
-a full run (about 15 minutes) on a machine with nothing else to do.
+not there gets a line that says so. `--quick` takes about 12 minutes on two cores with all peers, and is for trying;
+figures worth quoting come from a full run (an hour or more there) on a machine with nothing else to do.
 """
 
 import argparse
