@@ -102,7 +102,7 @@ def write_version(
         progress("check", 1.0)
         if judge is not None:
             metrics |= judge(folder)
-        files = tuple(_describe(path) for path in sorted(folder.iterdir()))
+        files = tuple(describe_file(path) for path in sorted(folder.iterdir()))
         progress("finish", 0.5)
         manifest = Manifest(
             files=files,
@@ -159,7 +159,8 @@ def quantization(weights: WeightSource) -> str:
     return counts.most_common(1)[0][0]
 
 
-def _describe(path: Path) -> ManifestFile:
+def describe_file(path: Path) -> ManifestFile:
+    """A file of a version, as its manifest lists it."""
     return ManifestFile(path=path.name, digest=file_digest(path), size=path.stat().st_size)
 
 

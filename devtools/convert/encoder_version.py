@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from tokenizers import Tokenizer
 
-from devtools.convert.decoder_version import Progress, file_digest, staged, unwatched
+from devtools.convert.decoder_version import Progress, describe_file, file_digest, staged, unwatched
 from devtools.convert.encoder_check import check_against_reference, check_rows_independent
 from devtools.convert.encoder_config import FAMILIES, EncoderConfig, Pooling, read_encoder_config, read_license
 from devtools.convert.encoder_graph import LOGITS, STATES, EncoderGraphBuilder
@@ -17,7 +17,7 @@ from devtools.convert.hf_directory import read_json, read_tensors, read_text, we
 from devtools.convert.memory_need import PACKED, PROCESS
 from devtools.convert.weight_file import WeightFile
 from shared.contracts.embedding import BATCH_TOKENS
-from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, ManifestFile, MemoryNeed
+from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.errors import CorruptFile, UnsupportedFormat
 
 TOOL = "devtools.convert"
@@ -82,10 +82,7 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
         manifest = Manifest(
             task=config.task,
             format="onnx-encoder",
-            files=tuple(
-                ManifestFile(path=path.name, digest=file_digest(path), size=path.stat().st_size)
-                for path in sorted(folder.iterdir())
-            ),
+            files=tuple(describe_file(path) for path in sorted(folder.iterdir())),
             encoder=_spec(config, written),
             memory=_memory(config, written.weight_bytes),
             lineage=Lineage(

@@ -5,9 +5,9 @@ replica {model} ── tokenize ── queue ── compute
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
-from opentelemetry.util.types import AttributeValue
 
 from services.inference.replica.encoding import EncodingEnded
+from services.inference.replica.span_attributes import replica_attributes
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.telemetry import genai
 
@@ -18,16 +18,7 @@ class EncodingSpans:
     def __init__(self, assignment: ReplicaAssignment, node_id: str, tracer: Tracer | None = None) -> None:
         self._tracer = tracer or trace.get_tracer("llmos.replica")
         self._name = f"replica {assignment.model}"
-        self._common: dict[str, AttributeValue] = {
-            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: assignment.deployment,
-            genai.RESPONSE_MODEL: f"{assignment.model}:{assignment.version}",
-            genai.DEPLOYMENT: assignment.deployment,
-            genai.REPLICA: assignment.id,
-            genai.NODE: node_id,
-            genai.MODEL: assignment.model,
-            genai.MODEL_VERSION: assignment.version,
-        }
+        self._common = replica_attributes(assignment, node_id)
 
     def record(self, ended: EncodingEnded, *, end_ns: int) -> None:
         """Make the spans; the request ended at `end_ns` (Unix time in nanoseconds)."""

@@ -5,8 +5,7 @@ import contextlib
 import json
 import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +14,7 @@ import structlog
 from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT
 from services.inference.text.grammar_source import GrammarSource
 from services.inference.text.grammar_worker import LENGTH
+from services.inference.text.worker_process import end_worker, start_worker
 from shared.errors import Draining
 
 _NICEST = 19
@@ -78,14 +78,7 @@ class GrammarProcess:
 
     @staticmethod
     async def _begin() -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.inference.text.grammar_worker",
-            stdin=PIPE,
-            stdout=PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")},  # no secrets
-        )
+        process = await start_worker("services.inference.text.grammar_worker")
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICEST)  # from its first import on: streams go first
         return process
@@ -93,13 +86,7 @@ class GrammarProcess:
     async def _stop(self) -> int:
         """End the worker, if there is one; its exit code."""
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        if process.returncode is None:
-            # Not process.kill(): it would reap a worker that just died, and its exit code would be lost.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        return await process.wait()
+        return await end_worker(process)
 
 
 async def _ask(process: Process, lark: str) -> str | None:

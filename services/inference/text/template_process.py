@@ -1,11 +1,8 @@
 """The replica's side of the template worker."""
 
 import asyncio
-import contextlib
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +11,7 @@ import structlog
 
 from services.inference.text.template import ADVICE
 from services.inference.text.template_messages import CPU_LIMIT_S, LENGTH, Render, Rendered, Start, pack
+from services.inference.text.worker_process import end_worker, start_worker
 from shared.errors import InvalidInput, from_payload
 
 log = structlog.get_logger("llmos.replica")
@@ -80,14 +78,7 @@ class TemplateProcess:
             raise
 
     async def _begin(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.inference.text.template_worker",
-            stdin=PIPE,
-            stdout=PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")},  # no secrets
-        )
+        self._process = await start_worker("services.inference.text.template_worker")
         try:
             await self._ask(self._start)
         except InvalidInput:
@@ -109,10 +100,4 @@ class TemplateProcess:
     async def _stop(self) -> int:
         """End the worker, if there is one; its exit code."""
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        if process.returncode is None:
-            # Not process.kill(): it would reap a worker that just died, and its exit code would be lost.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        return await process.wait()
+        return await end_worker(process)
