@@ -5,7 +5,6 @@ Like a real detokeniser it holds text back: after an odd number of tokens the la
 """
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,9 +27,12 @@ from shared.contracts.replica import (
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
 from shared.errors import LlmosError, Overloaded
+from tests.support.answering_words import prompt_scores, prompt_text, released, token_at, token_score
 
 DEFAULT_TOKENS = 6
 BEAT_S = 0.1
+SCORES_AT_ONCE = 2
+"""Log probabilities of the prompt in one frame."""
 
 
 class AnsweringReplica:
@@ -62,6 +64,10 @@ class AnsweringReplica:
         """Ends with an error frame at this position, once."""
         self.die_at: int | None = None
         """Goes away at this position, like a killed process."""
+        self.die_after_scores: int | None = None
+        """Goes away after so many frames of the prompt's log probabilities."""
+        self.skip_scores: list[int] = []
+        """Leaves out a frame of the prompt's log probabilities: in the next request the first of these, and so on."""
         self.omit_last = False
         """Leaves out the last frame, once."""
         self.queued_tokens = 0
@@ -70,6 +76,7 @@ class AnsweringReplica:
         """The trace context of each request received."""
         self.cancelled: list[str] = []
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._gone = False
         self.steps = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -87,6 +94,7 @@ class AnsweringReplica:
 
     async def die(self) -> None:
         """As a killed process: nothing more comes, and nobody says so."""
+        self._gone = True
         tasks = [*self._tasks, *self._running.values()]
         for task in tasks:
             if task is not asyncio.current_task():
@@ -145,7 +153,8 @@ class AnsweringReplica:
         task = asyncio.create_task(self._emit(request))
         self._running[request.request_id] = task
         task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
-        return Accepted(prompt_tokens=len(prompt_text(request).split()))
+        text = prompt_text(request)
+        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
 
     async def _cancel(self, request: Cancel) -> Empty:
         self.cancelled.append(request.request_id)
@@ -154,11 +163,14 @@ class AnsweringReplica:
         return Empty()
 
     async def _emit(self, request: Generate) -> None:
-        count = request.sampling.max_tokens or DEFAULT_TOKENS
+        wanted = request.sampling.max_tokens
+        count = DEFAULT_TOKENS if wanted is None else wanted
         tokens = list(request.resume_token_ids)
-        text = _released(tokens, finished=False)
-        seq = 0
-        while len(tokens) < count:
+        text = released(tokens, finished=False)
+        seq = await self._emit_scores(request)
+        if count == 0 and not self._gone:
+            await self._send(request, self._ended(request, Frame(request_id=request.request_id, seq=seq), 0))
+        while len(tokens) < count and not self._gone:
             await asyncio.sleep(self.token_delay)
             position = len(tokens)
             if self.die_at == position:
@@ -171,20 +183,16 @@ class AnsweringReplica:
             tokens.append(token_at(request, position))
             self.steps += 1
             finished = len(tokens) == count
-            grown = _released(tokens, finished=finished)
-            frame = Frame(request_id=request.request_id, seq=seq, text=grown[len(text) :], token_ids=(tokens[-1],))
+            grown = released(tokens, finished=finished)
+            frame = Frame(
+                request_id=request.request_id,
+                seq=seq,
+                text=grown[len(text) :],
+                token_ids=(tokens[-1],),
+                logprobs=None if request.sampling.logprobs is None else (token_score(tokens[-1], position),),
+            )
             if finished:
-                frame = frame.model_copy(
-                    update={
-                        "finish_reason": FinishReason.LENGTH,
-                        "usage": Usage(
-                            prompt_tokens=len(prompt_text(request).split()),
-                            completion_tokens=len(tokens),
-                            cached_tokens=self.cached_tokens,
-                        ),
-                        "timings": Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
-                    }
-                )
+                frame = self._ended(request, frame, len(tokens))
             text, seq = grown, seq + 1
             if self.skip_token == position:
                 self.skip_token = None
@@ -192,6 +200,32 @@ class AnsweringReplica:
                 self.omit_last = False
             else:
                 await self._send(request, frame)
+
+    def _ended(self, request: Generate, frame: Frame, tokens: int) -> Frame:
+        usage = Usage(
+            prompt_tokens=len(prompt_text(request).split()),
+            completion_tokens=tokens,
+            cached_tokens=self.cached_tokens,
+        )
+        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+        return frame.model_copy(update={"finish_reason": FinishReason.LENGTH, "usage": usage, "timings": timings})
+
+    async def _emit_scores(self, request: Generate) -> int:
+        """Tell the prompt's log probabilities, unless the answer goes on here; how many frames that took."""
+        if request.sampling.prompt_logprobs is None or request.resume_token_ids:
+            return 0
+        scores = prompt_scores(prompt_text(request))
+        skipped = self.skip_scores.pop(0) if self.skip_scores else None
+        for seq, start in enumerate(range(0, len(scores), SCORES_AT_ONCE)):
+            await asyncio.sleep(self.token_delay)
+            if self.die_after_scores == seq:
+                await self.die()
+                return 0
+            if seq == skipped:
+                continue
+            part = scores[start : start + SCORES_AT_ONCE]
+            await self._send(request, Frame(request_id=request.request_id, seq=seq, prompt_logprobs=part))
+        return -(-len(scores) // SCORES_AT_ONCE)
 
     async def _send(self, request: Generate, frame: Frame) -> None:
         if not self.silent:
@@ -208,27 +242,3 @@ async def answering_replica(url: str, id: str, deployment: str, **options: float
         yield replica
     finally:
         await replica.die()
-
-
-def prompt_text(request: Generate) -> str:
-    """The prompt, as if the chat template were only line breaks."""
-    if request.messages is not None:
-        return "\n".join(message.content for message in request.messages)
-    return request.prompt if request.prompt is not None else " ".join(map(str, request.prompt_token_ids or ()))
-
-
-def token_at(request: Generate, position: int) -> int:
-    """The token at a position: keyed by prompt, seed and position."""
-    return zlib.crc32(f"{prompt_text(request)}/{request.sampling.seed}/{position}".encode()) % 10_000
-
-
-def expected_text(prompt: str, seed: int, count: int) -> str:
-    """The whole answer to a prompt."""
-    request = Generate(request_id="x", gateway_id="x", prompt=prompt)
-    request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
-    return _released([token_at(request, position) for position in range(count)], finished=True)
-
-
-def _released(tokens: list[int], *, finished: bool) -> str:
-    count = len(tokens) if finished else len(tokens) - len(tokens) % 2
-    return "".join(f" w{token}" for token in tokens[:count])

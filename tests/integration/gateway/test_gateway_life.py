@@ -14,7 +14,8 @@ import pytest
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand, chat_body, is_ready
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.answering_replica import AnsweringReplica, answering_replica, expected_text
+from tests.support.answering_replica import AnsweringReplica, answering_replica
+from tests.support.answering_words import expected_text
 from tests.support.nats import NatsServer, free_port
 from tests.support.wait import eventually
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import Internal, Overloaded
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand
-from tests.support.answering_replica import expected_text
+from tests.support.answering_words import expected_text
 from tests.support.wait import eventually
 
 MESSAGES = [{"role": "user", "content": "tell me words"}]

@@ -9,7 +9,8 @@ from services.gateway import routing
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.answering_replica import AnsweringReplica, expected_text
+from tests.support.answering_replica import AnsweringReplica
+from tests.support.answering_words import expected_text
 from tests.support.wait import eventually
 
 COUNT = 11

@@ -1,0 +1,123 @@
+"""Log probabilities of an echoed prompt when its replica is lost: those of an answer that was never interrupted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.gateway.conftest import MODEL, Stand
+from tests.integration.gateway.test_gateway_chat import events
+from tests.integration.gateway.test_gateway_resume import two
+from tests.support.answering_replica import AnsweringReplica
+from tests.support.answering_words import expected_text, prompt_scores
+from tests.support.wait import eventually
+
+PROMPT = "one two three four five six seven"
+COUNT = 3
+LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+
+
+def body(**changes: object) -> dict[str, object]:
+    asked = {"model": MODEL, "prompt": PROMPT, "seed": 7, "echo": True, "logprobs": 0, "max_tokens": COUNT}
+    return {**asked, **changes}
+
+
+async def whole(stand: Stand, **changes: object) -> dict[str, Any]:
+    answer = await stand.client.post("/v1/completions", json=body(**changes))
+    assert answer.status_code == 200, answer.text
+    (choice,) = answer.json()["choices"]
+    return choice
+
+
+async def streamed(stand: Stand, **changes: object) -> dict[str, Any]:
+    """The choice that a stream's chunks make together."""
+    answer = await stand.client.post("/v1/completions", json=body(stream=True, **changes))
+    pieces = [chunk["choices"][0] for chunk in events(answer.text)]
+    told = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
+    return {
+        "text": "".join(piece["text"] for piece in pieces),
+        "logprobs": {name: [each for one in told for each in one[name]] for name in LISTS},
+        "finish_reason": pieces[-1]["finish_reason"],
+    }
+
+
+@pytest.fixture
+async def pair(stand: Stand) -> AsyncIterator[tuple[AnsweringReplica, AnsweringReplica]]:
+    """The replica that is asked first, and the other; the agent tells when the first has died."""
+    first, second = await two(stand)
+
+    async def agent() -> None:
+        await eventually(lambda: not first.bus.connected, 60)
+        await stand.report_failed(first)
+
+    task = asyncio.create_task(agent())
+    yield first, second
+    task.cancel()
+
+
+async def test_without_a_loss_there_is_one_for_each_token_of_prompt_and_answer(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    choice = await whole(stand)
+    logprobs = choice["logprobs"]
+    assert choice["text"] == PROMPT + expected_text(PROMPT, 7, COUNT) == "".join(logprobs["tokens"])
+    told = [score.logprob for score in prompt_scores(PROMPT)]
+    assert logprobs["token_logprobs"][:-COUNT] == told
+    assert len(set(told)) == len(told), "each place has a value of its own: a mix-up shows"
+    unread = {name: choice[name] for name in ("text", "logprobs", "finish_reason")}
+    assert await streamed(stand) == unread
+
+
+@pytest.mark.parametrize("max_tokens", [0, COUNT])
+@pytest.mark.parametrize("ask", [whole, streamed])
+@pytest.mark.parametrize("frames", [1, 3])
+async def test_a_replica_killed_between_them_leaves_neither_holes_nor_doubles(
+    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any, frames: int, max_tokens: int
+) -> None:
+    first, second = pair
+    first.die_after_scores = frames
+    interrupted = await ask(stand, max_tokens=max_tokens)
+    assert len(first.received) == len(second.received) == 1
+    assert interrupted == await ask(stand, max_tokens=max_tokens)
+    assert len(interrupted["logprobs"]["tokens"]) == len(PROMPT.split()) + max_tokens
+
+
+@pytest.mark.parametrize("max_tokens", [0, COUNT])
+@pytest.mark.parametrize("missing", [[0], [2], [3], [3, 1], [1, 3, 2]])
+async def test_lost_frames_leave_neither_holes_nor_doubles_however_often_it_begins_anew(
+    stand: Stand, missing: list[int], max_tokens: int
+) -> None:
+    await stand.deploy()
+    replica = await stand.replica()
+    alone = await streamed(stand, max_tokens=max_tokens)
+    replica.received.clear()
+    replica.skip_scores = list(missing)
+    assert await streamed(stand, max_tokens=max_tokens) == alone
+    assert len(replica.received) == 1 + len(missing)
+
+
+@pytest.mark.parametrize("ask", [whole, streamed])
+async def test_a_replica_lost_within_the_answer_tells_those_of_the_prompt_once(
+    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any
+) -> None:
+    first, second = pair
+    first.die_at = 1
+    interrupted = await ask(stand)
+    assert len(second.received[0].resume_token_ids) == 1
+    assert interrupted == await ask(stand)
+
+
+async def test_without_another_replica_the_answer_is_an_error_and_no_part_of_them(stand: Stand) -> None:
+    await stand.deploy()
+    replica = await stand.replica()
+    replica.die_after_scores = 2
+
+    async def agent() -> None:
+        await eventually(lambda: not replica.bus.connected)
+        await stand.report_failed(replica)
+
+    answer, _ = await asyncio.gather(stand.client.post("/v1/completions", json=body()), agent())
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "replica_lost"
+    assert "choices" not in answer.json()
