@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.gateway.http.sampling_request import MAX_CHOICES
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
 
 CHAT = "/v1/chat/completions"
@@ -52,6 +53,23 @@ async def test_wrong_bodies_are_400_and_name_the_field(stand: Stand) -> None:
         answer = await stand.client.post(CHAT, content=content)
         assert answer.status_code == 400, content
         assert error_of(answer)["type"] == "invalid_request_error"
+
+
+async def test_as_many_answers_as_the_bound_are_made_and_one_more_is_refused_by_name(stand: Stand) -> None:
+    await stand.deploy()
+    replica = await stand.replica()
+    for path, body in ((CHAT, chat_body()), ("/v1/completions", {"model": MODEL, "prompt": "x"})):
+        most = await stand.client.post(path, json={**body, "n": MAX_CHOICES, "max_tokens": 1})
+        assert most.status_code == 200, most.text
+        assert [choice["index"] for choice in most.json()["choices"]] == list(range(MAX_CHOICES))
+        replica.received.clear()
+        for stream in (False, True):
+            answer = await stand.client.post(path, json={**body, "n": MAX_CHOICES + 1, "stream": stream})
+            assert answer.status_code == 400
+            error = error_of(answer)
+            assert (error["param"], error["type"]) == ("n", "invalid_request_error")
+            assert str(MAX_CHOICES) in error["message"]
+        assert not replica.received
 
 
 async def test_parameters_without_effect_are_accepted(stand: Stand) -> None:

@@ -83,6 +83,60 @@ async def test_a_stop_string_ends_the_answer(replica, client):
     assert answer.last.usage.completion_tokens == len(answer.token_ids) < 60
 
 
+async def test_min_tokens_delays_a_stop_string(replica, client):
+    sampling = GREEDY | {"max_tokens": 60}
+    whole = await client.ask(replica.id, prompt="stop here", sampling=sampling)
+    stop = whole.text[10:12]
+    early = await client.ask(replica.id, prompt="stop here", sampling=sampling | {"stop": (stop,)})
+    least = len(early.token_ids) + 4
+    late = await client.ask(
+        replica.id, prompt="stop here", sampling=sampling | {"stop": (stop,), "min_tokens": least}
+    )
+    begun = "".join(frame.text for frame in whole.frames[:least])
+    assert late.text.startswith(begun), "what comes before is text, though the stop string is in it"
+    assert stop in begun
+    assert late.token_ids == whole.token_ids[: len(late.token_ids)], "it changes no token, only where they end"
+    rest = "".join(frame.text for frame in whole.frames[least:])
+    assert late.text == begun + rest.partition(stop)[0]
+    assert late.last.finish_reason == ("stop" if stop in rest else "length")
+
+
+async def test_min_tokens_delays_an_ending_token(replica, client):
+    sampling = GREEDY | {"max_tokens": 30}
+    whole = await client.ask(replica.id, prompt="end here", sampling=sampling)
+    ending = whole.token_ids[2]
+    early = await client.ask(replica.id, prompt="end here", sampling=sampling | {"stop_token_ids": (ending,)})
+    assert (early.token_ids, early.last.finish_reason) == (whole.token_ids[:3], "stop")
+    late = await client.ask(
+        replica.id, prompt="end here", sampling=sampling | {"stop_token_ids": (ending,), "min_tokens": 9}
+    )
+    assert len(late.token_ids) >= 9
+    assert late.token_ids[:2] == whole.token_ids[:2]
+    assert ending not in late.token_ids[:9], "it is not chosen, so the answer goes on otherwise"
+
+
+async def test_a_prompts_log_probabilities_come_once_also_when_the_answer_goes_on_elsewhere(replica, client):
+    sampling = {
+        "temperature": 0.9,
+        "seed": 3,
+        "max_tokens": 6,
+        "ignore_eos": True,
+        "logprobs": 1,
+        "prompt_logprobs": 1,
+    }
+    prompt = tuple(range(5, 155))
+    whole = await client.ask(replica.id, prompt_token_ids=prompt, sampling=sampling)
+    told = [score for frame in whole.frames for score in frame.prompt_logprobs or ()]
+    assert [score.token_id for score in told] == list(prompt)
+    assert [score.logprob is None for score in told] == [True] + [False] * 149
+    rest = await client.ask(
+        replica.id, prompt_token_ids=prompt, sampling=sampling, resume_token_ids=whole.token_ids[:2]
+    )
+    assert not any(frame.prompt_logprobs for frame in rest.frames)
+    logprobs = [score for frame in rest.frames for score in frame.logprobs or ()]
+    assert logprobs == [score for frame in whole.frames for score in frame.logprobs or ()][2:]
+
+
 async def test_a_cancelled_request_ends_and_its_slot_is_free(replica, client, shared_bus):
     reports = await loads(shared_bus, replica)
     answer = await client.send(replica.id, prompt="x", sampling=GREEDY | {"max_tokens": 500})

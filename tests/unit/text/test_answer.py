@@ -68,6 +68,23 @@ def test_nothing_follows_a_stop_string():
     assert (text, answer.stopped, answer.finish()) == ("a", True, "")
 
 
+@given(st.integers(0, 8))
+def test_a_stop_string_counts_only_in_what_comes_after_min_tokens(least):
+    token_ids = [token for letter in "axbxcxd" for token in TOKENIZER.encode(letter)]
+    assert len(token_ids) == 7
+    answer = Answer(TOKENIZER, ["x"], min_tokens=least)
+    expected = "axbxcxd"[:least] + "axbxcxd"[least:].partition("x")[0]
+    assert collect(answer, token_ids) == expected
+    assert answer.stopped == ("x" in "axbxcxd"[least:])
+
+
+def test_a_stop_string_that_begins_within_min_tokens_does_not_count():
+    token_ids = [token for letter in "abcab" for token in TOKENIZER.encode(letter)]
+    answer = Answer(TOKENIZER, ["ab"], min_tokens=1)
+    assert collect(answer, token_ids) == "abc"
+    assert answer.stopped
+
+
 def test_resumed_tokens_may_end_the_answer_already():
     assert Answer(TOKENIZER, ["end"], resumed=TOKENIZER.encode("the end")).stopped
     assert Answer(TOKENIZER, ending_ids=(EOS,), resumed=[10, EOS]).stopped
