@@ -43,6 +43,8 @@ class TextLogprobs:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
         self._left = b""
+        self._at_start = True
+        """Whether only spaces of the prompt were told."""
 
     def echo(self, text: str) -> None:
         """The choice's text begins with the prompt."""
@@ -61,8 +63,11 @@ class TextLogprobs:
 
     def _in_prompt(self, score: TokenLogprob) -> int:
         data = _data(score) or score.text.encode()
+        if self._at_start and data.startswith(b" ") and not self._left.startswith(data):
+            data = data[1:]  # SentencePiece writes a space before the first word
         if not self._left.startswith(data):
             return self._offset
+        self._at_start = self._at_start and not data.strip(b" ")
         self._left = self._left[len(data) :]
         return self._advance(data)
 

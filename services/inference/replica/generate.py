@@ -76,7 +76,7 @@ class Generator:
                 include_stop=request.sampling.include_stop_str_in_output,
                 min_tokens=params.min_tokens,
                 markers=structured.markers,
-                exact=request.grammar is not None,
+                exact=request.grammar is not None or self._continues_text(request, prompt),
             ),
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
@@ -97,6 +97,10 @@ class Generator:
             return Accepted(prompt_tokens=len(prompt))
         text = self._shown.written(prompt) if request.prompt is None else request.prompt
         return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+
+    def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
+        """Whether the answer is the rest of a text: then a space at its start stands between two words."""
+        return request.messages is None and any(map(self._tokenizer.token_bytes, prompt))
 
     def _check(self, request: Generate, now_ns: int) -> None:
         if self._serving.draining:

@@ -21,7 +21,7 @@ class Answer:
         include_stop: Whether the stop string that ends the answer, or the ending token's text, is part of the text.
         min_tokens: Stop strings are looked for in what comes after so many tokens.
         markers: Control tokens that have a text here.
-        exact: Whether the text is that of the tokens to the first space: a grammar matched it.
+        exact: Whether a space at the start is part of the text: a grammar matched it, or a text goes on with it.
     """
 
     def __init__(

@@ -8,22 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sample import SampleDecoder
-from services.inference.replica.background import background
-from services.inference.replica.generate import Generator
-from services.inference.replica.prompt import PromptBuilder
-from services.inference.replica.publisher import Publisher
-from services.inference.replica.sampling import SamplingResolver
-from services.inference.replica.serving import Serving
-from services.inference.text.template_process import TemplateProcess
 from services.inference.text.tokenizer import Tokenizer
-from shared.bus.memory import MemoryBus
 from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
-from shared.contracts.manifest import DecoderSpec
 from shared.contracts.monitor import HealthBeat
-from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
+from shared.contracts.replica import ChatMessage, Grammar, Tool, ToolChoice
 from shared.errors import (
     Conflict,
     ContextLengthExceeded,
@@ -33,79 +22,18 @@ from shared.errors import (
     Overloaded,
     PayloadTooLarge,
 )
+from tests.support.memory_replica import memory_replica, request, small_spec
 from tests.support.small_tokenizers import byte_level
-from tests.support.structured import structured_answers
 from tests.support.wait import eventually
 
 TOKENIZER = Tokenizer(byte_level())
-SPEC = DecoderSpec(
-    layers=1,
-    heads=1,
-    kv_heads=1,
-    head_dim=2,
-    hidden_size=2,
-    vocab_size=TOKENIZER.vocab_size,
-    context_length=64,
-    bos_token_id=1,
-    eos_token_ids=(2,),
-)
-
-
-class Replica:
-    """The parts of a replica without process, model and NATS."""
-
-    def __init__(self, bus, serving, engine, generator, ended):
-        self.bus, self.serving, self.engine, self.generate, self.ended = bus, serving, engine, generator, ended
-        self.frames = {}
-
-    async def on_frames(self, message):
-        for frame in FrameBatch.decode(message.data).frames:
-            self.frames.setdefault(frame.request_id, []).append(frame)
-
-    async def last(self, request_id):
-        frames = await eventually(
-            lambda: (f := self.frames.get(request_id, [])) and f[-1].finish_reason is not None and f
-        )
-        assert [frame.seq for frame in frames] == list(range(len(frames)))
-        return frames[-1]
+SPEC = small_spec(TOKENIZER)
 
 
 @pytest.fixture
 async def start():
     async with AsyncExitStack() as stack:
-
-        async def make(*, token_s=0.0, slots=2, limits=None, template=None, spec=SPEC, max_len=64):
-            bus, ended = MemoryBus(), []
-            publisher = await stack.enter_async_context(Publisher(bus))
-            serving = Serving("replica-1", publisher, ended.append)
-            decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=TOKENIZER.vocab_size, token_s=token_s)
-            engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
-            serving.attach(engine)
-            engine.start()
-            stack.push_async_callback(asyncio.to_thread, engine.close)
-            process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
-            prompts = PromptBuilder(TOKENIZER, process, spec, max_len=max_len)
-            generator = Generator(
-                serving,
-                engine,
-                prompts=prompts,
-                tokenizer=TOKENIZER,
-                sampling=SamplingResolver({}, spec, max_len=max_len),
-                structured=await structured_answers(stack, TOKENIZER, spec, template),
-            )
-            await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
-            replica = Replica(bus, serving, engine, generator, ended)
-            await bus.subscribe(frames_subject("g"), replica.on_frames, concurrency=1)
-            return replica
-
-        yield make
-
-
-def request(request_id="r", *, sampling=None, **fields):
-    if not fields.keys() & {"prompt", "messages", "prompt_token_ids"}:
-        fields["prompt"] = "hello"
-    sampling = Sampling(**{"temperature": 0.0, "ignore_eos": True, "max_tokens": 8} | (sampling or {}))
-    return Generate(request_id=request_id, gateway_id="g", sampling=sampling, **fields)
+        yield lambda **options: memory_replica(stack, TOKENIZER, **options)
 
 
 LONG = {"max_tokens": 50}

@@ -1,0 +1,73 @@
+"""A prompt and its continuation are one text, also where spaces stand at the start of tokens."""
+
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from devtools.convert.tokenizer import build_tokenizer
+from services.inference.text.tokenizer import Tokenizer
+from shared.contracts.replica import ChatMessage, Grammar
+from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.small_tokenizers import byte_level
+
+LEARNT = json.loads((Path(__file__).parents[2] / "support" / "small_sentencepiece.json").read_text(encoding="utf-8"))
+TOKENIZERS = {
+    "sentencepiece": Tokenizer(build_tokenizer(LEARNT["True"]).to_str()),
+    "sentencepiece without a first space": Tokenizer(build_tokenizer(LEARNT["False"]).to_str()),
+    "byte level": Tokenizer(byte_level()),
+}
+BOS = 1
+PROMPT, ANSWER = "The capital of France is", " Paris 👍 é."
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def scripted(stack, tokenizer, prompt, answer, **options):
+    decoder = ScriptedDecoder([*prompt, *answer], vocab_size=tokenizer.vocab_size, max_len=128)
+    return await memory_replica(stack, tokenizer, decoder=decoder, max_len=128, **options)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("as_ids", [False, True])
+async def test_a_completion_begins_with_the_space_that_its_tokens_have(stack, name, as_ids):
+    tokenizer = TOKENIZERS[name]
+    prompt = tokenizer.encode(PROMPT)
+    answer = tokenizer.encode(PROMPT + ANSWER)[len(prompt) :]
+    assert tokenizer.decode([*prompt, *answer]) == PROMPT + ANSWER
+    replica = await scripted(stack, tokenizer, prompt, answer)
+    given = {"prompt_token_ids": tuple(prompt)} if as_ids else {"prompt": PROMPT}
+    sampling = {"max_tokens": len(answer)}
+    frames = await replica.ask(request(**given, sampling=sampling))
+    assert "".join(frame.text for frame in frames) == ANSWER
+    assert not any("�" in frame.text for frame in frames)
+    for cut in range(1, len(answer)):
+        resumed = await replica.ask(
+            request(f"r{cut}", **given, sampling=sampling, resume_token_ids=tuple(answer[:cut]))
+        )
+        assert "".join(frame.text for frame in (*frames[:cut], *resumed)) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "fields", [{"prompt_token_ids": (BOS,)}, {"messages": (ChatMessage(role="user", content="<s>"),)}]
+)
+async def test_an_answer_that_begins_a_text_has_no_space_before_it(stack, fields):
+    tokenizer = TOKENIZERS["sentencepiece"]
+    answer = tokenizer.encode(PROMPT)
+    replica = await scripted(stack, tokenizer, [BOS], answer, template="{{ messages[0].content }}")
+    frames = await replica.ask(request(**fields, sampling={"max_tokens": len(answer)}))
+    assert "".join(frame.text for frame in frames) == PROMPT
+
+
+async def test_what_a_grammar_matches_keeps_its_space_in_a_chat_too(stack):
+    tokenizer = TOKENIZERS["sentencepiece"]
+    replica = await scripted(stack, tokenizer, [BOS], [], template="{{ messages[0].content }}")
+    messages = (ChatMessage(role="user", content="<s>"),)
+    grammar = Grammar(kind="regex", value=" the")
+    frames = await replica.ask(request(messages=messages, grammar=grammar, sampling={"ignore_eos": False}))
+    assert "".join(frame.text for frame in frames) == " the"
