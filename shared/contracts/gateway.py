@@ -54,6 +54,8 @@ class TokenLogprob(ScoredToken):
 
     top: tuple[ScoredToken, ...] = ()
     """The likeliest tokens in its place, as many as were asked for, likeliest first."""
+    rank: int | None = None
+    """Of a prompt's token: its place among all by likelihood, the likeliest is 1; None for the first."""
 
 
 class ToolCallDelta(Contract):

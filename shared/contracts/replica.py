@@ -1,20 +1,15 @@
 """What a replica takes and tells. Subjects carry the replica's id."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
+from shared.contracts.sampling import Sampling as Sampling  # noqa: PLC0414  # a part of `Generate`
 
 LOAD_REPORT_S = 0.5
 """A replica publishes its load this often; silence for `LEASE_TTL_S` means that it is gone."""
-
-
-MAX_LOGPROBS = 20
-"""Likeliest tokens that are told for each place, at most: OpenAI's and vLLM's bound."""
-MAX_LOGIT_BIAS = 1024
-"""Entries of a logit bias, at most: vLLM's bound."""
 
 
 class ToolCall(Contract):
@@ -70,48 +65,6 @@ class Grammar(Contract):
     """Whether a keyword of a JSON schema that can't be enforced is an error; otherwise it is left to the model."""
     param: str = "response_format"
     """The field of the client's request that errors name."""
-
-
-class Sampling(Contract):
-    """How tokens are chosen and when an answer ends. Names are OpenAI's and vLLM's.
-
-    None stands for "not given": the version's default (`Manifest.defaults`) applies, else the value that is off.
-    """
-
-    max_tokens: int | None = Field(default=None, ge=0)
-    """None: as many as fit in the slot after the prompt. 0: none, the prompt alone is computed."""
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
-    """0 is greedy; 1 where nobody says."""
-    top_k: int | None = Field(default=None, ge=0)
-    """0: off."""
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    """1: off."""
-    min_p: float | None = Field(default=None, ge=0.0, le=1.0)
-    """Tokens less likely than this times the likeliest are left out; 0: off."""
-    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
-    """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
-    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
-    """Subtracted from the logit of each token that the answer has."""
-    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
-    """Subtracted from a token's logit as many times as the answer has it."""
-    logit_bias: tuple[tuple[int, Annotated[float, Field(ge=-100.0, le=100.0)]], ...] = Field(
-        default=(), max_length=MAX_LOGIT_BIAS
-    )
-    """(token id, what is added to its logit). An id outside the vocabulary is an error."""
-    seed: int = Field(default=0, ge=0, lt=1 << 64)
-    """Randomness is keyed by (seed, position), so a resumed stream is the stream it would have been."""
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=(), max_length=16)
-    include_stop_str_in_output: bool = False
-    """Whether the stop string that ended the answer is part of its text."""
-    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=128)
-    """Tokens that end the answer like an EOS token does, also with `ignore_eos`; they are no part of its text."""
-    ignore_eos: bool = False
-    min_tokens: int = Field(default=0, ge=0)
-    """Neither an EOS token nor one of `stop_token_ids` is chosen before so many."""
-    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
-    """k: each token comes with its log probability and those of the k likeliest in its place. None: without."""
-    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
-    """The same for the tokens of the prompt."""
 
 
 class Generate(Contract):
@@ -231,7 +184,6 @@ Tool.EXAMPLE = Tool(
 ToolChoice.EXAMPLE = ToolChoice(mode="required", name="weather")
 Grammar.EXAMPLE = Grammar(kind="regex", value="(yes|no)", param="structured_outputs.regex")
 ChatMessage.EXAMPLE = ChatMessage(role="user", content="What is the capital of France?")
-Sampling.EXAMPLE = Sampling(max_tokens=64, temperature=0.0)
 Generate.EXAMPLE = Generate(
     request_id="req-1", gateway_id="gateway-1", messages=(ChatMessage.EXAMPLE,), sampling=Sampling.EXAMPLE
 )

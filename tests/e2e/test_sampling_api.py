@@ -102,6 +102,41 @@ def test_bias_and_penalties_change_what_is_said(client):
     assert len(set(varied.token_ids)) > len(set(plain.token_ids))
 
 
+def test_bad_words_and_allowed_tokens_change_what_is_said(client):
+    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 24, "temperature": 0}
+    (plain,) = client.completions.create(**wanted).choices
+    assert "Rome" in plain.text
+    (other,) = client.completions.create(**wanted, extra_body={"bad_words": ["Rome", "rome"]}).choices
+    assert "Rome" not in other.text
+    ids = {"return_token_ids": True}
+    (yes, no) = client.completions.create(**(wanted | {"prompt": [" Yes", " No"]}), extra_body=ids).choices
+    allowed = [yes.prompt_token_ids[0], no.prompt_token_ids[0]]
+    question = {**wanted, "prompt": "Is Paris in France? Answer:", "max_tokens": 1}
+    (answer,) = client.completions.create(**question, extra_body={"allowed_token_ids": allowed}).choices
+    assert answer.text in {" Yes", " No"}
+
+
+def test_a_prompts_log_probabilities_are_those_of_its_echo(client):
+    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 1, "temperature": 0}
+    (choice,) = client.completions.create(**wanted, extra_body={"prompt_logprobs": 2}).choices
+    (echo,) = client.completions.create(**wanted, echo=True, logprobs=2).choices
+    first, *told = choice.prompt_logprobs
+    assert first is None
+    assert choice.logprobs is None
+    expected = zip(echo.logprobs.tokens[1:-1], echo.logprobs.token_logprobs[1:-1], strict=True)
+    for entries, (text, logprob) in zip(told, expected, strict=True):
+        own, *likeliest = entries.values()
+        assert (own["decoded_token"], own["logprob"]) == (text, logprob)
+        assert 2 <= len(entries) <= 3
+        assert [each["rank"] for each in likeliest] == [rank for rank in (1, 2) if rank != own["rank"]]
+    messages = [{"role": "user", "content": TEXT}]
+    chat = client.chat.completions.create(
+        model="smollm2", messages=messages, max_tokens=1, extra_body={"prompt_logprobs": 0}
+    )
+    assert len(chat.prompt_logprobs) == chat.usage.prompt_tokens
+    assert all(len(entries) == 1 for entries in chat.prompt_logprobs[1:])
+
+
 def test_stops_and_lengths_are_exact(client):
     wanted = {**ASKED, "temperature": 0, "max_tokens": 30}
     whole = client.chat.completions.create(**wanted, extra_body={"ignore_eos": True}).choices[0].message.content
@@ -130,6 +165,9 @@ def test_stops_and_lengths_are_exact(client):
         ({"extra_body": {"stop_token_ids": [99999]}}, "stop_token_ids"),
         ({"max_tokens": 5, "extra_body": {"min_tokens": 6}}, "min_tokens"),
         ({"top_logprobs": 2}, "top_logprobs"),
+        ({"extra_body": {"allowed_token_ids": [99999]}}, "allowed_token_ids"),
+        ({"extra_body": {"prompt_logprobs": -1}}, "prompt_logprobs"),
+        ({"extra_body": {"bad_words": [" "]}}, "bad_words"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused_by_name(client, given, param):

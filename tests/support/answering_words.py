@@ -35,7 +35,9 @@ def prompt_scores(prompt: str) -> tuple[TokenLogprob, ...]:
     """One for each word of a prompt; nothing predicts the first."""
     words = [word if index == 0 else f" {word}" for index, word in enumerate(prompt.split())]
     return tuple(
-        TokenLogprob(token_id=index, text=word, logprob=None if index == 0 else _logprob(word, index))
+        TokenLogprob(token_id=index, text=word)
+        if index == 0
+        else TokenLogprob(token_id=index, text=word, logprob=_logprob(word, index), rank=index)
         for index, word in enumerate(words)
     )
 

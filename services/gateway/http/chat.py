@@ -13,7 +13,7 @@ from services.gateway.dispatch import Inquiry
 from services.gateway.http.answering import Answer, Answering
 from services.gateway.http.answers import Asker, Caller, Demands
 from services.gateway.http.body import read_body, unless_gone
-from services.gateway.http.logprobs import chat_logprobs
+from services.gateway.http.logprobs import chat_logprobs, prompt_logprobs
 from services.gateway.http.observed import state_of
 from services.gateway.http.openai_tools import call_objects, delta_objects
 from services.gateway.http.openai_types import ChatRequest, parse_request
@@ -56,7 +56,11 @@ class ChatApi:
         if asked.stream:
             return EventStream(lambda: self._chunks(inquiries, head, asked))
         answers = await unless_gone(request.receive, self._asker.collect(inquiries))
-        told = {"prompt_token_ids": answers[0].prompt.prompt_token_ids} if asked.return_token_ids else {}
+        told: dict[str, Any] = {}
+        if asked.return_token_ids:
+            told["prompt_token_ids"] = answers[0].prompt.prompt_token_ids
+        if asked.tells_prompt_scores:
+            told["prompt_logprobs"] = prompt_logprobs(answers[0].prompt_logprobs, asked.prompt_logprobs or 0)
         return json_answer(
             {
                 **head,

@@ -13,7 +13,7 @@ from services.gateway.http.answering import Answer, Answering
 from services.gateway.http.answers import Asker, Caller, Demands
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.chat import json_answer
-from services.gateway.http.logprobs import TextLogprobs, joined
+from services.gateway.http.logprobs import TextLogprobs, joined, prompt_logprobs
 from services.gateway.http.observed import state_of
 from services.gateway.http.openai_types import CompletionRequest, parse_request
 from services.gateway.http.sse import EventStream
@@ -54,7 +54,10 @@ class CompletionsApi:
             {
                 **head,
                 "system_fingerprint": answers[0].served_by,
-                "choices": [_choice(index, answer, asked) for index, answer in enumerate(answers)],
+                "choices": [
+                    _choice(index, answer, asked) | _told_of_prompt(answers[index - index % asked.choices], asked)
+                    for index, answer in enumerate(answers)
+                ],
                 "usage": usage_object([answer.usage for answer in answers], asked.choices),
             }
         )
@@ -79,6 +82,13 @@ def _choice(index: int, answer: Answer, asked: CompletionRequest) -> dict[str, A
         finish_reason=answer.finish_reason,
     )
     return {"index": index, **rendering.add(last)}
+
+
+def _told_of_prompt(first: Answer, asked: CompletionRequest) -> dict[str, Any]:
+    """What a choice tells of its prompt beside OpenAI's fields; `first` is the first answer to it."""
+    if not asked.tells_prompt_scores:
+        return {}
+    return {"prompt_logprobs": prompt_logprobs(first.prompt_logprobs, asked.prompt_logprobs or 0)}
 
 
 async def _text_chunks(answering: Answering, head: dict[str, Any], asked: CompletionRequest) -> AsyncIterator[bytes]:
@@ -106,14 +116,14 @@ class _Rendering:
         self._asked = asked
         self._prompt: Accepted | None = prompt
         """Until the first piece told it."""
-        self._logprobs = TextLogprobs(as_ids=bool(asked.return_tokens_as_token_ids))
+        self._logprobs = TextLogprobs(as_ids=bool(asked.return_tokens_as_token_ids), top=asked.logprobs or 0)
         if asked.echo:
             self._logprobs.echo(prompt.prompt_text or "")
 
     def tells(self, frame: Frame) -> bool:
         """Whether `frame` has anything for the client."""
         asked = self._asked
-        scored = asked.logprobs is not None and (frame.logprobs or frame.prompt_logprobs)
+        scored = asked.logprobs is not None and (frame.logprobs or (asked.echo and frame.prompt_logprobs))
         return bool(frame.text or scored or frame.finish_reason or (asked.return_token_ids and frame.token_ids))
 
     def add(self, frame: Frame) -> dict[str, Any]:
@@ -123,7 +133,7 @@ class _Rendering:
         if prompt is not None and asked.echo:
             text = (prompt.prompt_text or "") + text
         if asked.logprobs is not None:
-            logprobs = self._logprobs.prompt(frame.prompt_logprobs or ())
+            logprobs = self._logprobs.prompt((frame.prompt_logprobs if asked.echo else None) or ())
             if frame.logprobs:
                 logprobs = joined(logprobs, self._logprobs.answer(frame.logprobs))
         piece: dict[str, Any] = {"text": text, "logprobs": logprobs, "finish_reason": frame.finish_reason}

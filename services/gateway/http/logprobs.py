@@ -36,10 +36,12 @@ class TextLogprobs:
 
     Args:
         as_ids: Whether tokens are named `token_id:1234`.
+        top: Likeliest tokens to tell for each; scores may have more.
     """
 
-    def __init__(self, *, as_ids: bool) -> None:
+    def __init__(self, *, as_ids: bool, top: int) -> None:
         self._as_ids = as_ids
+        self._most = top
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
         self._left = b""
@@ -90,7 +92,7 @@ class TextLogprobs:
         if score.logprob is None:
             return None
         top: dict[str, float | None] = {}
-        for each in (*score.top, score):
+        for each in (*score.top[: self._most], score):
             top.setdefault(self._name(each), each.logprob)
         return top
 
@@ -101,6 +103,24 @@ class TextLogprobs:
         if not token.bytes:
             return token.text
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
+
+
+def prompt_logprobs(scores: Sequence[TokenLogprob], top: int) -> list[dict[str, dict[str, Any]] | None]:
+    """The field that vLLM has: for each token of the prompt, itself and the likeliest in its place by token id.
+
+    Args:
+        scores: Of all tokens; the first has none.
+        top: Likeliest tokens to tell for each; scores may have more.
+    """
+    return [None if score.logprob is None else _by_id(score, top) for score in scores]
+
+
+def _by_id(score: TokenLogprob, top: int) -> dict[str, dict[str, Any]]:
+    ranked: list[tuple[int | None, ScoredToken]] = [(score.rank, score), *enumerate(score.top[:top], start=1)]
+    return {
+        str(token.token_id): {"logprob": token.logprob, "rank": rank, "decoded_token": token.text}
+        for rank, token in ranked
+    }
 
 
 def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from services.gateway.http.openai_tools import MessageToolCall, ToolRequest
 from services.gateway.http.parameters import check_message_field, check_parameter
 from services.gateway.http.sampling_request import MAX_CHOICES, SamplingRequest
 from services.gateway.http.structured_outputs import StructuredRequest
-from shared.contracts.replica import MAX_LOGPROBS, ChatMessage
+from shared.contracts.replica import ChatMessage
+from shared.contracts.sampling import MAX_LOGPROBS
 from shared.errors import InvalidInput
 
 MAX_PROMPTS = 128
@@ -183,8 +184,13 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
         return self.logprobs
 
     def scored_prompt(self) -> int | None:
-        """The same for the prompt: with `echo`, which makes it part of the text."""
-        return self.logprobs if self.echo else None
+        """Likeliest tokens to tell for each token of the prompt: `echo` makes it part of the text."""
+        wanted = (super().scored_prompt(), self.logprobs if self.echo else None)
+        return max((count for count in wanted if count is not None), default=None)
+
+    def scores_each_prompt(self) -> bool:
+        """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""
+        return bool(self.echo) and self.logprobs is not None
 
 
 Request = TypeVar("Request", bound=SamplingRequest)
@@ -207,6 +213,8 @@ def _check_together(request: SamplingRequest) -> None:
     """Raise `InvalidInput` where one parameter contradicts another."""
     if request.stream_options is not None and not request.stream:
         raise InvalidInput("stream_options goes with stream=true only", param="stream_options")
+    if request.prompt_logprobs and request.stream:
+        raise InvalidInput("prompt_logprobs does not go with stream=true", param="prompt_logprobs")
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
         raise InvalidInput("top_logprobs goes with logprobs=true only", param="top_logprobs")
     if isinstance(request, CompletionRequest):

@@ -38,12 +38,9 @@ _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     # vLLM's
     "length_penalty": (1,),
     "use_beam_search": (False,),
-    "bad_words": ([],),
-    "allowed_token_ids": (),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "truncate_prompt_tokens": (),
-    "prompt_logprobs": (0,),
     "add_generation_prompt": (True,),
     "continue_final_message": (False,),
     "add_special_tokens": (),

@@ -5,7 +5,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from shared.contracts.replica import MAX_LOGIT_BIAS, Sampling
+from shared.contracts.sampling import (
+    MAX_ALLOWED_TOKENS,
+    MAX_BAD_WORD_CHARS,
+    MAX_BAD_WORDS,
+    MAX_BAD_WORDS_CHARS,
+    MAX_LOGIT_BIAS,
+    MAX_LOGPROBS,
+    Sampling,
+)
 
 MAX_CHOICES = 128
 """Answers to one request, at most."""
@@ -53,6 +61,21 @@ def _bias_pairs(bias: object) -> object:
             msg = f"{key!r} is no token id; keys are numbers like '1234'"
             raise ValueError(msg)
     return tuple((int(key), value) for key, value in bias.items())
+
+
+def _word_list(words: object) -> object:
+    """Words that an answer is not to have; white space before one counts for nothing."""
+    if not isinstance(words, list):
+        return () if words is None else words
+    for index, word in enumerate(words):
+        if isinstance(word, str) and not word.strip():
+            msg = f"word {index} is only white space"
+            raise ValueError(msg)
+    total = sum(len(word) for word in words if isinstance(word, str))
+    if total > MAX_BAD_WORDS_CHARS:
+        msg = f"the words have {total} characters together; at most {MAX_BAD_WORDS_CHARS} are taken"
+        raise ValueError(msg)
+    return tuple(words)
 
 
 class SamplingRequest(BaseModel):
@@ -106,6 +129,23 @@ class SamplingRequest(BaseModel):
         WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}),
     ] = ()
     """vLLM's: tokens that end the answer, also with `ignore_eos`."""
+    bad_words: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_BAD_WORD_CHARS)], ...],
+        BeforeValidator(_word_list),
+        Field(max_length=MAX_BAD_WORDS),
+        WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}),
+    ] = ()
+    """vLLM's: the answer does not get them."""
+    allowed_token_ids: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=0)], ...],
+            Field(strict=False, min_length=1, max_length=MAX_ALLOWED_TOKENS),
+        ]
+        | None
+    ) = None
+    """vLLM's: the answer has no other tokens."""
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    """vLLM's: tell the log probabilities of the prompt's tokens, and of so many likeliest ones; not in streams."""
     ignore_eos: bool | None = None
     """vLLM's: go on past the end of the answer, up to max_tokens."""
     min_tokens: int | None = Field(default=None, ge=0)
@@ -140,15 +180,25 @@ class SamplingRequest(BaseModel):
         """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
         return None
 
+    @property
+    def tells_prompt_scores(self) -> bool:
+        """Whether the answer has vLLM's `prompt_logprobs`."""
+        return self.prompt_logprobs is not None and not self.stream
+
     def scored_prompt(self) -> int | None:
-        """The same for the prompt."""
-        return None
+        """Likeliest tokens to tell for each token of the prompt; None: no log probabilities."""
+        return self.prompt_logprobs if self.tells_prompt_scores else None
+
+    def scores_each_prompt(self) -> bool:
+        """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""
+        return False
 
     def samplings(self, random_seed: int) -> tuple[Sampling, ...]:
-        """The contract's sampling for each answer to a prompt: all but the seed is equal."""
+        """The contract's sampling for each answer to a prompt: equal but for seeds, and what they tell of the prompt."""
         first = self.sampling(random_seed)
-        seeds = (seed_of(first.seed, choice) for choice in range(self.choices))
-        return tuple(first.model_copy(update={"seed": seed}) for seed in seeds)
+        further = first if self.scores_each_prompt() else first.model_copy(update={"prompt_logprobs": None})
+        seeds = [seed_of(first.seed, choice) for choice in range(1, self.choices)]
+        return (first, *(further.model_copy(update={"seed": seed}) for seed in seeds))
 
     def sampling(self, random_seed: int) -> Sampling:
         """The contract's sampling; `random_seed` where the client gave none, so that a resume is consistent."""
@@ -166,6 +216,8 @@ class SamplingRequest(BaseModel):
             stop=self.stop,
             include_stop_str_in_output=bool(self.include_stop_str_in_output),
             stop_token_ids=self.stop_token_ids,
+            bad_words=self.bad_words,
+            allowed_token_ids=self.allowed_token_ids,
             ignore_eos=bool(self.ignore_eos),
             min_tokens=self.min_tokens or 0,
             logprobs=self.scored(),

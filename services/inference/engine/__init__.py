@@ -13,6 +13,7 @@
 | `plan` | one step as plain data |
 | `batcher` | pure policy: admit, plan, apply, cancel |
 | `sampler` | logits to token ids, reproducible |
+| `adjust`, `vocabulary` | what changes logits before that: masks, forbidden tokens, bias, penalties |
 | `decoder` | what the engine asks of a model |
 | `sample` | a decoder without a model |
 | `load` | how busy the engine is |

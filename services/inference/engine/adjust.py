@@ -4,17 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.inference.engine.params import SamplingParams
+from services.inference.engine.vocabulary import NEVER, BadWords, Row, allow_only, forbid, ids_of
 
-Row = NDArray[np.float32]
-"""The logits of one sequence: float32 [V]."""
 Mask = NDArray[np.uint32]
 """Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""
 
-_NEVER = np.float32(-np.inf)
-
 
 class Adjuster:
-    """The bias, the penalties and the minimal length of one sequence.
+    """The allowed tokens, the bad words, the minimal length, the bias and the penalties of one sequence.
 
     Its state is a function of the tokens alone, so a resumed sequence goes on as it would have.
 
@@ -28,7 +25,9 @@ class Adjuster:
         self._params = params
         self._tokens = tokens
         self._prompt_tokens = prompt_tokens
-        self._ending = np.array(sorted(set(params.ending_ids)), dtype=np.intp)
+        self._allowed = None if params.allowed_token_ids is None else ids_of(params.allowed_token_ids)
+        self._bad_words = BadWords(params.bad_words) if params.bad_words else None
+        self._ending = ids_of(params.ending_ids)
         bias = dict(params.logit_bias)
         self._bias_ids = np.array(list(bias), dtype=np.intp)
         self._bias = np.array(list(bias.values()), dtype=np.float32)
@@ -38,24 +37,21 @@ class Adjuster:
     @staticmethod
     def of(params: SamplingParams, tokens: list[int], prompt_tokens: int) -> "Adjuster | None":
         """An adjuster, or None if `params` ask for nothing that it does."""
-        asked = params.penalises or params.logit_bias or params.min_tokens
+        asked = params.penalises or params.logit_bias or params.min_tokens or params.restricts
         return Adjuster(params, tokens, prompt_tokens) if asked else None
 
     def apply(self, row: Row) -> None:
         """Change the logits for the next token, in place. Masks were applied before."""
+        if self._allowed is not None:
+            allow_only(row, self._allowed)
+        if self._bad_words is not None:
+            forbid(row, self._bad_words.next(self._tokens, self._prompt_tokens))
         if len(self._tokens) - self._prompt_tokens < self._params.min_tokens:
-            self._forbid_ending(row)
+            forbid(row, self._ending)
         if self._bias.size:
             row[self._bias_ids] += self._bias
         if self._params.penalises:
             self._penalise(row)
-
-    def _forbid_ending(self, row: Row) -> None:
-        """A grammar that allows nothing but the end wins over `min_tokens`."""
-        before = row[self._ending]
-        row[self._ending] = _NEVER
-        if row.max() == _NEVER:
-            row[self._ending] = before
 
     def _penalise(self, row: Row) -> None:
         """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
@@ -101,4 +97,4 @@ class _Counts:
 def apply_mask(row: Row, mask: Mask) -> None:
     """Make the tokens impossible that `mask` does not allow, in place."""
     allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=row.size)
-    np.copyto(row, _NEVER, where=allowed == 0)
+    np.copyto(row, NEVER, where=allowed == 0)

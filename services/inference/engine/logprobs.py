@@ -1,13 +1,14 @@
 """Log probabilities of tokens under the model alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from services.inference.engine.adjust import Row
 from services.inference.engine.decoder import Logits
 from services.inference.engine.likely import largest
 from services.inference.engine.params import TokenScore
+from services.inference.engine.vocabulary import Row
 
 LEAST = -9999.0
 """Told for an impossible token, as OpenAI and vLLM do: JSON has no infinity."""
@@ -17,7 +18,7 @@ class RowScores:
     """The log probabilities of all tokens in one place, given by its logits.
 
     Args:
-        row: float32 [V]; kept until `of` is called.
+        row: float32 [V]; kept until `of` or `ranked` is called.
         top: How many of the likeliest tokens to tell.
     """
 
@@ -35,6 +36,12 @@ class RowScores:
         """The score of one token, with the likeliest in its place."""
         return TokenScore(token, self._logprob(token), self._top)
 
+    def ranked(self, token: int) -> TokenScore:
+        """As `of`, with its rank. Two more looks at the row."""
+        logit = self._row[token]
+        likelier = np.count_nonzero(self._row > logit) + np.count_nonzero(self._row[:token] == logit)
+        return replace(self.of(token), rank=int(likelier) + 1)
+
     def _logprob(self, token: int) -> float:
         return max(LEAST, float(self._row[token]) - self._shift)
 
@@ -50,4 +57,4 @@ def score_chunk(logits: Logits, prompt: Sequence[int], start: int, top: int) -> 
     """
     first = (TokenScore(prompt[0], None),) if start == 0 else ()
     predicted = prompt[start + 1 : start + 1 + len(logits)]
-    return (*first, *(RowScores(row, top).of(token) for row, token in zip(logits, predicted, strict=False)))
+    return (*first, *(RowScores(row, top).ranked(token) for row, token in zip(logits, predicted, strict=False)))

@@ -36,6 +36,10 @@ class SamplingParams:
     """(token id, what is added to its logit)."""
     stop_token_ids: tuple[int, ...] = ()
     """End the sequence as an EOS token does, whatever `ignore_eos` says."""
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    """Token ids of each, at least one: the last is not chosen where the answer ends with the others."""
+    allowed_token_ids: tuple[int, ...] | None = None
+    """The only tokens that are chosen, at least one. None: all."""
     min_tokens: int = 0
     """No token that ends the sequence is chosen before so many."""
     logprobs: int | None = None
@@ -63,6 +67,11 @@ class SamplingParams:
         """Whether tokens that were there before weigh less, or more."""
         return bool(self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether some tokens are not chosen, everywhere or in some places."""
+        return bool(self.bad_words) or self.allowed_token_ids is not None
+
     def ends(self, token: int) -> bool:
         """Whether `token` ends the sequence."""
         return token in self.stop_token_ids or (not self.ignore_eos and token in self.eos_token_ids)
@@ -77,6 +86,8 @@ class TokenScore:
     """Natural logarithm. None for the first token of a prompt, which nothing predicts."""
     top: tuple[tuple[int, float], ...] = ()
     """(token, logprob) of the likeliest in its place, likeliest first; of equal ones the lowest id first."""
+    rank: int | None = None
+    """Of a prompt's token: its place among all by likelihood, the likeliest is 1; None for the first."""
 
 
 def _require(holds: bool, param: str, rule: str) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.inference.engine.adjust import Adjuster, Mask, Row, apply_mask
+from services.inference.engine.adjust import Adjuster, Mask, apply_mask
 from services.inference.engine.decoder import Logits
 from services.inference.engine.likely import largest, nucleus, pick
 from services.inference.engine.logprobs import RowScores
 from services.inference.engine.params import SamplingParams, TokenScore
+from services.inference.engine.vocabulary import Row
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

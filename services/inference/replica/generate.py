@@ -8,6 +8,7 @@ from opentelemetry import context as otel_context
 from services.inference.engine.engine import Engine
 from services.inference.engine.params import SamplingParams
 from services.inference.engine.sequence import SequenceRequest
+from services.inference.replica.bad_words import bad_word_ids
 from services.inference.replica.frames import Ending, Stream
 from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.sampling import SamplingResolver
@@ -63,8 +64,9 @@ class Generator:
             self._engine.check_queue(request.tenant)
         structured = await self._structured.of(request)
         prompt = await self._prompts.token_ids(request)
+        bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words)
         self._check(request, time.time_ns())
-        params = self._sampling.resolve(request.sampling, len(prompt))
+        params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,

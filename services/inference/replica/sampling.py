@@ -51,13 +51,16 @@ class SamplingResolver:
         self._vocab_size = spec.vocab_size
         self._max_len = max_len
 
-    def resolve(self, sampling: Sampling, prompt_tokens: int) -> SamplingParams:
-        """The parameters of a request whose prompt has so many tokens.
+    def resolve(
+        self, sampling: Sampling, prompt_tokens: int, bad_words: tuple[tuple[int, ...], ...] = ()
+    ) -> SamplingParams:
+        """The parameters of a request whose prompt has so many tokens, and whose bad words have these ids.
 
         Raises `ContextLengthExceeded` naming all numbers, or `InvalidInput` naming the field.
         """
         self._check_ids("logit_bias", [token for token, _ in sampling.logit_bias])
         self._check_ids("stop_token_ids", sampling.stop_token_ids)
+        self._check_ids("allowed_token_ids", sampling.allowed_token_ids or ())
         chosen = {
             name: value if (given := getattr(sampling, name)) is None else given
             for name, value in self._values.items()
@@ -71,6 +74,8 @@ class SamplingResolver:
             frequency_penalty=sampling.frequency_penalty,
             logit_bias=sampling.logit_bias,
             stop_token_ids=sampling.stop_token_ids,
+            bad_words=bad_words,
+            allowed_token_ids=sampling.allowed_token_ids,
             min_tokens=sampling.min_tokens,
             logprobs=sampling.logprobs,
             prompt_logprobs=sampling.prompt_logprobs,

@@ -15,7 +15,7 @@ def with_texts(scores: Sequence[TokenScore], shown: ShownTokens) -> tuple[TokenL
 def _told(score: TokenScore, shown: ShownTokens) -> TokenLogprob:
     text, data = shown.show(score.token)
     top = tuple(_scored(token, logprob, shown) for token, logprob in score.top)
-    return TokenLogprob(token_id=score.token, text=text, bytes=data, logprob=score.logprob, top=top)
+    return TokenLogprob(token_id=score.token, text=text, bytes=data, logprob=score.logprob, top=top, rank=score.rank)
 
 
 def _scored(token: int, logprob: float, shown: ShownTokens) -> ScoredToken:

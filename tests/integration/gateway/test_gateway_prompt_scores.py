@@ -121,3 +121,39 @@ async def test_without_another_replica_the_answer_is_an_error_and_no_part_of_the
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "replica_lost"
     assert "choices" not in answer.json()
+
+
+async def test_prompt_logprobs_stand_beside_the_choices_of_a_chat_and_in_those_of_a_completion(stand: Stand) -> None:
+    await stand.deploy()
+    replica = await stand.replica()
+    expected = [
+        None
+        if score.logprob is None
+        else {str(score.token_id): {"logprob": score.logprob, "rank": score.rank, "decoded_token": score.text}}
+        for score in prompt_scores(PROMPT)
+    ]
+    told = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0, n=2)
+    assert told.json()["prompt_logprobs"] == expected
+    assert [choice["logprobs"] for choice in told.json()["choices"]] == [None, None]
+    asked = {"model": MODEL, "prompt": [PROMPT, "one two"], "prompt_logprobs": 0, "n": 2, "max_tokens": 1}
+    choices = (await stand.client.post("/v1/completions", json=asked)).json()["choices"]
+    assert [choice["prompt_logprobs"] for choice in choices] == [expected] * 2 + [expected[:2]] * 2
+    assert [choice["logprobs"] for choice in choices] == [None] * 4
+    assert all(PROMPT not in choice["text"] for choice in choices)
+    computed = [each.sampling.prompt_logprobs for each in replica.received]
+    assert computed.count(0) == 3, "once for each prompt"
+    assert computed.count(None) == 3
+    plain = await stand.chat()
+    assert "prompt_logprobs" not in plain.json()
+
+
+async def test_prompt_logprobs_of_a_replica_that_is_lost_have_neither_holes_nor_doubles(
+    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica]
+) -> None:
+    first, second = pair
+    first.die_after_scores = 2
+    told = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0)
+    assert len(first.received) == len(second.received) == 1
+    assert len(told.json()["prompt_logprobs"]) == len(PROMPT.split())
+    again = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0)
+    assert told.json()["prompt_logprobs"] == again.json()["prompt_logprobs"]

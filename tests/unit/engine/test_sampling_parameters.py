@@ -29,10 +29,17 @@ PARAMS = st.builds(
         tuple
     ),
     stop_token_ids=st.sampled_from([(), (5, 9)]),
+    bad_words=st.sampled_from([(), ((4,),), ((7,), (5, 6), (1, 2, 3), (2, 2), (8, 2, 3))]),
+    allowed_token_ids=st.sampled_from([None, tuple(range(1, VOCAB, 2)), (3, 7, 7)]),
     min_tokens=st.sampled_from([0, 4, 20]),
     logprobs=st.sampled_from([None, 0, 1, 5]),
 )
-SEQUENCES = st.tuples(PARAMS, st.lists(TOKENS, min_size=1, max_size=12), st.lists(TOKENS, max_size=12), st.booleans())
+SEQUENCES = st.tuples(
+    PARAMS,
+    st.lists(TOKENS, min_size=1, max_size=12),
+    st.lists(TOKENS | st.integers(1, 8), max_size=12),
+    st.booleans(),
+)
 
 
 def logits_of(seed: int, rows: int = 1, spread: float = 3.0) -> np.ndarray:
@@ -89,8 +96,13 @@ def test_an_adjuster_made_for_a_resumed_sequence_goes_on_as_the_first_one(sequen
 def penalised(row: np.ndarray, params: SamplingParams, prompt: list[int], answer: list[int]) -> np.ndarray:
     """vLLM's and OpenAI's definitions, token by token, in float64."""
     expected = row.astype(np.float64)
-    if len(answer) < params.min_tokens:
-        expected[list(params.ending_ids)] = -np.inf
+    if params.allowed_token_ids is not None:
+        expected[[token for token in range(VOCAB) if token not in params.allowed_token_ids]] = -np.inf
+    completing = [word[-1] for word in params.bad_words if tuple([*answer, word[-1]][-len(word) :]) == word]
+    ending = list(params.ending_ids) if len(answer) < params.min_tokens else []
+    for forbidden in (completing, ending):
+        if np.delete(expected, forbidden).max() > -np.inf:
+            expected[forbidden] = -np.inf
     for token, bias in params.logit_bias:
         expected[token] += bias
     for token in range(VOCAB):
@@ -112,6 +124,7 @@ def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
     if adjuster is not None:
         adjuster.apply(row)
     assert np.allclose(row, expected, rtol=1e-5, atol=1e-4)
+    assert row.max() > -np.inf
 
 
 @given(st.integers(0, 2**32), st.integers(1, 400), st.sampled_from([1, 63, 64, 65, 130, 301, 4097]), st.booleans())
@@ -193,7 +206,7 @@ def test_a_prompts_scores_begin_with_a_token_that_nothing_predicts():
     scores = [*score_chunk(logits[:3], prompt, 0, 1), *score_chunk(logits[3:], prompt, 3, 1)]
     assert [score.token for score in scores] == prompt
     assert scores[0] == TokenScore(5, None)
-    assert scores[1:] == [RowScores(row, 1).of(token) for row, token in zip(logits, prompt[1:], strict=True)]
+    assert scores[1:] == [RowScores(row, 1).ranked(token) for row, token in zip(logits, prompt[1:], strict=True)]
     assert score_chunk(logits[:1], [5], 0, 1) == (TokenScore(5, None),)
 
 
@@ -207,17 +220,44 @@ def test_a_mask_leaves_exactly_what_it_allows(bits):
     assert (row[~allowed] == -np.inf).all()
 
 
+def test_a_prompts_token_has_its_rank_of_equal_ones_by_id():
+    row = np.array([1.0, 3.0, 2.0, 3.0, 2.0, -np.inf], dtype=np.float32)
+    ranks = [RowScores(row, 6).ranked(token).rank for token in range(row.size)]
+    assert ranks == [5, 1, 3, 2, 4, 6]
+    assert [token for token, _ in RowScores(row, 6).of(0).top] == [1, 3, 2, 4, 0, 5]
+
+
+def chosen_with(params: SamplingParams, answer: list[int], row: np.ndarray, mask: np.ndarray | None = None) -> int:
+    tokens = [1, *answer]
+    (choice,) = choose(row.copy()[None], [Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)])
+    assert choice is not None
+    return choice.token
+
+
+def test_a_bad_word_is_forbidden_only_where_its_last_token_would_complete_it_in_the_answer():
+    params = SamplingParams(9, 0.0, bad_words=((1, 4, 5), (6,)))
+    row = logits_of(4)[0]
+    row[5], row[6] = 50.0, 60.0
+    assert chosen_with(params, [], row) == 5
+    assert chosen_with(params, [4], row) == 5, "the prompt's token 1 is no part of the answer"
+    assert chosen_with(params, [1, 4], row) not in {5, 6}
+    assert chosen_with(params, [1, 4, 7], row) == 5
+
+
+def test_what_leaves_nothing_to_choose_counts_for_nothing():
+    params = SamplingParams(
+        9, 0.0, eos_token_ids=(3,), min_tokens=5, allowed_token_ids=(3, 4), bad_words=((4,), (8, 3))
+    )
+    row = logits_of(4)[0]
+    assert chosen_with(params, [], row) == 3, "the ending token is all that allowed tokens and bad words leave"
+    assert chosen_with(params, [8], row) in {3, 4}, "no allowed token is left by the bad words"
+    assert chosen_with(params, [], row, mask_of(np.arange(VOCAB) == 9)) == 9, "the grammar wins"
+
+
 def test_no_ending_token_is_chosen_before_min_tokens_unless_the_grammar_allows_nothing_else():
     params = SamplingParams(9, 0.0, eos_token_ids=(3,), stop_token_ids=(5,), min_tokens=2)
     row = logits_of(4)[0]
     row[[3, 5]] = 50.0
-
-    def chosen(answer: list[int], mask: np.ndarray | None = None) -> int:
-        tokens = [1, *answer]
-        (choice,) = choose(row.copy()[None], [Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)])
-        assert choice is not None
-        return choice.token
-
-    assert chosen([7]) not in {3, 5}
-    assert chosen([7, 7]) == 3
-    assert chosen([7], mask_of(np.arange(VOCAB) == 3)) == 3
+    assert chosen_with(params, [7], row) not in {3, 5}
+    assert chosen_with(params, [7, 7], row) == 3
+    assert chosen_with(params, [7], row, mask_of(np.arange(VOCAB) == 3)) == 3

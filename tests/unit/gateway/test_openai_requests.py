@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from services.gateway.http.openai_types import ChatRequest, CompletionRequest, parse_request
 from shared.contracts.replica import ChatMessage
+from shared.contracts.sampling import MAX_ALLOWED_TOKENS, MAX_BAD_WORD_CHARS, MAX_BAD_WORDS
 from shared.errors import InvalidInput
 
 
@@ -86,7 +87,7 @@ def test_minus_one_switches_top_k_off() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("prompt_logprobs", 3), ("length_penalty", 2), ("bad_words", ["x"]), ("use_beam_search", True)],
+    [("length_penalty", 2), ("truncate_prompt_tokens", 9), ("use_beam_search", True)],
 )
 def test_what_is_not_supported_yet_says_so(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=rf"^{name} is not supported yet$") as error:
@@ -107,11 +108,13 @@ def test_every_sampling_parameter_reaches_the_replica() -> None:
         "min_tokens": 3,
         "include_stop_str_in_output": True,
     }
-    lists = {"stop": ["a"], "stop_token_ids": [7, 8], "logit_bias": {"5": -100, "12": 1.5}}
+    lists: dict[str, object] = {"stop": ["a"], "stop_token_ids": [7, 8], "logit_bias": {"5": -100, "12": 1.5}}
+    lists |= {"bad_words": ["x", " y"], "allowed_token_ids": [9, 5]}
     sampling = chat(**given, **lists, logprobs=True, top_logprobs=4).sampling(0)
     assert {name: getattr(sampling, name) for name in given} == given
     assert (sampling.stop, sampling.stop_token_ids) == (("a",), (7, 8))
     assert sampling.logit_bias == ((5, -100.0), (12, 1.5))
+    assert (sampling.bad_words, sampling.allowed_token_ids) == (("x", " y"), (9, 5))
     assert (sampling.logprobs, sampling.prompt_logprobs) == (4, None)
 
 
@@ -137,6 +140,21 @@ def test_a_wrong_logit_bias_is_refused_by_name(bias: object) -> None:
         ("min_tokens", -1),
         ("stop_token_ids", [-1]),
         ("logprobs", 1),
+        ("bad_words", "word"),
+        ("bad_words", [1]),
+        ("bad_words", [""]),
+        ("bad_words", ["a", " \n"]),
+        ("bad_words", ["x" * (MAX_BAD_WORD_CHARS + 1)]),
+        ("bad_words", ["x"] * (MAX_BAD_WORDS + 1)),
+        ("bad_words", ["x" * 100] * 82),
+        ("allowed_token_ids", []),
+        ("allowed_token_ids", [-1]),
+        ("allowed_token_ids", [True]),
+        ("allowed_token_ids", ["5"]),
+        ("allowed_token_ids", list(range(MAX_ALLOWED_TOKENS + 1))),
+        ("prompt_logprobs", -1),
+        ("prompt_logprobs", 21),
+        ("prompt_logprobs", True),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> None:
@@ -155,6 +173,8 @@ def test_each_answer_has_a_seed_of_its_own_and_the_first_the_clients() -> None:
 def test_parameters_that_contradict_one_another_are_refused() -> None:
     for make, param in (
         (lambda: chat(top_logprobs=2), "top_logprobs"),
+        (lambda: chat(prompt_logprobs=1, stream=True), "prompt_logprobs"),
+        (lambda: completion(prompt_logprobs=1, stream=True), "prompt_logprobs"),
         (lambda: completion(n=2, best_of=3), "best_of"),
         (lambda: completion(n=64, prompt=["a", "b", "c"]), "n"),
     ):
@@ -172,7 +192,17 @@ def test_a_completion_may_have_no_answer_and_the_prompts_log_probabilities() -> 
         chat(max_tokens=0)
 
 
+def test_the_prompts_log_probabilities_are_asked_for_once_where_all_answers_have_the_same() -> None:
+    for asked in (chat(n=3, prompt_logprobs=2), completion(n=3, prompt_logprobs=2)):
+        assert [sampling.prompt_logprobs for sampling in asked.samplings(0)] == [2, None, None]
+    echoed = completion(n=2, echo=True, logprobs=3, prompt_logprobs=1)
+    assert [sampling.prompt_logprobs for sampling in echoed.samplings(0)] == [3, 3]
+    assert chat(prompt_logprobs=0, stream=True).sampling(0).prompt_logprobs is None
+    assert completion(prompt_logprobs=0).sampling(0).prompt_logprobs == 0
+
+
 def test_values_that_mean_off_are_accepted() -> None:
+    chat(bad_words=[], allowed_token_ids=None, prompt_logprobs=None)
     chat(n=1, logprobs=False, presence_penalty=0.0, frequency_penalty=0, tools=[], response_format={"type": "text"})
 
 
