@@ -44,12 +44,16 @@ class BlockMatrix:
         """K, the input features."""
         return int(self.scales.shape[1]) * self.block
 
-    def dequantise(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:
-        """The weights of `rows` as float32 [rows, K]."""
+    def codes(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Bytes:
+        """The codes of `rows`, a byte each: uint8 [rows, K]."""
         codes = self.packed[rows]
         if self.bits == 4:
-            codes = np.stack([codes & 0xF, codes >> 4], axis=-1).reshape(*codes.shape[:2], self.block)
-        values = codes.astype(np.float32)
+            codes = np.stack([codes & 0xF, codes >> 4], axis=-1)
+        return codes.reshape(-1, self.columns)
+
+    def dequantise(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:
+        """The weights of `rows` as float32 [rows, K]."""
+        values = self.codes(rows).reshape(-1, self.columns // self.block, self.block).astype(np.float32)
         values -= np.float32(1 << (self.bits - 1))
         values *= self.scales[rows][..., None]
         if self.offset is not None:

@@ -7,7 +7,6 @@ attends to the first, one token alone):
 - as it is served (activations in int8 for quantised matrices) it must agree within the noise of int8.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ import onnxruntime
 
 from devtools.convert.architecture import Architecture
 from devtools.convert.block_matrix import Floats
+from devtools.convert.float_form import with_float_activations
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
+from shared import operators
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import UnsupportedFormat
 
@@ -67,39 +68,6 @@ def relative_error(logits: Floats, expected: Floats) -> float:
     return float(np.sqrt(np.mean((logits - expected) ** 2) / np.mean(spread**2)))
 
 
-def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with quantised matrices multiplied in float."""
-    exact = onnx.ModelProto()
-    exact.CopyFrom(model)
-    made_by = {output: node for node in exact.graph.node for output in node.output}
-    nodes: list[onnx.NodeProto] = []
-    for node in exact.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-        nodes += _in_float(node, made_by) if node.op_type == "MatMulIntegerToFloat" else [node]
-    del exact.graph.node[:]
-    exact.graph.node.extend(nodes)
-    return exact
-
-
-def _in_float(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """A product in whole numbers (`ChannelLinear`) as one of what was rounded for it."""
-    codes, weights, _, scales, _ = node.input
-    name, make = node.output[0], onnx.helper.make_node
-    nodes = [
-        make("Cast", [weights], [f"{name}.weights"], to=onnx.TensorProto.FLOAT),
-        make("MatMul", [f"{name}.inputs", f"{name}.weights"], [f"{name}.unscaled"]),
-        make("Mul", [f"{name}.unscaled", scales], [name]),
-    ]
-    rounded = made_by[codes]
-    if rounded.op_type == "QuantizeLinear":
-        return [make("Identity", [rounded.input[0]], [f"{name}.inputs"]), *nodes]
-    relative = made_by[rounded.input[0]].input[0]
-    nothing = make("Sub", [relative, relative], [f"{name}.nothing_lost"])
-    return [nothing, make("Concat", [relative, f"{name}.nothing_lost"], [f"{name}.inputs"], axis=0), *nodes]
-
-
 def run_graph(
     model: onnx.ModelProto,
     folder: Path,
@@ -112,6 +80,7 @@ def run_graph(
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    operators.register(options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     shape = (1, arch.kv_heads, TOKENS, arch.head_dim)
     names = [f"{kind}.{layer}" for layer in range(arch.layers) for kind in ("key", "value")]

@@ -13,6 +13,7 @@ from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.norm import Norms
 from devtools.convert.source import WeightSource
 from devtools.convert.weight_file import WeightFile
+from shared import operators
 
 _OPSET, _MICROSOFT_OPSET, _IR_VERSION = 21, 1, 10
 
@@ -45,7 +46,7 @@ class GraphBuilder:
     def build(self, on_layer: Callable[[int], None]) -> ModelProto:
         """The whole graph; calls `on_layer(l)` after each layer is written."""
         arch, nodes = self.arch, self._nodes
-        hidden = add_embedding(nodes, self._source, "input_ids", scale=arch.embedding_scale)
+        hidden = add_embedding(nodes, self._source, self._linear, "input_ids", scale=arch.embedding_scale)
         normed = self._norms.apply(hidden, "blk.0.attn_norm", "blk.0.attn_in")
         for layer in range(arch.layers):
             after = "output_norm" if layer == arch.layers - 1 else f"blk.{layer + 1}.attn_norm"
@@ -53,12 +54,13 @@ class GraphBuilder:
             on_layer(layer)
         rows = nodes.add("Reshape", [normed, nodes.constant("flat", [-1, 1, arch.hidden_size])], "rows")
         wanted = nodes.add("Gather", [rows, "output_index"], "wanted_rows", axis=0)
-        head = add_head(nodes, self._source, self._linear, wanted, "wanted_logits")
+        head = add_head(self._source, self._linear, wanted, "wanted_logits")
         nodes.add("Squeeze", [head, nodes.constant("middle", [1])], "logits")
         graph = helper.make_graph(
             nodes.nodes, "decoder", self._inputs(), self._outputs(), initializer=nodes.weights.initializers
         )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, _MICROSOFT_OPSET)]
+        versions = {"": _OPSET, MICROSOFT: _MICROSOFT_OPSET, operators.DOMAIN: operators.VERSION}
+        opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="llmos")
 
     def _layer(self, layer: int, residual: str, normed: str, next_norm: str) -> tuple[str, str]:
@@ -68,7 +70,7 @@ class GraphBuilder:
         if self.arch.sandwich_norms:
             update = self._norms.apply(update, f"{name}.post_attention_norm", f"{name}.attn_post")
         residual, normed = self._norms.add_and_apply(update, residual, f"{name}.ffn_norm", f"{name}.ffn_in")
-        update = add_mlp(self._nodes, self._linear, normed, name, self.arch.activation)
+        update = add_mlp(self._linear, normed, name, self.arch.activation)
         if self.arch.sandwich_norms:
             update = self._norms.apply(update, f"{name}.post_ffw_norm", f"{name}.ffn_post")
         return self._norms.add_and_apply(update, residual, next_norm, f"{name}.out")

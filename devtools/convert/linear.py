@@ -1,28 +1,21 @@
 """Linear layers: weight matrices as nodes that multiply by them.
 
-A quantised matrix is multiplied exactly as its type defines it: `MatMulNBits` gives `x @ (scale * (q - 8))`, and the
-rest, a constant per block of inputs, is the block's offset times the sum of its inputs:
-
-    y = MatMulNBits(x, q, scale) + blockmean(x) @ (block * offset)^T
-
-`blockmean` is an average pool over the last axis: one node, where reshape and reduce are two (a node costs about
-10 us, which matters when one token is decoded), and matrices that read the same input share it. Matrices that read
-the same input are joined into one (query, key and value; gate and up), where their forms allow it.
+A quantised matrix is multiplied exactly as its type defines it. Matrices that read the same input are joined into one
+(query, key and value; gate and up), where their forms allow it.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from devtools.convert.architecture import Activation
+from devtools.convert.block_linear import BlockLinear
 from devtools.convert.block_matrix import BlockMatrix, Floats
 from devtools.convert.channel_linear import ChannelLinear
 from devtools.convert.channel_matrix import ChannelMatrix
 from devtools.convert.matrices import Matrix, join
 from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.source import WeightSource
-
-_INT8_ACTIVATIONS = 4
-"""`accuracy_level`: products in int8 with one activation scale per block; other levels are 5 to 30 times slower."""
 
 
 class Linear:
@@ -31,7 +24,7 @@ class Linear:
     def __init__(self, nodes: GraphNodes, source: WeightSource) -> None:
         self._nodes = nodes
         self._source = source
-        self._block_means: dict[tuple[str, int], str] = {}
+        self._blocks = BlockLinear(nodes)
         self._channels = ChannelLinear(nodes)
 
     def apply(self, x: str, names: Sequence[str], output: str) -> str:
@@ -50,27 +43,39 @@ class Linear:
             start += count
         return self._nodes.add("Concat", parts, output, axis=-1)
 
-    def multiply(self, x: str, matrix: Matrix, output: str, *, bias: Floats | None = None) -> str:
-        """`x [..., K]` times one matrix [N, K], plus `bias` [N]: `output [..., N]`."""
+    def apply_gated(self, gate_up: str, activation: Activation, name: str, output: str) -> str:
+        """`activation(gate) * up`, the halves of `gate_up [..., 2 * K]`, times the matrix `name` plus its bias."""
+        matrix = self._source.matrix(name)
+        if isinstance(matrix, BlockMatrix):
+            return self._blocks.multiply(gate_up, matrix, output, bias=self._bias([name]), gate=activation)
+        gate, up = f"{output}.gate", f"{output}.up"
+        self._nodes.add("Split", [gate_up], gate, more_outputs=(up,), axis=-1, num_outputs=2)
+        if activation is Activation.SILU:
+            active = self._nodes.add("QuickGelu", [gate], f"{gate}.silu", domain=MICROSOFT, alpha=1.0)
+        else:
+            active = self._nodes.add("FastGelu", [gate], f"{gate}.gelu", domain=MICROSOFT)
+        gated = self._nodes.add("Mul", [active, up], f"{output}.gated")
+        return self.multiply(gated, matrix, output, bias=self._bias([name]))
+
+    def multiply(self, x: str, matrix: Matrix, output: str, *, bias: Floats | None = None, name: str = "") -> str:
+        """`x [..., K]` times one matrix [N, K], plus `bias` [N]: `output [..., N]`.
+
+        Args:
+            x: The input.
+            matrix: The matrix.
+            output: What the result is called.
+            bias: Added to it.
+            name: What the matrix is called, where it serves more than one node.
+        """
         if isinstance(matrix, ChannelMatrix):
             return self._channels.multiply(x, matrix, output, bias=bias)
-        if not isinstance(matrix, BlockMatrix):
-            return self._multiply_dense(x, matrix, output, bias)
-        packed = self._nodes.packed(f"{output}.packed", matrix.packed)
-        scales = self._nodes.packed(f"{output}.scales", matrix.scales)
-        added = "" if bias is None else self._nodes.weight(f"{output}.bias", bias)
-        return self.multiply_stored(x, packed, scales, matrix, output, bias=added)
+        if isinstance(matrix, BlockMatrix):
+            return self._blocks.multiply(x, matrix, output, bias=bias, name=name)
+        return self._multiply_dense(x, matrix, output, bias)
 
-    def multiply_stored(
-        self, x: str, packed: str, scales: str, matrix: BlockMatrix, output: str, *, bias: str = ""
-    ) -> str:
-        """`multiply` by a matrix whose `packed` and `scales` are initializers already, as is a `bias`."""
-        if matrix.offset is None:
-            return self._multiply_blocks(x, packed, scales, matrix, output, bias)
-        product = self._multiply_blocks(x, packed, scales, matrix, f"{output}.product", bias)
-        offset = self._nodes.packed(f"{output}.offset", matrix.offset.T * np.float32(matrix.block))
-        rest = self._nodes.add("MatMul", [self._block_mean(x, matrix.block), offset], f"{output}.rest")
-        return self._nodes.add("Add", [product, rest], output)
+    def gather(self, ids: str, matrix: BlockMatrix, output: str, *, name: str) -> str:
+        """The rows `ids` of a quantised matrix, which may serve `multiply` under the same `name` too."""
+        return self._blocks.gather(ids, matrix, output, name=name)
 
     def _multiply_dense(self, x: str, matrix: Floats, output: str, bias: Floats | None) -> str:
         weight = self._nodes.packed(f"{output}.weight", matrix.T)
@@ -78,23 +83,6 @@ class Linear:
             return self._nodes.add("MatMul", [x, weight], output)
         product = self._nodes.add("MatMul", [x, weight], f"{output}.product")
         return self._nodes.add("Add", [product, self._nodes.weight(f"{output}.bias", bias)], output)
-
-    def _multiply_blocks(  # noqa: PLR0917  # the node's inputs
-        self, x: str, packed: str, scales: str, matrix: BlockMatrix, output: str, bias: str
-    ) -> str:
-        return self._nodes.add(
-            "MatMulNBits", [x, packed, scales, *(("", "", bias) if bias else ())], output, domain=MICROSOFT,
-            bits=matrix.bits, block_size=matrix.block, K=matrix.columns, N=matrix.rows,
-            accuracy_level=_INT8_ACTIVATIONS,
-        )  # fmt: skip
-
-    def _block_mean(self, x: str, block: int) -> str:
-        """The mean of each block of `x [..., K]`: `[..., K/block]`; made once per input."""
-        if (x, block) not in self._block_means:
-            self._block_means[x, block] = self._nodes.add(
-                "AveragePool", [x], f"{x}.block_mean_{block}", kernel_shape=[block], strides=[block]
-            )
-        return self._block_means[x, block]
 
     def _bias(self, names: Sequence[str]) -> Floats | None:
         """The biases of the matrices `names`, one after the other, zeros where one has none; None if none has any."""

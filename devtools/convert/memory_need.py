@@ -10,7 +10,7 @@ PACKED = 1.2
 """Resident bytes per byte of a matrix that ONNX Runtime rearranges; the file's own pages of it are let go. 1.2 on a
 processor where it rearranges all forms of SmolLM2's matrices, 0.9 where it reads the 8-bit head as it lies."""
 PROCESS = 230_000_000
-"""Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, grammars, bus client), and
+"""Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, bus client), and
 the process beside it that renders chat templates."""
 LARGEST_CHUNK = 128
 """Tokens of a prefill chunk, and rows of a decode step, for which the activations are counted."""
@@ -20,6 +20,12 @@ LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3
 """Rows of logits that a chunk gives when a prompt's own log probabilities are asked for, and copies of them."""
+GRAMMAR_BYTES_PER_ID = 700
+"""Of each token for llguidance: 525 with SmolLM2's 49,152, 640 with 262,144 made up ones; half of it is the tree that
+masks are computed from."""
+GRAMMARS = 62_000_000
+"""Bytes: 64 compiled grammars (12 MB with schemas of a dozen properties), and the process that tries new ones (21 MB,
+46 after large ones; the worst that it refuses took 94 within its second)."""
 _PAGE = 4096
 
 
@@ -42,4 +48,5 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
         activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + prompt_logits) + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
+        grammars=GRAMMARS + GRAMMAR_BYTES_PER_ID * arch.vocab_size,
     )

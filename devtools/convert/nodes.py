@@ -61,8 +61,3 @@ class GraphNodes:
         """An initializer that ONNX Runtime rearranges for a multiplication; returns its name."""
         self.packed_bytes += values.nbytes
         return self.weights.add(name, values)
-
-    def packed_view(self, name: str, of: str, values: np.ndarray[Any, Any]) -> str:
-        """The bytes of the initializer `of` in the shape of `values`, rearranged for a multiplication."""
-        self.packed_bytes += values.nbytes
-        return self.weights.view(name, of, values.shape)

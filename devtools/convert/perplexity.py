@@ -19,6 +19,7 @@ from devtools.convert.block_matrix import Floats
 from devtools.convert.model_text import ModelText
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
+from shared import operators
 
 WINDOW, WINDOWS = 512, 4
 """Tokens of a window, and how many there are at most: the text has about 2,000 tokens."""
@@ -74,7 +75,9 @@ def measure_original(
 
 def measure_graph(folder: Path, arch: Architecture, windows: Windows, on_progress: Callable[[float], None]) -> float:
     """The perplexity of `folder/model.onnx` on the compared windows, computed as it will be served."""
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    operators.register(options)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     surprises: list[float] = []
     for number, window in enumerate(compared(windows)):
         surprises += _surprises(_read(session, arch, window), window)

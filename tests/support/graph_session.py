@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from devtools.convert.float_form import with_float_activations
+from shared import operators
 from shared.contracts.manifest import DecoderSpec
 
 
@@ -19,13 +21,11 @@ class GraphSession:
     ) -> None:
         model = onnx.load(folder / "model.onnx", load_external_data=False)
         if float_activations:
-            for node in model.graph.node:
-                for attribute in node.attribute:
-                    if attribute.name == "accuracy_level":
-                        attribute.i = 1
+            model = with_float_activations(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        operators.register(options)
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

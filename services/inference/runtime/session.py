@@ -6,6 +6,7 @@ from typing import Any
 import onnxruntime as ort
 import structlog
 
+from shared import operators
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
 CUDA = "CUDAExecutionProvider"
@@ -30,7 +31,9 @@ def open_session(model: Path, *, threads: int) -> ort.InferenceSession:
         CorruptFile: ONNX Runtime can't load it.
         InvalidInput: threads is below 1.
     """
-    return _open(model, session_options(threads), ["CPUExecutionProvider"])
+    options = session_options(threads)
+    operators.register(options)
+    return _open(model, options, ["CPUExecutionProvider"])
 
 
 def open_cuda_session(model: Path, *, threads: int, arena_bytes: int) -> ort.InferenceSession:

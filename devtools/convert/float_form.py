@@ -1,0 +1,78 @@
+"""A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+from devtools.convert.nodes import MICROSOFT
+from shared.operators import DOMAIN
+
+_ACTIVATIONS = {1: ("QuickGelu", {"alpha": 1.0}), 2: ("FastGelu", {})}
+"""By the operator's `gate`."""
+
+
+def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with quantised matrices multiplied in float."""
+    exact = onnx.ModelProto()
+    exact.CopyFrom(model)
+    made_by = {output: node for node in exact.graph.node for output in node.output}
+    nodes: list[NodeProto] = []
+    for node in exact.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+        if node.op_type == "MatMulIntegerToFloat":
+            nodes += _whole_numbers_in_float(node, made_by)
+        elif node.op_type == "MatMulBlocks" and node.domain == DOMAIN:
+            nodes += _blocks_in_float(node, exact.graph)
+        else:
+            nodes.append(node)
+    del exact.graph.node[:]
+    exact.graph.node.extend(nodes)
+    return exact
+
+
+def _blocks_in_float(node: NodeProto, graph: onnx.GraphProto) -> list[NodeProto]:
+    """A product with a matrix in blocks: every row of the matrix is gathered, which makes floats of it."""
+    x, matrix, *bias = node.input
+    name, make = node.output[0], helper.make_node
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    gate = attributes["gate"]
+    all_rows = f"{name}.all_rows"
+    graph.initializer.append(numpy_helper.from_array(np.arange(attributes["N"], dtype=np.int64), all_rows))
+    nodes = []
+    if gate:
+        kind, settings = _ACTIVATIONS[gate]
+        nodes += [
+            make("Split", [x], [f"{name}.gate", f"{name}.up"], axis=-1, num_outputs=2),
+            make(kind, [f"{name}.gate"], [f"{name}.active"], domain=MICROSOFT, **settings),
+            make("Mul", [f"{name}.active", f"{name}.up"], [f"{name}.gated"]),
+        ]
+        x = f"{name}.gated"
+    nodes += [
+        make("GatherBlocks", [all_rows, matrix], [f"{name}.weights"], domain=DOMAIN, **(attributes | {"gate": 0})),
+        make("Transpose", [f"{name}.weights"], [f"{name}.transposed"], perm=[1, 0]),
+        make("MatMul", [x, f"{name}.transposed"], [f"{name}.product" if bias else name]),
+    ]
+    if bias:
+        nodes.append(make("Add", [f"{name}.product", *bias], [name]))
+    return nodes
+
+
+def _whole_numbers_in_float(node: NodeProto, made_by: Mapping[str, NodeProto]) -> list[NodeProto]:
+    """A product in whole numbers (`ChannelLinear`) as one of what was rounded for it."""
+    codes, weights, _, scales, _ = node.input
+    name, make = node.output[0], helper.make_node
+    nodes = [
+        make("Cast", [weights], [f"{name}.weights"], to=onnx.TensorProto.FLOAT),
+        make("MatMul", [f"{name}.inputs", f"{name}.weights"], [f"{name}.unscaled"]),
+        make("Mul", [f"{name}.unscaled", scales], [name]),
+    ]
+    rounded = made_by[codes]
+    if rounded.op_type == "QuantizeLinear":
+        return [make("Identity", [rounded.input[0]], [f"{name}.inputs"]), *nodes]
+    relative = made_by[rounded.input[0]].input[0]
+    nothing = make("Sub", [relative, relative], [f"{name}.nothing_lost"])
+    return [nothing, make("Concat", [relative, f"{name}.nothing_lost"], [f"{name}.inputs"], axis=0), *nodes]
