@@ -5,7 +5,8 @@
 Prints one JSON line per point: slots x tokens per slot, all of them full. Each is measured in a process of its own,
 with the imports of a replica but without a bus. `resident` counts mapped weights in full, `proportional` counts what
 processes share in parts: two of them run at once, as two replicas of one version would. `ratio` is resident / need,
-where the need leaves out the helper process and the bus client that are not there.
+where the need leaves out the helper processes and the bus client that are not there, and structured output:
+`grammars` is its vocabulary and 64 compiled schemas, after all else, of `grammars_need`.
 """
 
 import argparse
@@ -15,10 +16,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.inference.text.tokenizer import Tokenizer
+    from shared.contracts.manifest import Manifest
 
 MIB = 1 << 20
 HELPERS = 65_000_000
-"""Bytes of the need's `process` that these processes lack: the template process, bus client, grammars in use."""
+"""Bytes of the need's `process` that these processes lack: the template process and the bus client."""
+GRAMMARS = 64
 
 
 def main() -> None:
@@ -48,7 +55,7 @@ def _converted(work: Path) -> Path:
 
 
 def _measure(folder: Path, point: str) -> dict[str, object]:
-    command = [sys.executable, __file__, "--worker", "--model-dir", str(folder), "--points", point]
+    command = [sys.executable, "-m", "benchmarks.memory", "--worker", "--model-dir", str(folder), "--points", point]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         first, _ = [json.loads(worker.stdout.readline()) for worker in workers] if workers else (None, None)
@@ -87,7 +94,9 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     choose(logits, [Draw(params, max_len)] * slots)
     full = _resident()
     memory = manifest.memory
-    need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS
+    need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS - memory.grammars
+    kept = _grammars(tokenizer, manifest)
+    grammars = _resident() - full
     parts = list(stages.items())
     print(
         json.dumps(
@@ -98,12 +107,36 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
                 "resident_mib": round(full / MIB, 1),
                 "need_mib": round(need / MIB, 1),
                 "ratio": round(full / need, 3),
+                "grammars_mib": round(grammars / MIB, 1),
+                "grammars_need_mib": round(memory.grammars / MIB, 1),
             }
         ),
         flush=True,
     )  # fmt: skip
     sys.stdin.readline()
-    del tokenizer
+    del tokenizer, kept
+
+
+def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
+    """Compiled schemas of a dozen properties, and an answer's beginning in each."""
+    from services.inference.text.grammar import CompiledGrammar  # noqa: PLC0415
+    from services.inference.text.grammar_source import grammar_source  # noqa: PLC0415
+    from services.inference.text.grammar_tokens import grammar_tokenizer  # noqa: PLC0415
+    from shared.contracts.replica import Grammar  # noqa: PLC0415
+
+    spec = manifest.the_decoder
+    vocabulary = grammar_tokenizer(tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
+    kept: list[object] = []
+    for name in range(GRAMMARS):
+        properties = {f"field_{name}_{index}": {"type": "string"} for index in range(12)}
+        schema = json.dumps({"type": "object", "properties": properties, "additionalProperties": False})
+        grammar = CompiledGrammar(vocabulary, grammar_source(Grammar(kind="json_schema", value=schema)))
+        constraint = grammar.start()
+        for token in tokenizer.encode(f'{{"field_{name}_0": "some text", "field_{name}_1": "more'):
+            constraint.mask()
+            constraint.accept(token)
+        kept.append((grammar, constraint))
+    return kept
 
 
 def _resident() -> int:

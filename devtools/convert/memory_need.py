@@ -20,12 +20,12 @@ LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3
 """Rows of logits that a chunk gives when a prompt's own log probabilities are asked for, and copies of them."""
-GRAMMAR_BYTES_PER_ID = 700
-"""Of each token for llguidance: 525 with SmolLM2's 49,152, 640 with 262,144 made up ones; half of it is the tree that
-masks are computed from."""
-GRAMMARS = 62_000_000
-"""Bytes: 64 compiled grammars (12 MB with schemas of a dozen properties), and the process that tries new ones (21 MB,
-46 after large ones; the worst that it refuses took 94 within its second)."""
+GRAMMAR_BYTES_PER_ID = 650
+"""Bytes of each token in the vocabulary that masks are computed from: 525 of SmolLM2's 49,152, 640 of 262,144 made up
+ones."""
+GRAMMARS = 50_000_000
+"""Bytes: 64 compiled grammars (12 MB of schemas with a dozen properties), and the process that tries new ones (22 MB,
+35 after large ones; one that it refuses may take 94 within its second)."""
 _PAGE = 4096
 
 

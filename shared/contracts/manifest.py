@@ -129,6 +129,9 @@ class MemoryNeed(Contract):
     """What is there before a model is loaded: the replica's process and its helper (host), the context (GPU)."""
     per_slot: int = Field(default=0, ge=0)
     """Of each sequence beside its keys and values: its row of logits, and what choosing a token takes."""
+    grammars: int = Field(default=0, ge=0)
+    """Of structured output, once a request asks for it: the vocabulary, compiled grammars, the process that tries
+    new ones. 0 in manifests that are older, and where nothing is structured."""
 
     def replica_bytes(self, *, slots: int, max_len: int, prefix_cache: int = 0) -> int:
         """The grant that a replica needs whose `slots` sequences all have `max_len` tokens.
@@ -138,7 +141,7 @@ class MemoryNeed(Contract):
             max_len: Tokens of each.
             prefix_cache: Bytes that the prefix cache may hold.
         """
-        fixed = self.process + self.weights + self.activations + prefix_cache
+        fixed = self.process + self.weights + self.activations + self.grammars + prefix_cache
         return fixed + slots * (self.per_slot + max_len * self.kv_per_token)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from devtools.convert import convert_gguf
 from shared.contracts.manifest import Manifest
+from shared.contracts.replica import Grammar
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
 from tests.support.replicas import replica_process, store_version
@@ -46,6 +48,39 @@ async def fill(replica, client, *, slots: int, max_len: int, vocab: int) -> None
     assert all(answer.last.usage.completion_tokens == 8 for answer in answers)
 
 
+def schema(name: int) -> Grammar:
+    """The JSON of a record; each has properties of its own."""
+    kinds = ("string", "integer", "number", "boolean")
+    properties = {f"field_{name}_{index}": {"type": kinds[index % 4]} for index in range(12)}
+    value = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Grammar(kind="json_schema", value=json.dumps(value))
+
+
+async def structure(replica, client, *, answers: int, max_tokens: int) -> int:
+    """Ask for answers that each match a schema of their own; how many bytes that takes for good."""
+    before = family(replica.process.pid)
+    for start in range(0, answers, 8):
+        await asyncio.gather(
+            *(
+                client.ask(
+                    replica.id,
+                    prompt=f"record {name}",
+                    grammar=schema(name),
+                    sampling={"temperature": 0.9, "seed": name, "max_tokens": max_tokens},
+                    timeout=240,
+                )
+                for name in range(start, start + 8)
+            )
+        )
+    return family(replica.process.pid) - before
+
+
+def family(pid: int) -> int:
+    """Bytes that a process and its helpers have resident."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(process.memory_info().rss for process in processes)
+
+
 async def test_full_slots_and_a_full_prefix_cache_stay_within_the_need(small_store, start_replica, client):
     store, _ = small_store
     manifest = Manifest.decode(await DirectoryStore(store).get_manifest("small", 1))
@@ -55,6 +90,8 @@ async def test_full_slots_and_a_full_prefix_cache_stay_within_the_need(small_sto
         await replica.until(ReplicaState.READY)
         for _ in range(2):
             await fill(replica, client, slots=8, max_len=512, vocab=manifest.the_decoder.vocab_size)
+        grown = await structure(replica, client, answers=64, max_tokens=40)
+        assert grown <= manifest.memory.grammars, f"{grown >> 20} MiB of {manifest.memory.grammars >> 20}"
         used = peak(replica.process.pid)
         assert used <= need, f"{used >> 20} MiB of {need >> 20}"
         status = await replica.status()
@@ -112,6 +149,8 @@ async def test_the_real_model_stays_within_its_need(bus, nats_url, client, tmp_p
         await replica.until(ReplicaState.READY, 120)
         first = psutil.Process(replica.process.pid).memory_info().rss
         await fill(replica, client, slots=slots, max_len=max_len, vocab=manifest.the_decoder.vocab_size)
+        grown, part = await structure(replica, client, answers=24, max_tokens=24), manifest.memory.grammars
+        assert 0.4 * part <= grown <= part, f"structured output takes {grown >> 20} MiB of {part >> 20}"
         used = peak(replica.process.pid)
         assert used <= need, f"{used >> 20} MiB of {need >> 20}"
         assert used >= 0.7 * need, f"{used >> 20} MiB of {need >> 20}: too much is asked for"

@@ -137,6 +137,8 @@ def test_two_files_cannot_share_a_path() -> None:
 def test_a_replicas_memory_is_the_sum_of_its_parts() -> None:
     need = MemoryNeed(weights=100, kv_per_token=2, activations=10)
     assert need.replica_bytes(slots=4, max_len=50) == 100 + 10 + 4 * 50 * 2
+    whole = need.model_copy(update={"process": 1000, "per_slot": 3, "grammars": 20_000})
+    assert whole.replica_bytes(slots=4, max_len=50, prefix_cache=7) == 100 + 10 + 4 * (50 * 2 + 3) + 1000 + 20_000 + 7
 
 
 @pytest.mark.parametrize("given_", [{}, {"prompt": "a", "prompt_token_ids": (1,)}, {"prompt": "a", "messages": ()}])
