@@ -51,6 +51,8 @@ class ToolChoice(Contract):
     """`auto` leaves it to the model; with `required` the answer is a call."""
     name: str | None = None
     """With `required`: the one tool to call."""
+    allowed: tuple[str, ...] | None = None
+    """The tools that may be called, though the prompt shows all of them. None: all."""
     parallel: bool = True
     """Whether an answer may have several calls."""
 

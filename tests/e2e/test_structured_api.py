@@ -107,6 +107,19 @@ def test_a_call_that_is_asked_for_is_made(client, choice):
         jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_allowed_tools_are_called_and_the_prompt_still_shows_all(client, mode):
+    time = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+    named = {"type": "function", "function": {"name": "get_time"}}
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named]}}
+    asked = {"messages": QUESTION, "tools": [WEATHER, time], "max_tokens": 120, "temperature": 0}
+    free, held = ask(client, **asked), ask(client, **asked, tool_choice=choice)
+    assert held.usage.prompt_tokens == free.usage.prompt_tokens
+    calls = held.choices[0].message.tool_calls or []
+    assert calls or mode == "auto"
+    assert {call.function.name for call in calls} <= {"get_time"}
+
+
 def test_streamed_calls_are_deltas_whose_pieces_are_the_whole_call(client):
     asked = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "temperature": 0, "max_tokens": 200}
     (whole,) = ask(client, **asked).choices

@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from services.gateway.http.tool_choice import MAX_TOOLS, Selection, ToolSelection
 from shared.contracts.gateway import ToolCallDelta
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput
 
-MAX_TOOLS = 128
-"""OpenAI's limit."""
 _NO_PARAMETERS = '{"type": "object", "properties": {}}'
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
@@ -47,23 +46,6 @@ class ToolDefinition(BaseModel):
             parameters=_NO_PARAMETERS if not parameters else json.dumps(parameters, ensure_ascii=False),
             strict=bool(function.strict),
         )
-
-
-class NamedFunction(BaseModel):
-    """The function that a choice names."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    name: str
-
-
-class NamedChoice(BaseModel):
-    """A choice of one tool."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    type: Literal["function"]
-    function: NamedFunction
 
 
 def _json_object(text: object) -> object:
@@ -106,7 +88,7 @@ class ToolRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     tools: tuple[ToolDefinition, ...] | None = Field(default=None, strict=False, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    tool_choice: ToolSelection = None
     parallel_tool_calls: bool | None = None
 
     def contract_tools(self) -> tuple[Tool, ...]:
@@ -123,23 +105,10 @@ class ToolRequest(BaseModel):
         return tools
 
     def contract_choice(self) -> ToolChoice:
-        """The contract's choice; raises `InvalidInput` if there is nothing to choose from."""
-        choice = self.tool_choice
-        if choice not in {None, "none", "auto"} and not self.tools:
-            raise InvalidInput("tool_choice asks for a call, but there are no tools", param="tool_choice")
+        """The contract's choice; raises `InvalidInput` if it names what is none of the tools."""
         parallel = self.parallel_tool_calls is not False
-        if isinstance(choice, NamedChoice):
-            self._check_name(choice.function.name)
-            return ToolChoice(mode="required", name=choice.function.name, parallel=parallel)
-        return ToolChoice(mode=choice or "auto", parallel=parallel)
-
-    def _check_name(self, name: str) -> None:
         names = [definition.function.name for definition in self.tools or ()]
-        if name not in names:
-            raise InvalidInput(
-                f"tool_choice names {name!r}, which is none of the tools: {', '.join(names)}",
-                param="tool_choice.function.name",
-            )
+        return (self.tool_choice or Selection(type="auto")).choice(names, parallel=parallel)
 
 
 def delta_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:

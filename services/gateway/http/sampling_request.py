@@ -194,7 +194,7 @@ class SamplingRequest(BaseModel):
         return False
 
     def samplings(self, random_seed: int) -> tuple[Sampling, ...]:
-        """The contract's sampling for each answer to a prompt: equal but for seeds, and what they tell of the prompt."""
+        """The contract's sampling for each answer to a prompt: equal but for seed, and what is told of the prompt."""
         first = self.sampling(random_seed)
         further = first if self.scores_each_prompt() else first.model_copy(update={"prompt_logprobs": None})
         seeds = [seed_of(first.seed, choice) for choice in range(1, self.choices)]

@@ -35,12 +35,13 @@ def tools_grammar(
     bodies = {
         f"tools.{index}.function.parameters": _body(tool, form, f"tools.{index}.function.parameters")
         for index, tool in enumerate(tools)
-        if choice.name in {None, tool.name}
+        if choice.name in {None, tool.name} and (choice.allowed is None or tool.name in choice.allowed)
     }
     if not bodies:
         names = ", ".join(tool.name for tool in tools)
         raise InvalidInput(
-            f"tool_choice names {choice.name!r}, which is none of the tools: {names}", param="tool_choice"
+            f"tool_choice names {choice.name or choice.allowed!r}, which is none of the tools: {names}",
+            param="tool_choice",
         )
     single = choice.name is not None or not choice.parallel
     write = _with_text if choice.mode == "auto" else _forced

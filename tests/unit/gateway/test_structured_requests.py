@@ -12,9 +12,16 @@ from shared.errors import InvalidInput
 
 SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"const": None}}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
+OTHER = {"type": "function", "function": {"name": "g"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 NO_OBJECT = {"id": "1", "function": {"name": "f", "arguments": "[1]"}}
 HELLO = {"role": "user", "content": "hi"}
+
+
+def allowed(mode, *names):
+    """OpenAI's choice of some tools."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def chat(**fields):
@@ -124,6 +131,11 @@ def test_two_tools_of_one_name_are_refused():
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
             ToolChoice(mode="required", name="f"),
         ),
+        ({"tools": [TOOL, OTHER], "tool_choice": allowed("auto", "g")}, ToolChoice(allowed=("g",))),
+        (
+            {"tools": [TOOL, OTHER], "tool_choice": allowed("required", "g", "f", "g"), "parallel_tool_calls": False},
+            ToolChoice(mode="required", allowed=("g", "f"), parallel=False),
+        ),
     ],
 )
 def test_choices(fields, choice):
@@ -136,6 +148,33 @@ def test_a_choice_of_nothing_is_refused():
     with pytest.raises(InvalidInput, match="none of the tools: f") as error:
         chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}).contract_choice()
     assert error.value.param == "tool_choice.function.name"
+
+
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        ("sometimes", "tool_choice"),
+        (5, "tool_choice"),
+        ({"type": "auto"}, "tool_choice"),
+        ({"type": ["function"]}, "tool_choice"),
+        ({"type": "function"}, "tool_choice"),
+        ({"type": "function", "function": {}}, "tool_choice.function.name"),
+        ({"type": "function", "function": {"name": "f"}, "allowed_tools": {}}, "tool_choice.allowed_tools.mode"),
+        ({"type": "allowed_tools"}, "tool_choice"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, "tool_choice"),
+        (lambda: allowed("none", "f"), "tool_choice.allowed_tools.mode"),
+        (lambda: allowed("auto"), "tool_choice.allowed_tools.tools"),
+        (lambda: allowed("auto", *["f"] * 129), "tool_choice.allowed_tools.tools"),
+        (lambda: allowed("auto", "f", "h"), "tool_choice.allowed_tools.tools.1.function.name"),
+        (lambda: allowed("auto", 5), "tool_choice.allowed_tools.tools.0.function.name"),
+    ],
+)
+def test_a_wrong_choice_is_refused_by_its_field(choice, param):
+    given = choice() if callable(choice) else choice
+    with pytest.raises(InvalidInput) as error:
+        chat(tools=[TOOL, OTHER], tool_choice=given).contract_choice()
+    assert (error.value.param or "").startswith(param)
+    assert "literal" not in error.value.param
 
 
 def test_messages_carry_calls_and_their_results():

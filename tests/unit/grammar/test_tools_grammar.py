@@ -73,16 +73,20 @@ def calls_of(form, answer):
 
 @pytest.mark.parametrize(("form", "opening_id"), FORMS)
 @settings(max_examples=25)
-@given(seed=st.integers(0, 1 << 32), parallel=st.booleans(), name=st.sampled_from([None, "time"]))
-def test_a_forced_answer_is_valid_calls_and_nothing_else(form, opening_id, seed, parallel, name):
-    grammar = compiled(form, opening_id, mode="required", name=name, parallel=parallel)
+@given(
+    seed=st.integers(0, 1 << 32),
+    parallel=st.booleans(),
+    chosen=st.sampled_from([{}, {"name": "time"}, {"allowed": ("time",)}, {"allowed": ("time", "weather")}]),
+)
+def test_a_forced_answer_is_valid_calls_and_nothing_else(form, opening_id, seed, parallel, chosen):
+    grammar = compiled(form, opening_id, mode="required", parallel=parallel, **chosen)
     text, calls = calls_of(form, draw(grammar, opening_id, random.Random(seed)))
     assert text == ""
     assert calls
-    if name is not None or not parallel:
+    if "name" in chosen or not parallel:
         assert len(calls) == 1
     for called, arguments in calls:
-        assert name in {None, called}
+        assert called in chosen.get("allowed", [chosen.get("name", called)])
         jsonschema.validate(arguments, SCHEMAS[called])
 
 
@@ -90,6 +94,18 @@ def test_a_forced_answer_is_valid_calls_and_nothing_else(form, opening_id, seed,
 def test_several_calls_are_made_where_they_may_be(form, opening_id):
     grammar = compiled(form, opening_id, mode="required")
     assert any(len(calls_of(form, draw(grammar, opening_id, random.Random(n), enough=90))[1]) > 1 for n in range(30))
+
+
+@pytest.mark.parametrize(("form", "opening_id"), FORMS)
+def test_an_answer_that_may_call_calls_only_what_is_allowed(form, opening_id):
+    opening = "\0" if opening_id else form.opening
+    for allowed in (("time",), ("weather",), ("weather", "time")):
+        grammar = compiled(form, opening_id, allowed=allowed)
+        for name in SCHEMAS:
+            answer = f'{opening}{form.before}{{"name": "{name}", "{form.arguments}": {{'
+            reached, _ = reach(grammar, answer, opening_id)
+            assert (reached == answer) == (name in allowed)
+        assert reach(grammar, "no call at all", opening_id) == ("no call at all", True)
 
 
 def reach(grammar, answer, opening_id=None):
