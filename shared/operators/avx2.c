@@ -9,7 +9,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
-#include "row.h"
+#include "attend.h"
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) AVX2
@@ -159,6 +159,12 @@ AVX2 static void multiply_group(
     }
 }
 
+AVX2 static void attend_avx2(
+    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
+    float *out) {
+    attend(query, keys, values, count, dimensions, scores, out);
+}
+
 // Intel's manual, "Detection of AVX2": the processor has it, and the system keeps its registers. (The compiler's own
 // __builtin_cpu_supports needs a runtime that not every linker brings.)
 static bool has_avx2(void) {
@@ -171,7 +177,7 @@ static bool has_avx2(void) {
 
 bool avx2_kernels(Kernels *out) {
     if (!has_avx2()) return false;
-    *out = (Kernels){quantise_row, multiply_group};
+    *out = (Kernels){quantise_row, multiply_group, attend_avx2};
     return true;
 }
 #else

@@ -62,9 +62,16 @@ typedef void MultiplyGroup(
     const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, uint8_t *codes, float *y,
     int64_t stride);
 
+// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8; `scores` has
+// room for `count` rounded up to 8.
+typedef void Attend(
+    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
+    float *out);
+
 typedef struct {
     QuantiseRow *quantise_row;
     MultiplyGroup *multiply_group;
+    Attend *attend;
 } Kernels;
 
 bool avx2_kernels(Kernels *out);  // false where the processor has no AVX2

@@ -4,6 +4,7 @@
 // table for good. OrtCustomOp is read up to the fields that its `version` promises.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,7 +29,7 @@ typedef struct OrtApiBase {
 } OrtApiBase;
 
 enum { ORT_API_VERSION_USED = 18 };  // the first with KernelInfoGetAllocator
-enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT64 = 7 };
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT32 = 6, ORT_INT64 = 7 };
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 enum { ORT_INPUT_REQUIRED = 0, ORT_INPUT_OPTIONAL = 1 };
 
@@ -70,7 +71,8 @@ struct OrtApi {
     void *before_GetTensorShapeElementCount[1];
     OrtStatus *(*GetTensorShapeElementCount)(const OrtTensorTypeAndShapeInfo *, size_t *out);
     OrtStatus *(*GetTensorTypeAndShape)(const OrtValue *, OrtTensorTypeAndShapeInfo **out);
-    void *before_KernelInfoGetAttribute_int64[20];
+    void *before_KernelInfoGetAttribute_float[19];
+    OrtStatus *(*KernelInfoGetAttribute_float)(const OrtKernelInfo *, const char *name, float *out);
     OrtStatus *(*KernelInfoGetAttribute_int64)(const OrtKernelInfo *, const char *name, int64_t *out);
     void *before_KernelContext_GetInputCount[1];
     OrtStatus *(*KernelContext_GetInputCount)(const OrtKernelContext *, size_t *out);

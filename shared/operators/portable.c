@@ -1,5 +1,5 @@
 // The kernels in plain C, for processors without AVX2: the same bits, slowly.
-#include "row.h"
+#include "attend.h"
 
 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
     quantise_any(x, blocks, block, gate, rows, row);
@@ -40,6 +40,12 @@ static void multiply_group(
         }
 }
 
+static void attend_portable(
+    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
+    float *out) {
+    attend(query, keys, values, count, dimensions, scores, out);
+}
+
 Kernels portable_kernels(void) {
-    return (Kernels){quantise_row, multiply_group};
+    return (Kernels){quantise_row, multiply_group, attend_portable};
 }

@@ -1,0 +1,57 @@
+"""A graph of one node, run on arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from shared import operators
+
+_DOMAINS = {"": 21, "com.microsoft": 1, operators.DOMAIN: operators.VERSION}
+
+Array = np.ndarray[Any, Any]
+
+
+class OneNode:
+    """A node of `kind` with named inputs ("" is one left out); those in `constants` are initializers of the graph."""
+
+    def __init__(  # what a node is made of
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        outputs: int = 1,
+        *,
+        example: Mapping[str, Array],
+        constants: Mapping[str, Array] | None = None,
+        domain: str = operators.DOMAIN,
+        threads: int = 1,
+        **attributes: Any,
+    ) -> None:
+        names = [f"output{i}" for i in range(outputs)]
+        node = helper.make_node(kind, inputs, names, domain=domain, **attributes)
+        described = [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(example[name].dtype), [None] * example[name].ndim
+            )
+            for name in inputs
+            if name in example
+        ]
+        made = [helper.make_tensor_value_info(name, 1, None) for name in names]
+        stored = [numpy_helper.from_array(values, name) for name, values in (constants or {}).items()]
+        graph = helper.make_graph([node], "one", described, made, initializer=stored)
+        opsets = [helper.make_opsetid(name, version) for name, version in _DOMAINS.items()]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        operators.register(options)
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, **inputs: Array) -> list[Array]:
+        """All outputs."""
+        outputs: list[Array] = self._session.run(None, inputs)
+        return outputs
