@@ -216,7 +216,7 @@ class Streams:
         delta = Delta(token_ids=update.token_ids[:taken])
         delta.take(Parsed(text) if stream.calls is None else stream.calls.push(text))
         if stream.shown is not None:
-            delta.logprobs = with_texts(update.scores[:taken], stream.shown) or None
+            delta.logprobs = with_texts(update.scores[:taken], stream.shown, bare=stream.answer.bare) or None
             delta.prompt_logprobs = with_texts(update.prompt_scores, stream.shown) or None
         if stream.answer.stopped:
             stream.ending = Ending(FinishReason.STOP)

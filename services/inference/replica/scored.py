@@ -7,9 +7,31 @@ from services.inference.text.shown import ShownTokens
 from shared.contracts.gateway import ScoredToken, TokenLogprob
 
 
-def with_texts(scores: Sequence[TokenScore], shown: ShownTokens) -> tuple[TokenLogprob, ...]:
-    """The scores of consecutive tokens."""
-    return tuple(_told(score, shown) for score in scores)
+def with_texts(
+    scores: Sequence[TokenScore], shown: ShownTokens, *, bare: int | None = None
+) -> tuple[TokenLogprob, ...]:
+    """The scores of consecutive tokens.
+
+    Args:
+        scores: The engine's.
+        shown: Their texts.
+        bare: Index of the token that begins the text without its space, and any in its place would.
+    """
+    told = (_told(score, shown) for score in scores)
+    return tuple(_bare(each) if index == bare else each for index, each in enumerate(told))
+
+
+def _bare(score: TokenLogprob) -> TokenLogprob:
+    top = tuple(each.model_copy(update=_without_space(each)) for each in score.top)
+    return score.model_copy(update={**_without_space(score), "top": top})
+
+
+def _without_space(token: ScoredToken) -> dict[str, object]:
+    data = token.bytes
+    return {
+        "text": token.text.removeprefix(" "),
+        "bytes": data[1:] if data is not None and data[:1] == (ord(" "),) else data,
+    }
 
 
 def _told(score: TokenScore, shown: ShownTokens) -> TokenLogprob:

@@ -44,6 +44,8 @@ class Answer:
         self._markers = markers or {}
         self.tokens = 0
         """Tokens that belong to the answer, up to the one that ended it."""
+        self.bare: int | None = None
+        """Index, in what was pushed last, of the token whose first space is no part of the text."""
         self.stopped = False
         """Whether a stop string or an ending token ended the answer."""
         self._finished = False
@@ -56,15 +58,18 @@ class Answer:
         That is all of them, unless the answer ended before: `stopped` says so, and what follows is not part of it.
         """
         released: list[str] = []
-        taken = 0
+        taken, self.bare = 0, None
         for token_id in token_ids:
             if self.stopped:
                 break
             taken += 1
             self.tokens += 1
             ends = token_id in self._ending
+            stripped = self._detokenizer.stripped
             if not ends or self._include_stop:
                 released.append(self._push(token_id))
+            if self._detokenizer.stripped and not stripped:
+                self.bare = taken - 1
             self.stopped = self.stopped or ends
         return "".join(released), taken
 

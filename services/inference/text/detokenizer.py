@@ -21,6 +21,8 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._strip_space = tokenizer.strips_first_space and not exact
+        self.stripped = False
+        """Whether the text lost a space at its start."""
 
     def push(self, token_id: int) -> str:
         """The text that this token completes, often all of it, perhaps none."""
@@ -33,5 +35,6 @@ class Detokenizer:
     def _trim(self, text: str) -> str:
         if self._strip_space and text:
             self._strip_space = False
+            self.stripped = text.startswith(" ")
             return text.removeprefix(" ")
         return text

@@ -71,3 +71,27 @@ async def test_what_a_grammar_matches_keeps_its_space_in_a_chat_too(stack):
     grammar = Grammar(kind="regex", value=" the")
     frames = await replica.ask(request(messages=messages, grammar=grammar, sampling={"ignore_eos": False}))
     assert "".join(frame.text for frame in frames) == " the"
+
+
+@pytest.mark.parametrize("as_chat", [True, False])
+async def test_log_probabilities_spell_the_text_that_the_answer_has(stack, as_chat):
+    tokenizer = TOKENIZERS["sentencepiece"]
+    prompt = [BOS] if as_chat else [BOS, *tokenizer.encode("So:")]
+    answer = tokenizer.encode(PROMPT + ANSWER)
+    replica = await scripted(stack, tokenizer, prompt, answer, template="{{ messages[0].content }}")
+    messages = (ChatMessage(role="user", content="<s>"),)
+    fields = {"messages": messages} if as_chat else {"prompt_token_ids": tuple(prompt)}
+    sampling = {"max_tokens": len(answer), "logprobs": 1}
+    frames = await replica.ask(request(**fields, sampling=sampling))
+    text = "".join(frame.text for frame in frames)
+    scores = [score for frame in frames for score in frame.logprobs]
+    assert text == PROMPT + ANSWER if as_chat else " " + PROMPT + ANSWER
+    assert spelt(scores) == text
+    assert spelt(scores[0].top) == spelt(scores[:1]), "what could have stood there would have lost its space, too"
+    resumed = await replica.ask(request("r1", **fields, sampling=sampling, resume_token_ids=tuple(answer[:1])))
+    assert [score for frame in resumed for score in frame.logprobs] == scores[1:]
+
+
+def spelt(scores):
+    pieces = (score.text.encode() if score.bytes is None else bytes(score.bytes) for score in scores)
+    return b"".join(pieces).decode()
