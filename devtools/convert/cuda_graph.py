@@ -1,12 +1,13 @@
 """Gives a version a second graph, in float16, for ONNX Runtime's CUDA provider.
 
 `GroupQueryAttention` has CUDA kernels for float16 and bfloat16 only, so activations, keys and values are float16
-there (on a CPU they stay float32: float16 is slow). The graph is the CPU's, node by node, with every float tensor
-halved; packed matrices are the same bytes in the same file, so the second graph adds little to the version's size.
-Logits come out as float32, as from the CPU's.
+there (on a CPU they stay float32: float16 is slow). The graph is the CPU's, node by node, with LLMOS's own operators
+spelled out in ONNX Runtime's, which read a matrix in another form, and with every float tensor halved. So its weights
+are a file of their own. Logits come out as float32, as from the CPU's.
 """
 
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from devtools.convert.check import relative_error, run_graph, with_float_activations
-from devtools.convert.decoder_version import file_digest
+from devtools.convert.check import relative_error, run_graph
+from devtools.convert.decoder_version import describe_file
+from devtools.convert.float_form import with_float_activations
 from devtools.convert.head_norms import spell_out_head_norms
-from devtools.convert.weight_file import WeightFile
-from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest, ManifestFile, MemoryNeed
+from devtools.convert.runtime_form import spell_out_blocks
+from devtools.convert.weight_file import WeightFile, read_initializer
+from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest, MemoryNeed
 from shared.errors import InvalidInput, UnsupportedFormat
 
 GRAPH, WEIGHTS = "model.cuda.onnx", "model.cuda.onnx.data"
@@ -58,18 +61,21 @@ def add_cuda_graph(folder: Path, manifest: Manifest) -> Manifest:
         raise InvalidInput("only decoders can have a graph for CUDA; import this model without --cuda", param="cuda")
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     spell_out_head_norms(model)
+    matrices = spell_out_blocks(model)
     check_kernels(model.graph.node)
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    with WeightFile(folder / WEIGHTS) as weights:
-        _halve(half, folder, weights)
-    (folder / GRAPH).write_bytes(half.SerializeToString())
+    with _HalvedFile(folder / WEIGHTS) as weights:
+        for matrix in matrices:
+            matrix.write(folder, weights)
+        _halve(model, folder, weights)
+    (folder / GRAPH).write_bytes(model.SerializeToString())
     error = _check(folder, spec)
-    files = {file.path: file for file in (*manifest.files, *(_describe(folder / name) for name in (GRAPH, WEIGHTS)))}
+    files = {
+        file.path: file for file in (*manifest.files, *(describe_file(folder / name) for name in (GRAPH, WEIGHTS)))
+    }
     return manifest.model_copy(
         update={
             "files": tuple(files[path] for path in sorted(files)),
-            "cuda": CudaNeed(gpu=_need(manifest, (folder / WEIGHTS).stat().st_size), host=HOST),
+            "cuda": CudaNeed(gpu=_need(manifest.memory, model.graph), host=HOST + manifest.memory.grammars),
             "metrics": manifest.metrics | {"logits_error_half": error},
         }
     )
@@ -85,7 +91,16 @@ def check_kernels(nodes: Iterable[NodeProto]) -> None:
         )
 
 
-def _halve(model: onnx.ModelProto, folder: Path, weights: WeightFile) -> None:
+class _HalvedFile(WeightFile):
+    """A weight file with floats in float16."""
+
+    def add(self, name: str, values: np.ndarray[Any, Any]) -> str:
+        """See `WeightFile.add`. Raises UnsupportedFormat for a value that float16 does not hold."""
+        return super().add(name, _half(name, values) if values.dtype == np.float32 else values)
+
+
+def _halve(model: onnx.ModelProto, folder: Path, weights: _HalvedFile) -> None:
+    """Make every float tensor float16 and move to `weights` what lies in another file."""
     graph = model.graph
     for node in graph.node:
         _halve_attributes(node)
@@ -94,19 +109,17 @@ def _halve(model: onnx.ModelProto, folder: Path, weights: WeightFile) -> None:
         if kind.elem_type == TensorProto.FLOAT and put.name != "logits":
             kind.elem_type = TensorProto.FLOAT16
     del graph.value_info[:]
-    kept = [tensor for tensor in graph.initializer if tensor.data_type != TensorProto.FLOAT]
+    kept: list[TensorProto] = []
     places: dict[tuple[tuple[str, str], ...], str] = {}
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
         if tensor.data_location != TensorProto.EXTERNAL:
-            kept.append(numpy_helper.from_array(_half(tensor.name, numpy_helper.to_array(tensor)), tensor.name))
+            kept.append(_halved(tensor) if tensor.data_type == TensorProto.FLOAT else tensor)
             continue
         place = tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
         if place in places:
             weights.view(tensor.name, places[place], tuple(tensor.dims))
         else:
-            places[place] = weights.add(tensor.name, _half(tensor.name, _read(tensor, folder)))
+            places[place] = weights.add(tensor.name, read_initializer(tensor, folder))
     del graph.initializer[:]
     graph.initializer.extend([*kept, *weights.initializers])
     _widen_logits(graph)
@@ -128,15 +141,8 @@ def _widen_logits(graph: onnx.GraphProto) -> None:
     )
 
 
-def _read(tensor: TensorProto, folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    return np.memmap(
-        folder / place["location"],
-        dtype=np.float32,
-        mode="r",
-        offset=int(place.get("offset", 0)),
-        shape=tuple(tensor.dims),
-    )
+def _halved(tensor: TensorProto) -> TensorProto:
+    return numpy_helper.from_array(_half(tensor.name, numpy_helper.to_array(tensor)), tensor.name)
 
 
 def _half(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -147,10 +153,6 @@ def _half(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[n
             f"{name!r} has values above 65504, the largest of float16; import this model without --cuda", param="cuda"
         )
     return halved
-
-
-def _describe(path: Path) -> ManifestFile:
-    return ManifestFile(path=path.name, digest=file_digest(path), size=path.stat().st_size)
 
 
 def _check(folder: Path, spec: DecoderSpec) -> float:
@@ -170,14 +172,26 @@ def _check(folder: Path, spec: DecoderSpec) -> float:
     return error
 
 
-def _need(manifest: Manifest, halved_bytes: int) -> MemoryNeed:
-    """What it takes of a GPU: the packed matrices as they are, halved floats, and float16 keys and values."""
-    weights = next(file.size for file in manifest.files if file.path == "model.onnx.data")
-    memory = manifest.memory
-    return MemoryNeed(
-        weights=weights + halved_bytes,
-        kv_per_token=memory.kv_per_token // 2,
-        activations=memory.activations,
-        process=CONTEXT,
-        per_slot=memory.per_slot // 2,
+def _need(on_cpu: MemoryNeed, graph: onnx.GraphProto) -> MemoryNeed:
+    """What it takes of a GPU.
+
+    Every initializer is copied there, also a second one on the same bytes of the file. `MatMulNBits` with more than a
+    row multiplies by floats that it makes of the whole matrix first (ONNX Runtime, matmul_nbits.cc): the largest one
+    adds to the activations.
+    """
+    unpacked = (
+        helper.get_node_attr_value(node, "N") * helper.get_node_attr_value(node, "K")
+        for node in graph.node
+        if node.op_type == "MatMulNBits"
     )
+    return MemoryNeed(
+        weights=sum(_bytes(tensor) for tensor in graph.initializer),
+        kv_per_token=on_cpu.kv_per_token // 2,
+        activations=on_cpu.activations + np.dtype(np.float16).itemsize * max(unpacked, default=0),
+        process=CONTEXT,
+        per_slot=on_cpu.per_slot // 2,
+    )
+
+
+def _bytes(tensor: TensorProto) -> int:
+    return prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -1,20 +1,18 @@
 """A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from devtools.convert.nodes import MICROSOFT
+from devtools.convert.runtime_form import gate_nodes
 from shared.operators import DOMAIN
-
-_ACTIVATIONS = {1: ("QuickGelu", {"alpha": 1.0}), 2: ("FastGelu", {})}
-"""By the operator's `gate`."""
 
 
 def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with quantised matrices multiplied in float."""
+    """The graph with quantised matrices multiplied in float, those of `runtime_form` too."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
     made_by = {output: node for node in exact.graph.node for output in node.output}
@@ -38,19 +36,10 @@ def _blocks_in_float(node: NodeProto, graph: onnx.GraphProto) -> list[NodeProto]
     """A product with a matrix in blocks: every row of the matrix is gathered, which makes floats of it."""
     x, matrix, *bias = node.input
     name, make = node.output[0], helper.make_node
-    attributes = {attribute.name: attribute.i for attribute in node.attribute}
-    gate = attributes["gate"]
+    attributes: dict[str, Any] = {attribute.name: attribute.i for attribute in node.attribute}
     all_rows = f"{name}.all_rows"
     graph.initializer.append(numpy_helper.from_array(np.arange(attributes["N"], dtype=np.int64), all_rows))
-    nodes = []
-    if gate:
-        kind, settings = _ACTIVATIONS[gate]
-        nodes += [
-            make("Split", [x], [f"{name}.gate", f"{name}.up"], axis=-1, num_outputs=2),
-            make(kind, [f"{name}.gate"], [f"{name}.active"], domain=MICROSOFT, **settings),
-            make("Mul", [f"{name}.active", f"{name}.up"], [f"{name}.gated"]),
-        ]
-        x = f"{name}.gated"
+    x, nodes = gate_nodes(x, attributes["gate"], name)
     nodes += [
         make("GatherBlocks", [all_rows, matrix], [f"{name}.weights"], domain=DOMAIN, **(attributes | {"gate": 0})),
         make("Transpose", [f"{name}.weights"], [f"{name}.transposed"], perm=[1, 0]),

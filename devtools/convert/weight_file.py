@@ -5,10 +5,24 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 _ALIGNMENT = 4096
 """Bytes: ONNX Runtime maps initializers from the file where they begin on a page."""
+
+
+def read_initializer(tensor: TensorProto, folder: Path) -> np.ndarray[Any, Any]:
+    """The values of an initializer of a graph in `folder`; those that lie in a file are mapped."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    return np.memmap(
+        folder / place["location"],
+        dtype=helper.tensor_dtype_to_np_dtype(tensor.data_type),
+        mode="r",
+        offset=int(place.get("offset", 0)),
+        shape=tuple(tensor.dims),
+    )
 
 
 class WeightFile:

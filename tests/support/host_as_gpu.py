@@ -7,7 +7,7 @@ import onnxruntime as ort
 
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.device_kv import Copier
-from services.inference.runtime.session import open_session
+from services.inference.runtime.session import session_options
 
 
 class HostCopier:
@@ -29,8 +29,9 @@ class HostAsGpu(CudaDevice):
     memory = "cpu"
 
     def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
+        """As CUDA's, it knows ONNX Runtime's operators and none of LLMOS's."""
         assert kv_bytes > 0
-        return open_session(model, threads=threads)
+        return ort.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
 
     def copier(self) -> Copier:
         return HostCopier()

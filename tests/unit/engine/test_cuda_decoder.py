@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from gguf import GGMLQuantizationType as Type
+from onnx import TensorProto, helper, numpy_helper
 
 from devtools.convert import add_cuda_graph, convert_gguf
 from devtools.convert.cuda_graph import check_kernels
@@ -14,17 +15,17 @@ from services.inference.runtime.decoder import OnnxDecoder
 from services.inference.runtime.session import CUDA, cuda_options, nodes_elsewhere
 from shared.errors import InvalidInput, UnsupportedFormat
 from tests.support.host_as_gpu import HostAsGpu
-from tests.support.small_model import write_small_gguf
+from tests.support.llama_files import HIDDEN, VOCABULARY, write_llama
 
 GIB = 1 << 30
 PROMPT = list(range(5, 45))
 
 
-@pytest.fixture(scope="module")
-def version(tmp_path_factory):
+@pytest.fixture(scope="module", params=[Type.F32, Type.Q4_1, Type.Q8_0], ids=lambda kind: kind.name)
+def version(tmp_path_factory, request):
     """(folder, manifest) of a small model with graphs for both devices."""
     folder = tmp_path_factory.mktemp("small")
-    manifest = convert_gguf(write_small_gguf(folder / "small.gguf"), folder / "version")
+    manifest = convert_gguf(write_llama(folder / "small.gguf", request.param), folder / "version")
     return folder / "version", add_cuda_graph(folder / "version", manifest)
 
 
@@ -46,8 +47,8 @@ def open_decoder(version):
 
 
 def close(halved, whole):
-    """Whether logits agree to float16's rounding."""
-    return np.sqrt(np.mean((halved - whole) ** 2)) < 0.02 * whole.std()
+    """Whether logits agree to the rounding of float16, and of int8 inputs where matrices are quantised."""
+    return np.sqrt(np.mean((halved - whole) ** 2)) < 0.03 * whole.std()
 
 
 def test_the_second_graph_is_listed_checked_and_asks_for_memory_of_a_gpu(version):
@@ -57,12 +58,32 @@ def test_the_second_graph_is_listed_checked_and_asks_for_memory_of_a_gpu(version
     assert all((folder / path).stat().st_size == file.size for path, file in paths.items())
     assert manifest.metrics["logits_error_half"] < 0.02
     assert manifest.cuda.gpu.kv_per_token * 2 == manifest.memory.kv_per_token
+    assert manifest.cuda.host > manifest.memory.grammars  # made on the host also there
     graph = onnx.load(folder / "model.cuda.onnx", load_external_data=False).graph
     assert {put.type.tensor_type.elem_type for put in graph.input if put.name.startswith("past")} == {
         TensorProto.FLOAT16
     }
     assert graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT]
+
+
+def test_the_second_graph_needs_no_other_file_and_no_operators_of_ours(version):
+    folder, _ = version
+    model = onnx.load(folder / "model.cuda.onnx", load_external_data=False)
+    assert {opset.domain for opset in model.opset_import} == {"", "com.microsoft"}
+    assert {node.domain for node in model.graph.node} == {"", "com.microsoft"}
+    places = [tensor.external_data for tensor in model.graph.initializer if tensor.external_data]
+    files = {entry.value for place in places for entry in place if entry.key == "location"}
+    assert files == {"model.cuda.onnx.data"}
+
+
+def test_the_need_counts_what_is_copied_to_a_gpu_and_the_largest_matrix_in_float16(version):
+    folder, manifest = version
+    model = onnx.load(folder / "model.cuda.onnx")  # with the external data in it
+    need = manifest.cuda.gpu
+    assert need.weights == sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
+    quantised = any(node.op_type == "MatMulNBits" for node in model.graph.node)
+    assert need.activations - manifest.memory.activations == (2 * VOCABULARY * HIDDEN if quantised else 0)
 
 
 def test_it_decodes_what_the_cpu_decodes(open_decoder):
