@@ -175,9 +175,9 @@ def _check(folder: Path, spec: DecoderSpec) -> float:
 def _need(on_cpu: MemoryNeed, graph: onnx.GraphProto) -> MemoryNeed:
     """What it takes of a GPU.
 
-    Every initializer is copied there, also a second one on the same bytes of the file. `MatMulNBits` with more than a
-    row multiplies by floats that it makes of the whole matrix first (ONNX Runtime, matmul_nbits.cc): the largest one
-    adds to the activations.
+    Every initializer is copied there, also a second one on the same bytes of the file (ONNX Runtime,
+    session_state_utils.cc). `MatMulNBits` with more than a few rows multiplies by floats that it makes of the whole
+    matrix first (matmul_nbits.cc): the largest one adds to the activations.
     """
     unpacked = (
         helper.get_node_attr_value(node, "N") * helper.get_node_attr_value(node, "K")
