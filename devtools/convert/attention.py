@@ -2,8 +2,9 @@
 
 from devtools.convert.architecture import Architecture, LayerAttention
 from devtools.convert.linear import Linear
-from devtools.convert.nodes import MICROSOFT, GraphNodes
+from devtools.convert.nodes import GraphNodes
 from devtools.convert.norm import Norms
+from shared.operators import DOMAIN
 
 
 class Attention:
@@ -23,14 +24,14 @@ class Attention:
         qkv = self._linear.apply(x, [f"{name}.attn_q", f"{name}.attn_k", f"{name}.attn_v"], f"{name}.qkv")
         inputs = self._normed_heads(qkv, name) if arch.qk_norm else [qkv, "", ""]
         mixed = self._nodes.add(
-            "GroupQueryAttention",
+            "CachedAttention",
             [
-                *inputs, f"past_key.{layer}", f"past_value.{layer}", "seqlens_k", "total_sequence_length",
+                *inputs, f"past_key.{layer}", f"past_value.{layer}", "seqlens_k",
                 *self._rotation(arch.attention[layer]),
             ],
             f"{name}.attention",
             more_outputs=(f"present_key.{layer}", f"present_value.{layer}"),
-            domain=MICROSOFT,
+            domain=DOMAIN,
             **self._attributes(arch.attention[layer]),
         )  # fmt: skip
         return self._linear.apply(mixed, [f"{name}.attn_output"], f"{name}.attn_out")
@@ -64,11 +65,12 @@ class Attention:
 
     def _attributes(self, attention: LayerAttention) -> dict[str, int | float]:
         arch = self._arch
-        attributes: dict[str, int | float] = {"num_heads": arch.heads, "kv_num_heads": arch.kv_heads}
-        if attention.rope is not None:
-            attributes |= {"do_rotary": 1, "rotary_interleaved": int(arch.rotary_interleaved)}
-        if attention.window is not None:
-            attributes["local_window_size"] = attention.window
-        if arch.attention_scale is not None:
-            attributes["scale"] = arch.attention_scale
-        return attributes
+        scale = arch.attention_scale
+        return {
+            "num_heads": arch.heads,
+            "kv_num_heads": arch.kv_heads,
+            "head_size": arch.head_dim,
+            "rotary_interleaved": int(arch.rotary_interleaved),
+            "local_window_size": attention.window or -1,
+            "scale": arch.head_dim**-0.5 if scale is None else scale,
+        }

@@ -19,7 +19,7 @@ class BlockLinear:
         self._nodes = nodes
         self._stored: set[str] = set()
 
-    def multiply(  # noqa: PLR0913  # an input, a matrix, and what is added on the way
+    def multiply(  # an input, a matrix, and what is added on the way
         self, x: str, matrix: BlockMatrix, output: str, *, bias: Floats | None = None, gate: Activation | None = None,
         name: str = "",
     ) -> str:  # fmt: skip

@@ -19,6 +19,7 @@ from devtools.convert.check import relative_error, run_graph
 from devtools.convert.decoder_version import describe_file
 from devtools.convert.float_form import with_float_activations
 from devtools.convert.head_norms import spell_out_head_norms
+from devtools.convert.runtime_attention import spell_out_attention
 from devtools.convert.runtime_form import spell_out_blocks
 from devtools.convert.weight_file import WeightFile, read_initializer
 from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest, MemoryNeed
@@ -61,6 +62,7 @@ def add_cuda_graph(folder: Path, manifest: Manifest) -> Manifest:
         raise InvalidInput("only decoders can have a graph for CUDA; import this model without --cuda", param="cuda")
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     spell_out_head_norms(model)
+    spell_out_attention(model)
     matrices = spell_out_blocks(model)
     check_kernels(model.graph.node)
     with _HalvedFile(folder / WEIGHTS) as weights:

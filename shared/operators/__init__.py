@@ -1,12 +1,18 @@
-"""Operators that ONNX Runtime lacks, in its own form for them: a library of custom operators, domain `llmos`.
+"""Operators that ONNX Runtime lacks, as a library of custom operators in its own form: domain `llmos`.
 
-`MatMulBlocks(x, matrix, bias?)` multiplies by a quantised matrix, rounding its input to int8 by blocks and, with a
-`gate`, activating it first; `GatherBlocks(ids, matrix)` reads rows of one. Both have the attributes `N` and `K` (rows
-and columns of the matrix), `bits` (4 or 8), `block` (16 or 32 columns that share a scale), `offsets` (0 or 1) and `gate`
-(0 none, 1 SiLU, 2 GELU).
+- `MatMulBlocks(x, matrix, bias?)` multiplies by a quantised matrix. Its input is rounded to int8 by blocks and,
+  with a `gate`, activated before.
+- `GatherBlocks(ids, matrix)` reads rows of one. Both have the attributes `N` and `K` (rows and columns of the
+  matrix), `bits` (4 or 8), `block` (16 or 32 columns that share a scale), `offsets` (0 or 1) and `gate` (0 none, 1
+  SiLU, 2 GELU).
+- `CachedAttention` is rotary grouped-query attention over a cache that is updated in place.
 
-Why not ONNX Runtime's `MatMulNBits`: it gives a row alone other bits than in a batch, takes three more nodes for a type
-with offsets, and on x86 without VNNI is two to three times slower where many rows are multiplied (docs/performance.md).
+They have no kernels but for the CPU. With them a token's numbers have the same bits alone, in any batch, in a
+prompt of any chunks and on any number of threads, which ONNX Runtime's own (`MatMulNBits`, `GroupQueryAttention`)
+do not give; and on x86 with AVX2 they are faster (docs/performance.md, docs/adr/0008-operators-of-our-own.md). The
+library is C because nothing else reaches a processor's integer instructions; `build.py` compiles it when LLMOS is
+installed. The environment variable `LLMOS_KERNELS=portable` chooses its plain kernels, which give the same bits
+slowly, for tests and for doubt.
 """
 
 from pathlib import Path

@@ -15,6 +15,7 @@ from devtools.convert.block_linear import BlockLinear
 from devtools.convert.block_matrix import BlockMatrix
 from devtools.convert.float_form import with_float_activations
 from devtools.convert.nodes import MICROSOFT, GraphNodes
+from devtools.convert.runtime_attention import spell_out_attention
 from devtools.convert.runtime_form import spell_out_blocks
 from devtools.convert.weight_file import WeightFile
 from shared import operators
@@ -67,6 +68,7 @@ def spelt_out(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     """The model in ONNX Runtime's operators, with weights of its own."""
     spelt = onnx.ModelProto()
     spelt.CopyFrom(model)
+    spell_out_attention(spelt)
     with WeightFile(folder / "spelt.data") as weights:
         for matrix in spell_out_blocks(spelt):
             matrix.write(folder, weights)
