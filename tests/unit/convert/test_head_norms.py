@@ -6,6 +6,7 @@ import pytest
 
 from devtools.convert.cuda_graph import check_kernels
 from devtools.convert.head_norms import spell_out_head_norms
+from devtools.convert.runtime_attention import spell_out_attention
 from shared.errors import UnsupportedFormat
 from tests.support.family_files import build, open_directory, write_directory
 from tests.support.graph_session import GraphSession
@@ -21,6 +22,7 @@ def test_norms_spelt_out_compute_the_same_with_kernels_that_cuda_has(tmp_path: P
     with pytest.raises(UnsupportedFormat, match="BranchwiseRMSNorm"):
         check_kernels(model.graph.node)
     spell_out_head_norms(model)
+    spell_out_attention(model)
     check_kernels(model.graph.node)
     (tmp_path / "out" / "model.onnx").write_bytes(model.SerializeToString())
     after = GraphSession(tmp_path / "out", spec).all_logits(IDS, chunk=5)
