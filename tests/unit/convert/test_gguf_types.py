@@ -14,8 +14,10 @@ from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import read_gguf
 from devtools.convert.gguf_source import GgufSource
 from devtools.convert.reference import Reference
+from devtools.convert.weight_file import read_initializer
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
+from shared.operators.layout import unpack
 from tests.support.gguf_blocks import HALVES, random_blocks
 from tests.support.graph_session import GraphSession
 from tests.support.llama_files import VOCABULARY, write_llama
@@ -70,6 +72,33 @@ def test_graph_computes_what_the_weights_say(tmp_path: Path, kind: Type, tied: b
     served = GraphSession(folder, manifest.decoder).all_logits(IDS)
     assert np.sqrt(np.mean((served - expected) ** 2) / np.mean(expected**2)) < 0.05
     assert manifest.lineage.quantization == kind.name
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_graph_stores_exactly_the_weights_of_the_file_and_nothing_beside_them(tmp_path: Path, kind: Type) -> None:
+    source = write(tmp_path / "a.gguf", {}, kind, tied=False)
+    convert_gguf(source, tmp_path / "out")
+    graph = onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False).graph
+    products = {node.name: node for node in graph.node if node.op_type == "MatMulBlocks"}
+    assert len(products) == 2 * 4 + 1
+    assert not {"MatMul", "MatMulNBits", "AveragePool"} & {node.op_type for node in graph.node}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for name, tensor in (("wanted_logits", "output"), ("blk.1.down", "blk.1.ffn_down")):
+        matrix = read_initializer(stored[products[name].input[1]], tmp_path / "out")
+        expected = GgufSource(read_gguf(source)).dequantise(tensor)
+        np.testing.assert_array_equal(weights(matrix, products[name]), expected)
+
+
+def weights(matrix: np.ndarray[Any, Any], product: onnx.NodeProto) -> np.ndarray[Any, Any]:
+    """The floats that a stored matrix stands for."""
+    attributes = {attribute.name: attribute.i for attribute in product.attribute}
+    bits, block = attributes["bits"], attributes["block"]
+    codes, scales, offsets = unpack(
+        matrix, attributes["N"], bits=bits, block=block, offsets=bool(attributes["offsets"])
+    )
+    centred = codes.reshape(*scales.shape, block) - np.float32(0 if offsets is not None else 1 << (bits - 1))
+    values = centred * scales[..., None] + (0 if offsets is None else offsets[..., None])
+    return values.reshape(codes.shape)
 
 
 def test_mixed_file_joins_what_can_be_joined(tmp_path: Path) -> None:
