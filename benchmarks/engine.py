@@ -1,6 +1,6 @@
 """Decode and prefill speed of the engine beside a bare ONNX Runtime loop, in one run, alternating.
 
-    python -m benchmarks.engine [--model-dir DIR] [--quantize w8a8] [--quick]
+    python -m benchmarks.engine [--model-dir DIR] [--quick]
 
 Prints one JSON line per point. `ratio` is engine / bound, the median over rounds; in a round both ran one after the
 other, so that what else happens on the machine meets both. The bound runs the same graph with the same batch. A lone
@@ -127,7 +127,6 @@ def main() -> None:
     """Measure all points."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, help="holds model.onnx and manifest.json; default: the demo model")
-    parser.add_argument("--quantize", choices=("auto", "w8a8"), default="auto", help="form of the demo model")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter prompts")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
@@ -136,7 +135,7 @@ def main() -> None:
         if arguments.model_dir:
             manifest = Manifest.decode((model_dir / "manifest.json").read_bytes())
         else:
-            manifest = convert_gguf(demo_gguf(), model_dir, quantize=arguments.quantize)
+            manifest = convert_gguf(demo_gguf(), model_dir)
         if manifest.decoder is None:
             raise SystemExit(f"{model_dir} is not a model that generates")
         bench = Bench(model_dir, manifest.decoder, arguments.threads)

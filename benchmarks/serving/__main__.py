@@ -48,7 +48,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="[default: 3; 1 with --quick]")
     parser.add_argument("--only", choices=SCENARIOS, nargs="+", default=list(SCENARIOS), help="[default: all]")
     parser.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
-    parser.add_argument("--quantize", choices=("auto", "w8a8"), default="auto", help="LLMOS's form of it")
     parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
     arguments = parser.parse_args()
@@ -61,7 +60,7 @@ def main() -> None:
 def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     gguf = arguments.gguf or demo_gguf()
     version = folder / "version"
-    manifest = convert_gguf(gguf, version, quantize=arguments.quantize)
+    manifest = convert_gguf(gguf, version)
     if manifest.decoder is None:
         raise SystemExit(f"{gguf} is not a model that generates")
     threads = os.cpu_count() or 1
@@ -75,7 +74,6 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         llama_server=_version([str(arguments.llama_server), "--version"], arguments.llama_server) if llama else None,
         openvino_genai=_version([str(python), "-c", _PRINT_VERSION], python) if python else None,
         model=gguf.name,
-        quantize=arguments.quantize,
         quick=arguments.quick,
     )
     home = folder / "home"

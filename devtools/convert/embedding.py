@@ -1,7 +1,6 @@
 """Token ids to vectors, and vectors to logits: the two ends of a decoder, which may share one matrix."""
 
 from devtools.convert.block_matrix import BlockMatrix
-from devtools.convert.channel_matrix import ChannelMatrix
 from devtools.convert.linear import Linear
 from devtools.convert.nodes import GraphNodes
 from devtools.convert.source import WeightSource
@@ -12,7 +11,6 @@ _TABLE = "token_embd"
 def add_embedding(nodes: GraphNodes, source: WeightSource, linear: Linear, ids: str, *, scale: float = 1.0) -> str:
     """Token `ids [B, S]` to float32 [B, S, hidden_size], times `scale`."""
     matrix = source.matrix(_TABLE)
-    assert not isinstance(matrix, ChannelMatrix), "rows of a table are gathered, not multiplied"
     output = "embedded" if scale == 1 else "embedded.unscaled"
     if isinstance(matrix, BlockMatrix):
         linear.gather(ids, matrix, output, name=_TABLE)

@@ -1,6 +1,5 @@
 """A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,12 @@ def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with quantised matrices multiplied in float, those of `runtime_form` too."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
-    made_by = {output: node for node in exact.graph.node for output in node.output}
     nodes: list[NodeProto] = []
     for node in exact.graph.node:
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
                 attribute.i = 1
-        if node.op_type == "MatMulIntegerToFloat":
-            nodes += _whole_numbers_in_float(node, made_by)
-        elif node.op_type == "MatMulBlocks" and node.domain == DOMAIN:
+        if node.op_type == "MatMulBlocks" and node.domain == DOMAIN:
             nodes += _blocks_in_float(node, exact.graph)
         else:
             nodes.append(node)
@@ -48,20 +44,3 @@ def _blocks_in_float(node: NodeProto, graph: onnx.GraphProto) -> list[NodeProto]
     if bias:
         nodes.append(make("Add", [f"{name}.product", *bias], [name]))
     return nodes
-
-
-def _whole_numbers_in_float(node: NodeProto, made_by: Mapping[str, NodeProto]) -> list[NodeProto]:
-    """A product in whole numbers (`ChannelLinear`) as one of what was rounded for it."""
-    codes, weights, _, scales, _ = node.input
-    name, make = node.output[0], helper.make_node
-    nodes = [
-        make("Cast", [weights], [f"{name}.weights"], to=onnx.TensorProto.FLOAT),
-        make("MatMul", [f"{name}.inputs", f"{name}.weights"], [f"{name}.unscaled"]),
-        make("Mul", [f"{name}.unscaled", scales], [name]),
-    ]
-    rounded = made_by[codes]
-    if rounded.op_type == "QuantizeLinear":
-        return [make("Identity", [rounded.input[0]], [f"{name}.inputs"]), *nodes]
-    relative = made_by[rounded.input[0]].input[0]
-    nothing = make("Sub", [relative, relative], [f"{name}.nothing_lost"])
-    return [nothing, make("Concat", [relative, f"{name}.nothing_lost"], [f"{name}.inputs"], axis=0), *nodes]

@@ -51,9 +51,9 @@ def convert_gguf(
 ) -> Manifest:
     """Write the version that the GGUF `source` describes into the folder `destination`.
 
-    Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats, w8a8 is
-    for any. On any failure `destination` is as it was. `progress` is told of the stages read, build, check and
-    finish, and of measure, fit and compare where it quantises.
+    Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats. On any
+    failure `destination` is as it was. `progress` is told of the stages read, build, check and finish, and of measure
+    and compare where it quantises.
 
     Raises:
         CorruptFile: `source` is damaged or truncated.
@@ -66,8 +66,6 @@ def convert_gguf(
     progress("read", 1.0)
     if quantize in ("auto", "none"):
         return write_version(model, destination, progress=progress)
-    if quantize == "w8a8":  # judged by what it does to the answers, whatever the weights were before
-        return write_quantised_version(model, destination, quantize, progress=progress)
     kind = next((kind for kind in map(model.weights.type_name, model.weights.names()) if kind not in DENSE), None)
     if kind is not None:
         raise InvalidInput(

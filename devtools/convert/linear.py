@@ -11,8 +11,6 @@ import numpy as np
 from devtools.convert.architecture import Activation
 from devtools.convert.block_linear import BlockLinear
 from devtools.convert.block_matrix import BlockMatrix, Floats
-from devtools.convert.channel_linear import ChannelLinear
-from devtools.convert.channel_matrix import ChannelMatrix
 from devtools.convert.matrices import Matrix, join
 from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.source import WeightSource
@@ -25,7 +23,6 @@ class Linear:
         self._nodes = nodes
         self._source = source
         self._blocks = BlockLinear(nodes)
-        self._channels = ChannelLinear(nodes)
 
     def apply(self, x: str, names: Sequence[str], output: str) -> str:
         """`x [..., K]` times the matrices `names` plus their biases, if they have any.
@@ -67,8 +64,6 @@ class Linear:
             bias: Added to it.
             name: What the matrix is called, where it serves more than one node.
         """
-        if isinstance(matrix, ChannelMatrix):
-            return self._channels.multiply(x, matrix, output, bias=bias)
         if isinstance(matrix, BlockMatrix):
             return self._blocks.multiply(x, matrix, output, bias=bias, name=name)
         return self._multiply_dense(x, matrix, output, bias)

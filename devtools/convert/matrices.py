@@ -6,9 +6,8 @@ from itertools import groupby
 import numpy as np
 
 from devtools.convert.block_matrix import BlockMatrix, Floats
-from devtools.convert.channel_matrix import ChannelMatrix
 
-Matrix = BlockMatrix | ChannelMatrix | Floats
+Matrix = BlockMatrix | Floats
 """Floats: float32 [N, K]."""
 
 
@@ -23,19 +22,11 @@ def join(matrices: Sequence[Matrix]) -> list[tuple[int, Matrix]]:
 
 
 def _form(matrix: Matrix) -> tuple[int, int]:
-    """Bits of a weight, and weights of a block (0: the whole row)."""
-    if isinstance(matrix, ChannelMatrix):
-        return 8, 0
+    """Bits of a weight, and weights of a block."""
     return (matrix.bits, matrix.block) if isinstance(matrix, BlockMatrix) else (32, 1)
 
 
 def _joined(run: Sequence[Matrix]) -> Matrix:
-    if isinstance(run[0], ChannelMatrix):
-        channels = [matrix for matrix in run if isinstance(matrix, ChannelMatrix)]
-        return ChannelMatrix(
-            np.concatenate([matrix.codes for matrix in channels]),
-            np.concatenate([matrix.scales for matrix in channels]),
-        )
     if isinstance(run[0], BlockMatrix):
         return _joined_blocks([matrix for matrix in run if isinstance(matrix, BlockMatrix)])
     return np.concatenate([matrix for matrix in run if isinstance(matrix, np.ndarray)])

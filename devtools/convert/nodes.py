@@ -47,11 +47,6 @@ class GraphNodes:
         self.weights.initializers.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
         return name
 
-    def scalar_uint8(self, name: str, value: int) -> str:
-        """A uint8 number inside the graph; returns its name."""
-        self.weights.initializers.append(helper.make_tensor(name, TensorProto.UINT8, [], [value]))
-        return name
-
     def weight(self, name: str, values: np.ndarray[Any, Any]) -> str:
         """An initializer that is read where it lies in the file; returns its name."""
         self.mapped_bytes += values.nbytes

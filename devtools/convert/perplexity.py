@@ -44,11 +44,6 @@ def compared(windows: Windows) -> Windows:
     return windows[1::2]
 
 
-def fitted(windows: Windows, context_length: int) -> list[int]:
-    """The text that is not compared, in one piece."""
-    return [token for window in windows[::2] for token in window][:context_length]
-
-
 class Original:
     """What the model does as it was given: its perplexity, and the mean square of every input of every matrix."""
 

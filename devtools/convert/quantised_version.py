@@ -8,16 +8,14 @@ from typing import Literal
 
 import structlog
 
-from devtools.convert.channel_source import ChannelSource
 from devtools.convert.decoder_version import DecoderModel, Progress, write_version
-from devtools.convert.perplexity import Original, fitted, measure_graph, measure_original, text_windows
-from devtools.convert.quantised_source import QuantisedSource
+from devtools.convert.perplexity import Original, measure_graph, measure_original, text_windows
+from devtools.convert.quantised_source import QuantisedSource, Scheme
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
 
-Scheme = Literal["int8", "int4", "w8a8"]
 Quantize = Literal["auto", "none", Scheme]
-"""auto: int4 where the model stands it, else int8. w8a8: weights and activations in int8 (`ChannelMatrix`)."""
+"""auto: int4 where the model stands it, else int8."""
 
 GOOD, TOLERABLE = 1.05, 1.25
 """Perplexity over the original's: up to which `auto` takes int4, and above which nothing is written."""
@@ -35,7 +33,7 @@ def write_quantised_version(
     """`write_version` with the matrices of `model`, whose weights are floats, in `quantize`.
 
     The manifest's metrics have `perplexity_original` and `perplexity`, on the same text. `progress` is told of the
-    stages `measure` (the original), `fit` (w8a8 only), `build`, `check`, `compare` and `finish`.
+    stages `measure` (the original), `build`, `check`, `compare` and `finish`.
 
     Raises:
         UnsupportedFormat: the quantised model's perplexity is more than 25 % above the original's.
@@ -75,7 +73,7 @@ def _write(
         if not ratio <= TOLERABLE:
             raise UnsupportedFormat(
                 f"quantising loses too much: {verdict}. Nothing was written; try"
-                f" --quantize {'int8' if scheme == 'int4' else 'auto' if scheme == 'w8a8' else 'none'}",
+                f" --quantize {'int8' if scheme == 'int4' else 'none'}",
                 param="quantize",
             )
         if ratio > GOOD:
@@ -83,24 +81,8 @@ def _write(
         return {"perplexity": perplexity, "perplexity_original": original.perplexity}
 
     with tempfile.TemporaryDirectory(dir=_existing(destination), prefix=".quantised-") as scratch:
-        quantised = _quantised(model, scheme, Path(scratch), original, windows, progress)
-        return write_version(quantised, destination, progress=progress, judge=judge)
-
-
-def _quantised(  # noqa: PLR0917  # what was measured, and where to
-    model: DecoderModel,
-    scheme: Scheme,
-    scratch: Path,
-    original: Original,
-    windows: list[list[int]],
-    progress: Progress,
-) -> DecoderModel:
-    if scheme != "w8a8":
-        return replace(model, weights=QuantisedSource(model.weights, scheme, scratch, original.importance))
-    weights = ChannelSource(model.weights, scratch)
-    arch = model.architecture
-    weights.fit(arch, fitted(windows, arch.context_length), lambda done: progress("fit", done))
-    return replace(model, weights=weights, architecture=replace(arch, tied_head=False))
+        weights = QuantisedSource(model.weights, scheme, Path(scratch), original.importance)
+        return write_version(replace(model, weights=weights), destination, progress=progress, judge=judge)
 
 
 def _existing(destination: Path) -> Path:

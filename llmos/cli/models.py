@@ -25,8 +25,7 @@ def import_(
         Quantize,
         typer.Option(
             help="What becomes of weights that are floats. auto: a directory's to int4 where the model stands it,"
-            " else int8; a GGUF's stay as they are. w8a8: any weights, and activations, in int8: faster in batches"
-            " and in prefill, at a loss that is measured and told."
+            " else int8; a GGUF's stay as they are."
         ),
     ] = "auto",
     cuda: Annotated[bool, typer.Option("--cuda", help="Also make a graph in float16 for NVIDIA GPUs.")] = False,
