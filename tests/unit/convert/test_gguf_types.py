@@ -35,6 +35,18 @@ MATRICES = {
     "ffn_down": HIDDEN,
 }
 
+STORED = {"embedded": ["token_embd"], "wanted_logits": ["output"]} | {
+    f"blk.{layer}.{node}": [f"blk.{layer}.{part}" for part in parts]
+    for layer in range(2)
+    for node, parts in {
+        "qkv": ["attn_q", "attn_k", "attn_v"],
+        "attn_out": ["attn_output"],
+        "gate_up": ["ffn_gate", "ffn_up"],
+        "down": ["ffn_down"],
+    }.items()
+}
+"""Of which tensors the matrix is made that a node reads."""
+
 
 def write(path: Path, kinds: Mapping[str, Type], default: Type, *, tied: bool = True) -> Path:
     """A Llama of two layers with matrices in the types that `kinds` gives for a part of their names."""
@@ -79,19 +91,19 @@ def test_graph_stores_exactly_the_weights_of_the_file_and_nothing_beside_them(tm
     source = write(tmp_path / "a.gguf", {}, kind, tied=False)
     convert_gguf(source, tmp_path / "out")
     graph = onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False).graph
-    products = {node.name: node for node in graph.node if node.op_type == "MatMulBlocks"}
-    assert len(products) == 2 * 4 + 1
+    readers = {node.name: node for node in graph.node if node.op_type in ("MatMulBlocks", "GatherBlocks")}
+    assert readers.keys() == STORED.keys()
     assert not {"MatMul", "MatMulNBits", "AveragePool"} & {node.op_type for node in graph.node}
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    for name, tensor in (("wanted_logits", "output"), ("blk.1.down", "blk.1.ffn_down")):
-        matrix = read_initializer(stored[products[name].input[1]], tmp_path / "out")
-        expected = GgufSource(read_gguf(source)).dequantise(tensor)
-        np.testing.assert_array_equal(weights(matrix, products[name]), expected)
+    stored, original = {tensor.name: tensor for tensor in graph.initializer}, GgufSource(read_gguf(source))
+    for name, tensors in STORED.items():
+        matrix = read_initializer(stored[readers[name].input[1]], tmp_path / "out")
+        expected = np.concatenate([original.dequantise(tensor) for tensor in tensors])
+        np.testing.assert_array_equal(weights(matrix, readers[name]), expected)
 
 
-def weights(matrix: np.ndarray[Any, Any], product: onnx.NodeProto) -> np.ndarray[Any, Any]:
+def weights(matrix: np.ndarray[Any, Any], reader: onnx.NodeProto) -> np.ndarray[Any, Any]:
     """The floats that a stored matrix stands for."""
-    attributes = {attribute.name: attribute.i for attribute in product.attribute}
+    attributes = {attribute.name: attribute.i for attribute in reader.attribute}
     bits, block = attributes["bits"], attributes["block"]
     codes, scales, offsets = unpack(
         matrix, attributes["N"], bits=bits, block=block, offsets=bool(attributes["offsets"])
