@@ -21,7 +21,7 @@ SHAPE = Shape(slots=SLOTS, max_len=512)
 
 def measure(setting: Setting) -> None:
     """Print the overload's line, then the flood's."""
-    seconds = 15.0 if setting.quick else 40.0
+    overload_s, seconds = (45.0, 15.0) if setting.quick else (90.0, 40.0)
     with setting.llmos.serving(SHAPE) as client:
         other = ChatClient(client.url, client.model, setting.llmos.key("quiet tenant"))
         asyncio.run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
@@ -29,7 +29,7 @@ def measure(setting: Setting) -> None:
         full = asyncio.run(closed_loop(client, prompts, concurrency=SLOTS, max_tokens=ANSWER_TOKENS))
         best = of_answers(full)
         rate = best["output_tok_per_s"] / ANSWER_TOKENS
-        asyncio.run(_overload(client, best, rate * TIMES, seconds))
+        asyncio.run(_overload(client, best, rate * TIMES, overload_s))
         asyncio.run(_flood(client, other, seconds))
 
 
@@ -45,8 +45,9 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
     answers = await asyncio.gather(*tasks)
     accepted = [answer for answer in answers if answer.ok]
     shed = [answer for answer in answers if answer.status in SHED]
-    # Tokens of the time after the start and before the last arrival, when the load is what it should be.
-    window = (begun + seconds / 4, stopped)
+    # Tokens of the time in which the queue is full: from the first rejection to the last arrival.
+    full = min((answer.end for answer in shed), default=begun)
+    window = (full, stopped)
     tokens = sum(window[0] <= stamp < window[1] for answer in accepted for stamp in answer.stamps)
     per_second = tokens / (window[1] - window[0])
     figures = of_answers(accepted)
@@ -59,10 +60,11 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
         accepted=len(accepted),
         shed=len(shed),
         failed_otherwise=len(answers) - len(accepted) - len(shed),
+        full_after_s=round(full - begun, 1) if shed else None,
         shed_after_p99_ms=milliseconds(quantile((answer.end - answer.start for answer in shed), 0.99)),
         output_tok_per_s=round(per_second, 2),
         best_tok_per_s=best["output_tok_per_s"],
-        throughput_to_best=round(per_second / best["output_tok_per_s"], 3),
+        throughput_to_best=round(per_second / best["output_tok_per_s"], 3) if shed else None,
         ttft_p50_ms=figures.get("ttft_p50_ms"),
         ttft_max_ms=milliseconds(max((answer.ttft for answer in accepted), default=0.0)),
         itl_p50_ms=figures.get("itl_p50_ms"),
