@@ -29,6 +29,18 @@ def test_all_that_git_does_not_know_stays_out_of_the_build():
     assert not {"!.env", "!deploy", "!.git"} & set(lines)
 
 
+def test_the_hosts_library_of_operators_stays_out_of_the_build():
+    assert (ROOT / ".dockerignore").read_text().splitlines()[-1] == "**/*.so"
+
+
+def test_the_tools_to_build_with_are_one_layer_for_all_images():
+    stage = instructions()[1:]
+    tools = next(at for at, (name, rest) in enumerate(stage) if name == "RUN" and "build.lock" in rest)
+    before = [(name, rest) for name, rest in stage[:tools] if name == "ARG" or "SERVICE" in rest or "LOCK" in rest]
+    assert [name for name, _ in stage[: tools + 1]].count("FROM") == 1
+    assert not before
+
+
 def test_dependencies_are_installed_by_hash_from_the_services_lock():
     installs = [rest for name, rest in instructions() if name == "RUN" and "pip wheel" in rest]
     assert any("--require-hashes" in rest and "requirements/${LOCK}.lock" in rest for rest in installs)
