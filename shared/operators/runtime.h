@@ -13,7 +13,10 @@
         if (status != NULL) return status; \
     } while (0)
 
-enum { WORK = 1 << 18 };  // multiplications that are worth handing to a thread
+enum {
+    WORK = 1 << 18,    // multiplications that are worth handing to a thread
+    MOST_SHARDS = 128  // each has scratch of its own, all at once; enough to share evenly among 40 threads
+};
 
 static Kernels best_kernels(void) {
     const char *wanted = getenv("LLMOS_KERNELS");
@@ -49,6 +52,7 @@ static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context,
 
 static int64_t shards_for(int64_t work, int64_t most) {
     const int64_t shards = work / WORK;
+    most = most < MOST_SHARDS ? most : MOST_SHARDS;
     return shards < 1 ? 1 : shards > most ? most : shards;
 }
 
