@@ -21,41 +21,24 @@ AVX2 static void quantise_row(const float *x, int64_t blocks, int block, Gate ga
     quantise_any(x, blocks, block, gate, rows, row);
 }
 
-// The codes of a group as bytes, in the order in which they are multiplied: [block][plane][step][GROUP][4].
-AVX2 static void unpack_group(const Matrix *matrix, const uint8_t *group, uint8_t *codes) {
-    const __m256i low = _mm256_set1_epi8(15);
-    const size_t bytes = block_bytes(matrix);
-    for (int64_t b = 0; b < matrix->blocks; b++, group += bytes)
-        for (int j = 0; j < matrix->block / 8 * matrix->planes; j++, codes += 8 * GROUP)
-            for (int half = 0; half < HALVES; half++) {
-                const uint8_t *at = group + planes_at(matrix) + (j * HALVES + half) * 32;
-                const __m256i pairs = _mm256_loadu_si256((const __m256i *)at);
-                const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
-                _mm256_storeu_si256((__m256i *)(codes + half * 32), _mm256_and_si256(pairs, low));
-                _mm256_storeu_si256((__m256i *)(codes + (HALVES + half) * 32), high);
-            }
-}
-
 INLINE __m256i four_inputs(const int8_t *inputs) {
     int32_t four;
     memcpy(&four, inputs, sizeof four);
     return _mm256_set1_epi32(four);
 }
 
-// Adds a plane's products in 16 bits: sums[r][half], from codes that are bytes already or that it unpacks on the way.
+// Adds a plane's products in 16 bits: sums[r][half].
 INLINE void add_plane(
-    const uint8_t *codes, bool unpacked, int block, const int8_t *inputs, int64_t row_bytes, int rows,
+    const uint8_t *plane, int block, const int8_t *inputs, int64_t row_bytes, int rows,
     __m256i sums[MAX_TILE][HALVES]) {
     const __m256i low = _mm256_set1_epi8(15);
     UNROLL for (int step = 0; step < block / 4; step++) {
         __m256i weights[HALVES];
         UNROLL for (int half = 0; half < HALVES; half++) {
-            const uint8_t *at = codes + ((unpacked ? step : step / 2) * HALVES + half) * 32;
+            const uint8_t *at = plane + (step / 2 * HALVES + half) * 32;
             weights[half] = _mm256_loadu_si256((const __m256i *)at);
-            if (!unpacked) {
-                if (step % 2) weights[half] = _mm256_srli_epi16(weights[half], 4);
-                weights[half] = _mm256_and_si256(weights[half], low);
-            }
+            if (step % 2) weights[half] = _mm256_srli_epi16(weights[half], 4);
+            weights[half] = _mm256_and_si256(weights[half], low);
         }
         UNROLL for (int r = 0; r < rows; r++) {
             const __m256i x = four_inputs(inputs + r * row_bytes + 4 * step);
@@ -70,25 +53,24 @@ INLINE void add_plane(
 }
 
 INLINE void multiply_tile(
-    const uint8_t *stored, const uint8_t *codes, bool unpacked, int planes, bool offsets, int block, int64_t blocks,
+    const uint8_t *stored, int planes, bool offsets, int block, int64_t blocks,
     const int8_t *inputs, const float *steps, const float *input_sums, const int32_t *totals, int rows, float *y,
     int64_t stride) {
     const Matrix form = {.block = block, .planes = planes, .offsets = offsets};
-    const int unpacked_bytes = GROUP * block;
     __m256 results[MAX_TILE][HALVES];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int half = 0; half < HALVES; half++) results[r][half] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < blocks; b++, stored += block_bytes(&form), codes += planes * unpacked_bytes) {
-        const uint8_t *plane = unpacked ? codes : stored + planes_at(&form);
+    for (int64_t b = 0; b < blocks; b++, stored += block_bytes(&form)) {
+        const uint8_t *plane = stored + planes_at(&form);
         const float *scales = (const float *)stored;
         __m256i sums[MAX_TILE][HALVES], wide[MAX_TILE][HALVES];
-        add_plane(plane, unpacked, block, inputs + b * block, blocks * block, rows, sums);
+        add_plane(plane, block, inputs + b * block, blocks * block, rows, sums);
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int half = 0; half < HALVES; half++)
                 wide[r][half] = _mm256_madd_epi16(sums[r][half], _mm256_set1_epi16(planes == 2 ? 16 : 1));
         if (planes == 2) {
-            plane += unpacked ? (size_t)unpacked_bytes : plane_bytes(&form);
-            add_plane(plane, unpacked, block, inputs + b * block, blocks * block, rows, sums);
+            plane += plane_bytes(&form);
+            add_plane(plane, block, inputs + b * block, blocks * block, rows, sums);
             UNROLL for (int r = 0; r < rows; r++)
                 UNROLL for (int half = 0; half < HALVES; half++)
                     wide[r][half] = _mm256_add_epi32(
@@ -115,47 +97,38 @@ INLINE void multiply_tile(
 }
 
 // A function for each form of a matrix and number of rows, so that their loops unroll.
-#define TILE(name, unpacked, planes, offsets, block, rows)                                                             \
-    AVX2 static void name(                                                                                             \
-        const uint8_t *group, const uint8_t *codes, int64_t blocks, Rows in, int64_t row, float *y, int64_t stride) {  \
+#define TILE(name, planes, offsets, block, rows)                                                                       \
+    AVX2 static void name(const uint8_t *group, int64_t blocks, Rows in, int64_t row, float *y, int64_t stride) {      \
         const int64_t at = row * blocks;                                                                               \
         multiply_tile(                                                                                                 \
-            group, codes, unpacked, planes, offsets, block, blocks, in.codes + at * (block), in.steps + at,            \
-            in.sums + at, in.totals + at, rows, y, stride);                                                            \
+            group, planes, offsets, block, blocks, in.codes + at * (block), in.steps + at, in.sums + at,               \
+            in.totals + at, rows, y, stride);                                                                          \
     }
-#define TILES(name, unpacked, planes, offsets, block)                                                                  \
-    TILE(name##_1, unpacked, planes, offsets, block, 1)                                                                \
-    TILE(name##_2, unpacked, planes, offsets, block, 2)                                                                \
-    TILE(name##_3, unpacked, planes, offsets, block, 3)                                                                \
-    TILE(name##_4, unpacked, planes, offsets, block, 4)
-#define FORMS(name, unpacked, block)                                                                                   \
-    TILES(name##_4bit, unpacked, 1, false, block)                                                                      \
-    TILES(name##_4bit_offset, unpacked, 1, true, block)                                                                \
-    TILES(name##_8bit, unpacked, 2, false, block)                                                                      \
-    TILES(name##_8bit_offset, unpacked, 2, true, block)
-FORMS(packed_16, false, 16)
-FORMS(packed_32, false, 32)
-FORMS(bytes_16, true, 16)
-FORMS(bytes_32, true, 32)
+#define TILES(name, planes, offsets, block)                                                                            \
+    TILE(name##_1, planes, offsets, block, 1)                                                                          \
+    TILE(name##_2, planes, offsets, block, 2)                                                                          \
+    TILE(name##_3, planes, offsets, block, 3)                                                                          \
+    TILE(name##_4, planes, offsets, block, 4)
+#define FORMS(name, block)                                                                                             \
+    TILES(name##_4bit, 1, false, block)                                                                                \
+    TILES(name##_4bit_offset, 1, true, block)                                                                          \
+    TILES(name##_8bit, 2, false, block)                                                                                \
+    TILES(name##_8bit_offset, 2, true, block)
+FORMS(block16, 16)
+FORMS(block32, 32)
 
-typedef void Tile(const uint8_t *, const uint8_t *, int64_t, Rows, int64_t, float *, int64_t);
+typedef void Tile(const uint8_t *, int64_t, Rows, int64_t, float *, int64_t);
 #define ROWS(name) {name##_1, name##_2, name##_3, name##_4}
 #define TABLE(name)                                                                                                    \
     {{ROWS(name##_4bit), ROWS(name##_4bit_offset)}, {ROWS(name##_8bit), ROWS(name##_8bit_offset)}}
-static Tile *const TILE_OF[2][2][2][2][MAX_TILE] = {
-    {TABLE(packed_16), TABLE(packed_32)}, {TABLE(bytes_16), TABLE(bytes_32)}};
-
-enum { UNPACK_FROM = 5 };  // rows from which unpacking a group's codes once is worth the writing
+static Tile *const TILE_OF[2][2][2][MAX_TILE] = {TABLE(block16), TABLE(block32)};
 
 AVX2 static void multiply_group(
-    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, uint8_t *codes, float *y,
-    int64_t stride) {
-    const bool unpack = rows >= UNPACK_FROM;
-    if (unpack) unpack_group(matrix, group, codes);
-    Tile *const *tiles = TILE_OF[unpack][matrix->block / 32][matrix->planes - 1][matrix->offsets];
+    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
+    Tile *const *tiles = TILE_OF[matrix->block / 32][matrix->planes - 1][matrix->offsets];
     for (int64_t r = 0; r < rows; r += MAX_TILE) {
         const int64_t count = rows - r < MAX_TILE ? rows - r : MAX_TILE;
-        tiles[count - 1](group, codes, matrix->blocks, inputs, first + r, y + r * stride, stride);
+        tiles[count - 1](group, matrix->blocks, inputs, first + r, y + r * stride, stride);
     }
 }
 

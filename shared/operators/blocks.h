@@ -57,10 +57,9 @@ typedef enum { GATE_NONE = 0, GATE_SILU = 1, GATE_GELU = 2 } Gate;
 typedef void QuantiseRow(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row);
 
 // y[r, n] = sum over k of x[r, k] * w[n, k], for one group of n: `rows` inputs from `first` on, GROUP results each,
-// `stride` apart. `codes` has room for the group's codes, a byte each: GROUP * block * planes * blocks bytes.
+// `stride` apart.
 typedef void MultiplyGroup(
-    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, uint8_t *codes, float *y,
-    int64_t stride);
+    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride);
 
 // out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8; `scores` has
 // room for `count` rounded up to 8.

@@ -2,7 +2,7 @@
 #include "operators.h"
 #include "runtime.h"
 
-enum { ROWS_AT_ONCE = 128 };   // inputs that a group's codes meet while both lie in a processor's own cache
+enum { ROWS_AT_ONCE = 128 };  // inputs that a group's codes meet while both lie in a processor's own cache
 
 typedef struct {
     const OrtApi *api;
@@ -66,8 +66,6 @@ typedef struct {
     float *y;
     int64_t rows, groups, shards, quantise_shards;
     Rows inputs;
-    uint8_t *codes;  // of each shard
-    size_t codes_bytes;
 } Product;
 
 static void quantise_shard(void *argument, size_t shard) {
@@ -85,7 +83,7 @@ static void add_bias(const Product *product, int64_t feature, int64_t count, flo
         for (int64_t i = 0; i < count; i++) y[r * stride + i] += product->bias[feature + i];
 }
 
-static void multiply_rows(const Product *product, int64_t group, int64_t first, int64_t rows, uint8_t *codes) {
+static void multiply_rows(const Product *product, int64_t group, int64_t first, int64_t rows) {
     const Matrix *matrix = &product->matrix;
     const uint8_t *stored = matrix->groups + (size_t)group * matrix->blocks * block_bytes(matrix);
     MultiplyGroup *multiply = product->kernel->kernels.multiply_group;
@@ -93,10 +91,10 @@ static void multiply_rows(const Product *product, int64_t group, int64_t first, 
     const int64_t count = stride - feature < GROUP ? stride - feature : GROUP;
     float *y = product->y + first * stride + feature;
     if (count == GROUP) {
-        multiply(matrix, stored, product->inputs, first, rows, codes, y, stride);
+        multiply(matrix, stored, product->inputs, first, rows, y, stride);
     } else {  // the last group has fewer features than results
         float results[ROWS_AT_ONCE * GROUP];
-        multiply(matrix, stored, product->inputs, first, rows, codes, results, GROUP);
+        multiply(matrix, stored, product->inputs, first, rows, results, GROUP);
         for (int64_t r = 0; r < rows; r++) memcpy(y + r * stride, results + r * GROUP, count * sizeof(float));
     }
     if (product->bias != NULL) add_bias(product, feature, count, y, stride, rows);
@@ -106,10 +104,9 @@ static void multiply_shard(void *argument, size_t shard) {
     const Product *product = argument;
     const int64_t from = product->groups * (int64_t)shard / product->shards;
     const int64_t to = product->groups * ((int64_t)shard + 1) / product->shards;
-    uint8_t *codes = product->codes + shard * product->codes_bytes;
     for (int64_t first = 0; first < product->rows; first += ROWS_AT_ONCE) {
         const int64_t left = product->rows - first, rows = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
-        for (int64_t group = from; group < to; group++) multiply_rows(product, group, first, rows, codes);
+        for (int64_t group = from; group < to; group++) multiply_rows(product, group, first, rows);
     }
 }
 
@@ -143,9 +140,8 @@ OrtStatus *multiply_blocks(void *kept, OrtKernelContext *context) {
     const int64_t blocks = product.matrix.blocks, all = product.rows * blocks;
     product.shards = shards_for(product.rows * kernel->features * kernel->columns, product.groups);
     product.quantise_shards = shards_for(product.rows * kernel->columns * 8, product.rows);
-    product.codes_bytes = rounded((size_t)(GROUP * kernel->columns * product.matrix.planes));
     const size_t sizes[] = {all * kernel->block, all * sizeof(float), all * sizeof(float), all * sizeof(int32_t)};
-    size_t bytes = product.codes_bytes * (size_t)product.shards;
+    size_t bytes = 0;
     for (int i = 0; i < 4; i++) bytes += rounded(sizes[i]);
     uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, bytes);
     if (memory == NULL) return api->CreateStatus(ORT_FAIL, "no memory for a multiplication's inputs");
@@ -153,8 +149,7 @@ OrtStatus *multiply_blocks(void *kept, OrtKernelContext *context) {
     product.inputs.codes = (int8_t *)at;
     product.inputs.steps = (float *)(at += rounded(sizes[0]));
     product.inputs.sums = (float *)(at += rounded(sizes[1]));
-    product.inputs.totals = (int32_t *)(at += rounded(sizes[2]));
-    product.codes = at + rounded(sizes[3]);
+    product.inputs.totals = (int32_t *)(at + rounded(sizes[2]));
     OrtStatus *status = share(api, context, quantise_shard, product.quantise_shards, &product);
     if (status == NULL) status = share(api, context, multiply_shard, product.shards, &product);
     kernel->allocator->Free(kernel->allocator, memory);

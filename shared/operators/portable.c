@@ -16,9 +16,7 @@ static int32_t product(const uint8_t *plane, int block, int feature, const int8_
 }
 
 static void multiply_group(
-    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, uint8_t *codes, float *y,
-    int64_t stride) {
-    (void)codes;
+    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
     const int zero = matrix->planes == 1 ? 8 : 128;
     const size_t bytes = block_bytes(matrix);
     for (int64_t r = 0; r < rows; r++)
