@@ -5,10 +5,11 @@
 
 from devtools.convert.architecture import Architecture
 from shared.contracts.manifest import MemoryNeed
+from shared.operators.layout import GROUP
 
 PACKED = 1.2
-"""Resident bytes per byte of a matrix that ONNX Runtime rearranges; the file's own pages of it are let go. 1.2 on a
-processor where it rearranges all forms of SmolLM2's matrices, 0.9 where it reads the 8-bit head as it lies."""
+"""Resident bytes per byte of a float matrix, which ONNX Runtime rearranges; the file's own pages of it are let go.
+SmolLM2 in float32 has 1.16. Quantised matrices are read where they lie."""
 PROCESS = 230_000_000
 """Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, bus client), and
 the process beside it that renders chat templates."""
@@ -16,6 +17,9 @@ LARGEST_CHUNK = 128
 """Tokens of a prefill chunk, and rows of a decode step, for which the activations are counted."""
 ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
+SHARDS, PLANES = 128, 2
+"""Parts of an operator's work, each with scratch of its own at once (`MOST_SHARDS` of `shared/operators/runtime.h`),
+and bytes into which a code is unpacked there, at most."""
 LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3
@@ -32,20 +36,25 @@ _PAGE = 4096
 def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> MemoryNeed:
     """The need of a replica on the CPU.
 
-    Attention adds nothing that grows with the context: ONNX Runtime's kernel works in blocks.
+    LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: rows of inputs in another form, and
+    in each of `SHARDS` parts a group of a matrix as bytes, or a query's scores against the whole context.
 
     Args:
         arch: The decoder.
-        mapped_bytes: What is read where it lies in the mapped file: embedding, norms, rotary tables.
-        packed_bytes: What ONNX Runtime rearranges: every matrix that it multiplies by.
+        mapped_bytes: What is read where it lies in the mapped file: quantised matrices, norms, rotary tables, an
+            embedding of floats.
+        packed_bytes: What ONNX Runtime rearranges: float matrices that it multiplies by.
     """
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
     prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
+    inputs = max(arch.hidden_size, arch.feed_forward_size, arch.heads * arch.head_dim)
+    of_a_part = max(GROUP * PLANES * inputs, 4 * arch.context_length)
+    operators = 4 * LARGEST_CHUNK * inputs + SHARDS * of_a_part
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
         kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
-        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + prompt_logits) + scratch_slot,
+        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + prompt_logits) + operators + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
         grammars=GRAMMARS + GRAMMAR_BYTES_PER_ID * arch.vocab_size,

@@ -1,11 +1,15 @@
 """What a decoder's replica asks for beside its weights."""
 
+import re
+from pathlib import Path
+
 from devtools.convert.architecture import Architecture
-from devtools.convert.memory_need import memory_need
+from devtools.convert.memory_need import SHARDS, memory_need
+from shared import operators
 from shared.contracts.manifest import MemoryNeed
 
 
-def need(vocab_size: int) -> MemoryNeed:
+def need(vocab_size: int, *, context_length: int = 128) -> MemoryNeed:
     arch = Architecture(
         family="llama",
         hidden_size=64,
@@ -14,7 +18,7 @@ def need(vocab_size: int) -> MemoryNeed:
         kv_heads=2,
         head_dim=16,
         vocab_size=vocab_size,
-        context_length=128,
+        context_length=context_length,
         norm_epsilon=1e-5,
         rotary_interleaved=False,
         attention=(),
@@ -33,3 +37,15 @@ def test_structured_output_is_a_part_of_the_sum():
     whole = need(49_152)
     without = whole.model_copy(update={"grammars": 0})
     assert whole.replica_bytes(slots=4, max_len=64) - without.replica_bytes(slots=4, max_len=64) == whole.grammars
+
+
+def test_scores_of_a_long_context_are_a_part_of_the_sum():
+    scores = SHARDS * 4 * 131_072
+    assert need(1000, context_length=131_072).activations - need(1000, context_length=128).activations > 0.9 * scores
+
+
+def test_scratch_is_counted_for_as_many_parts_as_the_operators_make():
+    source = Path(operators.__file__).with_name("runtime.h").read_text(encoding="utf-8")
+    found = re.search(r"MOST_SHARDS = (\d+)", source)
+    assert found is not None
+    assert int(found[1]) == SHARDS
