@@ -20,6 +20,7 @@ test: $(VENV)/.dev $(OPERATORS)  ## all tests
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/clang-format --dry-run -Werror shared/operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
