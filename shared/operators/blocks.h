@@ -1,26 +1,19 @@
-// Products with matrices in blocks: the stored form, and what the parts of this
-// library do with it.
+// Products with matrices in blocks: the stored form, and what the parts of this library do with it.
 //
-// A matrix of N rows (output features) and K columns is cut into groups of
-// GROUP rows, and each group into blocks of 32 or 16 columns. A weight is
-// `scale * (code - zero)`, or `scale * code + offset`; scale and offset belong
-// to a row of a block. Codes have 4 bits, or 8 bits as two planes of 4, the
-// high one first:
+// A matrix of N rows (output features) and K columns is cut into groups of GROUP rows, and each group into blocks of
+// 32 or 16 columns. A weight is `scale * (code - zero)`, or `scale * code + offset`; scale and offset belong to a row of
+// a block. Codes have 4 bits, or 8 bits as two planes of 4, the high one first:
 //
 //     float32 scale[GROUP]
-//     float32 offset[GROUP]                        only where the matrix has
-//     offsets plane:  byte[j][row][k], j < block / 8, k < 4      low nibble:
-//     column 8j + k; high: 8j + 4 + k
+//     float32 offset[GROUP]                        only where the matrix has offsets
+//     plane:  byte[j][row][k], j < block / 8, k < 4      low nibble: column 8j + k; high: 8j + 4 + k
 //
-// so that 32 neighbouring bytes meet four inputs, the same four in all their
-// lanes. Groups follow one another, blocks within a group too. `layout.py`
-// writes this form.
+// so that 32 neighbouring bytes meet four inputs, the same four in all their lanes. Groups follow one another, blocks
+// within a group too. `layout.py` writes this form.
 //
-// An input row is rounded to int8 by blocks: `x = step * code`. A block's
-// product of codes is a sum of integers, and blocks are added in their order
-// with the same fused operations whatever the number of rows at hand: a row's
-// result has the same bits alone and in any batch, on any number of threads,
-// with or without AVX2.
+// An input row is rounded to int8 by blocks: `x = step * code`. A block's product of codes is a sum of integers, and
+// blocks are added in their order with the same fused operations whatever the number of rows at hand: a row's result
+// has the same bits alone and in any batch, on any number of threads, with or without AVX2.
 #pragma once
 
 #include <stdbool.h>
@@ -30,60 +23,55 @@
 enum { GROUP = 16, MAX_BLOCK = 32, MAX_TILE = 4 };
 
 typedef struct {
-  const uint8_t *groups;
-  int64_t features; // N
-  int64_t blocks;   // K / block
-  int block;        // 16 or 32
-  int planes;       // 1 or 2
-  bool offsets;
+    const uint8_t *groups;
+    int64_t features;  // N
+    int64_t blocks;    // K / block
+    int block;         // 16 or 32
+    int planes;        // 1 or 2
+    bool offsets;
 } Matrix;
 
 static inline size_t plane_bytes(const Matrix *matrix) {
-  return (size_t)GROUP * matrix->block / 2;
+    return (size_t)GROUP * matrix->block / 2;
 }
 
 static inline size_t planes_at(const Matrix *matrix) {
-  return GROUP * sizeof(float) * (matrix->offsets ? 2 : 1);
+    return GROUP * sizeof(float) * (matrix->offsets ? 2 : 1);
 }
 
 static inline size_t block_bytes(const Matrix *matrix) {
-  return planes_at(matrix) + plane_bytes(matrix) * matrix->planes;
+    return planes_at(matrix) + plane_bytes(matrix) * matrix->planes;
 }
 
-// Rows of inputs as int8; each array is [rows, blocks] but for codes, which is
-// [rows, blocks * block].
+// Rows of inputs as int8; each array is [rows, blocks] but for codes, which is [rows, blocks * block].
 typedef struct {
-  int8_t *codes;
-  float *steps;
-  float *sums;     // step * the sum of the codes
-  int32_t *totals; // the sum of the codes
+    int8_t *codes;
+    float *steps;
+    float *sums;      // step * the sum of the codes
+    int32_t *totals;  // the sum of the codes
 } Rows;
 
 typedef enum { GATE_NONE = 0, GATE_SILU = 1, GATE_GELU = 2 } Gate;
 
-// Round one row of `blocks * block` inputs. With a gate, x holds twice as many:
-// the input is gate(x[k]) * x[K + k].
-typedef void QuantiseRow(const float *x, int64_t blocks, int block, Gate gate,
-                         Rows rows, int64_t row);
+// Round one row of `blocks * block` inputs. With a gate, x holds twice as many: the input is gate(x[k]) * x[K + k].
+typedef void QuantiseRow(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row);
 
-// y[r, n] = sum over k of x[r, k] * w[n, k], for one group of n: `rows` inputs
-// from `first` on, GROUP results each, `stride` apart.
-typedef void MultiplyGroup(const Matrix *matrix, const uint8_t *group,
-                           Rows inputs, int64_t first, int64_t rows, float *y,
-                           int64_t stride);
+// y[r, n] = sum over k of x[r, k] * w[n, k], for one group of n: `rows` inputs from `first` on, GROUP results each,
+// `stride` apart.
+typedef void MultiplyGroup(
+    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride);
 
-// out = softmax(query . keys) . values, for `count` keys and values of
-// `dimensions` each, a multiple of 8; `scores` has room for `count` rounded up
-// to 8.
-typedef void Attend(const float *query, const float *keys, const float *values,
-                    int64_t count, int64_t dimensions, float *scores,
-                    float *out);
+// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8; `scores` has
+// room for `count` rounded up to 8.
+typedef void Attend(
+    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
+    float *out);
 
 typedef struct {
-  QuantiseRow *quantise_row;
-  MultiplyGroup *multiply_group;
-  Attend *attend;
+    QuantiseRow *quantise_row;
+    MultiplyGroup *multiply_group;
+    Attend *attend;
 } Kernels;
 
-bool avx2_kernels(Kernels *out); // false where the processor has no AVX2
+bool avx2_kernels(Kernels *out);  // false where the processor has no AVX2
 Kernels portable_kernels(void);

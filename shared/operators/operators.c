@@ -3,75 +3,79 @@
 
 enum { MOST_INPUTS = 8, MOST_OUTPUTS = 3 };
 
-// An operator's inputs and outputs: their types, and whether an input may be
-// left out.
+// An operator's inputs and outputs: their types, and whether an input may be left out.
 typedef struct {
-  OrtCustomOp
-      op; // first, so that ONNX Runtime's pointer to it is one to the whole
-  const char *name;
-  size_t inputs, outputs;
-  int input_types[MOST_INPUTS];
-  bool optional[MOST_INPUTS];
+    OrtCustomOp op;  // first, so that ONNX Runtime's pointer to it is one to the whole
+    const char *name;
+    size_t inputs, outputs;
+    int input_types[MOST_INPUTS];
+    bool optional[MOST_INPUTS];
 } Operator;
 
 static const Operator *whole(const OrtCustomOp *op) {
-  return (const Operator *)op;
+    return (const Operator *)op;
 }
 
-static const char *name_of(const OrtCustomOp *op) { return whole(op)->name; }
+static const char *name_of(const OrtCustomOp *op) {
+    return whole(op)->name;
+}
 
 static const char *provider(const OrtCustomOp *op) {
-  (void)op;
-  return "CPUExecutionProvider";
+    (void)op;
+    return "CPUExecutionProvider";
 }
 
-static size_t inputs_of(const OrtCustomOp *op) { return whole(op)->inputs; }
+static size_t inputs_of(const OrtCustomOp *op) {
+    return whole(op)->inputs;
+}
 
-static size_t outputs_of(const OrtCustomOp *op) { return whole(op)->outputs; }
+static size_t outputs_of(const OrtCustomOp *op) {
+    return whole(op)->outputs;
+}
 
 static int input_type(const OrtCustomOp *op, size_t index) {
-  return whole(op)->input_types[index];
+    return whole(op)->input_types[index];
 }
 
 static int output_type(const OrtCustomOp *op, size_t index) {
-  (void)op, (void)index;
-  return ORT_FLOAT;
+    (void)op, (void)index;
+    return ORT_FLOAT;
 }
 
 static int input_characteristic(const OrtCustomOp *op, size_t index) {
-  return whole(op)->optional[index] ? ORT_INPUT_OPTIONAL : ORT_INPUT_REQUIRED;
+    return whole(op)->optional[index] ? ORT_INPUT_OPTIONAL : ORT_INPUT_REQUIRED;
 }
 
 static int zero_of(const OrtCustomOp *op, size_t index) {
-  (void)op, (void)index;
-  return 0;
+    (void)op, (void)index;
+    return 0;
 }
 
 static int zero(const OrtCustomOp *op) {
-  (void)op;
-  return 0;
+    (void)op;
+    return 0;
 }
 
-#define OPERATOR(create, compute, destroy)                                     \
-  {                                                                            \
-      .version = ORT_CUSTOM_OP_VERSION,                                        \
-      .GetName = name_of,                                                      \
-      .GetExecutionProviderType = provider,                                    \
-      .GetInputType = input_type,                                              \
-      .GetInputTypeCount = inputs_of,                                          \
-      .GetOutputType = output_type,                                            \
-      .GetOutputTypeCount = outputs_of,                                        \
-      .KernelDestroy = destroy,                                                \
-      .GetInputCharacteristic = input_characteristic,                          \
-      .GetOutputCharacteristic = zero_of,                                      \
-      .GetInputMemoryType = zero_of,                                           \
-      .GetVariadicInputMinArity = zero,                                        \
-      .GetVariadicInputHomogeneity = zero,                                     \
-      .GetVariadicOutputMinArity = zero,                                       \
-      .GetVariadicOutputHomogeneity = zero,                                    \
-      .CreateKernelV2 = create,                                                \
-      .KernelComputeV2 = compute,                                              \
-  }
+#define OPERATOR(create, compute, destroy)                                                                             \
+    {                                                                                                                  \
+        .version = ORT_CUSTOM_OP_VERSION,                                                                              \
+        .GetName = name_of,                                                                                            \
+        .GetExecutionProviderType = provider,                                                                          \
+        .GetInputType = input_type,                                                                                    \
+        .GetInputTypeCount = inputs_of,                                                                                \
+        .GetOutputType = output_type,                                                                                  \
+        .GetOutputTypeCount = outputs_of,                                                                              \
+        .KernelDestroy = destroy,                                                                                      \
+        .GetInputCharacteristic = input_characteristic,                                                                \
+        .GetOutputCharacteristic = zero_of,                                                                            \
+        .GetInputMemoryType = zero_of,                                                                                 \
+        .GetVariadicInputMinArity = zero,                                                                              \
+        .GetVariadicInputHomogeneity = zero,                                                                           \
+        .GetVariadicOutputMinArity = zero,                                                                             \
+        .GetVariadicOutputHomogeneity = zero,                                                                          \
+        .CreateKernelV2 = create,                                                                                      \
+        .KernelComputeV2 = compute,                                                                                    \
+    }
 
 static const Operator OPERATORS[] = {
     {
@@ -94,27 +98,23 @@ static const Operator OPERATORS[] = {
         .name = "CachedAttention",
         .inputs = 8,
         .outputs = 3,
-        .input_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT,
-                        ORT_INT32, ORT_FLOAT, ORT_FLOAT},
+        .input_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_INT32, ORT_FLOAT, ORT_FLOAT},
         .optional = {false, true, true, false, false, false, true, true},
     },
 };
 
-// Called by ONNX Runtime for each session's options. The domain lives as long
-// as the process, as sessions may.
-__attribute__((visibility("default"))) OrtStatus *
-RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
-  static OrtCustomOpDomain *domain = NULL;
-  const OrtApi *api = base->GetApi(ORT_API_VERSION_USED);
-  if (domain == NULL) {
-    OrtCustomOpDomain *made = NULL;
-    OrtStatus *status = api->CreateCustomOpDomain("llmos", &made);
-    for (size_t i = 0;
-         status == NULL && i < sizeof OPERATORS / sizeof OPERATORS[0]; i++)
-      status = api->CustomOpDomain_Add(made, &OPERATORS[i].op);
-    if (status != NULL)
-      return status;
-    domain = made;
-  }
-  return api->AddCustomOpDomain(options, domain);
+// Called by ONNX Runtime for each session's options. The domain lives as long as the process, as sessions may.
+__attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(
+    OrtSessionOptions *options, const OrtApiBase *base) {
+    static OrtCustomOpDomain *domain = NULL;
+    const OrtApi *api = base->GetApi(ORT_API_VERSION_USED);
+    if (domain == NULL) {
+        OrtCustomOpDomain *made = NULL;
+        OrtStatus *status = api->CreateCustomOpDomain("llmos", &made);
+        for (size_t i = 0; status == NULL && i < sizeof OPERATORS / sizeof OPERATORS[0]; i++)
+            status = api->CustomOpDomain_Add(made, &OPERATORS[i].op);
+        if (status != NULL) return status;
+        domain = made;
+    }
+    return api->AddCustomOpDomain(options, domain);
 }

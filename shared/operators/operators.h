@@ -3,15 +3,12 @@
 
 #include "onnxruntime_abi.h"
 
-// Attributes and shapes are checked here, so that a wrong graph is an error and
-// not a crash.
-OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api,
-                         const OrtKernelInfo *info, void **out);
+// Attributes and shapes are checked here, so that a wrong graph is an error and not a crash.
+OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out);
 void destroy_blocks(void *kernel);
 OrtStatus *multiply_blocks(void *kernel, OrtKernelContext *context);
 OrtStatus *gather_blocks(void *kernel, OrtKernelContext *context);
 
-OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api,
-                            const OrtKernelInfo *info, void **out);
+OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out);
 void destroy_attention(void *kernel);
 OrtStatus *attend_cached(void *kernel, OrtKernelContext *context);

@@ -7,71 +7,62 @@
 #include "blocks.h"
 #include "onnxruntime_abi.h"
 
-#define TRY(call)                                                              \
-  do {                                                                         \
-    OrtStatus *status = (call);                                                \
-    if (status != NULL)                                                        \
-      return status;                                                           \
-  } while (0)
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        OrtStatus *status = (call);                                                                                    \
+        if (status != NULL) return status;                                                                             \
+    } while (0)
 
 enum {
-  WORK = 1 << 18,   // multiplications that are worth handing to a thread
-  MOST_SHARDS = 128 // each has scratch of its own, all at once; enough to share
-                    // evenly among 40 threads
+    WORK = 1 << 18,    // multiplications that are worth handing to a thread
+    MOST_SHARDS = 128  // each has scratch of its own, all at once; enough to share evenly among 40 threads
 };
 
 static Kernels best_kernels(void) {
-  const char *wanted = getenv("LLMOS_KERNELS");
-  Kernels kernels;
-  if (wanted != NULL && strcmp(wanted, "portable") == 0)
-    return portable_kernels();
-  return avx2_kernels(&kernels) ? kernels : portable_kernels();
+    const char *wanted = getenv("LLMOS_KERNELS");
+    Kernels kernels;
+    if (wanted != NULL && strcmp(wanted, "portable") == 0) return portable_kernels();
+    return avx2_kernels(&kernels) ? kernels : portable_kernels();
 }
 
 typedef struct {
-  const void *data; // NULL: the input was left out
-  int64_t dimensions[8];
-  size_t rank;
-  int64_t elements;
+    const void *data;  // NULL: the input was left out
+    int64_t dimensions[8];
+    size_t rank;
+    int64_t elements;
 } Input;
 
-static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context,
-                             size_t index, Input *out) {
-  const OrtValue *value = NULL;
-  TRY(api->KernelContext_GetInput(context, index, &value));
-  *out = (Input){.elements = 1};
-  if (value == NULL)
-    return NULL;
-  void *data = NULL;
-  TRY(api->GetTensorMutableData((OrtValue *)value, &data));
-  out->data = data;
-  OrtTensorTypeAndShapeInfo *info = NULL;
-  TRY(api->GetTensorTypeAndShape(value, &info));
-  OrtStatus *status = api->GetDimensionsCount(info, &out->rank);
-  if (status == NULL && out->rank > 8)
-    status = api->CreateStatus(ORT_INVALID_ARGUMENT, "more than 8 dimensions");
-  if (status == NULL)
-    status = api->GetDimensions(info, out->dimensions, out->rank);
-  api->ReleaseTensorTypeAndShapeInfo(info);
-  for (size_t i = 0; status == NULL && i < out->rank; i++)
-    out->elements *= out->dimensions[i];
-  return status;
+static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context, size_t index, Input *out) {
+    const OrtValue *value = NULL;
+    TRY(api->KernelContext_GetInput(context, index, &value));
+    *out = (Input){.elements = 1};
+    if (value == NULL) return NULL;
+    void *data = NULL;
+    TRY(api->GetTensorMutableData((OrtValue *)value, &data));
+    out->data = data;
+    OrtTensorTypeAndShapeInfo *info = NULL;
+    TRY(api->GetTensorTypeAndShape(value, &info));
+    OrtStatus *status = api->GetDimensionsCount(info, &out->rank);
+    if (status == NULL && out->rank > 8) status = api->CreateStatus(ORT_INVALID_ARGUMENT, "more than 8 dimensions");
+    if (status == NULL) status = api->GetDimensions(info, out->dimensions, out->rank);
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    for (size_t i = 0; status == NULL && i < out->rank; i++) out->elements *= out->dimensions[i];
+    return status;
 }
 
 static int64_t shards_for(int64_t work, int64_t most) {
-  const int64_t shards = work / WORK;
-  most = most < MOST_SHARDS ? most : MOST_SHARDS;
-  return shards < 1 ? 1 : shards > most ? most : shards;
+    const int64_t shards = work / WORK;
+    most = most < MOST_SHARDS ? most : MOST_SHARDS;
+    return shards < 1 ? 1 : shards > most ? most : shards;
 }
 
-static OrtStatus *share(const OrtApi *api, const OrtKernelContext *context,
-                        void (*work)(void *, size_t), int64_t shards,
-                        void *product) {
-  if (shards > 1)
-    return api->KernelContext_ParallelFor(context, work, (size_t)shards, 0,
-                                          product);
-  work(product, 0);
-  return NULL;
+static OrtStatus *share(
+    const OrtApi *api, const OrtKernelContext *context, void (*work)(void *, size_t), int64_t shards, void *product) {
+    if (shards > 1) return api->KernelContext_ParallelFor(context, work, (size_t)shards, 0, product);
+    work(product, 0);
+    return NULL;
 }
 
-static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+static size_t rounded(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
