@@ -5,7 +5,6 @@
 
 from devtools.convert.architecture import Architecture
 from shared.contracts.manifest import MemoryNeed
-from shared.operators.layout import GROUP
 
 PACKED = 1.2
 """Resident bytes per byte of a float matrix, which ONNX Runtime rearranges; the file's own pages of it are let go.
@@ -17,9 +16,8 @@ LARGEST_CHUNK = 128
 """Tokens of a prefill chunk, and rows of a decode step, for which the activations are counted."""
 ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
-SHARDS, PLANES = 128, 2
-"""Parts of an operator's work, each with scratch of its own at once (`MOST_SHARDS` of `shared/operators/runtime.h`),
-and bytes into which a code is unpacked there, at most."""
+SHARDS = 128
+"""Parts of an operator's work that have scratch of their own, all at once (`MOST_SHARDS` of `shared/operators`)."""
 LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3
@@ -36,8 +34,8 @@ _PAGE = 4096
 def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> MemoryNeed:
     """The need of a replica on the CPU.
 
-    LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: rows of inputs in another form, and
-    in each of `SHARDS` parts a group of a matrix as bytes, or a query's scores against the whole context.
+    LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: products their inputs in int8,
+    attention its turned queries and, in each of `SHARDS` parts, a query's scores against the whole context.
 
     Args:
         arch: The decoder.
@@ -48,8 +46,7 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
     prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
     inputs = max(arch.hidden_size, arch.feed_forward_size, arch.heads * arch.head_dim)
-    of_a_part = max(GROUP * PLANES * inputs, 4 * arch.context_length)
-    operators = 4 * LARGEST_CHUNK * inputs + SHARDS * of_a_part
+    operators = 4 * (LARGEST_CHUNK * inputs + SHARDS * arch.context_length)
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
