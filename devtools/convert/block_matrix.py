@@ -1,8 +1,6 @@
-"""The form of a quantised matrix in which graphs multiply by it: `com.microsoft.MatMulNBits` and an offset per block.
+"""The form that a quantised matrix of any source has until it is stored (`shared.operators.layout`).
 
-`MatMulNBits` without zero points holds `w = scale * (q - 2**(bits - 1))`; a type that adds a constant per block keeps
-it apart, as `offset`: `w = scale * (q - 2**(bits - 1)) + offset`. (Zero points would hold the same, but float ones
-are 50 times slower, and integer ones round.)
+A weight is `scale * (q - 2**(bits - 1))`, plus `offset` where the type adds a constant per block.
 """
 
 from dataclasses import dataclass

@@ -16,9 +16,8 @@ With `d`, `m` the block's float16 scale and minimum, `s`, `t` the small integer 
     IQ4_NL  d * table[q]                 whole numbers from a table, kept in 8
     IQ4_XS  d * s * table[q]             whole numbers from a table, kept in 8
 
-Where the integers of a type with a minimum are not centred on zero, half their range moves into the offset
-(`d * q + m` is `d * (q - 8) + (m + 8 * d)`): the smaller the codes, the less the rounding of activations to int8
-counts.
+A `BlockMatrix` has its codes around the middle of their range, so that with a minimum half the range moves into the
+offset: `d * q + m` is `d * (q - 8) + (m + 8 * d)`.
 """
 
 from dataclasses import dataclass
