@@ -26,6 +26,7 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
 
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
+	@$(BIN)/python -m benchmarks.kernels
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.serving
 
