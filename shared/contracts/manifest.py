@@ -58,7 +58,7 @@ class DecoderSpec(Contract):
     Outputs:
         logits                  float32 [N, vocab_size]
         present_key.{l}, present_value.{l}  as the past; bind to the same memory and they update in place
-    Either S = 1 with any B, or B = 1 with any S and past (com.microsoft GroupQueryAttention on CPU).
+    Either S = 1 with any B, or B = 1 with any S and past: what `GroupQueryAttention`, which a graph may have, takes.
     """
 
     layers: int = Field(gt=0)
