@@ -1,7 +1,5 @@
 """Products with `BlockMatrix`, and rows of one, as nodes (`shared.operators`)."""
 
-import numpy as np
-
 from devtools.convert.architecture import Activation
 from devtools.convert.block_matrix import BlockMatrix, Floats
 from devtools.convert.nodes import GraphNodes
@@ -46,8 +44,5 @@ class BlockLinear:
         stored = f"{name}.blocks"
         if stored not in self._stored:
             self._stored.add(stored)
-            offsets = matrix.offset
-            if offsets is not None:
-                offsets = offsets - matrix.scales * np.float32(1 << (matrix.bits - 1))
-            self._nodes.weight(stored, pack(matrix.codes(), matrix.scales, offsets, bits=matrix.bits))
+            self._nodes.weight(stored, pack(matrix.codes, matrix.scales, matrix.offset, bits=matrix.bits))
         return stored

@@ -1,7 +1,4 @@
-"""The form that a quantised matrix of any source has until it is stored (`shared.operators.layout`).
-
-A weight is `scale * (q - 2**(bits - 1))`, plus `offset` where the type adds a constant per block.
-"""
+"""The form that a quantised matrix of any source has until it is stored (`shared.operators.layout`)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,43 +14,43 @@ BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class BlockMatrix:
-    """A quantised weight matrix of N rows and K columns, in blocks of `block` weights along K.
+    """A quantised weight matrix of N rows and K columns, in blocks of 16 or 32 weights along K.
+
+    A weight is `scale * code + offset`; without offsets, it is `scale * (code - 2**(bits - 1))`.
 
     bits: 4 or 8
-    packed: uint8 [N, K/block, block * bits / 8]; two neighbouring 4-bit weights share a byte, the even one lies low
+    codes: uint8 [N, K], below 2**bits
     scales: float32 [N, K/block]
-    offset: float32 [N, K/block], or None where it is zero
-    block: 16 or 32
+    offset: float32 [N, K/block], or None
     """
 
     bits: int
-    packed: Bytes
+    codes: Bytes
     scales: Floats
     offset: Floats | None
-    block: int = BLOCK
 
     @property
     def rows(self) -> int:
         """N, the output features."""
-        return int(self.scales.shape[0])
+        return int(self.codes.shape[0])
 
     @property
     def columns(self) -> int:
         """K, the input features."""
-        return int(self.scales.shape[1]) * self.block
+        return int(self.codes.shape[1])
 
-    def codes(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Bytes:
-        """The codes of `rows`, a byte each: uint8 [rows, K]."""
-        codes = self.packed[rows]
-        if self.bits == 4:
-            codes = np.stack([codes & 0xF, codes >> 4], axis=-1)
-        return codes.reshape(-1, self.columns)
+    @property
+    def block(self) -> int:
+        """Weights per block."""
+        return self.columns // int(self.scales.shape[1])
 
     def dequantise(self, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:
         """The weights of `rows` as float32 [rows, K]."""
-        values = self.codes(rows).reshape(-1, self.columns // self.block, self.block).astype(np.float32)
-        values -= np.float32(1 << (self.bits - 1))
-        values *= self.scales[rows][..., None]
+        scales = self.scales[rows]
+        values = self.codes[rows].reshape(*scales.shape, self.block).astype(np.float32)
+        if self.offset is None:
+            values -= np.float32(1 << (self.bits - 1))
+        values *= scales[..., None]
         if self.offset is not None:
             values += self.offset[rows][..., None]
         return values.reshape(-1, self.columns)

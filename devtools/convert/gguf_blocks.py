@@ -16,109 +16,88 @@ With `d`, `m` the block's float16 scale and minimum, `s`, `t` the small integer 
     IQ4_NL  d * table[q]                 whole numbers from a table, kept in 8
     IQ4_XS  d * s * table[q]             whole numbers from a table, kept in 8
 
-A `BlockMatrix` has its codes around the middle of their range, so that with a minimum half the range moves into the
-offset: `d * q + m` is `d * (q - 8) + (m + 8 * d)`.
+Without a minimum, the stored number that means zero becomes the middle of the codes: 8 of 4 bits, 128 of 8.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
+from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.block_matrix import BLOCK, Bytes, Floats
+from devtools.convert.block_matrix import BlockMatrix, Bytes, Floats
 
 _IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 """`kvalues_iq4nl` of ggml-common.h."""
+_IQ4_CODES: Bytes = (np.array(_IQ4_VALUES) + 128).astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """The blocks of a tensor: weight `scale * (code - 2**(bits - 1)) + offset`.
-
-    codes: uint8 [blocks, block], one weight each; scales: float32 [blocks]; offset: the same, or None for zero.
-    """
-
-    bits: int
-    codes: Bytes
-    scales: Floats
-    offset: Floats | None = None
+def decode(kind: Type, raw: Bytes) -> BlockMatrix:
+    """The matrix of `raw` uint8 [N, bytes of a row of `kind`]; the parts of super-blocks are its blocks."""
+    rows = len(raw)
+    found = _DECODERS[kind](raw.reshape(-1, GGML_QUANT_SIZES[kind][1]))  # with a row for each of the file's blocks
+    offset = None if found.offset is None else found.offset.reshape(rows, -1)
+    return BlockMatrix(found.bits, found.codes.reshape(rows, -1), found.scales.reshape(rows, -1), offset)
 
 
-def decode(kind: Type, blocks: Bytes) -> Decoded:
-    """Decode `blocks` uint8 [n, bytes per block of `kind`]; super-blocks come out as their parts, in order."""
-    return _DECODERS[kind](blocks)
+def _q4_0(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(4, _nibbles(blocks[:, 2:], 16), _half(blocks, 0), None)
 
 
-def _q4_0(blocks: Bytes) -> Decoded:
-    return Decoded(4, _nibbles(blocks[:, 2:], 16), _half(blocks, 0))
+def _q4_1(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(4, _nibbles(blocks[:, 4:], 16), _half(blocks, 0), _half(blocks, 2))
 
 
-def _q4_1(blocks: Bytes) -> Decoded:
-    scales = _half(blocks, 0)
-    return Decoded(4, _nibbles(blocks[:, 4:], 16), scales, _half(blocks, 2) + 8 * scales)
+def _q5_0(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(8, _five_bits(blocks[:, 2:6], blocks[:, 6:]) + np.uint8(128 - 16), _half(blocks, 0), None)
 
 
-def _q5_0(blocks: Bytes) -> Decoded:
-    return Decoded(8, _centred(_five_bits(blocks[:, 2:6], blocks[:, 6:]), 16), _half(blocks, 0))
+def _q5_1(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(8, _five_bits(blocks[:, 4:8], blocks[:, 8:]), _half(blocks, 0), _half(blocks, 2))
 
 
-def _q5_1(blocks: Bytes) -> Decoded:
-    scales = _half(blocks, 0)
-    codes = _centred(_five_bits(blocks[:, 4:8], blocks[:, 8:]), 16)
-    return Decoded(8, codes, scales, _half(blocks, 2) + 16 * scales)
+def _q8_0(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(8, blocks[:, 2:] + np.uint8(128), _half(blocks, 0), None)
 
 
-def _q8_0(blocks: Bytes) -> Decoded:
-    return Decoded(8, blocks[:, 2:] ^ np.uint8(0x80), _half(blocks, 0))
-
-
-def _q2_k(blocks: Bytes) -> Decoded:
+def _q2_k(blocks: Bytes) -> BlockMatrix:
     small = blocks[:, :16]
-    scales = (_half(blocks, 80)[:, None] * (small & 0xF).astype(np.float32)).ravel()
-    minima = (_half(blocks, 82)[:, None] * (small >> 4).astype(np.float32)).ravel()
-    codes = _bit_planes(blocks[:, 16:80], 32, 2).reshape(-1, 16) + np.uint8(8 - 2)
-    return Decoded(4, codes, scales, 2 * scales - minima)
+    codes = _bit_planes(blocks[:, 16:80], 32, 2)
+    return BlockMatrix(4, codes, _half(blocks, 80) * (small & 0xF), -_half(blocks, 82) * (small >> 4))
 
 
-def _q3_k(blocks: Bytes) -> Decoded:
+def _q3_k(blocks: Bytes) -> BlockMatrix:
     low, high = blocks[:, 96:104], blocks[:, 104:108]
     small = np.concatenate([low & 0xF, low >> 4], axis=1)
     small |= np.concatenate([(high >> shift & 3) << np.uint8(4) for shift in (0, 2, 4, 6)], axis=1)
-    scales = (_half(blocks, 108)[:, None] * (small.astype(np.float32) - 32)).ravel()
     codes = _bit_planes(blocks[:, 32:96], 32, 2) | _bit_planes(blocks[:, :32], 32, 1) << np.uint8(2)
-    return Decoded(4, codes.reshape(-1, 16) + np.uint8(8 - 4), scales)
+    scales = _half(blocks, 108) * (small.astype(np.float32) - 32)
+    return BlockMatrix(4, codes + np.uint8(8 - 4), scales, None)
 
 
-def _q4_k(blocks: Bytes) -> Decoded:
-    scales, minima = _scales_and_minima(blocks)
-    return Decoded(4, _nibbles(blocks[:, 16:], 32).reshape(-1, BLOCK), scales, 8 * scales - minima)
+def _q4_k(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(4, _nibbles(blocks[:, 16:], 32), *_scales_and_offset(blocks))
 
 
-def _q5_k(blocks: Bytes) -> Decoded:
-    scales, minima = _scales_and_minima(blocks)
-    high = _bit_planes(blocks[:, 16:48], 32, 1)
-    codes = _nibbles(blocks[:, 48:], 32) | high << np.uint8(4)
-    return Decoded(8, _centred(codes.reshape(-1, BLOCK), 16), scales, 16 * scales - minima)
+def _q5_k(blocks: Bytes) -> BlockMatrix:
+    codes = _nibbles(blocks[:, 48:], 32) | _bit_planes(blocks[:, 16:48], 32, 1) << np.uint8(4)
+    return BlockMatrix(8, codes, *_scales_and_offset(blocks))
 
 
-def _q6_k(blocks: Bytes) -> Decoded:
+def _q6_k(blocks: Bytes) -> BlockMatrix:
     small = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8)
-    scales = (_half(blocks, 208)[:, None] * small.astype(np.float32)).ravel()
     codes = _nibbles(blocks[:, :128], 64) | _bit_planes(blocks[:, 128:192], 32, 2) << np.uint8(4)
-    return Decoded(8, _centred(codes.reshape(-1, 16), 32), scales)
+    return BlockMatrix(8, codes + np.uint8(128 - 32), _half(blocks, 208) * small, None)
 
 
-def _iq4_nl(blocks: Bytes) -> Decoded:
-    return Decoded(8, _from_table(_nibbles(blocks[:, 2:], 16)), _half(blocks, 0))
+def _iq4_nl(blocks: Bytes) -> BlockMatrix:
+    return BlockMatrix(8, _IQ4_CODES[_nibbles(blocks[:, 2:], 16)], _half(blocks, 0), None)
 
 
-def _iq4_xs(blocks: Bytes) -> Decoded:
+def _iq4_xs(blocks: Bytes) -> BlockMatrix:
     low, high = blocks[:, 4:8], np.ascontiguousarray(blocks[:, 2:4]).view("<u2")
     small = np.stack([low & 0xF, low >> 4], axis=-1).reshape(-1, 8)
     small |= ((high >> np.arange(0, 16, 2, dtype=np.uint16) & 3) << 4).astype(np.uint8)
-    scales = (_half(blocks, 0)[:, None] * (small.astype(np.float32) - 32)).ravel()
-    return Decoded(8, _from_table(_nibbles(blocks[:, 8:], 16).reshape(-1, BLOCK)), scales)
+    scales = _half(blocks, 0) * (small.astype(np.float32) - 32)
+    return BlockMatrix(8, _IQ4_CODES[_nibbles(blocks[:, 8:], 16)], scales, None)
 
 
 _DECODERS = {
@@ -140,8 +119,8 @@ QUANTISED = tuple(_DECODERS)
 
 
 def _half(blocks: Bytes, at: int) -> Floats:
-    """The float16 at byte `at` of every block, as float32 [blocks]."""
-    return np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2")[:, 0].astype(np.float32)
+    """The float16 at byte `at` of every block, as float32 [blocks, 1]."""
+    return np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2").astype(np.float32)
 
 
 def _nibbles(packed: Bytes, run: int) -> Bytes:
@@ -158,22 +137,12 @@ def _bit_planes(packed: Bytes, run: int, bits: int) -> Bytes:
 
 
 def _five_bits(high: Bytes, low: Bytes) -> Bytes:
-    """Q5_0's numbers: the fifth bit of weight i is bit i of a little-endian 32-bit word."""
+    """The numbers of Q5_0 and Q5_1: the fifth bit of weight i is bit i of a little-endian 32-bit word."""
     return _nibbles(low, 16) | np.unpackbits(high, axis=1, bitorder="little") << np.uint8(4)
 
 
-def _centred(codes: Bytes, middle: int) -> Bytes:
-    """Numbers around `middle` as 8-bit codes around 128."""
-    return codes + np.uint8(128 - middle)
-
-
-def _from_table(indices: Bytes) -> Bytes:
-    table: np.ndarray[Any, np.dtype[np.uint8]] = (np.array(_IQ4_VALUES) + 128).astype(np.uint8)
-    return table[indices]
-
-
-def _scales_and_minima(blocks: Bytes) -> tuple[Floats, Floats]:
-    """`d * s` and `m * t` of the eight parts of each Q4_K or Q5_K block, float32 [8 * blocks].
+def _scales_and_offset(blocks: Bytes) -> tuple[Floats, Floats]:
+    """`d * s` and `-m * t` of the eight parts of each Q4_K or Q5_K block, float32 [blocks, 8].
 
     The 6-bit numbers of parts 0 to 3 are the low bits of bytes 0-3 (s) and 4-7 (t); of parts 4 to 7, bytes 8-11
     hold the low four bits (s in the low half, t in the high) and the top two bits of bytes 0-3 and 4-7 the rest.
@@ -181,6 +150,4 @@ def _scales_and_minima(blocks: Bytes) -> tuple[Floats, Floats]:
     first, second, third = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
     small = np.concatenate([first & 0x3F, third & 0xF | first >> 2 & 0x30], axis=1)
     least = np.concatenate([second & 0x3F, third >> 4 | second >> 2 & 0x30], axis=1)
-    scales = _half(blocks, 0)[:, None] * small.astype(np.float32)
-    minima = _half(blocks, 2)[:, None] * least.astype(np.float32)
-    return scales.ravel(), minima.ravel()
+    return _half(blocks, 0) * small, -_half(blocks, 2) * least

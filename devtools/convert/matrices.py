@@ -33,10 +33,11 @@ def _joined(run: Sequence[Matrix]) -> Matrix:
 
 
 def _joined_blocks(blocks: Sequence[BlockMatrix]) -> BlockMatrix:
+    codes, scales = (np.concatenate([getattr(matrix, part) for matrix in blocks]) for part in ("codes", "scales"))
     offset = None
     if any(matrix.offset is not None for matrix in blocks):
+        middle = np.float32(1 << (blocks[0].bits - 1))
         offset = np.concatenate(
-            [np.zeros_like(matrix.scales) if matrix.offset is None else matrix.offset for matrix in blocks]
+            [-middle * matrix.scales if matrix.offset is None else matrix.offset for matrix in blocks]
         )
-    packed, scales = (np.concatenate([getattr(matrix, part) for matrix in blocks]) for part in ("packed", "scales"))
-    return BlockMatrix(blocks[0].bits, packed, scales, offset, blocks[0].block)
+    return BlockMatrix(blocks[0].bits, codes, scales, offset)

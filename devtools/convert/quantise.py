@@ -1,6 +1,6 @@
 """LLMOS's own quantiser: float matrices to 4 or 8 bits per weight, with the scales that lose least.
 
-int4 is asymmetric in blocks of 32, `w = scale * (q - 8) + offset`: the form of GGUF's Q4_1, which graphs multiply by
+int4 is asymmetric in blocks of 32, `w = scale * q + offset`: the form of GGUF's Q4_1, which graphs multiply by
 exactly. For every block, candidates are made by clipping a part of either end of its range; rounding to a candidate's
 grid gives integers, for which the best scale and offset have a closed form (weighted least squares); the candidate
 with the smallest squared error wins and is improved by rounding to its own best grid again (Lloyd's algorithm). This
@@ -37,9 +37,7 @@ def quantise_int4(weights: Floats, importance: Floats | None = None) -> BlockMat
         weights: float32.
         importance: float32 [K], how much an error in a column counts; None for all alike.
     """
-    codes, scales, offset = _in_chunks(_nearest_int4, weights, importance)
-    packed = codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
-    return BlockMatrix(4, packed, scales, offset)
+    return BlockMatrix(4, *_in_chunks(_nearest_int4, weights, importance))
 
 
 def quantise_int8(weights: Floats, importance: Floats | None = None) -> BlockMatrix:
@@ -75,8 +73,7 @@ def _in_chunks(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works without the interpreter's lock
         list(pool.map(work, range(0, len(blocks), CHUNK)))
-    shape = (rows, per_row)
-    return codes.reshape(*shape, BLOCK), scales.reshape(shape), offset.reshape(shape)
+    return codes.reshape(rows, columns), scales.reshape(rows, per_row), offset.reshape(rows, per_row)
 
 
 def _nearest_int4(weights: Floats, counts: Floats) -> _Quantised:
@@ -96,7 +93,7 @@ def _nearest_int4(weights: Floats, counts: Floats) -> _Quantised:
         _keep_better(best, fit.solve(_round_to(codes, x, best[0], best[1])))
     scale, start, _ = best
     _round_to(codes, x, scale, start)
-    return codes.astype(np.uint8), scale, start + mean + 8 * scale
+    return codes.astype(np.uint8), scale, start + mean
 
 
 def _nearest_int8(weights: Floats, counts: Floats) -> _Quantised:

@@ -78,7 +78,7 @@ class QuantisedSource:
         return "int8" if name in _ENDS else self._scheme
 
     def _keep(self, name: str, matrix: BlockMatrix) -> None:
-        for part in ("packed", "scales", "offset"):
+        for part in ("codes", "scales", "offset"):
             values = getattr(matrix, part)
             if values is not None:
                 np.save(self._scratch / f"{name}.{part}.npy", values)
@@ -88,7 +88,7 @@ class QuantisedSource:
         offset = self._scratch / f"{name}.offset.npy"
         return BlockMatrix(
             bits,
-            np.load(self._scratch / f"{name}.packed.npy", mmap_mode="r"),
+            np.load(self._scratch / f"{name}.codes.npy", mmap_mode="r"),
             np.load(self._scratch / f"{name}.scales.npy", mmap_mode="r"),
             np.load(offset, mmap_mode="r") if offset.exists() else None,
         )

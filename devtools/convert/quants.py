@@ -8,15 +8,12 @@ from typing import Any
 
 import gguf
 import numpy as np
-from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.block_matrix import BLOCK, BlockMatrix, Floats
+from devtools.convert.block_matrix import BlockMatrix, Floats
 from devtools.convert.gguf_blocks import QUANTISED, decode
 from devtools.convert.gguf_file import GgufTensor
 from shared.errors import CorruptFile, UnsupportedFormat
-
-__all__ = ["BLOCK", "DENSE", "SUPPORTED", "BlockMatrix", "Floats", "check_supported", "dequantise", "pack"]
 
 _DENSE = (Type.F32, Type.F16, Type.BF16)
 DENSE = tuple(kind.name for kind in _DENSE)
@@ -46,15 +43,11 @@ def pack(tensor: GgufTensor) -> BlockMatrix | Floats:
     check_supported(tensor)
     if tensor.type in _DENSE:
         return dequantise(tensor)
-    rows = tensor.shape[0]
-    _, block_bytes = GGML_QUANT_SIZES[tensor.type]
-    decoded = decode(tensor.type, tensor.raw.reshape(-1, block_bytes))
-    offset = None if decoded.offset is None else decoded.offset.reshape(rows, -1)
-    _check_finite(tensor, decoded.scales if decoded.offset is None else decoded.scales + decoded.offset)
-    block = decoded.codes.shape[1]
-    codes = decoded.codes.reshape(rows, -1, block)
-    packed = codes if decoded.bits == 8 else codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
-    return BlockMatrix(decoded.bits, packed, decoded.scales.reshape(rows, -1), offset, block)
+    matrix = decode(tensor.type, tensor.raw)
+    for values in (matrix.scales, matrix.offset):
+        if values is not None:
+            _check_finite(tensor, values)
+    return matrix
 
 
 def dequantise(tensor: GgufTensor, rows: slice | np.ndarray[Any, Any] = slice(None)) -> Floats:

@@ -16,4 +16,4 @@ def naive_int4(
     scales = (high - low) / np.float32(15)
     steps = (blocks - low[..., None]) / np.where(scales == 0, 1, scales)[..., None]
     codes = np.rint(steps).clip(0, 15).astype(np.uint8)
-    return BlockMatrix(4, codes[..., 0::2] | codes[..., 1::2] << np.uint8(4), scales, low + 8 * scales)
+    return BlockMatrix(4, codes.reshape(weights.shape), scales, low)

@@ -31,10 +31,9 @@ def random_matrix(*, bits: int = 4, block: int = 32, offsets: bool = True, seed:
     shape = (ROWS, COLUMNS // block)
     return BlockMatrix(
         bits,
-        random.integers(0, 256, (*shape, block * bits // 8), np.uint8),
+        random.integers(0, 1 << bits, (ROWS, COLUMNS), np.uint8),
         random.standard_normal(shape).astype(np.float32) / (1 << bits),
         random.standard_normal(shape).astype(np.float32) if offsets else None,
-        block,
     )
 
 
