@@ -30,6 +30,15 @@ class Decoder(Protocol):
         """Token ids are 0..vocab_size-1."""
         ...
 
+    @property
+    def uniform(self) -> bool:
+        """Whether a token's logits, keys and values have the same bits however it is computed.
+
+        That is: as a decode row alone or in any batch, or in a chunk that is cut anywhere. If not, they may depend on
+        whether it was a row or in a chunk, and on the chunk, but still on nothing that another slot holds.
+        """
+        ...
+
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """Compute one token in each of the slots 0..B-1.
 
@@ -68,7 +77,7 @@ class Decoder(Protocol):
         ...
 
     def reserve_blocks(self, count: int, tokens: int) -> None:
-        """Make places for `count` blocks of `tokens` tokens each, beside the slots. Called at most once."""
+        """Make places for `count` blocks of `tokens` tokens each, beside the slots, instead of those there were."""
         ...
 
     def store(self, slot: int, start: int, block: int) -> None:

@@ -1,4 +1,7 @@
-"""A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output."""
+"""A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output.
+
+Where it is not uniform, so does a token that is computed as a row instead of in a chunk, or in another chunk.
+"""
 
 import time
 from collections.abc import Sequence
@@ -11,6 +14,8 @@ from services.inference.engine.decoder import Logits
 _PRIME = np.uint64(0x100000001B3)
 _BASIS = np.uint64(0xCBF29CE484222325)
 _EMPTY = -1
+_MARK = 1 << 32
+"""Times a number that tells how a token was computed, it is added to the token in its slot."""
 
 
 class SampleDecoder:
@@ -21,12 +26,22 @@ class SampleDecoder:
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
         token_s: Seconds that computing one token takes, to imitate a model's speed.
+        uniform: Whether a token's numbers do not depend on how it was computed.
     """
 
-    def __init__(self, *, slots: int = 4, max_len: int = 64, vocab_size: int = 64, token_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        max_len: int = 64,
+        vocab_size: int = 64,
+        token_s: float = 0.0,
+        uniform: bool = True,
+    ) -> None:
         self._tokens: NDArray[np.int64] = np.full((slots, max_len), _EMPTY, dtype=np.int64)
         self._vocab_size = vocab_size
         self._token_s = token_s
+        self._uniform = uniform
         self._ids = np.arange(vocab_size, dtype=np.uint64)
         self._blocks: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 
@@ -45,6 +60,11 @@ class SampleDecoder:
         """Token ids are 0..vocab_size-1."""
         return self._vocab_size
 
+    @property
+    def uniform(self) -> bool:
+        """See `Decoder.uniform`."""
+        return self._uniform
+
     def used_slots(self) -> list[int]:
         """Slots that hold tokens and were not released."""
         return [slot for slot in range(self.slots) if (self._tokens[slot] != _EMPTY).any()]
@@ -52,7 +72,7 @@ class SampleDecoder:
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """See `Decoder.decode`."""
         for slot, (token, position) in enumerate(zip(tokens, positions, strict=True)):
-            self._tokens[slot, position] = token
+            self._tokens[slot, position] = token + self._mark(0, 1)
         self._work(len(tokens))
         return np.stack([self._logits(slot, position + 1) for slot, position in enumerate(positions)])
 
@@ -61,7 +81,7 @@ class SampleDecoder:
     ) -> Logits | None:
         """See `Decoder.prefill`."""
         end = start + len(tokens)
-        self._tokens[slot, start:end] = tokens
+        self._tokens[slot, start:end] = np.asarray(tokens) + self._mark(1 + start, len(tokens))
         self._work(len(tokens))
         if every:
             return np.stack([self._logits(slot, length) for length in range(start + 1, end + 1)])
@@ -93,6 +113,10 @@ class SampleDecoder:
     def close(self) -> None:
         """See `Decoder.close`."""
         self._tokens[:] = _EMPTY
+
+    def _mark(self, begin: int, count: int) -> int:
+        """What tells a chunk of `count` tokens from others, and from a row."""
+        return 0 if self._uniform else (begin * self.max_len + count) * _MARK
 
     def _work(self, tokens: int) -> None:
         if self._token_s:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 
 from services.inference.runtime.device import Array, Blocks, Device
 from services.inference.runtime.host import HostDevice
+from services.inference.runtime.kv import HostKv
+from services.inference.runtime.uniform import is_uniform, probe_tokens
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import InvalidInput
 
@@ -17,20 +18,6 @@ Logits = NDArray[np.float32]
 GRAPH_FILE = HostDevice.graph_file
 _SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
-_PROBES = 8
-"""Tokens for which a lone row must give the bits that a batch gives."""
-
-
-class _Alone(NamedTuple):
-    """How one sequence alone is run: rows that are computed, the last of them its own, and rows of logits."""
-
-    rows: int
-    wanted: int
-
-
-_AS_BATCH = _Alone(rows=2, wanted=2)
-_SHAPES = (_Alone(rows=1, wanted=1), _Alone(rows=2, wanted=1))
-"""Cheapest first."""
 
 
 class OnnxDecoder:
@@ -40,10 +27,10 @@ class OnnxDecoder:
     a step writes its numbers into the bound arrays and runs.
 
     A row's logits must not depend on the batch, to the last bit: activations quantised to int8 turn a difference of
-    1e-6 into one of 0.5 in the logits. ONNX Runtime's matrix kernels keep rows apart for 2 rows and more, but some
-    (4-bit `MatMulNBits` on x86, block 32 and up) take another path for 1 row. So a lone sequence is run in the
-    cheapest of three shapes that gives the same bits as a batch does; which it is, is found at the start by trying.
-    In two of them row 0 is a scratch slot that lies before slot 0.
+    1e-6 into one of 0.5 in the logits. LLMOS's own operators see to that, and more (`uniform`). ONNX Runtime's matrix
+    kernels keep rows apart for 2 rows and more, but some (4-bit `MatMulNBits` on x86, block 32 and up) take another
+    path for 1 row. Where that is so, a lone sequence is run as the second of two rows, the first being that of a
+    scratch slot which lies before slot 0. All this is found at the start by trying.
 
     Args:
         folder: Holds `model.onnx` and its external weights.
@@ -93,10 +80,12 @@ class OnnxDecoder:
         self._logits: Logits = np.zeros((slots + 1, spec.vocab_size), dtype=np.float32)
         self._inputs = device.inputs((self._ids, self._seqlens, self._wanted, self._last))
         self._decode_bindings: dict[int, ort.IOBinding] = {}
-        self._alone_bindings: dict[_Alone, ort.IOBinding] = {}
+        self._alone_bindings: dict[int, ort.IOBinding] = {}
         self._prefill_bindings: dict[int, ort.IOBinding] = {}
-        self._alone = _AS_BATCH
-        self._alone = self._find_shape_alone()
+        self._rows_alone = 1
+        self._uniform = self._find_uniform()
+        if not self._uniform:
+            self._rows_alone = self._find_rows_alone()
 
     @property
     def slots(self) -> int:
@@ -114,14 +103,19 @@ class OnnxDecoder:
         return self._spec.vocab_size
 
     @property
+    def uniform(self) -> bool:
+        """See `Decoder.uniform`."""
+        return self._uniform
+
+    @property
     def rows_alone(self) -> int:
         """Rows that a step computes for one sequence alone: 1, or 2 if the kernels treat a single row differently."""
-        return self._alone.rows
+        return self._rows_alone
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """See `Decoder.decode`."""
         if len(tokens) == 1:
-            return self._decode_alone(tokens[0], positions[0], self._alone)
+            return self._decode_alone(tokens[0], positions[0], self._rows_alone)
         batch = len(tokens)
         binding = self._decode_bindings.get(batch)
         if binding is None:
@@ -134,35 +128,38 @@ class OnnxDecoder:
         self._run(binding)
         return self._logits[:batch]
 
-    def _decode_alone(self, token: int, position: int, shape: _Alone) -> Logits:
-        """One token in slot 0: float32 [1, vocab_size]."""
-        scratch = shape.rows - 1
-        binding = self._alone_bindings.get(shape)
+    def _decode_alone(self, token: int, position: int, rows: int) -> Logits:
+        """One token in slot 0, as the last of 1 or 2 rows: float32 [1, vocab_size]."""
+        scratch = rows - 1
+        binding = self._alone_bindings.get(rows)
         if binding is None:
-            binding = self._bind(first_slot=-scratch, batch=shape.rows)
-            self._bind_rows(binding, rows=shape.rows, wanted=self._wanted[shape.rows - shape.wanted : shape.rows])
-            self._alone_bindings[shape] = binding
+            binding = self._bind(first_slot=-scratch, batch=rows)
+            self._bind_rows(binding, rows=rows, wanted=self._wanted[:rows])
+            self._alone_bindings[rows] = binding
         self._ids[0] = self._seqlens[0] = 0
         self._ids[scratch] = token
         self._seqlens[scratch] = position
         self._total[...] = position + 1
         self._run(binding)
-        return self._logits[shape.wanted - 1 : shape.wanted]
+        return self._logits[scratch:rows]
 
-    def _find_shape_alone(self) -> _Alone:
-        """The cheapest shape whose logits equal a batch's in every bit, for a few tokens of the vocabulary."""
-        tokens = np.linspace(0, self.vocab_size - 1, _PROBES, dtype=np.int64).tolist()
+    def _find_uniform(self) -> bool:
+        """Not tried in float16, which rounds most differences away: a few tokens would not show them."""
+        kv = self._kv
+        uniform = isinstance(kv, HostKv) and is_uniform(
+            self, lambda slot, start, count: kv.view(_SCRATCH + 1 + slot, start, count)
+        )
+        self._blocks = None
+        return uniform
 
-        def logits(shape: _Alone) -> Logits:
-            return np.concatenate(
-                [self._decode_alone(t, i, shape).copy() for i, t in enumerate(tokens[: self._max_len])]
-            )
-
-        expected = logits(_AS_BATCH)
-        shape = next((shape for shape in _SHAPES if np.array_equal(logits(shape), expected)), _AS_BATCH)
+    def _find_rows_alone(self) -> int:
+        """1 if one row gives every bit that it has in a batch, for a few tokens of the vocabulary; else 2."""
+        one, two = (
+            [self._decode_alone(t, i, rows).copy() for i, t in enumerate(probe_tokens(self))] for rows in (1, 2)
+        )
         self._kv.release(_SCRATCH)
         self.release(0)
-        return shape
+        return 1 if np.array_equal(one, two) else 2
 
     def prefill(
         self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False

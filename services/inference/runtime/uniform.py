@@ -1,0 +1,94 @@
+"""Whether a decoder gives a token the same bits however it computes it, found by trying.
+
+It follows from a graph's operators and from how they were compiled for this processor, so it is asked of the logits,
+not of the graph. LLMOS's own operators promise it; other graphs may be found to have it as well.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.engine.decoder import Decoder, Logits
+
+_TOKENS = 8
+"""Enough for whole tiles of rows in kernels, and what is left of them."""
+_CUT = 3
+_ROWS = 3
+_CONTEXT = 280
+"""Tokens before those that are compared: kernels of attention add long sums in parts."""
+
+Read = Callable[[int, int, int], NDArray[Any]]
+"""What a slot keeps of its tokens from one on: (slot, start, how many) -> keys and values."""
+
+
+def probe_tokens(decoder: Decoder) -> list[int]:
+    """Some tokens from all over the vocabulary, as many as fit a slot."""
+    tokens: list[int] = np.linspace(0, decoder.vocab_size - 1, _TOKENS, dtype=np.int64).tolist()
+    return tokens[: decoder.max_len]
+
+
+def is_uniform(decoder: Decoder, read: Read) -> bool:
+    """Whether logits, keys and values of some tokens are equal to the bit in one chunk, in two, and as rows.
+
+    At the beginning of a slot and after a context, which costs next to nothing: copies of a few keys and values.
+    Leaves its slots released, and one block reserved.
+    """
+    tokens = probe_tokens(decoder)
+    rows = min(_ROWS, decoder.slots)
+    uniform = _Probe(decoder, read, tokens, 0).chunks_agree()
+    if uniform:
+        start = min(_CONTEXT, decoder.max_len - len(tokens))
+        decoder.reserve_blocks(1, len(tokens))
+        decoder.store(0, 0, 0)
+        for copy in range(0, start, len(tokens)):
+            decoder.fetch(0, 0, copy)
+        probe = _Probe(decoder, read, tokens, start)
+        uniform = probe.chunks_agree() and probe.lone_rows_agree() and probe.batch_agrees(rows)
+    for slot in range(rows):
+        decoder.release(slot)
+    return uniform
+
+
+class _Probe:
+    """Computes all in one chunk at first; the rest is compared with that."""
+
+    def __init__(self, decoder: Decoder, read: Read, tokens: list[int], start: int) -> None:
+        self._decoder = decoder
+        self._read = read
+        self._tokens = tokens
+        self._start = start
+        self._logits = self._chunk(0, len(tokens))
+        self._kept = read(0, start, len(tokens)).copy()
+
+    def chunks_agree(self) -> bool:
+        """Whether two chunks give the same."""
+        cut = min(_CUT, len(self._tokens) - 1)
+        logits = [self._chunk(begin, end) for begin, end in ((0, cut), (cut, len(self._tokens))) if end > begin]
+        return np.array_equal(np.concatenate(logits), self._logits) and self._keeps(0)
+
+    def lone_rows_agree(self) -> bool:
+        """Whether a token alone does: the first, one in the middle, and the last."""
+        last = len(self._tokens) - 1
+        return all(self._rows_agree([index]) for index in (0, last // 2, last)) and self._keeps(0)
+
+    def batch_agrees(self, rows: int) -> bool:
+        """Whether the rows of a batch do, each at another position."""
+        for slot in range(1, rows):
+            self._decoder.move(0, slot, self._start + len(self._tokens))
+        agree = self._rows_agree([(5 + 3 * slot) % len(self._tokens) for slot in range(rows)])
+        return agree and all(self._keeps(slot) for slot in range(rows))
+
+    def _rows_agree(self, indices: list[int]) -> bool:
+        tokens = [self._tokens[index] for index in indices]
+        logits = self._decoder.decode(tokens, [self._start + index for index in indices])
+        return np.array_equal(logits, self._logits[indices])
+
+    def _chunk(self, begin: int, end: int) -> Logits:
+        logits = self._decoder.prefill(0, self._tokens[begin:end], self._start + begin, last=True, every=True)
+        assert logits is not None
+        return logits.copy()
+
+    def _keeps(self, slot: int) -> bool:
+        return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._kept)
