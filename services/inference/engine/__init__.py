@@ -7,7 +7,8 @@
 | `limits` | how much the engine takes on |
 | `admission` | whether a request fits, and whether the queue has room for it |
 | `fairness` | whose turn it is: tenants by what they were served, prompts by age and length |
-| `prefix_cache` | which blocks of earlier prompts are kept |
+| `prefix_cache` | blocks of earlier sequences, and which of them go when there is no room |
+| `kept` | which of the blocks that a step completes are kept |
 | `prompts` | which chunks the next step computes, and which blocks it copies |
 | `pace` | how fast it was lately |
 | `plan` | one step as plain data |

@@ -4,12 +4,14 @@
 
 A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget.
 A sequence is computed as if it were alone and never interrupted: chunks of a prompt always have the same sizes,
-whatever else runs, and tokens that were generated elsewhere are computed again as decode rows, as the first time.
-(Decode and prefill kernels round differently, and activations quantised to int8 turn a last bit into another answer.)
+whatever else runs. Tokens that were generated elsewhere are computed in chunks as well where the decoder is uniform,
+and else again as decode rows, as the first time. (Kernels for rows and for chunks may round differently, and
+activations quantised to int8 turn a last bit into another answer.)
 """
 
 from services.inference.engine.admission import Admission, check_request
 from services.inference.engine.fairness import Tenants
+from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.pace import Pace
 from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row, Store
@@ -22,10 +24,21 @@ from shared.errors import Conflict, LlmosError
 
 
 class Batcher:
-    """The state of all sequences. One mutator: whoever owns it calls from one thread at a time."""
+    """The state of all sequences. One mutator: whoever owns it calls from one thread at a time.
 
-    def __init__(self, *, slots: int, max_len: int, vocab_size: int, limits: EngineLimits) -> None:
+    Args:
+        slots: Of the decoder, as the next two.
+        max_len: Tokens per slot.
+        vocab_size: Token ids are 0..vocab_size-1.
+        limits: Bounds of a step, of the queue and of the prefix cache.
+        uniform: Whether a token has the same bits however it is computed.
+    """
+
+    def __init__(
+        self, *, slots: int, max_len: int, vocab_size: int, limits: EngineLimits, uniform: bool = False
+    ) -> None:
         limits.check(slots=slots)
+        self._uniform = uniform
         self._max_len = max_len
         self._vocab_size = vocab_size
         self._limits = limits
@@ -34,7 +47,8 @@ class Batcher:
         self._tenants = Tenants()
         self._pace = Pace()
         self._cache = PrefixCache(limits.cache_blocks)
-        self._prompts = Prompts(limits, self._tenants, self._cache)
+        self._keeper = Keeper(self._cache, size=limits.prefill_chunk, uniform=uniform)
+        self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper)
         self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
         self._cancelled: set[str] = set()
         self._complete: list[Sequence] = []
@@ -76,7 +90,7 @@ class Batcher:
 
     @property
     def cache_tokens(self) -> tuple[int, int]:
-        """Prompt tokens copied from the prefix cache, and prompt tokens looked up in it, since the start."""
+        """Prompt (and resumed) tokens copied from the prefix cache, and those looked up in it, since the start."""
         return self._prompts.hits, self._prompts.looked_up
 
     def wait_s(self) -> float:
@@ -95,7 +109,8 @@ class Batcher:
         check_request(request, vocab_size=self._vocab_size, max_len=self._max_len)
         if request.request_id in self._sequences:
             raise Conflict(f"request {request.request_id} is running already")
-        sequence = Sequence(request, now, self._prompts.keys(request))
+        sequence = Sequence(request, now, uniform=self._uniform)
+        self._keeper.admit(sequence)
         complete = sequence.reason_to_end() is not None
         if complete:
             self._complete.append(sequence)
@@ -138,7 +153,7 @@ class Batcher:
     def apply(self, plan: Plan, outcome: Outcome, now: float) -> list[SequenceUpdate]:
         """Take the results of a plan in; what to tell. Cancelled sequences end here and get no token."""
         updates = self._end_cancelled(now)
-        self._settle_cache(plan, outcome)
+        self._keeper.settle(plan, outcome)
         self._pace.measure_step(
             prompt_tokens=sum(len(chunk.tokens) for chunk in plan.prefill),
             prefill_s=outcome.prefill_s,
@@ -180,7 +195,7 @@ class Batcher:
             assert (state is State.PREFILL) == (id(sequence) in prefilling), "state and tenant disagree"
             assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
             if state is not State.PARKED:
-                assert (state < State.DECODE) == (sequence.prompt_left > 0), "state and computed tokens disagree"
+                assert (state < State.DECODE) == (sequence.prefill_left > 0), "state and computed tokens disagree"
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
             assert sequence.cached <= sequence.computed, "more was copied than is computed"
         assert len(alive) == len(waiting) + len(parked) + len(complete) + self.running, "a sequence is lost"
@@ -218,23 +233,15 @@ class Batcher:
         self._tenants.park(sequence)
         return sequence, stores
 
-    def _settle_cache(self, plan: Plan, outcome: Outcome) -> None:
-        for copy in plan.copies:
-            self._cache.release(copy.block)
-        for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
-            if chunk.block is not None:
-                settle = self._cache.abandon if isinstance(result, LlmosError) else self._cache.fill
-                settle(chunk.block)
-
     def _plan_decode(self) -> tuple[Row, ...]:
         occupied = self._slots.occupied()
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
         rows = []
-        for s in occupied:
+        for slot, s in enumerate(occupied):
             if s.state is State.DECODE:
                 self._tenants.charge_row(s)
-                rows.append(Row(s, s.tokens[s.computed], s.computed))
+                rows.append(Row(s, s.tokens[s.computed], s.computed, self._keeper.of_row(s, slot)))
             else:
                 rows.append(Row(None, 0, s.computed))
         return tuple(rows)
@@ -318,7 +325,7 @@ def _slot(sequence: Sequence) -> int:
 def _chunk(part: Part) -> Chunk:
     sequence, size, block = part
     tokens = sequence.tokens[sequence.computed : sequence.computed + size]
-    return Chunk(sequence, _slot(sequence), tokens, sequence.computed, size == sequence.prompt_left, block)
+    return Chunk(sequence, _slot(sequence), tokens, sequence.computed, size == sequence.prefill_left, block)
 
 
 def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:
@@ -329,5 +336,5 @@ def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:
         timings=None,
         prompt_tokens=len(sequence.request.prompt),
         completion_tokens=sequence.completion_tokens,
-        cached_tokens=sequence.cached,
+        cached_tokens=min(sequence.cached, len(sequence.request.prompt)),
     )

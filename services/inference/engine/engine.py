@@ -14,7 +14,7 @@ from services.inference.engine.decoder import Decoder
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
 from services.inference.engine.logprobs import score_chunk
-from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores
+from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores, Store
 from services.inference.engine.sampler import Draw, choose
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
@@ -59,7 +59,11 @@ class Engine:
         self._decoder = decoder
         self._limits = limits
         self._batcher = Batcher(
-            slots=decoder.slots, max_len=decoder.max_len, vocab_size=decoder.vocab_size, limits=limits
+            slots=decoder.slots,
+            max_len=decoder.max_len,
+            vocab_size=decoder.vocab_size,
+            limits=limits,
+            uniform=decoder.uniform,
         )
         if limits.cache_blocks:
             decoder.reserve_blocks(limits.cache_blocks, limits.prefill_chunk)
@@ -201,7 +205,7 @@ class Engine:
     def _run(self, plan: Plan) -> Outcome:
         """Run a plan on the decoder. A part that fails costs its own sequences, not the others."""
         for store in plan.stores:
-            self._decoder.store(store.slot, store.start, store.block.index)
+            self._store(store)
         for move in plan.moves:
             self._decoder.move(*move)
         for slot in plan.vacated:
@@ -222,6 +226,8 @@ class Engine:
             logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
             draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
             chosen = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
+            for store in [row.store for row in rows if row.store is not None]:
+                self._store(store)
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
@@ -255,6 +261,9 @@ class Engine:
         if choice.score is not None:
             scores.chosen[sequence.id] = choice.score
         return choice.token
+
+    def _store(self, store: Store) -> None:
+        self._decoder.store(store.slot, store.start, store.block.index)
 
     def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
         """What to tell the sequences of the part; raises `error` if the decoder fails all the time."""

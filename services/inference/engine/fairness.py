@@ -101,7 +101,7 @@ class Tenants:
         else:
             tenant.waiting.remove(sequence)
         tenant.running.append(sequence)
-        if sequence.prompt_left:
+        if sequence.prefill_left:
             tenant.prefilling.append(sequence)
 
     def park(self, sequence: Sequence) -> None:

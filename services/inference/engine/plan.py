@@ -19,6 +19,8 @@ class Row:
     overwrites, which costs one row in a step that computes a whole chunk, and saves a move."""
     token: int
     position: int
+    store: "Store | None" = None
+    """What to keep for other prompts, once it is computed: the block that ends with it."""
 
     @property
     def chooses(self) -> bool:
@@ -28,27 +30,28 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a prompt to compute."""
+    """A part of a prompt, or of what was generated elsewhere, to compute."""
 
     sequence: Sequence
     slot: int
     tokens: list[int]
     start: int
     last: bool
-    """Whether the prompt ends with it."""
+    """Whether no chunk of this sequence follows."""
     block: Block | None = None
     """Where to store it for other prompts, once it is computed."""
 
     @property
     def chooses(self) -> bool:
         """Whether the sequence's next token is chosen after it."""
-        request = self.sequence.request
-        return self.last and not request.resumed and request.sampling.max_tokens > 0
+        sequence = self.sequence
+        reaches_end = self.start + len(self.tokens) == len(sequence.tokens)
+        return reaches_end and sequence.request.sampling.max_tokens > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A part of a slot that goes into a block, since its sequence gives the slot up."""
+    """A part of a slot that goes into a block: its sequence gives the slot up, or has completed the block."""
 
     slot: int
     start: int

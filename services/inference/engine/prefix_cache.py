@@ -1,16 +1,14 @@
 """Which blocks of keys and values are kept for other prompts that begin the same: pure bookkeeping, no bytes.
 
-A block holds the keys and values of one full prompt chunk. Its key is a hash of its tokens and of all before them, so
-equal keys mean equal content. A block is
+A block holds the keys and values of as many tokens as a full chunk. Its key is a hash of its tokens and of all before
+them, so equal keys mean equal content. A block is
 
     free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
       │                  └──abandon──> free
       └────park────> parked ──release──> free
 
-
-Parked blocks hold what a sequence that gave its slot up had computed; only it may use them. Of the others, only
-tokens that were computed as full chunks at the fixed borders are kept (see `docs/adr/0006`): a sequence that copies
-them has the bits that it would have computed.
+Parked blocks hold what a sequence that gave its slot up had computed; only it may use them. Which others are kept,
+`kept` decides: a sequence that copies them must have the bits that it would have computed.
 """
 
 import hashlib
@@ -21,20 +19,21 @@ from collections.abc import Iterator, Sequence
 _KEY_BYTES = 32
 
 
-def block_keys(tokens: Sequence[int], size: int, salt: str = "") -> list[bytes]:
-    """The keys of all full blocks of a prompt, each chained to the one before.
+def block_keys(tokens: Sequence[int], size: int, salt: str = "", *, after: bytes | None = None) -> list[bytes]:
+    """The keys of all full blocks of a sequence, each chained to the one before.
 
     Args:
-        tokens: The prompt's token ids.
+        tokens: Its token ids, or those that follow a block.
         size: Tokens of a block.
-        salt: Prompts share blocks only with prompts of the same salt.
+        salt: Sequences share blocks only with those of the same salt.
+        after: The key of the block that `tokens` follow; None if they are the first.
 
     Returns:
         One BLAKE2b digest for each of the `len(tokens) // size` full blocks.
     """
     ids = memoryview(array("q", tokens)).cast("B")
     width = size * 8
-    key = hashlib.blake2b(salt.encode(), digest_size=_KEY_BYTES, person=b"llmos-prefix").digest()
+    key = after or hashlib.blake2b(salt.encode(), digest_size=_KEY_BYTES, person=b"llmos-prefix").digest()
     keys = []
     for start in range(0, len(ids) // width * width, width):
         key = hashlib.blake2b(ids[start : start + width], digest_size=_KEY_BYTES, key=key).digest()
@@ -43,7 +42,7 @@ def block_keys(tokens: Sequence[int], size: int, salt: str = "") -> list[bytes]:
 
 
 class Block:
-    """A place for the keys and values of one chunk. Only the cache changes it."""
+    """A place for the keys and values of a chunk's tokens. Only the cache changes it."""
 
     __slots__ = ("children", "index", "key", "parent", "pins")
 

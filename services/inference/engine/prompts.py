@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from services.inference.engine.fairness import Tenants
+from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.prefix_cache import Block, PrefixCache, block_keys
-from services.inference.engine.sequence import Sequence, SequenceRequest, State
+from services.inference.engine.prefix_cache import Block, PrefixCache
+from services.inference.engine.sequence import Sequence, State
 
 
 class Part(NamedTuple):
@@ -37,21 +38,19 @@ class Prompts:
     Args:
         limits: Size of a chunk.
         tenants: Say whose turn it is.
-        cache: Blocks that are ready; those of chosen chunks are reserved in it.
+        cache: Blocks that are ready.
+        keeper: Reserves blocks for the chosen chunks.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache) -> None:
+    def __init__(self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, keeper: Keeper) -> None:
         self._chunk = limits.prefill_chunk
         self._tenants = tenants
         self._cache = cache
+        self._keeper = keeper
         self.looked_up = 0
         """Tokens of all prompts that started and might have been found in the cache."""
         self.hits = 0
         """Tokens that were copied from it."""
-
-    def keys(self, request: SequenceRequest) -> list[bytes]:
-        """The cache keys of a request's full blocks; none if the cache is off."""
-        return block_keys(request.prompt, self._chunk, request.cache_salt) if self._cache.blocks else []
 
     def expect(self, sequence: Sequence) -> None:
         """Note how much of a new sequence's prompt the cache holds now."""
@@ -80,7 +79,7 @@ class Prompts:
                 left -= 1
                 continue
             ready = self._ready(sequence)
-            size = min(self._chunk, sequence.prompt_left - self._chunk * len(ready))
+            size = min(self._chunk, sequence.prefill_left - self._chunk * len(ready))
             waits = sequence.state is State.WAITING
             follows = self._follows(sequence, len(ready))
             if (waits and follows) or (not follows and size + waits > left):
@@ -89,10 +88,10 @@ class Prompts:
                 start(sequence)
                 free_slots -= 1
                 left -= 1
-                self.looked_up += len(sequence.request.prompt) if self._reads(sequence) else 0
+                self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
             copies += self._take(sequence, ready)
             if not follows:
-                parts.append(Part(sequence, size, self._reserve(sequence, size)))
+                parts.append(Part(sequence, size, self._keeper.of_chunk(sequence, size)))
                 self._tenants.charge_chunk(sequence, size)
                 left -= size
         return parts, copies
@@ -101,8 +100,8 @@ class Prompts:
         return bool(self._cache.blocks) and sequence.request.reads_cache
 
     def _readable(self, sequence: Sequence) -> int:
-        """Blocks of its prompt that may come from the cache: the last token is always computed."""
-        return (len(sequence.request.prompt) - 1) // self._chunk if self._reads(sequence) else 0
+        """Blocks that may come from the cache instead of chunks: the last token is always computed."""
+        return (sequence.prefill_tokens - 1) // self._chunk if self._reads(sequence) else 0
 
     def _ready(self, sequence: Sequence) -> list[Block]:
         """The blocks that can be copied next."""
@@ -123,9 +122,3 @@ class Prompts:
             sequence.cached += self._chunk
             self.hits += self._chunk
         return taken
-
-    def _reserve(self, sequence: Sequence, size: int) -> Block | None:
-        if not self._cache.blocks or size < self._chunk:
-            return None
-        index = sequence.computed // self._chunk
-        return self._cache.reserve(sequence.keys[index], sequence.keys[index - 1] if index else None)

@@ -26,9 +26,9 @@ class State(IntEnum):
     WAITING = 0
     """In the queue, no slot."""
     PREFILL = 1
-    """Has a slot; part of its tokens is computed."""
+    """Has a slot; part of its chunks is computed."""
     DECODE = 2
-    """Its prompt is computed: a step computes one more token, and chooses the next once all are computed."""
+    """Its chunks are computed: a step computes one more token, and chooses the next once all are computed."""
     PARKED = 3
     """Gave its slot to another tenant, and waits for one again; its keys and values lie in blocks."""
     FINISHED = 4
@@ -85,7 +85,7 @@ class SequenceUpdate:
     prompt_scores: tuple[TokenScore, ...] = ()
     """With `SamplingParams.prompt_logprobs`: the prompt's next tokens. All come before the first of `token_ids`."""
     cached_tokens: int = 0
-    """Prompt tokens that were copied from the prefix cache."""
+    """Prompt tokens that were copied from the prefix cache. A resumed answer's own tokens do not count."""
 
 
 class Sequence:
@@ -94,7 +94,7 @@ class Sequence:
     Args:
         request: What to run.
         now: Seconds on the engine's clock when it was admitted.
-        keys: Of the full blocks of its prompt in the prefix cache; none without one.
+        uniform: Whether the decoder is (`Decoder.uniform`).
     """
 
     __slots__ = (
@@ -107,22 +107,27 @@ class Sequence:
             "keys",
             "parked",
             "parkings",
+            "prefill_tokens",
             "request",
             "slot",
             "tokens",
         ),
     )
 
-    def __init__(self, request: SequenceRequest, now: float, keys: SequenceOf[bytes] = ()) -> None:
+    def __init__(self, request: SequenceRequest, now: float, *, uniform: bool = False) -> None:
         self.request = request
         self.tokens: list[int] = [*request.prompt, *request.resumed]
         """Prompt and all generated tokens."""
+        self.prefill_tokens = len(self.tokens) if uniform else len(request.prompt)
+        """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
+        chunk gives them the bits that decode rows gave them."""
         self.adjuster = Adjuster.of(request.sampling, self.tokens, len(request.prompt))
         self.computed = 0
         """How many of `tokens` have keys and values in the slot."""
         self.cached = 0
         """How many of `computed` were copied from the prefix cache."""
-        self.keys = keys
+        self.keys: list[bytes] = []
+        """Of its full blocks in the prefix cache, as far as they were needed; none without one."""
         self.expected_cached = 0
         """Tokens that the cache held when it was admitted; 0 once it started."""
         self.parked: list[Block] = []
@@ -151,9 +156,9 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
-    def prompt_left(self) -> int:
-        """Prompt tokens that are not computed yet."""
-        return max(0, len(self.request.prompt) - self.computed)
+    def prefill_left(self) -> int:
+        """Tokens to compute in chunks that are not computed yet."""
+        return max(0, self.prefill_tokens - self.computed)
 
     @property
     def expected_work(self) -> int:
@@ -191,7 +196,7 @@ class Sequence:
 
     def unpark(self, slot: int) -> list[Block]:
         """Go on in a slot; the blocks to copy into it."""
-        self.move_to(State.PREFILL if self.prompt_left else State.DECODE)
+        self.move_to(State.PREFILL if self.prefill_left else State.DECODE)
         self.slot = slot
         blocks, self.parked = self.parked, []
         return blocks
@@ -212,7 +217,7 @@ class Sequence:
             return FinishReason.STOP
         if self.request.constraint is not None and self.request.constraint.finished:
             return FinishReason.STOP
-        if self.scores_prompt and self.prompt_left:
+        if self.scores_prompt and self.prefill_left:
             return None
         return FinishReason.LENGTH if generated >= self.request.sampling.max_tokens else None
 

@@ -34,6 +34,41 @@ def test_answers_with_a_warm_cache_equal_answers_with_a_cold_one(real_model: Rea
             assert len(request.prompt) - 64 <= cached < len(request.prompt)
 
 
+def test_the_second_turn_finds_the_first_answer_and_answers_as_if_it_had_not(real_model: RealModel):
+    first = sequence_request(
+        "first", real_model.encode(f"{BEGINNING}\nUser: Tell me a story.\nAssistant:"), max_tokens=150
+    )
+    with EngineUnderTest(real_model.open(slots=4, max_len=1024), WARM) as warm:
+        beside = sequence_request("beside", real_model.encode("Once upon a time"), max_tokens=60)
+        answer = warm.run(first, beside)["first"]
+        prompt = [*first.prompt, *answer, *real_model.encode("\nUser: And then?\nAssistant:")]
+        second = sequence_request("second", prompt, max_tokens=40)
+        warm_answer = warm.run(second)["second"]
+        cached = warm.updates["second"][-1].cached_tokens
+        assert cached >= len(first.prompt) + len(answer) - 64, "all of the first turn but the rest of a block"
+    with EngineUnderTest(real_model.open(slots=4, max_len=1024), COLD) as cold:
+        assert cold.run(first)["first"] == answer
+        assert cold.run(second)["second"] == warm_answer
+
+
+def test_rows_leave_in_a_slot_what_chunks_leave_there(real_model: RealModel):
+    decoder = real_model.open(slots=2, max_len=256)
+    try:
+        assert decoder.uniform
+        tokens = real_model.encode(BEGINNING)[:200]
+        for start in range(0, 200, 64):
+            decoder.prefill(0, tokens[start : start + 64], start, last=False)
+        expected = decoder._kv.read(1, 200)  # slot 0, for the scratch slot lies before it
+        decoder.release(0)
+        decoder.prefill(0, tokens[:50], 0, last=False)
+        for position in range(50, 200):
+            neighbour = [7] * (position % 2)  # alone, and in a batch
+            decoder.decode([tokens[position], *neighbour], [position, *([0] * len(neighbour))])
+        assert np.array_equal(decoder._kv.read(1, 200), expected)
+    finally:
+        decoder.close()
+
+
 def test_a_turn_of_a_conversation_computes_only_what_is_new(real_model: RealModel):
     with EngineUnderTest(real_model.open(slots=2, max_len=1024), WARM) as under_test:
         prompt, before = real_model.encode(BEGINNING), 0
@@ -43,9 +78,9 @@ def test_a_turn_of_a_conversation_computes_only_what_is_new(real_model: RealMode
             answer = under_test.run(sequence_request(name, prompt, max_tokens=8))[name]
             computed = len(prompt) - under_test.updates[name][-1].cached_tokens
             if turn:
-                assert computed <= len(prompt) - before + 63, "more than the new tokens and the rest of a block"
-            before = len(prompt)
+                assert computed <= len(prompt) - before + 64, "more than the new tokens and the rest of a block"
             prompt = [*prompt, *answer]
+            before = len(prompt)
 
 
 def test_a_block_comes_back_with_every_bit(real_model: RealModel):

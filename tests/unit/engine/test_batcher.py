@@ -10,9 +10,11 @@ from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInpu
 from tests.support.engines import sequence_request
 
 
-def batcher(slots: int = 4, **limits: int) -> Batcher:
+def batcher(slots: int = 4, *, uniform: bool = False, **limits: int) -> Batcher:
     defaults = {"step_tokens": 16, "prefill_chunk": 8, "max_waiting": 8, "max_queued_tokens": 1000}
-    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}))
+    return Batcher(
+        slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}), uniform=uniform
+    )
 
 
 def step(b: Batcher, token: int = 9) -> tuple[Plan, list[SequenceUpdate]]:
@@ -111,6 +113,37 @@ def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
         rows.append((plan.decode[0].token, plan.decode[0].position))
     assert rows == [(5, 2), (6, 3)]
     assert (updates[0].token_ids, updates[0].completion_tokens) == ((9,), 3)
+
+
+def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
+    b = batcher(uniform=True)
+    b.admit(sequence_request("a", [1, 2], resumed=range(3, 21), max_tokens=20), 0.0)
+    assert b.queued_tokens == 20
+    plan, updates = step(b)
+    assert (chunks(plan), updates) == ([("a", 0, 8, False)], [])
+    plan, updates = step(b)
+    assert (chunks(plan), updates) == ([("a", 8, 8, False)], [])
+    plan, updates = step(b)
+    assert chunks(plan) == [("a", 16, 4, True)]
+    assert [(u.token_ids, u.completion_tokens, u.prompt_tokens) for u in updates] == [((9,), 19, 2)]
+    plan, _ = step(b)
+    assert [(row.token, row.position) for row in plan.decode] == [(9, 20)]
+
+
+def test_a_block_that_rows_complete_is_stored_from_where_it_begins():
+    b = batcher(uniform=True, cache_blocks=8)
+    b.admit(sequence_request("other", range(30, 34), max_tokens=30), 0.0)
+    b.admit(sequence_request("a", range(12), max_tokens=30), 0.0)
+    stores = []
+    for _ in range(14):
+        plan, _ = step(b)
+        stores += [
+            (row.sequence.id, row.store.slot, row.store.start, row.position)
+            for row in plan.decode
+            if row.sequence and row.store
+        ]
+    assert stores == [("other", 0, 0, 7), ("a", 1, 8, 15), ("other", 0, 8, 15), ("a", 1, 16, 23)]
+    assert b.cached_blocks == 5, "and the chunk of a prompt"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Any order of submits, cancels and steps, with a prefix cache or none, against what each sequence gives alone."""
+"""Any order of submits, cancels and steps, with a prefix cache or none, against what each sequence gives alone.
+
+On both kinds of decoders: one that is not uniform gives other tokens as soon as one is computed in another way.
+"""
 
 from dataclasses import replace
 
@@ -20,31 +23,44 @@ MAX_LEN, VOCAB = 48, 17
 GREEDY = SamplingParams(1, temperature=0.0)
 
 
-def alone(request: SequenceRequest) -> list[int]:
-    """What the sequence generates without neighbours, chunks, moves or interruption."""
-    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=VOCAB)
+def alone(request: SequenceRequest, chunk: int | None) -> list[int]:
+    """What the sequence generates without neighbours, moves or interruption.
+
+    With `chunk` its prompt is computed in chunks of this size and its answer as rows, on a decoder that is not
+    uniform; without, everything is computed in one chunk each time.
+    """
+    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=VOCAB, uniform=chunk is None)
     tokens, generated, sampling = list(request.prompt), [], request.sampling
+    for start in range(0, len(tokens), chunk or len(tokens)):
+        logits = decoder.prefill(0, tokens[start : start + (chunk or len(tokens))], start, last=True)
     while len(generated) < sampling.max_tokens and not (generated and sampling.ends(generated[-1])):
-        logits = decoder.prefill(0, tokens, 0, last=True)
         generated += sample(logits, [sampling], [len(tokens)])
         tokens.append(generated[-1])
+        if chunk is None:
+            logits = decoder.prefill(0, tokens, 0, last=True)
+        elif len(tokens) < MAX_LEN:
+            logits = decoder.decode(tokens[-1:], [len(tokens) - 1])
     return generated
 
 
 class EngineMachine(RuleBasedStateMachine):
+    uniform = False
+
     @initialize(
         slots=st.integers(1, 5),
-        chunk=st.integers(1, 9),
+        chunk=st.sampled_from([3, 2, 4, 1, 9]),
         spare=st.integers(0, 12),
-        waiting=st.integers(0, 12),
-        blocks=st.sampled_from([0, 1, 2, 5, 20]),
+        waiting=st.sampled_from([12, 4, 1, 0]),
+        blocks=st.sampled_from([20, 30, 5, 2, 1, 0]),
     )
     def start(self, slots: int, chunk: int, spare: int, waiting: int, blocks: int) -> None:
         self.limits = EngineLimits(slots + chunk + spare, chunk, waiting, 120, cache_blocks=blocks)
-        self.decoder = SampleDecoder(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB)
+        self.decoder = SampleDecoder(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB, uniform=self.uniform)
         self.decoder.reserve_blocks(blocks, chunk)
         self.copied = 0
-        self.batcher = Batcher(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB, limits=self.limits)
+        self.batcher = Batcher(
+            slots=slots, max_len=MAX_LEN, vocab_size=VOCAB, limits=self.limits, uniform=self.uniform
+        )
         self.requests: dict[str, SequenceRequest] = {}
         self.expected: dict[str, list[int]] = {}
         self.tokens: dict[str, list[int]] = {}
@@ -56,13 +72,14 @@ class EngineMachine(RuleBasedStateMachine):
         beginning=st.sampled_from([4, 9, 16]),
         tenant=st.sampled_from("abb"),
         salt=st.sampled_from(["", "", "salt"]),
-        max_tokens=st.integers(1, 20),
+        max_tokens=st.sampled_from([20, 12, 4, 1]),
         temperature=st.sampled_from([0.0, 0.0, 0.8]),
         top_k=st.sampled_from([0, 3]),
         seed=st.integers(0, 3),
-        resumed=st.integers(0, 20),
+        eos=st.sampled_from([VOCAB, VOCAB, 0]),
+        resumed=st.sampled_from([0, 0, 0, 3, 9, 20]),
     )
-    def submit(self, *, prompt, beginning, tenant, salt, max_tokens, temperature, top_k, seed, resumed) -> None:
+    def submit(self, *, prompt, beginning, tenant, salt, max_tokens, temperature, top_k, seed, eos, resumed):
         prompt = [*range(1, beginning), *prompt]
         request = sequence_request(
             f"r{len(self.requests)}",
@@ -71,15 +88,46 @@ class EngineMachine(RuleBasedStateMachine):
             temperature=temperature,
             top_k=top_k,
             seed=seed,
-            eos=(0,),
+            eos=(eos,),
         )
-        expected = alone(request)
+        self.admit(replace(request, tenant=tenant, cache_salt=salt), resumed)
+
+    @rule(
+        prompt=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=3),
+        salt=st.sampled_from(["", "", "salt"]),
+        turns=st.integers(2, 3),
+        max_tokens=st.sampled_from([9, 12, 5]),
+        temperature=st.sampled_from([0.0, 0.8]),
+    )
+    def have_a_conversation(self, *, prompt, salt, turns, max_tokens, temperature) -> None:
+        """Each turn begins with what was said before, beside whatever else runs."""
+        for turn in range(turns):
+            name = f"r{len(self.requests)}"
+            asked = sequence_request(name, prompt, max_tokens=max_tokens, temperature=temperature, cache_salt=salt)
+            self.admit(asked, 0)
+            for _ in range(40):
+                if name in self.requests and name not in self.ended:
+                    self.step(None, "")
+            if name not in self.ended:
+                return
+            prompt = [*prompt, *self.tokens[name], turn]
+
+    @precondition(lambda self: self.ended)
+    @rule(pick=st.integers(0, 100), resumed=st.sampled_from([9, 5, 2]))
+    def resume_what_went_on_elsewhere(self, pick: int, resumed: int) -> None:
+        before = self.requests[sorted(self.ended)[pick % len(self.ended)]]
+        self.admit(replace(before, request_id=f"r{len(self.requests)}"), resumed)
+
+    def admit(self, request: SequenceRequest, resumed: int) -> None:
+        request = replace(request, resumed=())
+        expected = alone(request, None if self.uniform else self.limits.prefill_chunk)
         done = expected[:resumed]
-        request = replace(request, resumed=done, tenant=tenant, cache_salt=salt)
+        request = replace(request, resumed=tuple(done))
         try:
             self.batcher.admit(request, 0.0)
         except Overloaded:
-            assert 2 * self.batcher.waiting >= self.limits.max_waiting or self.batcher.queued_tokens + 20 > 60
+            most = self.batcher.queued_tokens + len(request.prompt) + len(done)
+            assert 2 * self.batcher.waiting >= self.limits.max_waiting or most > 60
             return
         self.requests[request.request_id] = request
         self.expected[request.request_id] = expected
@@ -98,8 +146,10 @@ class EngineMachine(RuleBasedStateMachine):
         self.batcher.check_integrity(between_steps=False)
         assert plan.token_count <= self.limits.step_tokens
         advanced = {row.sequence.id for row in plan.decode if row.sequence}
-        streams = {s.id for s in self.batcher.sequences.values() if s.computed >= len(s.request.prompt)}
-        assert streams - advanced == {s.id for s in self.batcher.sequences.values() if s.parked and not s.prompt_left}
+        streams = {s.id for s in self.batcher.sequences.values() if not s.prefill_left}
+        assert streams - advanced == {
+            s.id for s in self.batcher.sequences.values() if s.parked and not s.prefill_left
+        }
         for store in plan.stores:
             self.decoder.store(store.slot, store.start, store.block.index)
         for move in plan.moves:
@@ -114,6 +164,8 @@ class EngineMachine(RuleBasedStateMachine):
             logits = self.decoder.decode([r.token for r in plan.decode], [r.position for r in plan.decode])
             sampling = [r.sequence.request.sampling if r.sequence else GREEDY for r in plan.decode]
             decoded = sample(logits, sampling, [r.position + 1 for r in plan.decode])
+            for store in [r.store for r in plan.decode if r.store and fail != "decode"]:
+                self.decoder.store(store.slot, store.start, store.block.index)
         prefilled: list[int | Internal | None] = []
         for chunk in plan.prefill:
             logits = self.decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
@@ -133,13 +185,23 @@ class EngineMachine(RuleBasedStateMachine):
         updates += self.batcher.apply(plan, Outcome(decoded, prefilled), 0.0)
         self.take_in(updates, failing)
 
+    @rule(count=st.integers(2, 20))
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.step(None, "")
+
     def take_in(self, updates: list[SequenceUpdate], failing: set[str]) -> None:
         for update in updates:
             assert update.request_id not in self.ended, "told after its end"
             self.tokens[update.request_id] += update.token_ids
             assert update.completion_tokens == len(self.tokens[update.request_id])
-            assert update.cached_tokens % self.limits.prefill_chunk == 0
-            assert update.cached_tokens < len(self.requests[update.request_id].prompt), "no token was computed"
+            request = self.requests[update.request_id]
+            of_prompt, rest = len(request.prompt), update.cached_tokens % self.limits.prefill_chunk
+            if request.resumed and self.uniform:
+                assert update.cached_tokens == of_prompt or (update.cached_tokens < of_prompt and not rest)
+            else:
+                assert update.cached_tokens < of_prompt, "no token was computed"
+                assert not rest
             assert (update.timings is None) == (update.finish is None)
             assert (update.error is None) == (update.finish is not FinishReason.ERROR)
             if update.finish is FinishReason.ERROR:
@@ -155,7 +217,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert tokens == expected[: len(tokens)]
             if self.ended.get(request_id) in (FinishReason.STOP, FinishReason.LENGTH):
                 assert tokens == expected
-                assert (self.ended[request_id] is FinishReason.STOP) == (tokens[-1] == 0)
+                ends = self.requests[request_id].sampling.ends(tokens[-1])
+                assert (self.ended[request_id] is FinishReason.STOP) == ends
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -177,7 +240,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.every_token_is_the_one_that_the_sequence_gives_alone()
 
 
-EngineMachine.TestCase.settings = settings(
+class UniformEngineMachine(EngineMachine):
+    uniform = True
+
+
+EngineMachine.TestCase.settings = UniformEngineMachine.TestCase.settings = settings(
     max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestEngineMachine = EngineMachine.TestCase
+TestUniformEngineMachine = UniformEngineMachine.TestCase

@@ -110,10 +110,10 @@ def test_no_prompt_starves(prompts: list[tuple[str, int]], size: int):
         assert sequence is not None, "somebody waits and nobody gets a turn"
         if sequence.computed == 0:
             tenants.start(sequence)
-        step = min(size, sequence.prompt_left)
+        step = min(size, sequence.prefill_left)
         tenants.charge_chunk(sequence, step)
         sequence.computed += step
-        if not sequence.prompt_left:
+        if not sequence.prefill_left:
             tenants.prompt_done(sequence)
             tenants.leave(sequence)
             alive.remove(sequence)

@@ -27,6 +27,7 @@ def test_equal_beginnings_have_equal_keys_and_nothing_else_has():
     assert not set(moved) & set(first), "a block's key covers all tokens before it"
     assert not set(block_keys(range(10), 3, "salt")) & set(first)
     assert block_keys(range(2), 3) == []
+    assert block_keys(range(6, 10), 3, after=first[1]) == first[2:]
 
 
 def test_a_block_can_be_found_once_it_is_filled():
