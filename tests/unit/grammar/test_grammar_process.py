@@ -8,6 +8,7 @@ import signal
 import psutil
 import pytest
 
+from services.inference.text import grammar_cache
 from services.inference.text.grammar import GrammarConstraint
 from services.inference.text.grammar_cache import WAITING, Grammars
 from services.inference.text.grammar_process import GrammarProcess
@@ -37,7 +38,9 @@ async def process():
 
 
 @pytest.fixture
-def grammars(process):
+def grammars(process, monkeypatch):
+    # Grammars are compiled at the lowest priority: on a busy machine a second of processor time can take long.
+    monkeypatch.setattr(grammar_cache, "WALL_LIMIT_S", 60.0)
     return Grammars(make_tokenizer, process)
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -73,7 +74,7 @@ async def test_the_log_of_a_child_that_never_stops_talking_stays_within_its_boun
         await eventually(lambda: previous(log).read_text() != first)
         assert previous(log).stat().st_size < 20_000_000
         numbers = [int(line.split()[1]) for line in first.splitlines()]
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert all(after == before + 1 for before, after in pairwise(numbers)), "lines are missing"
     finally:
         await child.stop()
     await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("cut the log")])
