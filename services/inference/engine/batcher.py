@@ -207,7 +207,7 @@ class Batcher:
         left = self._limits.step_tokens - self.running
         streams = self.running - sum(len(tenant.prefilling) for tenant in self._tenants)
         quick = self._pace.prompt_tokens(self._limits.step_s) if streams else None
-        return left if quick is None else min(left, max(quick, self._limits.prefill_chunk + 1))
+        return left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
 
     def _start(self, sequence: Sequence, now: float) -> list[Block]:
         """Give it a slot; the blocks to copy into it if it was parked."""

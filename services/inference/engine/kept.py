@@ -24,20 +24,20 @@ class Keeper:
     def __init__(self, cache: PrefixCache, *, size: int, uniform: bool) -> None:
         self._cache = cache
         self._size = size
-        self._uniform = uniform
+        self.uniform = uniform
 
     def admit(self, sequence: Sequence) -> None:
         """Give a new sequence the keys of the blocks that its chunks fill."""
         self._need_keys(sequence, sequence.prefill_tokens)
 
     def of_chunk(self, sequence: Sequence, size: int) -> Block | None:
-        """A place for the chunk of `size` tokens that the sequence computes next; None if it is not kept."""
-        return self._reserve(sequence, sequence.computed + size) if size == self._size else None
+        """A place for the first block of the `size` tokens that the sequence computes next, if it is kept."""
+        return self._reserve(sequence, sequence.computed + self._size) if size >= self._size else None
 
     def of_row(self, sequence: Sequence, slot: int) -> Store | None:
         """What to store once the sequence's next token is computed as a row; None if nothing is kept."""
         end = sequence.computed + 1
-        if not self._uniform or end % self._size:
+        if not self.uniform or end % self._size:
             return None
         self._need_keys(sequence, end)
         block = self._reserve(sequence, end)

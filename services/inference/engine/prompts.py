@@ -79,8 +79,8 @@ class Prompts:
                 left -= 1
                 continue
             ready = self._ready(sequence)
-            size = min(self._chunk, sequence.prefill_left - self._chunk * len(ready))
             waits = sequence.state is State.WAITING
+            size = self._size(sequence, sequence.prefill_left - self._chunk * len(ready), left - waits)
             follows = self._follows(sequence, len(ready))
             if (waits and follows) or (not follows and size + waits > left):
                 continue
@@ -95,6 +95,14 @@ class Prompts:
                 self._tenants.charge_chunk(sequence, size)
                 left -= size
         return parts, copies
+
+    def _size(self, sequence: Sequence, rest: int, left: int) -> int:
+        """Tokens of the next chunk of a prompt that has `rest` tokens left, in a step that has `left`.
+
+        Each run reads all weights. So where borders may lie anywhere, a short last chunk goes with the one before.
+        """
+        whole = self._keeper.uniform and not sequence.scores_prompt and rest <= min(left, 2 * self._chunk - 1)
+        return rest if whole else min(self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:
         return bool(self._cache.blocks) and sequence.request.reads_cache

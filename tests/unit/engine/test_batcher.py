@@ -122,12 +122,21 @@ def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
     plan, updates = step(b)
     assert (chunks(plan), updates) == ([("a", 0, 8, False)], [])
     plan, updates = step(b)
-    assert (chunks(plan), updates) == ([("a", 8, 8, False)], [])
-    plan, updates = step(b)
-    assert chunks(plan) == [("a", 16, 4, True)]
+    assert chunks(plan) == [("a", 8, 12, True)]
     assert [(u.token_ids, u.completion_tokens, u.prompt_tokens) for u in updates] == [((9,), 19, 2)]
     plan, _ = step(b)
     assert [(row.token, row.position) for row in plan.decode] == [(9, 20)]
+
+
+def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_uniform():
+    b = batcher(uniform=True, cache_blocks=8)
+    b.admit(sequence_request("a", range(10, 29), max_tokens=1), 0.0)
+    assert [chunks(step(b)[0]) for _ in range(2)] == [[("a", 0, 8, False)], [("a", 8, 11, True)]]
+    assert b.cached_blocks == 2
+    b.admit(sequence_request("b", [*range(10, 26), 1, 2], max_tokens=1), 0.0)
+    plan, _ = step(b)
+    assert [copy.start for copy in plan.copies] == [0, 8], "its second block is found, though more came with it"
+    assert chunks(plan) == [("b", 16, 2, True)]
 
 
 def test_a_block_that_rows_complete_is_stored_from_where_it_begins():
