@@ -108,7 +108,7 @@ class Peer:
     def __init__(self, python: str, threads: int) -> None:
         program = Path(__file__).with_name("embeddings_peer.py")
         self._process = subprocess.Popen(
-            [python, program, model_directory(), str(threads)],
+            [python, "-P", program, model_directory(), str(threads)],  # -P: our own modules are none of its
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
