@@ -160,7 +160,11 @@ def mixed_texts(number: int) -> list[str]:
 def main() -> None:
     """Measure all points."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="a Python with sentence-transformers")
+    parser.add_argument(
+        "--peer-python",
+        default=os.environ.get("SENTENCE_TRANSFORMERS_PYTHON"),
+        help="a Python with sentence-transformers [env: SENTENCE_TRANSFORMERS_PYTHON]",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds and texts")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch-tokens", type=int, help="another bound of a batch than the replica's")
