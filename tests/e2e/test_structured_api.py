@@ -54,7 +54,8 @@ def test_a_strict_schema_is_kept_at_any_temperature(client):
 
 
 def test_json_cut_by_max_tokens_says_length(client):
-    (choice,) = ask(client, response_format={"type": "json_object"}, max_tokens=3).choices
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    (choice,) = ask(client, response_format=wanted, max_tokens=3).choices
     assert choice.finish_reason == "length"
     assert choice.message.content.lstrip().startswith("{")
 
