@@ -158,19 +158,23 @@ OrtStatus *multiply_blocks(void *kept, OrtKernelContext *context) {
     return status;
 }
 
-static float weight(const Matrix *matrix, int64_t feature, int64_t column) {
-    const int64_t row = feature % GROUP, k = column % matrix->block, j = k / 8;
-    const uint8_t *block =
-        matrix->groups + (feature / GROUP * matrix->blocks + column / matrix->block) * (int64_t)block_bytes(matrix);
-    const float *scales = (const float *)block;
-    const uint8_t *plane = block + planes_at(matrix);
-    int code = 0;
-    for (int i = 0; i < matrix->planes; i++, plane += plane_bytes(matrix)) {
-        const uint8_t pair = plane[(j * GROUP + row) * 4 + k % 4];
-        code = 16 * code + (k % 8 < 4 ? pair & 15 : pair >> 4);
+// One row of the matrix as floats, K of them.
+static void gather_row(const Matrix *matrix, int64_t feature, float *out) {
+    const size_t bytes = block_bytes(matrix), at = planes_at(matrix), step = plane_bytes(matrix);
+    const int64_t row = feature % GROUP;
+    const int zero = matrix->planes == 1 ? 8 : 128;
+    const uint8_t *block = matrix->groups + (size_t)(feature / GROUP * matrix->blocks) * bytes;
+    for (int64_t b = 0; b < matrix->blocks; b++, block += bytes, out += matrix->block) {
+        const float scale = ((const float *)block)[row];
+        const float offset = matrix->offsets ? ((const float *)block)[GROUP + row] : 0.0f;
+        for (int k = 0; k < matrix->block; k++) {
+            const uint8_t *plane = block + at + (k / 8 * GROUP + row) * 4 + k % 4;
+            int code = 0;
+            for (int i = 0; i < matrix->planes; i++, plane += step)
+                code = 16 * code + (k % 8 < 4 ? *plane & 15 : *plane >> 4);
+            out[k] = matrix->offsets ? scale * (float)code + offset : scale * (float)(code - zero);
+        }
     }
-    if (matrix->offsets) return scales[row] * (float)code + scales[GROUP + row];
-    return scales[row] * (float)(code - (matrix->planes == 1 ? 8 : 128));
 }
 
 OrtStatus *gather_blocks(void *kept, OrtKernelContext *context) {
@@ -191,7 +195,6 @@ OrtStatus *gather_blocks(void *kept, OrtKernelContext *context) {
     TRY(api->KernelContext_GetOutput(context, 0, ids.dimensions, ids.rank + 1, &output));
     TRY(api->GetTensorMutableData(output, &data));
     float *out = data;
-    for (int64_t i = 0; i < ids.elements; i++)
-        for (int64_t k = 0; k < kernel->columns; k++) *out++ = weight(&matrix, rows[i], k);
+    for (int64_t i = 0; i < ids.elements; i++) gather_row(&matrix, rows[i], out + i * kernel->columns);
     return NULL;
 }
