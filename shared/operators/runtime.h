@@ -15,7 +15,7 @@
 
 enum {
     WORK = 1 << 18,    // multiplications that are worth handing to a thread
-    MOST_SHARDS = 128  // each has scratch of its own, all at once; enough to share evenly among 40 threads
+    MOST_SHARDS = 128  // attention has scratch for each, all at once; enough to share evenly among 40 threads
 };
 
 static Kernels best_kernels(void) {
