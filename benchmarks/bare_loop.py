@@ -19,6 +19,7 @@ class BareLoop:
         self._kv = np.zeros((2 * spec.layers, batch, spec.kv_heads, max_len, spec.head_dim), dtype=np.float32)
         self._ids = np.ones((batch, 1), dtype=np.int64)
         self._rows = np.arange(batch, dtype=np.int64)
+        self._slots = np.arange(batch, dtype=np.int32)
         self._seqlens = np.zeros(batch, dtype=np.int32)
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.zeros((batch, spec.vocab_size), dtype=np.float32)
@@ -52,6 +53,7 @@ class BareLoop:
             shape = (batch, *tensor.shape[1:])
             binding.bind_input(f"past_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
             binding.bind_output(f"present_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
+        binding.bind_input("slots", "cpu", 0, np.int32, (batch,), self._slots.ctypes.data)
         binding.bind_input("seqlens_k", "cpu", 0, np.int32, (batch,), self._seqlens.ctypes.data)
         binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
         return binding

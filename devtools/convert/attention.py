@@ -27,7 +27,7 @@ class Attention:
             "CachedAttention",
             [
                 *inputs, f"past_key.{layer}", f"past_value.{layer}", "seqlens_k",
-                *self._rotation(arch.attention[layer]),
+                *self._rotation(arch.attention[layer]), "slots",
             ],
             f"{name}.attention",
             more_outputs=(f"present_key.{layer}", f"present_value.{layer}"),
@@ -51,10 +51,10 @@ class Attention:
         ]
 
     def _rotation(self, attention: LayerAttention) -> list[str]:
-        """The cosines and sines that turn the heads, as inputs; none for a layer that does not turn them."""
+        """The cosines and sines that turn the heads, as inputs; left out for a layer that does not turn them."""
         rope = attention.rope
         if rope is None:
-            return []
+            return ["", ""]
         if rope.name not in self._caches:
             cos, sin = rope.caches(self._arch.context_length)
             self._caches[rope.name] = (

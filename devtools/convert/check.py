@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 from devtools.convert.architecture import Architecture
 from devtools.convert.block_matrix import Floats
@@ -68,6 +69,11 @@ def relative_error(logits: Floats, expected: Floats) -> float:
     return float(np.sqrt(np.mean((logits - expected) ** 2) / np.mean(spread**2)))
 
 
+def feed_slots(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.int32]]:
+    """The input `slots` for one sequence in the first slot; nothing where a graph has none."""
+    return {"slots": np.zeros(1, np.int32)} if any(put.name == "slots" for put in session.get_inputs()) else {}
+
+
 def run_graph(
     model: onnx.ModelProto,
     folder: Path,
@@ -91,6 +97,7 @@ def run_graph(
         new = ids[start:end]
         feeds = {f"past_{name}": kept[name] for name in names} | {
             "input_ids": new[None].astype(np.int64),
+            **feed_slots(session),
             "seqlens_k": np.array([end - 1], np.int32),
             "total_sequence_length": np.array(end, np.int32),
             "output_index": np.arange(len(new), dtype=np.int64),

@@ -78,6 +78,7 @@ class GraphBuilder:
     def _inputs(self) -> list[ValueInfoProto]:
         return [
             helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "new"]),
+            helper.make_tensor_value_info("slots", TensorProto.INT32, ["batch"]),
             helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
             helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
             helper.make_tensor_value_info("output_index", TensorProto.INT64, ["wanted"]),
@@ -89,7 +90,7 @@ class GraphBuilder:
         return [logits, *self._cache("present")]
 
     def _cache(self, when: str) -> list[ValueInfoProto]:
-        shape: list[str | int | None] = ["batch", self.arch.kv_heads, "max_len", self.arch.head_dim]
+        shape: list[str | int | None] = ["places", self.arch.kv_heads, "max_len", self.arch.head_dim]
         return [
             helper.make_tensor_value_info(f"{when}_{kind}.{layer}", TensorProto.FLOAT, shape)
             for layer in range(self.arch.layers)

@@ -110,6 +110,7 @@ def _read(session: onnxruntime.InferenceSession, arch: Architecture, window: Seq
         for kind in ("key", "value")
     } | {
         "input_ids": np.array([window], np.int64),
+        "slots": np.zeros(1, np.int32),
         "seqlens_k": np.array([len(window) - 1], np.int32),
         "total_sequence_length": np.array(len(window), np.int32),
         "output_index": np.arange(len(window), dtype=np.int64),

@@ -49,16 +49,18 @@ class ManifestFile(Contract):
 class DecoderSpec(Contract):
     """What the engine must know about a decoder graph (`model.onnx`).
 
-    Graph inputs, L layers, B sequences, S new tokens each:
+    Graph inputs, L layers, P slots, B rows of S new tokens each:
         input_ids               int64   [B, S]
-        seqlens_k               int32   [B]      total length of each sequence after this step, minus one
-        total_sequence_length   int32   []       the largest total length after this step
+        slots                   int32   [B]      the slot of each row (a graph with LLMOS's own attention only)
+        seqlens_k               int32   [B]      position of each row's last token
+        total_sequence_length   int32   []       the largest such position, plus one
         output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are wanted
-        past_key.{l}, past_value.{l}        float32 [B, kv_heads, max_len, head_dim]
+        past_key.{l}, past_value.{l}        float32 [P, kv_heads, max_len, head_dim]
     Outputs:
         logits                  float32 [N, vocab_size]
         present_key.{l}, present_value.{l}  as the past; bind to the same memory and they update in place
-    Either S = 1 with any B, or B = 1 with any S and past: what `GroupQueryAttention`, which a graph may have, takes.
+    With `slots`, rows may lie anywhere and follow one another: a step is S = 1 and B tokens of any sequences. Without
+    it (`GroupQueryAttention`), row i has slot i and B is P: either S = 1 with any B, or B = 1 with any S and past.
     """
 
     layers: int = Field(gt=0)

@@ -2,20 +2,23 @@
 //
 //     query          float [batch, new, heads * size], or [batch, new, (heads + 2 * kv_heads) * size] with key and value
 //     key, value     float [batch, new, kv_heads * size], or left out
-//     past_key, past_value    float [batch, kv_heads, capacity, size]
+//     past_key, past_value    float [slots, kv_heads, capacity, size]
 //     seqlens_k      int32 [batch]: tokens of each sequence with the new ones, less one
 //     cos, sin       float [positions, size / 2], or left out
+//     slots          int32 [batch]: where each sequence is kept; left out: sequence i in slot i, and batch slots
 //  -> output         float [batch, new, heads * size]
 //     present_key, present_value    as past, in the same memory where that is bound to both
 //
 // It is ONNX Runtime's GroupQueryAttention, but for this: a position's result has the same bits whether its token came
-// alone, in a batch, or in a prompt of whatever chunks.
+// alone, in a batch, or in a prompt of whatever chunks. And with `slots`, rows of a batch may follow one another in one
+// sequence: new keys and values are kept before any are read. So one step can take a token of some sequences and many
+// of others.
 #include <math.h>
 
 #include "operators.h"
 #include "runtime.h"
 
-enum { QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, SEQLENS, COS, SIN };
+enum { QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, SEQLENS, COS, SIN, SLOTS, INPUTS };
 
 typedef struct {
     const OrtApi *api;
@@ -56,7 +59,7 @@ void destroy_attention(void *kept) {
 typedef struct {
     const AttentionKernel *kernel;
     const float *query, *key, *value, *cos, *sin;
-    const int32_t *seqlens;
+    const int32_t *seqlens, *slots;
     float *keys, *values, *turned, *scores, *output;
     int64_t batch, fresh, capacity;
     int64_t query_width, key_width;  // floats from one token's query, or key, to the next one's
@@ -79,6 +82,10 @@ static void turn(const Attention *step, const float *from, int64_t position, flo
     }
 }
 
+static int64_t slot_of(const Attention *step, int64_t sequence) {
+    return step->slots == NULL ? sequence : step->slots[sequence];
+}
+
 static int64_t position_of(const Attention *step, int64_t sequence, int64_t fresh) {
     return step->seqlens[sequence] + 1 - step->fresh + fresh;
 }
@@ -92,12 +99,13 @@ static void turn_shard(void *argument, size_t shard) {
     for (int64_t token = tokens * (int64_t)shard / step->turn_shards; token < end; token++) {
         const int64_t sequence = token / step->fresh;
         const int64_t position = position_of(step, sequence, token % step->fresh);
+        const int64_t slot = slot_of(step, sequence);
         for (int64_t head = 0; head < kernel->heads; head++)
             turn(
                 step, step->query + token * step->query_width + head * size, position, kernel->scale,
                 step->turned + (token * kernel->heads + head) * size);
         for (int64_t head = 0; head < kernel->kv_heads; head++) {
-            const int64_t at = ((sequence * kernel->kv_heads + head) * step->capacity + position) * size;
+            const int64_t at = ((slot * kernel->kv_heads + head) * step->capacity + position) * size;
             turn(step, step->key + token * step->key_width + head * size, position, 1.0f, step->keys + at);
             memcpy(
                 step->values + at, step->value + token * step->key_width + head * size, (size_t)size * sizeof(float));
@@ -105,18 +113,19 @@ static void turn_shard(void *argument, size_t shard) {
     }
 }
 
+// The work goes through the tokens once for each head of the cache: the heads that share it read it one after another.
 static void attend_shard(void *argument, size_t shard) {
     const Attention *step = argument;
     const AttentionKernel *kernel = step->kernel;
-    const int64_t size = kernel->size, shared = kernel->heads / kernel->kv_heads;
-    const int64_t all = step->batch * kernel->heads * step->fresh;
+    const int64_t size = kernel->size, shared = kernel->heads / kernel->kv_heads, tokens = step->batch * step->fresh;
+    const int64_t all = tokens * kernel->heads;
     const int64_t end = all * ((int64_t)shard + 1) / step->shards;
     for (int64_t i = all * (int64_t)shard / step->shards; i < end; i++) {
-        const int64_t fresh = i % step->fresh, head = i / step->fresh % kernel->heads;
-        const int64_t sequence = i / step->fresh / kernel->heads, token = sequence * step->fresh + fresh;
-        const int64_t seen = position_of(step, sequence, fresh) + 1;
+        const int64_t kv_head = i / shared / tokens, token = i / shared % tokens;
+        const int64_t sequence = token / step->fresh, head = kv_head * shared + i % shared;
+        const int64_t seen = position_of(step, sequence, token % step->fresh) + 1;
         const int64_t first = kernel->window > 0 && seen > kernel->window ? seen - kernel->window : 0;
-        const int64_t at = ((sequence * kernel->kv_heads + head / shared) * step->capacity + first) * size;
+        const int64_t at = ((slot_of(step, sequence) * kernel->kv_heads + kv_head) * step->capacity + first) * size;
         const int64_t row = (token * kernel->heads + head) * size;
         kernel->kernels.attend(
             step->turned + row, step->keys + at, step->values + at, seen - first, size,
@@ -143,9 +152,13 @@ static const char *problem_of(const AttentionKernel *kernel, const Attention *st
     if (!packed && (inputs[KEY].elements != step->batch * step->fresh * step->key_width ||
                     inputs[VALUE].elements != inputs[KEY].elements))
         return "key or value is not [batch, new, kv_heads * size]";
-    if (past->rank != 4 || past->dimensions[0] != step->batch || past->dimensions[1] != kernel->kv_heads ||
-        past->dimensions[3] != kernel->size || inputs[PAST_VALUE].elements != past->elements)
-        return "past_key or past_value is not [batch, kv_heads, capacity, size]";
+    if (past->rank != 4 || past->dimensions[1] != kernel->kv_heads || past->dimensions[3] != kernel->size ||
+        inputs[PAST_VALUE].elements != past->elements)
+        return "past_key or past_value is not [slots, kv_heads, capacity, size]";
+    if (step->slots == NULL ? past->dimensions[0] != step->batch : inputs[SLOTS].elements != step->batch)
+        return "past_key has not one slot for each sequence, or slots has not one number for each";
+    for (int64_t i = 0; step->slots != NULL && i < step->batch; i++)
+        if (step->slots[i] < 0 || step->slots[i] >= past->dimensions[0]) return "a slot is outside of past_key";
     if (inputs[SEQLENS].elements != step->batch) return "seqlens_k has not one number for each sequence";
     for (int64_t i = 0; i < step->batch; i++)
         if (step->seqlens[i] + 1 < step->fresh || step->seqlens[i] >= step->capacity)
@@ -161,8 +174,8 @@ static const char *problem_of(const AttentionKernel *kernel, const Attention *st
 OrtStatus *attend_cached(void *kept, OrtKernelContext *context) {
     const AttentionKernel *kernel = kept;
     const OrtApi *api = kernel->api;
-    Input inputs[SIN + 1];
-    for (size_t i = QUERY; i <= SIN; i++) TRY(read_input(api, context, i, &inputs[i]));
+    Input inputs[INPUTS];
+    for (size_t i = QUERY; i < INPUTS; i++) TRY(read_input(api, context, i, &inputs[i]));
     const int64_t size = kernel->size;
     const Input *query = &inputs[QUERY];
     const bool packed = inputs[KEY].data == NULL;
@@ -174,6 +187,7 @@ OrtStatus *attend_cached(void *kept, OrtKernelContext *context) {
         .cos = inputs[COS].data,
         .sin = inputs[SIN].data,
         .seqlens = inputs[SEQLENS].data,
+        .slots = inputs[SLOTS].data,
         .batch = query->dimensions[0],
         .fresh = query->dimensions[1],
         .capacity = inputs[PAST_KEY].dimensions[2],

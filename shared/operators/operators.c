@@ -1,7 +1,7 @@
 // The operators as ONNX Runtime sees them, in the domain "llmos".
 #include "operators.h"
 
-enum { MOST_INPUTS = 8, MOST_OUTPUTS = 3 };
+enum { MOST_INPUTS = 9, MOST_OUTPUTS = 3 };
 
 // An operator's inputs and outputs: their types, and whether an input may be left out.
 typedef struct {
@@ -96,10 +96,11 @@ static const Operator OPERATORS[] = {
     {
         .op = OPERATOR(create_attention, attend_cached, destroy_attention),
         .name = "CachedAttention",
-        .inputs = 8,
+        .inputs = 9,
         .outputs = 3,
-        .input_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_INT32, ORT_FLOAT, ORT_FLOAT},
-        .optional = {false, true, true, false, false, false, true, true},
+        .input_types =
+            {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_INT32, ORT_FLOAT, ORT_FLOAT, ORT_INT32},
+        .optional = {false, true, true, false, false, false, true, true, true},
     },
 };
 

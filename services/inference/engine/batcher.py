@@ -3,9 +3,9 @@
     admit() -> queue          plan() -> Plan          (the engine runs it)          apply() -> updates
 
 A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget. A
-sequence's answer is as if it were alone and never interrupted. Where the decoder is uniform that needs nothing: a
-short rest of a prompt goes with the chunk before where the step has room, and tokens that were generated
-elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always have the same sizes, whatever else
+sequence's answer is as if it were alone and never interrupted. Where the decoder is uniform that needs nothing: all
+of a step is computed in one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the
+step has room, and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always have the same sizes, whatever else
 runs, and such tokens are computed again as decode rows, as the first time. (Kernels for rows and for chunks may
 round differently, and activations quantised to int8 turn a last bit into another answer.)
 """
@@ -59,10 +59,12 @@ class Batcher:
         """All that are alive, by id."""
         return self._sequences
 
-    @property
-    def has_work(self) -> bool:
-        """Whether `plan` would give something to do or to tell."""
-        return bool(self._sequences) or self._slots.has_vacated
+    def idle_s(self, now: float) -> float | None:
+        """Seconds until `plan` gives something to do or to tell; None: not before a request comes."""
+        if self._sequences:
+            return 0.0
+        since = self._slots.vacated_at
+        return None if since is None else max(0.0, since + self._limits.keep_slot_s - now)
 
     @property
     def waiting(self) -> int:
@@ -136,15 +138,15 @@ class Batcher:
         """The next step, and the sequences that end without one (cancelled, or complete when they came)."""
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
-        parked, stores = self._park()
+        parked, stores = self._park(now)
         parts, copies = self._prompts.choose(
             self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
         )
-        moves = self._slots.compact()
+        moves = [] if self._uniform else self._slots.compact(now)
         plan = Plan(
             stores,
             tuple(moves),
-            tuple(self._slots.vacated()),
+            tuple(self._slots.vacated(now - self._limits.keep_slot_s)),
             tuple(Copy(block, _slot(sequence), start) for sequence, start, block in copies),
             self._plan_decode(),
             tuple(_chunk(part) for part in parts),
@@ -221,7 +223,7 @@ class Batcher:
         self._tenants.start(sequence)
         return blocks
 
-    def _park(self) -> tuple[Sequence | None, tuple[Store, ...]]:
+    def _park(self, now: float) -> tuple[Sequence | None, tuple[Store, ...]]:
         """Take the slot of a sequence whose tenant has too many, if another tenant has too few."""
         sequence = None if self._slots.free else self._tenants.to_park(len(self._slots))
         size = self._limits.prefill_chunk
@@ -229,7 +231,7 @@ class Batcher:
         if sequence is None or blocks is None:
             return None, ()
         stores = tuple(Store(_slot(sequence), index * size, block) for index, block in enumerate(blocks))
-        self._slots.release(sequence)
+        self._slots.release(sequence, now)
         sequence.park(blocks)
         self._tenants.park(sequence)
         return sequence, stores
@@ -239,12 +241,13 @@ class Batcher:
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
         rows = []
-        for slot, s in enumerate(occupied):
+        for s in occupied:
+            slot = _slot(s)
             if s.state is State.DECODE:
                 self._tenants.charge_row(s)
-                rows.append(Row(s, s.tokens[s.computed], s.computed, self._keeper.of_row(s, slot)))
-            else:
-                rows.append(Row(None, 0, s.computed))
+                rows.append(Row(s, slot, s.tokens[s.computed], s.computed, self._keeper.of_row(s, slot)))
+            elif not self._uniform:
+                rows.append(Row(None, slot, 0, s.computed))
         return tuple(rows)
 
     def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
@@ -306,7 +309,7 @@ class Batcher:
         for block in sequence.parked:
             self._cache.release(block)
         if sequence.slot is not None:
-            self._slots.release(sequence)
+            self._slots.release(sequence, now)
         elif sequence in self._complete:
             self._complete.remove(sequence)
         sequence.move_to(State.FINISHED)

@@ -1,12 +1,25 @@
 """What the engine asks of a model. `runtime.decoder.OnnxDecoder` and `sample.SampleDecoder` are one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens that follow one another in a slot; all tokens before them are computed, or are in the same step."""
+
+    slot: int
+    start: int
+    """Position of the first."""
+    tokens: Sequence[int]
+    wanted: int = 1
+    """After how many of them, the last ones, the logits are wanted."""
 
 
 class Decoder(Protocol):
@@ -34,13 +47,24 @@ class Decoder(Protocol):
     def uniform(self) -> bool:
         """Whether a token's logits, keys and values have the same bits however it is computed.
 
-        That is: as a decode row alone or in any batch, or in a chunk that is cut anywhere. If not, they may depend on
-        whether it was a row or in a chunk, and on the chunk, but still on nothing that another slot holds.
+        That is: alone or with any others, as part of a span that is cut anywhere. If not, they may depend on whether
+        `decode` or `compute` made them, and on the span, but still on nothing that another slot holds.
+        """
+        ...
+
+    def compute(self, spans: Sequence[Span]) -> Logits:
+        """Compute tokens and keep their keys and values; several spans together only where it is `uniform`.
+
+        Args:
+            spans: At least one token each, in slots of their own.
+
+        Returns:
+            float32 [N, vocab_size]: the wanted logits, span after span.
         """
         ...
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Compute one token in each of the slots 0..B-1.
+        """Compute one token in each of the slots 0..B-1: what goes together where the decoder is not `uniform`.
 
         Args:
             tokens: B token ids; row i belongs to slot i.
@@ -48,23 +72,6 @@ class Decoder(Protocol):
 
         Returns:
             float32 [B, vocab_size]: the logits after each token.
-        """
-        ...
-
-    def prefill(
-        self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False
-    ) -> Logits | None:
-        """Compute a chunk of tokens in one slot.
-
-        Args:
-            slot: Where.
-            tokens: S token ids, at positions start..start+S-1.
-            start: How many tokens of the slot are computed already.
-            last: Whether the logits after the last token are wanted.
-            every: Whether the logits after each of the tokens are wanted.
-
-        Returns:
-            float32 [S, vocab_size] if `every`, else [1, vocab_size] if `last`, else None.
         """
         ...
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from services.inference.engine.batcher import Batcher
-from services.inference.engine.decoder import Decoder
+from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
 from services.inference.engine.logprobs import score_chunk
@@ -187,8 +187,8 @@ class Engine:
         """Sleep until there is something to do; False when the engine closes."""
         with self._wake:
             self._busy = False
-            while not (self._closing or self._batcher.has_work):
-                self._wake.wait()
+            while not self._closing and (idle_s := self._batcher.idle_s(self._clock())) != 0.0:
+                self._wake.wait(idle_s)
             self._busy = True
             return not self._closing
 
@@ -203,7 +203,7 @@ class Engine:
         self._deliver(updates)
 
     def _run(self, plan: Plan) -> Outcome:
-        """Run a plan on the decoder. A part that fails costs its own sequences, not the others."""
+        """Run a plan on the decoder. A part that fails costs its own sequences, not the others'."""
         for store in plan.stores:
             self._store(store)
         for move in plan.moves:
@@ -212,18 +212,49 @@ class Engine:
             self._decoder.release(slot)
         for copy in plan.copies:
             self._decoder.fetch(copy.block.index, copy.slot, copy.start)
-        scores = Scores()
-        begun = self._clock()
+        if self._decoder.uniform and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
+            return self._run_together(plan) or self._run_apart(plan)
+        return self._run_apart(plan)
+
+    def _run_together(self, plan: Plan) -> Outcome | None:
+        """Rows and chunks in one run, which reads the weights once; None if it failed."""
+        scores, begun = Scores(), self._clock()
+        try:
+            logits = self._decoder.compute([part.span for part in (*plan.decode, *plan.prefill)])
+        except Exception as error:  # noqa: BLE001  # what is to blame shows apart
+            _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
+            return None
+        at = len(plan.decode)
+        decoded = self._decode(plan.decode, scores, logits[:at])
+        prefilled = []
+        for chunk in plan.prefill:
+            end = at + chunk.span.wanted
+            prefilled.append(self._prefill(chunk, scores, logits[at:end]))
+            at = end
+        spent = self._clock() - begun
+        decode_s = spent * len(plan.decode) / plan.token_count
+        return Outcome(decoded, prefilled, scores, decode_s=decode_s, prefill_s=spent - decode_s)
+
+    def _run_apart(self, plan: Plan) -> Outcome:
+        scores, begun = Scores(), self._clock()
         decoded = self._decode(plan.decode, scores)
         decoded_at = self._clock()
         prefilled = [self._prefill(chunk, scores) for chunk in plan.prefill]
         return Outcome(decoded, prefilled, scores, decode_s=decoded_at - begun, prefill_s=self._clock() - decoded_at)
 
-    def _decode(self, rows: tuple[Row, ...], scores: Scores) -> list[int | LlmosError] | LlmosError:
+    def _compute_rows(self, rows: tuple[Row, ...]) -> Logits:
+        if self._decoder.uniform:
+            return self._decoder.compute([row.span for row in rows])
+        return self._decoder.decode([row.token for row in rows], [row.position for row in rows])
+
+    def _decode(
+        self, rows: tuple[Row, ...], scores: Scores, logits: Logits | None = None
+    ) -> list[int | LlmosError] | LlmosError:
+        """The tokens that follow rows; `logits` if those are computed."""
         if not rows:
             return []
         try:
-            logits = self._decoder.decode([row.token for row in rows], [row.position for row in rows])
+            logits = self._compute_rows(rows) if logits is None else logits
             draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
             chosen = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
             for store in [row.store for row in rows if row.store is not None]:
@@ -239,15 +270,15 @@ class Engine:
             for draw, choice in zip(draws, chosen, strict=True)
         ]
 
-    def _prefill(self, chunk: Chunk, scores: Scores) -> int | LlmosError | None:
+    def _prefill(self, chunk: Chunk, scores: Scores, logits: Logits | None = None) -> int | LlmosError | None:
+        """The token that follows a chunk, if it chooses one; `logits` if those are computed."""
         sequence = chunk.sequence
-        every = sequence.scores_prompt
         choice = None
         try:
-            logits = self._decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses, every=every)
-            if logits is not None and (top := sequence.request.sampling.prompt_logprobs) is not None and every:
+            logits = self._decoder.compute([chunk.span]) if logits is None else logits
+            if (top := sequence.request.sampling.prompt_logprobs) is not None and sequence.scores_prompt:
                 scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
-            if logits is not None and chunk.chooses:
+            if chunk.chooses:
                 if isinstance(draw := _draw(sequence), LlmosError):
                     return draw
                 (choice,) = choose(logits[-1:], [draw])

@@ -31,6 +31,9 @@ class EngineLimits:
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
 
+    keep_slot_s: float = 1.0
+    """Seconds that a free slot keeps its memory, before the system gets it back."""
+
     @property
     def least_prompt_tokens(self) -> int:
         """Prompt tokens that a step may always compute: a chunk, a rest of a quarter, and one for a passenger."""

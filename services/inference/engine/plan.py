@@ -3,6 +3,7 @@
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
+from services.inference.engine.decoder import Span
 from services.inference.engine.params import TokenScore
 from services.inference.engine.prefix_cache import Block
 from services.inference.engine.sequence import Sequence
@@ -12,11 +13,13 @@ from shared.errors import LlmosError
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One token in one slot of the decode range; row i of a plan has slot i."""
+    """One token of a sequence that decodes. Where the decoder is not uniform, row i of a plan has slot i."""
 
     sequence: Sequence | None
-    """None: a passenger. Its slot lies inside the range but still prefills; it computes a token that the next chunk
-    overwrites, which costs one row in a step that computes a whole chunk, and saves a move."""
+    """None: a passenger, where the decoder is not uniform. Its slot lies among those of the other rows but still
+    prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a whole
+    chunk, and saves a move."""
+    slot: int
     token: int
     position: int
     store: "Store | None" = None
@@ -26,6 +29,11 @@ class Row:
     def chooses(self) -> bool:
         """Whether the sequence's next token is chosen after it."""
         return self.sequence is not None and self.sequence.remaining == 1
+
+    @property
+    def span(self) -> Span:
+        """What the decoder computes."""
+        return Span(self.slot, self.position, (self.token,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,12 @@ class Chunk:
         sequence = self.sequence
         reaches_end = self.start + len(self.tokens) == len(sequence.tokens)
         return reaches_end and sequence.request.sampling.max_tokens > 0
+
+    @property
+    def span(self) -> Span:
+        """What the decoder computes."""
+        wanted = len(self.tokens) if self.sequence.scores_prompt else int(self.chooses)
+        return Span(self.slot, self.start, self.tokens, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step, in this order: stores, moves, what is given back, copies, decode rows, chunks. Empty without work."""
+    """One step, in this order: stores, moves, what is given back, copies, then decode rows and chunks.
+
+    Those are computed together where the decoder is uniform, else one after the other. Empty without work.
+    """
 
     stores: tuple[Store, ...] = ()
     moves: tuple[Move, ...] = ()
@@ -114,6 +131,6 @@ class Outcome:
     """One per chunk: the first token if the chunk `chooses`, else None."""
     scores: Scores = field(default_factory=Scores)
     decode_s: float = 0.0
-    """Seconds that the decode rows took."""
+    """Seconds that the decode rows took; of a run that computed both, their share of its tokens."""
     prefill_s: float = 0.0
-    """Seconds that the chunks took."""
+    """Seconds that the chunks took, likewise."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.decoder import Logits
+from services.inference.engine.decoder import Logits, Span
 
 _PRIME = np.uint64(0x100000001B3)
 _BASIS = np.uint64(0xCBF29CE484222325)
@@ -69,23 +69,25 @@ class SampleDecoder:
         """Slots that hold tokens and were not released."""
         return [slot for slot in range(self.slots) if (self._tokens[slot] != _EMPTY).any()]
 
+    def compute(self, spans: Sequence[Span]) -> Logits:
+        """See `Decoder.compute`."""
+        assert self._uniform or len(spans) == 1, "several spans at once, in a decoder that is not uniform"
+        assert len({span.slot for span in spans}) == len(spans), "two spans in one slot"
+        logits = []
+        for span in spans:
+            count, end = len(span.tokens), span.start + len(span.tokens)
+            assert count, "a span without tokens"
+            self._tokens[span.slot, span.start : end] = np.asarray(span.tokens) + self._mark(1 + span.start, count)
+            self._work(count)
+            logits += [self._logits(span.slot, length) for length in range(end - span.wanted + 1, end + 1)]
+        return np.stack(logits) if logits else np.empty((0, self._vocab_size), np.float32)
+
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """See `Decoder.decode`."""
         for slot, (token, position) in enumerate(zip(tokens, positions, strict=True)):
             self._tokens[slot, position] = token + self._mark(0, 1)
         self._work(len(tokens))
         return np.stack([self._logits(slot, position + 1) for slot, position in enumerate(positions)])
-
-    def prefill(
-        self, slot: int, tokens: Sequence[int], start: int, *, last: bool, every: bool = False
-    ) -> Logits | None:
-        """See `Decoder.prefill`."""
-        end = start + len(tokens)
-        self._tokens[slot, start:end] = np.asarray(tokens) + self._mark(1 + start, len(tokens))
-        self._work(len(tokens))
-        if every:
-            return np.stack([self._logits(slot, length) for length in range(start + 1, end + 1)])
-        return self._logits(slot, end)[None] if last else None
 
     def move(self, source: int, destination: int, length: int) -> None:
         """See `Decoder.move`."""

@@ -1,7 +1,9 @@
 """Which sequence has which place in the KV buffers.
 
-Decode runs on slots 0..n-1 bound by pointer, so occupied slots must be contiguous from 0. A sequence that ends
-leaves a hole; the next prompt takes the lowest hole, and `compact` closes the others by moving the highest slot down.
+A sequence that ends leaves a hole, and the next prompt takes the lowest. Where decode runs on slots 0..n-1 (a decoder
+that is not uniform), `compact` closes the others by moving the highest slot down.
+
+A free slot keeps its memory for a while: a sequence that takes it by then need not fetch thousands of pages anew.
 """
 
 from typing import NamedTuple
@@ -23,7 +25,8 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._owners: list[Sequence | None] = [None] * count
         self._used = 0
-        self._dirty: set[int] = set()
+        self._vacated: dict[int, float] = {}
+        """Free slots that were used since their memory was last given back, and since when they are free."""
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -48,20 +51,21 @@ class Slots:
             if owner is None:
                 self._owners[slot] = sequence
                 self._used += 1
-                self._dirty.add(slot)
+                self._vacated.pop(slot, None)
                 return slot
         raise RuntimeError("take() without a free slot")
 
-    def release(self, sequence: Sequence) -> None:
+    def release(self, sequence: Sequence, now: float) -> None:
         """Free the slot of `sequence`."""
         slot = sequence.slot
         if slot is None or self._owners[slot] is not sequence:
             raise RuntimeError(f"sequence {sequence.id} does not own slot {slot}")
         self._owners[slot] = None
+        self._vacated[slot] = now
         self._used -= 1
         sequence.slot = None
 
-    def compact(self) -> list[Move]:
+    def compact(self, now: float) -> list[Move]:
         """Close all holes; the moves to make, in order. Owners' `slot` is changed at once."""
         moves: list[Move] = []
         hole = 0
@@ -72,20 +76,22 @@ class Slots:
             while self._owners[hole] is not None:
                 hole += 1
             self._owners[hole], self._owners[source] = owner, None
-            self._dirty.add(hole)
+            self._vacated.pop(hole, None)
+            self._vacated[source] = now
             owner.slot = hole
             moves.append(Move(source, hole, owner.computed))
         return moves
 
     @property
-    def has_vacated(self) -> bool:
-        """Whether `vacated` would name a slot."""
-        return len(self._dirty) > self._used
+    def vacated_at(self) -> float | None:
+        """Since when the slot is free that was used and is free the longest; None without such slots."""
+        return min(self._vacated.values(), default=None)
 
-    def vacated(self) -> list[int]:
-        """Free slots that were used since they were last named here: their memory can be given back."""
-        slots = sorted(slot for slot in self._dirty if self._owners[slot] is None)
-        self._dirty.difference_update(slots)
+    def vacated(self, until: float) -> list[int]:
+        """Slots that are free since `until` or longer, each named once: their memory can be given back."""
+        slots = sorted(slot for slot, since in self._vacated.items() if since <= until)
+        for slot in slots:
+            del self._vacated[slot]
         return slots
 
     def check_integrity(self) -> None:
@@ -95,4 +101,4 @@ class Slots:
         assert len({id(owner) for owner in occupied}) == len(occupied), "a sequence owns two slots"
         for slot, owner in enumerate(self._owners):
             assert owner is None or owner.slot == slot, "an owner does not know its slot"
-            assert owner is None or slot in self._dirty, "an occupied slot is not known to be dirty"
+            assert owner is None or slot not in self._vacated, "an occupied slot is taken for a free one"

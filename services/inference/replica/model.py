@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.inference.engine.decoder import Span
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.decoder import OnnxDecoder
 from services.inference.runtime.host import HostDevice
@@ -59,7 +60,7 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
 
 
 def _warm_up(decoder: OnnxDecoder) -> None:
-    decoder.prefill(0, [0], 0, last=True)
+    decoder.compute([Span(0, 0, [0])])
     if decoder.max_len > 1:
         decoder.decode([0], [1])
     decoder.release(0)

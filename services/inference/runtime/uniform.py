@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.decoder import Decoder, Logits
+from services.inference.engine.decoder import Decoder, Logits, Span
 
 _TOKENS = 8
 """Enough for whole tiles of rows in kernels, and what is left of them."""
@@ -30,7 +30,7 @@ def probe_tokens(decoder: Decoder) -> list[int]:
 
 
 def is_uniform(decoder: Decoder, read: Read) -> bool:
-    """Whether logits, keys and values of some tokens are equal to the bit in one chunk, in two, and as rows.
+    """Whether logits, keys and values of some tokens are equal to the bit in one span, in two, alone, and beside others.
 
     At the beginning of a slot and after a context, which costs next to nothing: copies of a few keys and values.
     Leaves its slots released, and one block reserved.
@@ -45,7 +45,7 @@ def is_uniform(decoder: Decoder, read: Read) -> bool:
         for copy in range(0, start, len(tokens)):
             decoder.fetch(0, 0, copy)
         probe = _Probe(decoder, read, tokens, start)
-        uniform = probe.chunks_agree() and probe.lone_rows_agree() and probe.batch_agrees(rows)
+        uniform = probe.chunks_agree() and probe.lone_tokens_agree() and probe.neighbours_agree(rows)
     for slot in range(rows):
         decoder.release(slot)
     return uniform
@@ -63,32 +63,35 @@ class _Probe:
         self._kept = read(0, start, len(tokens)).copy()
 
     def chunks_agree(self) -> bool:
-        """Whether two chunks give the same."""
+        """Whether two spans, one after the other, give the same."""
         cut = min(_CUT, len(self._tokens) - 1)
         logits = [self._chunk(begin, end) for begin, end in ((0, cut), (cut, len(self._tokens))) if end > begin]
         return np.array_equal(np.concatenate(logits), self._logits) and self._keeps(0)
 
-    def lone_rows_agree(self) -> bool:
+    def lone_tokens_agree(self) -> bool:
         """Whether a token alone does: the first, one in the middle, and the last."""
         last = len(self._tokens) - 1
-        return all(self._rows_agree([index]) for index in (0, last // 2, last)) and self._keeps(0)
+        return all(self._spans_agree([(0, at, at + 1)]) for at in (0, last // 2, last)) and self._keeps(0)
 
-    def batch_agrees(self, rows: int) -> bool:
-        """Whether the rows of a batch do, each at another position."""
-        for slot in range(1, rows):
+    def neighbours_agree(self, slots: int) -> bool:
+        """Whether single tokens of some slots do, each at another position, and many of one slot beside those."""
+        for slot in range(1, slots):
             self._decoder.move(0, slot, self._start + len(self._tokens))
-        agree = self._rows_agree([(5 + 3 * slot) % len(self._tokens) for slot in range(rows)])
-        return agree and all(self._keeps(slot) for slot in range(rows))
+        places = [(5 + 3 * slot) % len(self._tokens) for slot in range(slots)]
+        single = [(slot, at, at + 1) for slot, at in enumerate(places)]
+        agree = self._spans_agree(single) and self._spans_agree([*single[:-1], (slots - 1, 0, len(self._tokens))])
+        return agree and all(self._keeps(slot) for slot in range(slots))
 
-    def _rows_agree(self, indices: list[int]) -> bool:
-        tokens = [self._tokens[index] for index in indices]
-        logits = self._decoder.decode(tokens, [self._start + index for index in indices])
-        return np.array_equal(logits, self._logits[indices])
+    def _spans_agree(self, spans: list[tuple[int, int, int]]) -> bool:
+        """Whether (slot, begin, end) of the tokens, computed together, have the logits that they had."""
+        logits = self._decoder.compute([self._span(*span) for span in spans])
+        return np.array_equal(logits, np.concatenate([self._logits[begin:end] for _, begin, end in spans]))
 
     def _chunk(self, begin: int, end: int) -> Logits:
-        logits = self._decoder.prefill(0, self._tokens[begin:end], self._start + begin, last=True, every=True)
-        assert logits is not None
-        return logits.copy()
+        return self._decoder.compute([self._span(0, begin, end)]).copy()
+
+    def _span(self, slot: int, begin: int, end: int) -> Span:
+        return Span(slot, self._start + begin, self._tokens[begin:end], wanted=end - begin)
 
     def _keeps(self, slot: int) -> bool:
         return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._kept)

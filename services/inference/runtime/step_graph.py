@@ -1,0 +1,137 @@
+"""A decoder graph (`DecoderSpec`), bound to its keys and values and run for one step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from services.inference.engine.decoder import Logits, Span
+from services.inference.runtime.device import Array, Device, Kv
+
+SCRATCH = 0
+"""Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
+_SLOTS = "slots"
+
+
+class StepGraph:
+    """Runs of one session. Everything is bound by address: a step writes its numbers into arrays and runs.
+
+    A graph that has the input `slots` is *packed*: each row of its batch is one token of any slot, so one run takes
+    tokens of many sequences, as many of each as are there. Without it (ONNX Runtime's own attention) row i belongs to
+    slot i of those that are bound, and a run is one token in each of them, or many in one.
+
+    Args:
+        session: The graph.
+        device: What it computes on.
+        kv: Keys and values of the slots, the scratch slot first.
+        slots: Besides the scratch slot.
+        max_len: Tokens of a slot.
+        vocab_size: Width of the logits.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, device: Device, kv: Kv, *, slots: int, max_len: int, vocab_size: int
+    ) -> None:
+        self._session = session
+        self._device = device
+        self._slot_shape, self._tensors = kv.slot_shape, kv.tensors()
+        self._places = slots + 1
+        self.packed = any(given.name == _SLOTS for given in session.get_inputs())
+        """Whether one run takes tokens of any slots."""
+        self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
+        self._logits: Logits = np.zeros((self._places, vocab_size), dtype=np.float32)
+        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
+        self._make_room(max(self._places, max_len))
+
+    def rows(self, first: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
+        """One token in each of the slots from `first` (-1: scratch) on: float32 [B, vocab_size]."""
+        rows = len(tokens)
+        if self.packed:
+            return self._run_packed(range(first, first + rows), tokens, positions, range(rows))
+        return self._run(self._binding(first, rows), (rows, 1), tokens, positions, range(rows))
+
+    def spans(self, spans: Sequence[Span]) -> Logits:
+        """See `Decoder.compute`; a graph that is not packed takes one span."""
+        if self.packed:
+            slots, tokens, positions, wanted = [], [], [], []
+            for span in spans:
+                count = len(span.tokens)
+                slots += [span.slot] * count
+                tokens += span.tokens
+                positions += range(span.start, span.start + count)
+                wanted += range(len(tokens) - span.wanted, len(tokens))
+            return self._run_packed(slots, tokens, positions, wanted)
+        (span,) = spans
+        count = len(span.tokens)
+        # The last token's logits are computed in any case: one row is cheap, and no kernel is asked for no rows.
+        wanted = range(count - max(1, span.wanted), count)
+        logits = self._run(
+            self._binding(span.slot, 1), (1, count), span.tokens, [span.start + count - 1], wanted
+        )  # fmt: skip
+        return logits[: span.wanted]
+
+    def _run_packed(
+        self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int]
+    ) -> Logits:
+        count = len(tokens)
+        self._make_room(count)
+        self._slots[:count] = slots
+        self._slots[:count] += SCRATCH + 1
+        binding = self._binding(-1, self._places)
+        self._bind_input(binding, _SLOTS, self._slots, (count,))
+        return self._run(binding, (count, 1), tokens, positions, wanted)
+
+    def _run(
+        self,
+        binding: ort.IOBinding,
+        shape: tuple[int, int],
+        tokens: Sequence[int],
+        lasts: Sequence[int],
+        wanted: Sequence[int],
+    ) -> Logits:
+        """Run `shape` tokens; `lasts` has the position of each row's last one."""
+        self._ids[: len(tokens)] = tokens
+        self._seqlens[: len(lasts)] = lasts
+        self._total[...] = max(lasts) + 1
+        self._wanted[: len(wanted)] = wanted
+        self._bind_input(binding, "input_ids", self._ids, shape)
+        self._bind_input(binding, "seqlens_k", self._seqlens, (len(lasts),))
+        self._bind_input(binding, "output_index", self._wanted, (len(wanted),))
+        logits = self._logits[: len(wanted)]
+        if len(wanted) > len(logits):  # the logits after every token of a prompt: rare, so nothing of it is kept
+            logits = np.empty((len(wanted), logits.shape[1]), dtype=np.float32)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._inputs.send()
+        self._session.run_with_iobinding(binding)
+        return logits
+
+    def _binding(self, first: int, slots: int) -> ort.IOBinding:
+        """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on."""
+        binding = self._bindings.get((first, slots))
+        if binding is None:
+            binding = self._bindings[first, slots] = self._session.io_binding()
+            shape = (slots, *self._slot_shape)
+            memory, element = self._device.memory, self._device.element
+            for tensor in self._tensors:
+                address = tensor.address + (SCRATCH + 1 + first) * tensor.slot_bytes
+                binding.bind_input(f"past_{tensor.name}", memory, 0, element, shape, address)
+                binding.bind_output(f"present_{tensor.name}", memory, 0, element, shape, address)
+            # On every device the kernel reads this one on the host.
+            binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
+        return binding
+
+    def _bind_input(self, binding: ort.IOBinding, name: str, array: Array, shape: tuple[int, ...]) -> None:
+        binding.bind_input(name, self._device.memory, 0, array.dtype.type, shape, self._inputs.address(array))
+
+    def _make_room(self, tokens: int) -> None:
+        """Have arrays for a step of so many tokens. Most steps fit what was made at the start."""
+        if self._ids.size < tokens:
+            self._ids, self._wanted = np.zeros(tokens, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
+            self._seqlens, self._slots = np.zeros(tokens, dtype=np.int32), np.zeros(tokens, dtype=np.int32)
+            self._inputs = self._device.inputs((self._ids, self._wanted, self._seqlens, self._slots))
+
+    _ids: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    _wanted: NDArray[np.int64]
+    _seqlens: NDArray[np.int32]
+    _slots: NDArray[np.int32]
