@@ -10,7 +10,7 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 
-SMALL = EngineLimits(step_tokens=16, prefill_chunk=8, max_waiting=64, max_queued_tokens=4096)
+SMALL = EngineLimits(step_tokens=16, prefill_chunk=8, max_waiting=64, max_queued_tokens=4096, keep_slot_s=0.0)
 
 
 def sequence_request(

@@ -3,11 +3,11 @@
     admit() -> queue          plan() -> Plan          (the engine runs it)          apply() -> updates
 
 A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget. A
-sequence's answer is as if it were alone and never interrupted. Where the decoder is uniform that needs nothing: all
-of a step is computed in one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the
-step has room, and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always have the same sizes, whatever else
-runs, and such tokens are computed again as decode rows, as the first time. (Kernels for rows and for chunks may
-round differently, and activations quantised to int8 turn a last bit into another answer.)
+sequence's answer is as if it were alone and never interrupted. Where the decoder is uniform that needs nothing: a
+step is one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the step has room,
+and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always have the
+same sizes, whatever else runs, and such tokens are computed again as decode rows, as the first time. (Kernels for
+rows and for chunks may round differently, and activations quantised to int8 turn a last bit into another answer.)
 """
 
 from services.inference.engine.admission import Admission, check_request

@@ -30,7 +30,7 @@ def probe_tokens(decoder: Decoder) -> list[int]:
 
 
 def is_uniform(decoder: Decoder, read: Read) -> bool:
-    """Whether logits, keys and values of some tokens are equal to the bit in one span, in two, alone, and beside others.
+    """Whether logits, keys and values of some tokens are equal to the bit in one span, in two, alone and with others.
 
     At the beginning of a slot and after a context, which costs next to nothing: copies of a few keys and values.
     Leaves its slots released, and one block reserved.

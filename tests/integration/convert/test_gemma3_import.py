@@ -23,6 +23,7 @@ from tests.support.family_files import open_gguf
 from tests.support.graph_session import GraphSession
 from tests.support.reference_spm import ReferenceSentencePiece
 from tests.support.smollm2 import xsum_text
+from tests.support.spans import prefill
 
 GGUF = os.environ.get("LLMOS_TEST_GEMMA3_GGUF", "")
 
@@ -70,7 +71,7 @@ def test_it_answers_a_question(imported: tuple[Path, Manifest]) -> None:
     ids = [manifest.decoder.bos_token_id or 0]
     ids += tokenizer.encode("Question: What is the largest planet of the solar system?\nAnswer:")
     decoder = OnnxDecoder(folder, manifest.decoder, slots=1, max_len=64, threads=2)
-    logits = decoder.prefill(0, ids, 0, last=True)
+    logits = prefill(decoder, 0, ids)
     answer: list[int] = []
     for step in range(3):
         assert logits is not None

@@ -7,6 +7,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.runtime.decoder import OnnxDecoder
 from tests.support.engines import EngineUnderTest, sequence_request
 from tests.support.real_model import RealModel
+from tests.support.spans import prefill
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -57,10 +58,10 @@ def test_rows_leave_in_a_slot_what_chunks_leave_there(real_model: RealModel):
         assert decoder.uniform
         tokens = real_model.encode(BEGINNING)[:200]
         for start in range(0, 200, 64):
-            decoder.prefill(0, tokens[start : start + 64], start, last=False)
+            prefill(decoder, 0, tokens[start : start + 64], start)
         expected = decoder._kv.read(1, 200)  # slot 0, for the scratch slot lies before it
         decoder.release(0)
-        decoder.prefill(0, tokens[:50], 0, last=False)
+        prefill(decoder, 0, tokens[:50])
         for position in range(50, 200):
             neighbour = [7] * (position % 2)  # alone, and in a batch
             decoder.decode([tokens[position], *neighbour], [position, *([0] * len(neighbour))])
@@ -89,14 +90,14 @@ def test_a_block_comes_back_with_every_bit(real_model: RealModel):
         decoder.reserve_blocks(4, 64)
         prompt = real_model.encode(BEGINNING)[:193]
         for start in range(0, 192, 64):
-            decoder.prefill(0, prompt[start : start + 64], start, last=False)
+            prefill(decoder, 0, prompt[start : start + 64], start)
             decoder.store(0, start, start // 64)
-        expected = decoder.prefill(0, prompt[192:], 192, last=True)
+        expected = prefill(decoder, 0, prompt[192:], 192)
         assert expected is not None
         expected = expected.copy()
         decoder.release(0)
         for start in (128, 0, 64):
             decoder.fetch(start // 64, 2, start)
-        assert np.array_equal(decoder.prefill(2, prompt[192:], 192, last=True), expected)
+        assert np.array_equal(prefill(decoder, 2, prompt[192:], 192), expected)
     finally:
         decoder.close()

@@ -12,6 +12,7 @@ from shared.contracts.gateway import FinishReason
 from shared.errors import CorruptFile, InvalidInput, NotFound
 from tests.support.engines import EngineUnderTest, sequence_request
 from tests.support.real_model import RealModel
+from tests.support.spans import prefill
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,7 +51,7 @@ def test_a_greedy_batch_of_16_equals_each_answer_alone(real_model: RealModel, de
 def test_a_row_has_the_same_bits_in_any_batch(real_model: RealModel, decoder: OnnxDecoder):
     prompts = [real_model.encode(text)[:40] for text in PROMPTS]
     for slot, prompt in enumerate(prompts):
-        decoder.prefill(slot, prompt, 0, last=False)
+        prefill(decoder, slot, prompt)
     tokens, positions = [prompt[-1] for prompt in prompts], [len(prompt) for prompt in prompts]
     expected = decoder.decode(tokens, positions).copy()
     for batch in (1, 2, 3, 5, 8, 13):
@@ -87,21 +88,21 @@ def test_a_resumed_stream_equals_the_uninterrupted_stream(real_model: RealModel,
 def test_a_prompt_has_the_same_bits_in_any_chunks(real_model: RealModel, decoder: OnnxDecoder):
     assert decoder.uniform
     prompt = real_model.encode("The quick brown fox jumps over the lazy dog near the river. " * 12)
-    one_run = decoder.prefill(0, prompt, 0, last=True)
+    one_run = prefill(decoder, 0, prompt)
     assert one_run is not None
     one_run = one_run.copy()
     logits = None
     for start in range(0, len(prompt), 32):
-        logits = decoder.prefill(1, prompt[start : start + 32], start, last=start + 32 >= len(prompt))
+        logits = prefill(decoder, 1, prompt[start : start + 32], start)
     assert logits is not None
     assert np.array_equal(logits, one_run)
 
 
 def test_a_moved_slot_goes_on_as_if_it_had_stayed(real_model: RealModel, decoder: OnnxDecoder):
     prompt = real_model.encode(PROMPTS[4])
-    decoder.prefill(0, prompt, 0, last=False)
+    prefill(decoder, 0, prompt)
     expected = decoder.decode([5], [len(prompt)]).copy()
-    decoder.prefill(7, prompt, 0, last=False)
+    prefill(decoder, 7, prompt)
     decoder.release(0)
     decoder.move(7, 0, len(prompt))
     assert np.array_equal(decoder.decode([5], [len(prompt)]), expected)
@@ -153,11 +154,11 @@ def test_waves_of_requests_leak_neither_slots_nor_memory(real_model: RealModel, 
 def test_released_slots_give_their_memory_back(real_model: RealModel):
     decoder = real_model.open(slots=8, max_len=4096)
     prompt = real_model.encode("word " * 300)[:256]
-    decoder.prefill(0, prompt, 0, last=False)
+    prefill(decoder, 0, prompt)
     process = psutil.Process()
     before = process.memory_info().rss
     for slot in range(1, 8):
-        decoder.prefill(slot, prompt, 0, last=False)
+        prefill(decoder, slot, prompt)
     used = process.memory_info().rss - before
     need = 7 * len(prompt) * real_model.spec.kv_bytes_per_token
     assert 0.8 * need < used < 1.5 * need + (8 << 20)

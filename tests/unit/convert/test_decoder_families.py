@@ -19,6 +19,7 @@ from tests.support.family_files import (
 )
 from tests.support.family_references import reference_logits
 from tests.support.graph_session import GraphSession
+from tests.support.spans import prefill
 from tests.support.tiny_families import CONFIGS, IDS, random_weights
 
 GOLDEN = Path(__file__).parents[2] / "support" / "golden_logits.npz"
@@ -79,7 +80,7 @@ def test_decoding_in_a_batch_gives_the_bits_of_decoding_alone(tmp_path: Path, na
     alone = []
     for prompt in prompts:
         for start in range(0, len(prompt), 4):
-            first = decoder.prefill(0, prompt[start : start + 4], start, last=True)
+            first = prefill(decoder, 0, prompt[start : start + 4], start)
         assert first is not None
         rows = [first.copy()]
         rows += [decoder.decode([IDS[step]], [len(prompt) + step]).copy() for step in range(6)]
@@ -90,7 +91,7 @@ def test_decoding_in_a_batch_gives_the_bits_of_decoding_alone(tmp_path: Path, na
     assert noise < (5e-6 if quantization is Type.F32 else 0.1)
     for slot, prompt in enumerate(prompts):
         for start in range(0, len(prompt), 4):
-            decoder.prefill(slot, prompt[start : start + 4], start, last=True)
+            prefill(decoder, slot, prompt[start : start + 4], start)
     for step in range(6):
         batch = decoder.decode([IDS[step]] * 3, [len(prompt) + step for prompt in prompts])
         for slot in range(3):

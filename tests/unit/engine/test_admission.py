@@ -46,7 +46,7 @@ class Timed:
                 self.ended[update.request_id] = self.now
 
     def run(self) -> None:
-        while self.batcher.has_work:
+        while self.batcher.sequences:
             self.step()
 
 
@@ -187,7 +187,7 @@ def under_load(arrivals: int, *, every: float) -> tuple[float, list[float], int]
     refused = 0
     for index in range(arrivals):
         while timed.now < index * every:
-            if timed.batcher.has_work:
+            if timed.batcher.sequences:
                 timed.step()
             else:
                 timed.now = index * every

@@ -10,18 +10,24 @@ from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInpu
 from tests.support.engines import sequence_request
 
 
-def batcher(slots: int = 4, *, uniform: bool = False, **limits: int) -> Batcher:
-    defaults = {"step_tokens": 16, "prefill_chunk": 8, "max_waiting": 8, "max_queued_tokens": 1000}
+def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batcher:
+    defaults = {
+        "step_tokens": 16,
+        "prefill_chunk": 8,
+        "max_waiting": 8,
+        "max_queued_tokens": 1000,
+        "keep_slot_s": 0.0,
+    }
     return Batcher(
         slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}), uniform=uniform
     )
 
 
-def step(b: Batcher, token: int = 9) -> tuple[Plan, list[SequenceUpdate]]:
+def step(b: Batcher, token: int = 9, *, now: float = 0.0) -> tuple[Plan, list[SequenceUpdate]]:
     """Plan and apply, choosing `token` everywhere."""
-    plan, updates = b.plan(0.0)
+    plan, updates = b.plan(now)
     prefilled = [token if chunk.chooses else None for chunk in plan.prefill]
-    updates += b.apply(plan, Outcome([token] * len(plan.decode), prefilled), 0.0)
+    updates += b.apply(plan, Outcome([token] * len(plan.decode), prefilled), now)
     b.check_integrity()
     return plan, updates
 
@@ -95,10 +101,37 @@ def test_the_last_sequence_gives_its_memory_back():
     b = batcher()
     b.admit(sequence_request("a", [1], max_tokens=1), 0.0)
     step(b)
-    assert b.has_work
+    assert b.idle_s(0.0) == 0.0
     plan, _ = step(b)
     assert plan.vacated == (0,)
-    assert not b.has_work
+    assert b.idle_s(0.0) is None
+
+
+def test_a_free_slot_keeps_its_memory_for_a_while():
+    b = batcher(keep_slot_s=2.0, slots=2)
+    b.admit(sequence_request("a", [1], max_tokens=1), 5.0)
+    b.admit(sequence_request("b", [1], max_tokens=1), 5.0)
+    step(b, now=5.0)
+    assert b.idle_s(5.5) == 1.5
+    b.admit(sequence_request("c", [1], max_tokens=1), 6.0)
+    assert step(b, now=6.0)[0].vacated == ()
+    assert b.idle_s(6.0) == 1.0
+    assert step(b, now=7.0)[0].vacated == (1,), "c had the other one in between"
+    assert step(b, now=8.0)[0].vacated == (0,)
+    assert b.idle_s(8.0) is None
+
+
+def test_rows_of_a_uniform_decoder_stay_where_they_are():
+    b = batcher(slots=3, uniform=True)
+    for name, count in (("a", 2), ("b", 9), ("c", 9)):
+        b.admit(sequence_request(name, [1], max_tokens=count), 0.0)
+    b.admit(sequence_request("d", range(12), max_tokens=3), 0.0)
+    step(b)
+    step(b)  # a ends and leaves slot 0
+    plan, _ = step(b)
+    assert plan.moves == ()
+    assert [(row.sequence.id, row.slot) for row in plan.decode] == [("b", 1), ("c", 2)]
+    assert [(chunk.sequence.id, chunk.slot) for chunk in plan.prefill] == [("d", 0)]
 
 
 def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():

@@ -16,6 +16,7 @@ from services.inference.runtime.session import CUDA, cuda_options, nodes_elsewhe
 from shared.errors import InvalidInput, UnsupportedFormat
 from tests.support.host_as_gpu import HostAsGpu
 from tests.support.llama_files import HIDDEN, VOCABULARY, write_llama
+from tests.support.spans import prefill
 
 GIB = 1 << 30
 PROMPT = list(range(5, 45))
@@ -92,8 +93,8 @@ def test_it_decodes_what_the_cpu_decodes(open_decoder):
     assert not halved.uniform, "in float16 a few tokens can't show it"
     for slot in range(3):
         prompt = PROMPT[: 10 + 9 * slot]
-        a = whole.prefill(slot, prompt, 0, last=True).copy()
-        assert close(halved.prefill(slot, prompt, 0, last=True), a)
+        a = prefill(whole, slot, prompt).copy()
+        assert close(prefill(halved, slot, prompt), a)
     for batch in (3, 1, 2):
         tokens, positions = [7, 8, 9][:batch], [10, 19, 28][:batch]
         a = whole.decode(tokens, positions).copy()
@@ -104,28 +105,28 @@ def test_it_decodes_what_the_cpu_decodes(open_decoder):
 
 def test_a_prompt_in_chunks_and_all_its_logits_are_the_same(open_decoder):
     halved = open_decoder(HostAsGpu(GIB))
-    once = halved.prefill(0, PROMPT, 0, last=True).copy()
-    every = halved.prefill(1, PROMPT, 0, last=True, every=True)
+    once = prefill(halved, 0, PROMPT).copy()
+    every = prefill(halved, 1, PROMPT, wanted=len(PROMPT))
     assert close(every[-1:], once)
     for start in range(0, len(PROMPT), 16):
         chunk = PROMPT[start : start + 16]
-        logits = halved.prefill(2, chunk, start, last=start + 16 >= len(PROMPT))
+        logits = prefill(halved, 2, chunk, start)
     assert close(logits, once)
 
 
 def test_a_moved_slot_and_one_from_blocks_go_on_as_if_they_had_stayed(open_decoder):
     halved = open_decoder(HostAsGpu(GIB))
     halved.reserve_blocks(3, 16)
-    halved.prefill(0, PROMPT, 0, last=False)
+    prefill(halved, 0, PROMPT)
     expected = halved.decode([5], [len(PROMPT)]).copy()
-    halved.prefill(3, PROMPT, 0, last=False)
+    prefill(halved, 3, PROMPT)
     for block in range(3):  # the last one is half full
         halved.store(3, 16 * block, block)
     halved.release(0)
-    halved.prefill(0, [99] * 50, 0, last=False)
+    prefill(halved, 0, [99] * 50)
     halved.move(3, 0, len(PROMPT))
     assert np.array_equal(halved.decode([5], [len(PROMPT)]), expected)
-    halved.prefill(0, [98] * 50, 0, last=False)
+    prefill(halved, 0, [98] * 50)
     for block in range(3):
         halved.fetch(block, 0, 16 * block)
     assert np.array_equal(halved.decode([5], [len(PROMPT)]), expected)
@@ -134,7 +135,7 @@ def test_a_moved_slot_and_one_from_blocks_go_on_as_if_they_had_stayed(open_decod
 def test_a_block_at_the_end_of_a_slot_is_copied_as_far_as_the_slot_goes(open_decoder):
     halved = open_decoder(HostAsGpu(GIB), slots=2, max_len=20)
     halved.reserve_blocks(1, 16)
-    halved.prefill(1, PROMPT[:20], 0, last=False)
+    prefill(halved, 1, PROMPT[:20])
     before = [value.numpy().copy() for value in halved._kv._values]
     halved.store(0, 16, 0)  # slot 0 lies before slot 1: its last block must not reach into it
     halved.fetch(0, 0, 16)

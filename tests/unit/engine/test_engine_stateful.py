@@ -4,20 +4,24 @@ On both kinds of decoders: one that is not uniform gives other tokens as soon as
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.inference.engine.batcher import Batcher
+from services.inference.engine.decoder import Logits
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Outcome
+from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.sample import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Internal, Overloaded
 from tests.support.engines import sequence_request
 from tests.support.sampling import sample
+from tests.support.spans import prefill
 
 MAX_LEN, VOCAB = 48, 17
 GREEDY = SamplingParams(1, temperature=0.0)
@@ -32,12 +36,12 @@ def alone(request: SequenceRequest, chunk: int | None) -> list[int]:
     decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=VOCAB, uniform=chunk is None)
     tokens, generated, sampling = list(request.prompt), [], request.sampling
     for start in range(0, len(tokens), chunk or len(tokens)):
-        logits = decoder.prefill(0, tokens[start : start + (chunk or len(tokens))], start, last=True)
+        logits = prefill(decoder, 0, tokens[start : start + (chunk or len(tokens))], start)
     while len(generated) < sampling.max_tokens and not (generated and sampling.ends(generated[-1])):
         generated += sample(logits, [sampling], [len(tokens)])
         tokens.append(generated[-1])
         if chunk is None:
-            logits = decoder.prefill(0, tokens, 0, last=True)
+            logits = prefill(decoder, 0, tokens)
         elif len(tokens) < MAX_LEN:
             logits = decoder.decode(tokens[-1:], [len(tokens) - 1])
     return generated
@@ -54,7 +58,7 @@ class EngineMachine(RuleBasedStateMachine):
         blocks=st.sampled_from([20, 30, 5, 2, 1, 0]),
     )
     def start(self, slots: int, chunk: int, spare: int, waiting: int, blocks: int) -> None:
-        self.limits = EngineLimits(slots + chunk + spare, chunk, waiting, 120, cache_blocks=blocks)
+        self.limits = EngineLimits(slots + chunk + spare, chunk, waiting, 120, cache_blocks=blocks, keep_slot_s=0.0)
         self.decoder = SampleDecoder(slots=slots, max_len=MAX_LEN, vocab_size=VOCAB, uniform=self.uniform)
         self.decoder.reserve_blocks(blocks, chunk)
         self.copied = 0
@@ -159,20 +163,19 @@ class EngineMachine(RuleBasedStateMachine):
         for copy in plan.copies:
             self.decoder.fetch(copy.block.index, copy.slot, copy.start)
             self.copied += self.limits.prefill_chunk if copy.block.key else 0
+        rows, chunks = self.compute(plan)
         decoded: list[int] | Internal = []
         if plan.decode:
-            logits = self.decoder.decode([r.token for r in plan.decode], [r.position for r in plan.decode])
             sampling = [r.sequence.request.sampling if r.sequence else GREEDY for r in plan.decode]
-            decoded = sample(logits, sampling, [r.position + 1 for r in plan.decode])
+            decoded = sample(rows, sampling, [r.position + 1 for r in plan.decode])
             for store in [r.store for r in plan.decode if r.store and fail != "decode"]:
                 self.decoder.store(store.slot, store.start, store.block.index)
         prefilled: list[int | Internal | None] = []
-        for chunk in plan.prefill:
-            logits = self.decoder.prefill(chunk.slot, chunk.tokens, chunk.start, last=chunk.chooses)
+        for chunk, logits in zip(plan.prefill, chunks, strict=True):
             end = chunk.start + len(chunk.tokens)
             if chunk.block is not None and fail != "prefill":
                 self.decoder.store(chunk.slot, chunk.start, chunk.block.index)
-            prefilled.append(None if logits is None else sample(logits, [chunk.sequence.request.sampling], [end])[0])
+            prefilled.append(sample(logits, [chunk.sequence.request.sampling], [end])[0] if chunk.chooses else None)
         if cancel_in_step is not None and self.batcher.sequences:
             self.cancel(cancel_in_step)
         if fail == "decode":
@@ -184,6 +187,18 @@ class EngineMachine(RuleBasedStateMachine):
         )
         updates += self.batcher.apply(plan, Outcome(decoded, prefilled), 0.0)
         self.take_in(updates, failing)
+
+    def compute(self, plan: Plan) -> tuple[Logits, list[Logits]]:
+        """The logits of the rows, and those of each chunk."""
+        rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
+        if self.uniform:
+            logits = self.decoder.compute([*rows, *chunks])
+            ends = np.cumsum([len(rows), *(span.wanted for span in chunks)])
+            return logits[: ends[0]], [logits[begin:end] for begin, end in pairwise(ends)]
+        assert [row.slot for row in plan.decode] == list(range(len(rows))), "rows lie apart"
+        tokens, positions = [row.token for row in plan.decode], [row.position for row in plan.decode]
+        decoded = self.decoder.decode(tokens, positions) if rows else np.empty((0, VOCAB), np.float32)
+        return decoded, [self.decoder.compute([span]) for span in chunks]
 
     @rule(count=st.integers(2, 20))
     def steps(self, count: int) -> None:
@@ -232,9 +247,9 @@ class EngineMachine(RuleBasedStateMachine):
         if not hasattr(self, "batcher"):
             return
         for _ in range(sum(len(r.prompt) + r.sampling.max_tokens for r in self.requests.values()) + 2):
-            if self.batcher.has_work:
+            if self.batcher.idle_s(0.0) is not None:
                 self.step(None, "")
-        assert not self.batcher.has_work
+        assert self.batcher.idle_s(0.0) is None
         assert self.ended.keys() == self.requests.keys()
         assert self.decoder.used_slots() == []
         self.every_token_is_the_one_that_the_sequence_gives_alone()

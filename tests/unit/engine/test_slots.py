@@ -17,39 +17,41 @@ def take(slots: Slots, name: str = "r", computed: int = 0) -> Sequence:
 def test_the_lowest_hole_is_taken_first():
     slots = Slots(4)
     first, second, _ = take(slots), take(slots), take(slots)
-    slots.release(second)
-    slots.release(first)
+    slots.release(second, 0.0)
+    slots.release(first, 0.0)
     assert take(slots).slot == 0
 
 
 def test_compact_fills_holes_with_the_highest_slots():
     slots = Slots(5)
     sequences = [take(slots, f"r{i}", computed=10 + i) for i in range(5)]
-    slots.release(sequences[0])
-    slots.release(sequences[2])
-    assert slots.compact() == [Move(4, 0, 14), Move(3, 2, 13)]
+    slots.release(sequences[0], 0.0)
+    slots.release(sequences[2], 0.0)
+    assert slots.compact(0.0) == [Move(4, 0, 14), Move(3, 2, 13)]
     assert [s.slot for s in slots.occupied()] == [0, 1, 2]
 
 
 def test_a_slot_is_named_as_vacated_once_and_only_while_it_is_free():
     slots = Slots(3)
     first, second = take(slots), take(slots)
-    slots.release(second)
-    assert slots.has_vacated
-    assert slots.vacated() == [1]
-    assert slots.vacated() == []
-    slots.release(first)
+    slots.release(second, 1.0)
+    assert slots.vacated_at == 1.0
+    assert slots.vacated(until=0.9) == []
+    assert slots.vacated(until=1.0) == [1]
+    assert slots.vacated(until=9.0) == []
+    slots.release(first, 2.0)
     take(slots)
-    assert slots.vacated() == []
-    assert not slots.has_vacated
+    assert slots.vacated(until=9.0) == []
+    assert slots.vacated_at is None
 
 
 def test_the_slot_that_a_move_left_is_vacated():
     slots = Slots(2)
     first, _ = take(slots), take(slots)
-    slots.release(first)
-    slots.compact()
-    assert slots.vacated() == [1]
+    slots.release(first, 0.0)
+    slots.compact(1.0)
+    assert slots.vacated(until=0.0) == []
+    assert slots.vacated(until=1.0) == [1]
 
 
 def test_release_by_a_stranger_raises():
@@ -57,7 +59,7 @@ def test_release_by_a_stranger_raises():
     stranger = Sequence(sequence_request(), now=0.0)
     stranger.slot = 0
     with pytest.raises(RuntimeError, match="does not own"):
-        slots.release(stranger)
+        slots.release(stranger, 0.0)
 
 
 def test_taking_from_full_slots_raises():
@@ -75,9 +77,9 @@ def test_slots_stay_whole_and_contiguous_whatever_happens(actions: list[int]):
         if action < 5 and slots.free:
             alive.append(take(slots))
         elif alive:
-            slots.release(alive.pop(action % len(alive)))
+            slots.release(alive.pop(action % len(alive)), 0.0)
         if action % 3 == 0:
-            slots.compact()
+            slots.compact(0.0)
             assert [s.slot for s in slots.occupied()] == list(range(len(alive)))
         slots.check_integrity()
         assert slots.free == 6 - len(alive)

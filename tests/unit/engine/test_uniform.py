@@ -20,16 +20,17 @@ class Off(SampleDecoder):
         super().__init__(**options)
         self._where = where
 
-    def decode(self, tokens, positions):
-        logits = super().decode(tokens, positions)
-        kind = "alone" if len(tokens) == 1 else "batch"
-        return self._bit(logits) if kind == self._where else logits
+    def compute(self, spans):
+        logits = super().compute(spans)
+        if self._where == "keys" and spans[0].start:
+            self._tokens[spans[0].slot, spans[0].start] += self._MUCH
+        return self._bit(logits) if self._where == self._kind(spans) else logits
 
-    def prefill(self, slot, tokens, start, *, last, every=False):
-        logits = super().prefill(slot, tokens, start, last=last, every=every)
-        if self._where == "keys" and start:
-            self._tokens[slot, start] += self._MUCH
-        return self._bit(logits) if self._where == "second chunk" and start else logits
+    def _kind(self, spans):
+        counts = [len(span.tokens) for span in spans]
+        if len(spans) == 1:
+            return "alone" if counts == [1] else "second chunk" if spans[0].start else "whole"
+        return "batch" if max(counts) == 1 else "mixed"
 
     _MUCH = 1 << 32
 
@@ -47,7 +48,7 @@ def test_one_that_is_not_is_found_out():
     assert not probed(SampleDecoder(uniform=False))
 
 
-@pytest.mark.parametrize("where", ["alone", "batch", "second chunk", "keys"])
+@pytest.mark.parametrize("where", ["alone", "batch", "mixed", "second chunk", "keys"])
 def test_a_single_bit_is_enough(where):
     assert not probed(Off(where, slots=3))
     assert probed(Off("nowhere", slots=3))
