@@ -140,7 +140,7 @@ class Batcher:
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
         parked, stores = self._park(now)
         parts, copies = self._prompts.choose(
-            self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
+            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
         )
         moves = [] if self._uniform else self._slots.compact(now)
         plan = Plan(
@@ -205,12 +205,17 @@ class Batcher:
         assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
 
-    def _budget(self) -> int:
-        """Prompt tokens for the next step: what the decode rows leave, and while streams wait, what is quick."""
+    def _budget(self) -> tuple[int, int]:
+        """Prompt tokens for the next step, and those of the longest chunk that ends a prompt.
+
+        That is what the decode rows leave; while streams wait, what is quick, and less than two chunks.
+        """
         left = self._limits.step_tokens - self.running
-        streams = self.running - sum(len(tenant.prefilling) for tenant in self._tenants)
-        quick = self._pace.prompt_tokens(self._limits.step_s) if streams else None
-        return left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
+        if self.running == sum(len(tenant.prefilling) for tenant in self._tenants):
+            return left, left
+        quick = self._pace.prompt_tokens(self._limits.step_s)
+        left = left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
+        return left, 2 * self._limits.prefill_chunk - 1
 
     def _start(self, sequence: Sequence, now: float) -> list[Block]:
         """Give it a slot; the blocks to copy into it if it was parked."""
@@ -327,9 +332,10 @@ def _slot(sequence: Sequence) -> int:
 
 
 def _chunk(part: Part) -> Chunk:
-    sequence, size, block = part
-    tokens = sequence.tokens[sequence.computed : sequence.computed + size]
-    return Chunk(sequence, _slot(sequence), tokens, sequence.computed, size == sequence.prefill_left, block)
+    sequence, size, kept = part
+    slot, start = _slot(sequence), sequence.computed
+    stores = tuple(Store(slot, first, block) for first, block in kept)
+    return Chunk(sequence, slot, sequence.tokens[start : start + size], start, size == sequence.prefill_left, stores)
 
 
 def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:

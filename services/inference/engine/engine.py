@@ -282,8 +282,8 @@ class Engine:
                 if isinstance(draw := _draw(sequence), LlmosError):
                     return draw
                 (choice,) = choose(logits[-1:], [draw])
-            if chunk.block is not None:
-                self._decoder.store(chunk.slot, chunk.start, chunk.block.index)
+            for store in chunk.stores:
+                self._store(store)
         except Exception as error:  # noqa: BLE001  # as above
             return self._failed("prefill", error, request_id=sequence.id)
         self._failures["prefill"] = 0

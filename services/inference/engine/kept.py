@@ -30,9 +30,18 @@ class Keeper:
         """Give a new sequence the keys of the blocks that its chunks fill."""
         self._need_keys(sequence, sequence.prefill_tokens)
 
-    def of_chunk(self, sequence: Sequence, size: int) -> Block | None:
-        """A place for the first block of the `size` tokens that the sequence computes next, if it is kept."""
-        return self._reserve(sequence, sequence.computed + self._size) if size >= self._size else None
+    def of_chunk(self, sequence: Sequence, size: int) -> list[tuple[int, Block]]:
+        """Places for those full blocks of the `size` tokens that the sequence computes next which are kept.
+
+        Returns:
+            The position of the first token of each, and the place.
+        """
+        kept: list[tuple[int, Block]] = []
+        for start in range(sequence.computed, sequence.computed + size - self._size + 1, self._size):
+            block = self._reserve(sequence, start + self._size, kept[-1][1] if kept else None)
+            if block is not None:
+                kept.append((start, block))
+        return kept
 
     def of_row(self, sequence: Sequence, slot: int) -> Store | None:
         """What to store once the sequence's next token is computed as a row; None if nothing is kept."""
@@ -51,8 +60,8 @@ class Keeper:
             if row.store is not None:
                 self._settle(row.store.block, failed=isinstance(outcome.decoded, LlmosError))
         for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
-            if chunk.block is not None:
-                self._settle(chunk.block, failed=isinstance(result, LlmosError))
+            for store in chunk.stores:
+                self._settle(store.block, failed=isinstance(result, LlmosError))
 
     def _settle(self, block: Block, *, failed: bool) -> None:
         if failed:
@@ -60,12 +69,12 @@ class Keeper:
         else:
             self._cache.fill(block)
 
-    def _reserve(self, sequence: Sequence, end: int) -> Block | None:
-        """A place for the block that ends with the sequence's first `end` tokens."""
+    def _reserve(self, sequence: Sequence, end: int, before: Block | None = None) -> Block | None:
+        """A place for the block that ends with the sequence's first `end` tokens, after what was reserved before."""
         if not self._cache.blocks:
             return None
         index = end // self._size - 1
-        return self._cache.reserve(sequence.keys[index], sequence.keys[index - 1] if index else None)
+        return self._cache.reserve(sequence.keys[index], sequence.keys[index - 1] if index else None, before)
 
     def _need_keys(self, sequence: Sequence, end: int) -> None:
         """Have the sequence know the keys of all full blocks of its first `end` tokens."""

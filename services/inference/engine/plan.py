@@ -46,8 +46,8 @@ class Chunk:
     start: int
     last: bool
     """Whether no chunk of this sequence follows."""
-    block: Block | None = None
-    """Where to store it for other prompts, once it is computed."""
+    stores: "tuple[Store, ...]" = ()
+    """What to keep of it for other prompts, once it is computed."""
 
     @property
     def chooses(self) -> bool:

@@ -122,15 +122,20 @@ class PrefixCache:
             raise RuntimeError(f"block {block.index} is released but was not taken")
         block.pins -= 1
 
-    def reserve(self, key: bytes, parent_key: bytes | None) -> Block | None:
+    def reserve(self, key: bytes, parent_key: bytes | None, before: Block | None = None) -> Block | None:
         """A place for a block that the current step computes; `fill` or `abandon` must follow.
+
+        Args:
+            key: Its own.
+            parent_key: That of the block of the tokens before; None for the first of a prompt.
+            before: What was reserved for the tokens before, if the same run computes them. They share their fate.
 
         Returns:
             None if the block is here or coming, could never be found since its parent is gone, or has no place.
         """
         if key in self._ready or key in self._coming:
             return None
-        parent = None if parent_key is None else self._ready.get(parent_key)
+        parent = None if parent_key is None else self._ready.get(parent_key, before)
         if parent_key is not None and parent is None:
             return None
         if parent is not None:
@@ -169,7 +174,8 @@ class PrefixCache:
         children = dict.fromkeys(map(id, used), 0)
         for block in used:
             if block.parent is not None:
-                assert self._ready.get(block.parent.key) is block.parent, "a block outlived its parent"
+                where = self._ready if block.key in order or block.parent.key in order else self._coming
+                assert where.get(block.parent.key) is block.parent, "a block outlived its parent"
                 children[id(block.parent)] += 1
                 if block.key in order:
                     assert order[block.parent.key] > order[block.key], "a parent is older than its child"

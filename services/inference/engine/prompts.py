@@ -20,8 +20,8 @@ class Part(NamedTuple):
 
     sequence: Sequence
     size: int
-    block: Block | None
-    """Where to keep it."""
+    kept: list[tuple[int, Block]]
+    """The position of the first token of each block that is kept of it, and where."""
 
 
 class Taken(NamedTuple):
@@ -57,12 +57,18 @@ class Prompts:
         sequence.expected_cached = self._chunk * len(self._ready(sequence))
 
     def choose(
-        self, left: int, free_slots: int, start: Callable[[Sequence], list[Block]], without: Sequence | None = None
+        self,
+        left: int,
+        longest: int,
+        free_slots: int,
+        start: Callable[[Sequence], list[Block]],
+        without: Sequence | None = None,
     ) -> tuple[list[Part], list[Taken]]:
         """Chunks of at most `left` tokens in all, and the copies before them.
 
         Args:
             left: Tokens that the step has left. A new sequence costs one: its slot may be a passenger.
+            longest: Tokens that the rest of a prompt may have to be computed in one chunk.
             free_slots: Slots for prompts that wait.
             start: Gives a waiting sequence its slot; the blocks where it was parked, if it was.
             without: A sequence that gives its slot up in this step.
@@ -80,7 +86,7 @@ class Prompts:
                 continue
             ready = self._ready(sequence)
             waits = sequence.state is State.WAITING
-            size = self._size(sequence, sequence.prefill_left - self._chunk * len(ready), left - waits)
+            size = self._size(sequence, sequence.prefill_left - self._chunk * len(ready), min(longest, left - waits))
             follows = self._follows(sequence, len(ready))
             if (waits and follows) or (not follows and size + waits > left):
                 continue
@@ -96,12 +102,12 @@ class Prompts:
                 left -= size
         return parts, copies
 
-    def _size(self, sequence: Sequence, rest: int, left: int) -> int:
-        """Tokens of the next chunk of a prompt that has `rest` tokens left, in a step that has `left`.
+    def _size(self, sequence: Sequence, rest: int, longest: int) -> int:
+        """Tokens of the next chunk of a prompt that has `rest` tokens left.
 
-        Each run reads all weights. So where borders may lie anywhere, a short last chunk goes with the one before.
+        Each run reads all weights. So where borders may lie anywhere, a rest of up to `longest` is one chunk.
         """
-        whole = self._keeper.uniform and not sequence.scores_prompt and rest <= min(left, 2 * self._chunk - 1)
+        whole = self._keeper.uniform and not sequence.scores_prompt and rest <= longest
         return rest if whole else min(self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:

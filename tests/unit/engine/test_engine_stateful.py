@@ -173,8 +173,8 @@ class EngineMachine(RuleBasedStateMachine):
         prefilled: list[int | Internal | None] = []
         for chunk, logits in zip(plan.prefill, chunks, strict=True):
             end = chunk.start + len(chunk.tokens)
-            if chunk.block is not None and fail != "prefill":
-                self.decoder.store(chunk.slot, chunk.start, chunk.block.index)
+            for store in chunk.stores if fail != "prefill" else ():
+                self.decoder.store(store.slot, store.start, store.block.index)
             prefilled.append(sample(logits, [chunk.sequence.request.sampling], [end])[0] if chunk.chooses else None)
         if cancel_in_step is not None and self.batcher.sequences:
             self.cancel(cancel_in_step)
