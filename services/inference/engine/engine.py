@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 
 import structlog
 
@@ -220,19 +221,19 @@ class Engine:
         """Rows and chunks in one run, which reads the weights once; None if it failed."""
         scores, begun = Scores(), self._clock()
         try:
-            logits = self._decoder.compute([part.span for part in (*plan.decode, *plan.prefill)])
+            rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
+            logits = self._decoder.compute([*rows, *chunks])
         except Exception as error:  # noqa: BLE001  # what is to blame shows apart
             _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
             return None
-        at = len(plan.decode)
-        decoded = self._decode(plan.decode, scores, logits[:at])
-        prefilled = []
-        for chunk in plan.prefill:
-            end = at + chunk.span.wanted
-            prefilled.append(self._prefill(chunk, scores, logits[at:end]))
-            at = end
+        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows)))
+        decoded = self._decode(plan.decode, scores, logits[: len(rows)])
+        prefilled = [
+            self._prefill(chunk, scores, logits[begin:end])
+            for chunk, (begin, end) in zip(plan.prefill, pairwise(ends), strict=True)
+        ]
         spent = self._clock() - begun
-        decode_s = spent * len(plan.decode) / plan.token_count
+        decode_s = spent * len(rows) / plan.token_count
         return Outcome(decoded, prefilled, scores, decode_s=decode_s, prefill_s=spent - decode_s)
 
     def _run_apart(self, plan: Plan) -> Outcome:

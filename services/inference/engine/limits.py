@@ -15,8 +15,9 @@ class EngineLimits:
     prefill_chunk: int = 64
     """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
     prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. (Where they do
-    not depend on its cuts either, a short rest goes with the chunk before.) Larger chunks
-    are hardly faster: on two cores, SmolLM2 prefills at the same speed within 5 % in chunks of 32 to 256."""
+    not depend on its cuts either, a short rest goes with the chunk before, and a prompt that nobody waits beside is
+    one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the same
+    speed within 5 % in chunks of 32 to 256."""
     max_waiting: int = 64
     """Sequences that may wait for a slot. A tenant alone may fill half of it (see `admission`)."""
     max_queued_tokens: int = 131072
@@ -30,7 +31,6 @@ class EngineLimits:
     computed, with a short rest of its prompt."""
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
-
     keep_slot_s: float = 1.0
     """Seconds that a free slot keeps its memory, before the system gets it back."""
 

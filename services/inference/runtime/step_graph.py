@@ -54,7 +54,10 @@ class StepGraph:
     def spans(self, spans: Sequence[Span]) -> Logits:
         """See `Decoder.compute`; a graph that is not packed takes one span."""
         if self.packed:
-            slots, tokens, positions, wanted = [], [], [], []
+            slots: list[int] = []
+            tokens: list[int] = []
+            positions: list[int] = []
+            wanted: list[int] = []
             for span in spans:
                 count = len(span.tokens)
                 slots += [span.slot] * count
@@ -65,11 +68,9 @@ class StepGraph:
         (span,) = spans
         count = len(span.tokens)
         # The last token's logits are computed in any case: one row is cheap, and no kernel is asked for no rows.
-        wanted = range(count - max(1, span.wanted), count)
-        logits = self._run(
-            self._binding(span.slot, 1), (1, count), span.tokens, [span.start + count - 1], wanted
-        )  # fmt: skip
-        return logits[: span.wanted]
+        last_rows = range(count - max(1, span.wanted), count)
+        last = span.start + count - 1
+        return self._run(self._binding(span.slot, 1), (1, count), span.tokens, [last], last_rows)[: span.wanted]
 
     def _run_packed(
         self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int]

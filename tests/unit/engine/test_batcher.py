@@ -121,6 +121,19 @@ def test_a_free_slot_keeps_its_memory_for_a_while():
     assert b.idle_s(8.0) is None
 
 
+def test_a_lone_prompt_is_one_chunk_as_far_as_the_step_goes_and_keeps_all_its_blocks():
+    b = batcher(uniform=True, step_tokens=40, cache_blocks=9)
+    b.admit(sequence_request("a", range(30), max_tokens=2), 0.0)
+    plan, _ = step(b)
+    assert chunks(plan) == [("a", 0, 30, True)]
+    assert [(store.slot, store.start) for store in plan.prefill[0].stores] == [(0, 0), (0, 8), (0, 16)]
+    assert b.cached_blocks == 3
+    b.admit(sequence_request("b", [*range(24), *range(40, 70)], max_tokens=2), 0.0)
+    plan, _ = step(b)
+    assert [copy.start for copy in plan.copies] == [0, 8, 16]
+    assert chunks(plan) == [("b", 24, 8, False)], "a is a stream, and waits"
+
+
 def test_rows_of_a_uniform_decoder_stay_where_they_are():
     b = batcher(slots=3, uniform=True)
     for name, count in (("a", 2), ("b", 9), ("c", 9)):

@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +171,45 @@ def test_a_failed_step_ends_its_sequences_with_an_error_and_the_engine_goes_on()
         assert "memory" not in last.error.message
         assert len(under_test.run(sequence_request("b"))["b"]) == 8
         assert under_test.fatal == []
+
+
+class NeverTogether(SampleDecoder):
+    """Fails whenever it has several spans at once; alone only if one is `bad`."""
+
+    together = 0
+    bad = -1
+
+    def compute(self, spans):
+        if len(spans) > 1 and any(len(span.tokens) > 1 for span in spans):
+            self.together += 1
+            raise MemoryError("no memory for all at once")
+        if self.bad in spans[0].tokens:
+            raise ValueError("no such thing")
+        return super().compute(spans)
+
+
+def test_a_step_that_fails_as_a_whole_costs_only_the_part_that_fails_alone():
+    requests = [sequence_request(f"r{i}", [20 + i] * 20, max_tokens=12) for i in range(4)]
+    with EngineUnderTest(SampleDecoder(slots=4)) as whole:
+        expected = whole.run(*requests)
+    decoder = NeverTogether(slots=4)
+    with EngineUnderTest(decoder) as under_test:
+        assert under_test.run(*requests) == expected
+        assert decoder.together > 0
+        decoder.bad = 63
+        for request in requests:
+            under_test.engine.submit(replace(request, request_id=f"{request.request_id}-again"))
+        under_test.engine.submit(sequence_request("bad", [63] * 20))
+        assert under_test.finish("bad").finish is FinishReason.ERROR
+        assert [under_test.tokens(f"r{i}-again") for i in range(4)] == list(expected.values())
+        assert under_test.fatal == []
+
+
+def test_memory_of_the_last_slot_goes_back_without_another_request():
+    decoder = SampleDecoder(slots=2)
+    with EngineUnderTest(decoder, replace(SMALL, keep_slot_s=0.05)) as under_test:
+        under_test.run(sequence_request("a"))
+        wait_until(lambda: decoder.used_slots() == [])
 
 
 def test_a_decoder_that_keeps_failing_ends_the_engine():

@@ -22,17 +22,22 @@ def angles() -> tuple[Array, Array]:
     return np.cos(turns).astype(np.float32), np.sin(turns).astype(np.float32)
 
 
-def attention(*, packed: bool = True, rotary: int | None = NORMAL, window: int = -1, **changes: Any) -> OneNode:
+def attention(
+    *, packed: bool = True, rotary: int | None = NORMAL, window: int = -1, slots: bool = False, **changes: Any
+) -> OneNode:
     attributes = {
         "num_heads": HEADS, "kv_num_heads": KV_HEADS, "head_size": SIZE, "rotary_interleaved": rotary or 0,
         "local_window_size": window, "scale": 0.2,
     }  # fmt: skip
     names = ["query", *(["", ""] if packed else ["key", "value"]), "past_key", "past_value", "seqlens_k"]
     constants = {} if rotary is None else dict(zip(("cos", "sin"), angles(), strict=True))
-    return OneNode(
-        "CachedAttention", [*names, *constants], 3, example=step_inputs(packed=packed), constants=constants,
-        **(attributes | changes),
-    )  # fmt: skip
+    example = step_inputs(packed=packed)
+    if slots:
+        names += [*(constants or ["", ""]), "slots"]
+        example["slots"] = np.zeros(1, np.int32)
+    else:
+        names += constants
+    return OneNode("CachedAttention", names, 3, example=example, constants=constants, **(attributes | changes))
 
 
 def step_inputs(
@@ -109,6 +114,55 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lengths: list[int]) -
     for i in range(len(lengths)):
         alone = node(**{name: values[i : i + 1] for name, values in inputs.items()})
         assert all(np.array_equal(one[0], many[i]) for one, many in zip(alone, together, strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 6), st.tuples(st.integers(0, CAPACITY - 1), st.integers(1, 20)), min_size=1),
+    st.randoms(use_true_random=False),
+    st.sampled_from([-1, 5]),
+    st.sampled_from([NORMAL, INTERLEAVED, None]),
+)
+def test_rows_of_any_slots_give_the_bits_of_each_slot_alone(
+    texts: dict[int, tuple[int, int]], order: Any, window: int, rotary: int | None
+) -> None:
+    """Of each slot some tokens from a position on, all mixed in one batch."""
+    cache = [random(7, KV_HEADS, CAPACITY, SIZE, seed=seed) for seed in (1, 2)]
+    rows = [
+        (slot, position)
+        for slot, (start, count) in texts.items()
+        for position in range(start, min(start + count, CAPACITY))
+    ]
+    order.shuffle(rows)
+    query = random(len(rows), 1, (HEADS + 2 * KV_HEADS) * SIZE, seed=3)
+    slots, positions = np.array(rows, np.int32).T
+    output, *kept = attention(rotary=rotary, window=window, slots=True)(
+        query=query, past_key=cache[0], past_value=cache[1], seqlens_k=positions.copy(), slots=slots.copy()
+    )
+    alone = attention(rotary=rotary, window=window)
+    for slot in range(7):
+        mine = [index for index in np.argsort(positions, kind="stable") if slots[index] == slot]
+        expected = [values[slot : slot + 1] for values in cache]
+        if mine:
+            text, *expected = alone(
+                query=query[mine].transpose(1, 0, 2), past_key=expected[0], past_value=expected[1],
+                seqlens_k=positions[mine[-1:]],
+            )  # fmt: skip
+            assert np.array_equal(output[mine, 0], text[0])
+        assert all(np.array_equal(all_slots[slot], one[0]) for all_slots, one in zip(kept, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"slots": np.array([1], np.int32)}, "outside of past_key"),
+        ({"slots": np.array([-1], np.int32)}, "outside of past_key"),
+        ({"slots": np.array([0, 0], np.int32)}, "slots has not one number"),
+    ],
+)
+def test_slots_that_do_not_fit_are_errors_and_no_crash(change: dict[str, Array], said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        attention(slots=True)(**(step_inputs() | {"slots": np.zeros(1, np.int32)} | change))
 
 
 @pytest.mark.parametrize("rotary", [NORMAL, INTERLEAVED, None])
