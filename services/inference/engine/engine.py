@@ -3,29 +3,22 @@
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
 
 import structlog
 
 from services.inference.engine.batcher import Batcher
-from services.inference.engine.decoder import Decoder, Logits
+from services.inference.engine.decoder import Decoder
+from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
-from services.inference.engine.logprobs import score_chunk
-from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores, Store
-from services.inference.engine.sampler import Draw, choose
-from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate
+from services.inference.engine.plan import Plan
+from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
-from shared.errors import Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
+from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
 
 _log = structlog.get_logger("llmos.engine")
-_NOTHING = -1
-"""Stands for the token of a row that chooses none."""
-_FAILURES = 3
-"""After so many decodes, or prefills, in a row that failed, the decoder is taken for broken."""
 
 OnStep = Callable[[list[SequenceUpdate]], None]
 
@@ -58,6 +51,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._decoder = decoder
+        self._executor = Executor(decoder, clock)
         self._limits = limits
         self._batcher = Batcher(
             slots=decoder.slots,
@@ -78,7 +72,6 @@ class Engine:
         self._draining = False
         self._closing = False
         self._broken = False
-        self._failures = {"decode": 0, "prefill": 0}
 
     def start(self) -> None:
         """Start the thread."""
@@ -197,114 +190,11 @@ class Engine:
         with self._wake:
             plan, updates = self._batcher.plan(self._clock())
         if plan:
-            outcome = self._run(plan)
+            outcome = self._executor.run(plan)
             with self._wake:
                 updates += self._batcher.apply(plan, outcome, self._clock())
                 self._count(plan, updates)
         self._deliver(updates)
-
-    def _run(self, plan: Plan) -> Outcome:
-        """Run a plan on the decoder. A part that fails costs its own sequences, not the others'."""
-        for store in plan.stores:
-            self._store(store)
-        for move in plan.moves:
-            self._decoder.move(*move)
-        for slot in plan.vacated:
-            self._decoder.release(slot)
-        for copy in plan.copies:
-            self._decoder.fetch(copy.block.index, copy.slot, copy.start)
-        if self._decoder.uniform and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
-            return self._run_together(plan) or self._run_apart(plan)
-        return self._run_apart(plan)
-
-    def _run_together(self, plan: Plan) -> Outcome | None:
-        """Rows and chunks in one run, which reads the weights once; None if it failed."""
-        scores, begun = Scores(), self._clock()
-        try:
-            rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
-            logits = self._decoder.compute([*rows, *chunks])
-        except Exception as error:  # noqa: BLE001  # what is to blame shows apart
-            _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
-            return None
-        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows)))
-        decoded = self._decode(plan.decode, scores, logits[: len(rows)])
-        prefilled = [
-            self._prefill(chunk, scores, logits[begin:end])
-            for chunk, (begin, end) in zip(plan.prefill, pairwise(ends), strict=True)
-        ]
-        spent = self._clock() - begun
-        decode_s = spent * len(rows) / plan.token_count
-        return Outcome(decoded, prefilled, scores, decode_s=decode_s, prefill_s=spent - decode_s)
-
-    def _run_apart(self, plan: Plan) -> Outcome:
-        scores, begun = Scores(), self._clock()
-        decoded = self._decode(plan.decode, scores)
-        decoded_at = self._clock()
-        prefilled = [self._prefill(chunk, scores) for chunk in plan.prefill]
-        return Outcome(decoded, prefilled, scores, decode_s=decoded_at - begun, prefill_s=self._clock() - decoded_at)
-
-    def _compute_rows(self, rows: tuple[Row, ...]) -> Logits:
-        if self._decoder.uniform:
-            return self._decoder.compute([row.span for row in rows])
-        return self._decoder.decode([row.token for row in rows], [row.position for row in rows])
-
-    def _decode(
-        self, rows: tuple[Row, ...], scores: Scores, logits: Logits | None = None
-    ) -> list[int | LlmosError] | LlmosError:
-        """The tokens that follow rows; `logits` if those are computed."""
-        if not rows:
-            return []
-        try:
-            logits = self._compute_rows(rows) if logits is None else logits
-            draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
-            chosen = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
-            for store in [row.store for row in rows if row.store is not None]:
-                self._store(store)
-        except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
-            return self._failed("decode", error, rows=len(rows))
-        self._failures["decode"] = 0
-        for row, choice in zip(rows, chosen, strict=True):
-            if row.sequence is not None and choice is not None and choice.score is not None:
-                scores.chosen[row.sequence.id] = choice.score
-        return [
-            draw if isinstance(draw, LlmosError) else _NOTHING if choice is None else choice.token
-            for draw, choice in zip(draws, chosen, strict=True)
-        ]
-
-    def _prefill(self, chunk: Chunk, scores: Scores, logits: Logits | None = None) -> int | LlmosError | None:
-        """The token that follows a chunk, if it chooses one; `logits` if those are computed."""
-        sequence = chunk.sequence
-        choice = None
-        try:
-            logits = self._decoder.compute([chunk.span]) if logits is None else logits
-            if (top := sequence.request.sampling.prompt_logprobs) is not None and sequence.scores_prompt:
-                scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
-            if chunk.chooses:
-                if isinstance(draw := _draw(sequence), LlmosError):
-                    return draw
-                (choice,) = choose(logits[-1:], [draw])
-            for store in chunk.stores:
-                self._store(store)
-        except Exception as error:  # noqa: BLE001  # as above
-            return self._failed("prefill", error, request_id=sequence.id)
-        self._failures["prefill"] = 0
-        if choice is None:
-            return None
-        if choice.score is not None:
-            scores.chosen[sequence.id] = choice.score
-        return choice.token
-
-    def _store(self, store: Store) -> None:
-        self._decoder.store(store.slot, store.start, store.block.index)
-
-    def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
-        """What to tell the sequences of the part; raises `error` if the decoder fails all the time."""
-        error_id = uuid.uuid4().hex[:12]
-        _log.error("engine.decoder_failed", error_id=error_id, part=part, exc_info=error, **where)
-        self._failures[part] += 1
-        if self._failures[part] >= _FAILURES:
-            raise error
-        return Internal(f"the model failed while computing; error id {error_id}")
 
     def _count(self, plan: Plan, updates: list[SequenceUpdate]) -> None:
         self._counters.cancelled += sum(update.finish is FinishReason.CANCELLED for update in updates)
@@ -330,13 +220,3 @@ class Engine:
             self._deliver(updates)
         finally:
             self._on_fatal(error)
-
-
-def _draw(sequence: Sequence) -> Draw | LlmosError:
-    """What the next token of a sequence is chosen by, or why its grammar allows no more."""
-    constraint = sequence.request.constraint
-    try:
-        mask = None if constraint is None else constraint.mask()
-    except LlmosError as error:
-        return error
-    return Draw(sequence.request.sampling, len(sequence.tokens), sequence.adjuster, mask)
