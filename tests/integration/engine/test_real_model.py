@@ -6,6 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
+from services.inference.engine.decoder import Span
 from services.inference.engine.limits import EngineLimits
 from services.inference.runtime.decoder import OnnxDecoder
 from shared.contracts.gateway import FinishReason
@@ -88,14 +89,21 @@ def test_a_resumed_stream_equals_the_uninterrupted_stream(real_model: RealModel,
 def test_a_prompt_has_the_same_bits_in_any_chunks(real_model: RealModel, decoder: OnnxDecoder):
     assert decoder.uniform
     prompt = real_model.encode("The quick brown fox jumps over the lazy dog near the river. " * 12)
-    one_run = prefill(decoder, 0, prompt)
-    assert one_run is not None
-    one_run = one_run.copy()
-    logits = None
+    one_run = prefill(decoder, 0, prompt).copy()
     for start in range(0, len(prompt), 32):
         logits = prefill(decoder, 1, prompt[start : start + 32], start)
-    assert logits is not None
     assert np.array_equal(logits, one_run)
+
+
+def test_a_prompt_has_the_same_bits_beside_running_streams(real_model: RealModel, decoder: OnnxDecoder):
+    text, streams = real_model.encode(PROMPTS[3] * 5), [real_model.encode(text)[:40] for text in PROMPTS[:3]]
+    alone = prefill(decoder, 0, text).copy()
+    rows = [prefill(decoder, slot, stream).copy() for slot, stream in enumerate(streams, 1)]
+    prefill(decoder, 0, text[:9])
+    for slot, stream in enumerate(streams, 1):
+        prefill(decoder, slot, stream[:-1])
+    last = [Span(slot, len(stream) - 1, stream[-1:]) for slot, stream in enumerate(streams, 1)]
+    assert np.array_equal(decoder.compute([*last, Span(0, 9, text[9:])]), np.concatenate([*rows, alone]))
 
 
 def test_a_moved_slot_goes_on_as_if_it_had_stayed(real_model: RealModel, decoder: OnnxDecoder):
