@@ -31,7 +31,7 @@ class EngineLimits:
     computed, with a short rest of its prompt."""
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
-    keep_slot_s: float = 1.0
+    keep_slot_s: float = 10.0
     """Seconds that a free slot keeps its memory, before the system gets it back."""
 
     @property
