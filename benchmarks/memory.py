@@ -68,6 +68,7 @@ def _measure(folder: Path, point: str) -> dict[str, object]:
 
 def _worker(folder: Path, slots: int, max_len: int) -> None:
     import services.inference.replica.app  # noqa: F401, PLC0415  # what a replica has in memory
+    from services.inference.engine.decoder import Span  # noqa: PLC0415
     from services.inference.engine.limits import EngineLimits  # noqa: PLC0415
     from services.inference.engine.params import SamplingParams  # noqa: PLC0415
     from services.inference.engine.sampler import Draw, choose  # noqa: PLC0415
@@ -80,12 +81,12 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     stages = {"process": _resident()}
     decoder = OnnxDecoder(folder, manifest.the_decoder, slots=slots, max_len=max_len, threads=os.cpu_count() or 1)
     stages["weights"] = _resident()
-    chunk = min(EngineLimits().prefill_chunk, max_len)
+    step, chunk = (min(size, max_len) for size in (EngineLimits().step_tokens, EngineLimits().prefill_chunk))
     decoder._kv.view(1, 0, max_len)[...] = 0.0  # noqa: SLF001  # a prompt's tokens, without computing them
     written = _resident()
-    for start in (0, (max_len - chunk) // 2, max_len - chunk):
-        decoder.prefill(0, [1] * chunk, start, last=True)
-    decoder.prefill(0, [1] * chunk, max_len - chunk, last=True, every=True)  # log probabilities of a prompt
+    for start in (0, (max_len - step) // 2, max_len - step):
+        decoder.compute([Span(0, start, [1] * step)])
+    decoder.compute([Span(0, max_len - chunk, [1] * chunk, wanted=chunk)])  # log probabilities of a prompt
     stages["activations"] = stages["weights"] + _resident() - written
     for slot in range(1, slots):
         decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001

@@ -12,8 +12,8 @@ SmolLM2 in float32 has 1.16. Quantised matrices are read where they lie."""
 PROCESS = 230_000_000
 """Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, bus client), and
 the process beside it that renders chat templates."""
-LARGEST_CHUNK = 128
-"""Tokens of a prefill chunk, and rows of a decode step, for which the activations are counted."""
+LARGEST_STEP = 192
+"""Tokens of one run, of streams and of prompts, for which the activations are counted."""
 ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
 SHARDS = 128
@@ -46,12 +46,12 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
     prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
     inputs = max(arch.hidden_size, arch.feed_forward_size, arch.heads * arch.head_dim)
-    operators = 4 * (LARGEST_CHUNK * inputs + SHARDS * arch.context_length)
+    operators = 4 * (LARGEST_STEP * inputs + SHARDS * arch.context_length)
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
         kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
-        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_CHUNK * widest + prompt_logits) + operators + scratch_slot,
+        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_STEP * widest + prompt_logits) + operators + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
         grammars=GRAMMARS + GRAMMAR_BYTES_PER_ID * arch.vocab_size,
