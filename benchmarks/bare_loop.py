@@ -53,7 +53,8 @@ class BareLoop:
             shape = (batch, *tensor.shape[1:])
             binding.bind_input(f"past_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
             binding.bind_output(f"present_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
-        binding.bind_input("slots", "cpu", 0, np.int32, (batch,), self._slots.ctypes.data)
+        if any(given.name == "slots" for given in self._session.get_inputs()):
+            binding.bind_input("slots", "cpu", 0, np.int32, (batch,), self._slots.ctypes.data)
         binding.bind_input("seqlens_k", "cpu", 0, np.int32, (batch,), self._seqlens.ctypes.data)
         binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
         return binding
