@@ -7,6 +7,7 @@ import onnxruntime as ort
 
 from services.inference.runtime.session import open_session
 from shared.contracts.manifest import DecoderSpec
+from shared.operators import takes_slots
 
 
 class BareLoop:
@@ -53,7 +54,7 @@ class BareLoop:
             shape = (batch, *tensor.shape[1:])
             binding.bind_input(f"past_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
             binding.bind_output(f"present_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
-        if any(given.name == "slots" for given in self._session.get_inputs()):
+        if takes_slots(self._session):
             binding.bind_input("slots", "cpu", 0, np.int32, (batch,), self._slots.ctypes.data)
         binding.bind_input("seqlens_k", "cpu", 0, np.int32, (batch,), self._seqlens.ctypes.data)
         binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)

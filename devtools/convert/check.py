@@ -71,7 +71,7 @@ def relative_error(logits: Floats, expected: Floats) -> float:
 
 def feed_slots(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.int32]]:
     """The input `slots` for one sequence in the first slot; nothing where a graph has none."""
-    return {"slots": np.zeros(1, np.int32)} if any(put.name == "slots" for put in session.get_inputs()) else {}
+    return {"slots": np.zeros(1, np.int32)} if operators.takes_slots(session) else {}
 
 
 def run_graph(

@@ -15,6 +15,7 @@ installed. The environment variable `LLMOS_KERNELS=portable` chooses its plain k
 slowly, for tests and for doubt.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class _Options(Protocol):
     def register_custom_ops_library(self, path: str) -> None: ...
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Session(Protocol):
+    def get_inputs(self) -> Sequence[_Named]: ...
+
+
 def register(options: _Options) -> None:
     """Let a session with these options (`onnxruntime.SessionOptions`) load graphs that have the operators.
 
@@ -41,3 +51,8 @@ def register(options: _Options) -> None:
             param="operators",
         )
     options.register_custom_ops_library(str(LIBRARY))
+
+
+def takes_slots(session: _Session) -> bool:
+    """Whether a graph (`onnxruntime.InferenceSession`) asks for the slot of each row, the input `slots`."""
+    return any(given.name == "slots" for given in session.get_inputs())

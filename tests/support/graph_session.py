@@ -46,7 +46,7 @@ class GraphSession:
         """Advance each sequence by its row of `ids`, to `lengths` tokens in all; logits of the flat rows `wanted`."""
         binding = self._binding
         binding.bind_cpu_input("input_ids", np.array(ids, np.int64))
-        if any(given.name == "slots" for given in self._session.get_inputs()):
+        if operators.takes_slots(self._session):
             binding.bind_cpu_input("slots", np.arange(self.batch, dtype=np.int32))
         binding.bind_cpu_input("seqlens_k", np.array(lengths, np.int32) - 1)
         binding.bind_cpu_input("total_sequence_length", np.array(max(lengths), np.int32))

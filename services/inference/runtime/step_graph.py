@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from services.inference.engine.decoder import Logits, Span
 from services.inference.runtime.device import Array, Device, Kv
+from shared import operators
 
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
-_SLOTS = "slots"
 
 
 class StepGraph:
@@ -37,12 +37,12 @@ class StepGraph:
         self._device = device
         self._slot_shape, self._tensors = kv.slot_shape, kv.tensors()
         self._places = slots + 1
-        self.packed = any(given.name == _SLOTS for given in session.get_inputs())
+        self.packed = operators.takes_slots(session)
         """Whether one run takes tokens of any slots."""
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
         self._logits: Logits = np.zeros((self._places, vocab_size), dtype=np.float32)
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
-        self._make_room(max(self._places, max_len))
+        self._make_arrays(max(self._places, max_len))
 
     def rows(self, first: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """One token in each of the slots from `first` (-1: scratch) on: float32 [B, vocab_size]."""
@@ -76,11 +76,12 @@ class StepGraph:
         self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int]
     ) -> Logits:
         count = len(tokens)
-        self._make_room(count)
+        if count > self._ids.size:
+            self._make_arrays(count)
         self._slots[:count] = slots
         self._slots[:count] += SCRATCH + 1
         binding = self._binding(-1, self._places)
-        self._bind_input(binding, _SLOTS, self._slots, (count,))
+        self._bind_input(binding, "slots", self._slots, (count,))
         return self._run(binding, (count, 1), tokens, positions, wanted)
 
     def _run(
@@ -125,14 +126,10 @@ class StepGraph:
     def _bind_input(self, binding: ort.IOBinding, name: str, array: Array, shape: tuple[int, ...]) -> None:
         binding.bind_input(name, self._device.memory, 0, array.dtype.type, shape, self._inputs.address(array))
 
-    def _make_room(self, tokens: int) -> None:
-        """Have arrays for a step of so many tokens. Most steps fit what was made at the start."""
-        if self._ids.size < tokens:
-            self._ids, self._wanted = np.zeros(tokens, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
-            self._seqlens, self._slots = np.zeros(tokens, dtype=np.int32), np.zeros(tokens, dtype=np.int32)
-            self._inputs = self._device.inputs((self._ids, self._wanted, self._seqlens, self._slots))
-
-    _ids: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-    _wanted: NDArray[np.int64]
-    _seqlens: NDArray[np.int32]
-    _slots: NDArray[np.int32]
+    def _make_arrays(self, tokens: int) -> None:
+        """What a step of so many tokens is told in. Most steps fit what was made at the start."""
+        self._ids: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
+        self._wanted: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
+        self._seqlens: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
+        self._slots: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
+        self._inputs = self._device.inputs((self._ids, self._wanted, self._seqlens, self._slots))
