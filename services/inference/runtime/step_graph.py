@@ -13,6 +13,35 @@ from shared import operators
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
 
+Shape = tuple[int, ...]
+
+
+class Binding:
+    """A session's inputs and outputs by address. What is bound already, as it is, is not bound again.
+
+    ONNX Runtime takes 20 us for each (and a cold cache twice that), and a step is mostly shaped like the one before.
+    """
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._inner = session.io_binding()
+        self._bound: dict[str, tuple[int, Shape]] = {}
+
+    def input(self, name: str, memory: str, element: type[np.generic], shape: Shape, address: int) -> None:
+        """Have the graph read `name` there."""
+        if self._bound.get(name) != (address, shape):
+            self._inner.bind_input(name, memory, 0, element, shape, address)
+            self._bound[name] = address, shape
+
+    def output(self, name: str, memory: str, element: type[np.generic], shape: Shape, address: int) -> None:
+        """Have the graph write `name` there."""
+        if self._bound.get(name) != (address, shape):
+            self._inner.bind_output(name, memory, 0, element, shape, address)
+            self._bound[name] = address, shape
+
+    def run(self, session: ort.InferenceSession) -> None:
+        """Run the graph."""
+        session.run_with_iobinding(self._inner)
+
 
 class StepGraph:
     """Runs of one session. Everything is bound by address: a step writes its numbers into arrays and runs.
@@ -41,7 +70,8 @@ class StepGraph:
         """Whether one run takes tokens of any slots."""
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
         self._logits: Logits = np.zeros((self._places, vocab_size), dtype=np.float32)
-        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
+        self._logits_address: int = self._logits.ctypes.data
+        self._bindings: dict[tuple[int, int], Binding] = {}
         self._make_arrays(max(self._places, max_len))
 
     def rows(self, first: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -81,12 +111,12 @@ class StepGraph:
         self._slots[:count] = slots
         self._slots[:count] += SCRATCH + 1
         binding = self._binding(-1, self._places)
-        self._bind_input(binding, "slots", self._slots, (count,))
+        self._bind_input(binding, "slots", (count,))
         return self._run(binding, (count, 1), tokens, positions, wanted)
 
     def _run(
         self,
-        binding: ort.IOBinding,
+        binding: Binding,
         shape: tuple[int, int],
         tokens: Sequence[int],
         lasts: Sequence[int],
@@ -97,34 +127,36 @@ class StepGraph:
         self._seqlens[: len(lasts)] = lasts
         self._total[...] = max(lasts) + 1
         self._wanted[: len(wanted)] = wanted
-        self._bind_input(binding, "input_ids", self._ids, shape)
-        self._bind_input(binding, "seqlens_k", self._seqlens, (len(lasts),))
-        self._bind_input(binding, "output_index", self._wanted, (len(wanted),))
-        logits = self._logits[: len(wanted)]
+        self._bind_input(binding, "input_ids", shape)
+        self._bind_input(binding, "seqlens_k", (len(lasts),))
+        self._bind_input(binding, "output_index", (len(wanted),))
+        logits, address = self._logits[: len(wanted)], self._logits_address
         if len(wanted) > len(logits):  # the logits after every token of a prompt: rare, so nothing of it is kept
             logits = np.empty((len(wanted), logits.shape[1]), dtype=np.float32)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+            address = logits.ctypes.data
+        binding.output("logits", "cpu", np.float32, logits.shape, address)
         self._inputs.send()
-        self._session.run_with_iobinding(binding)
+        binding.run(self._session)
         return logits
 
-    def _binding(self, first: int, slots: int) -> ort.IOBinding:
+    def _binding(self, first: int, slots: int) -> Binding:
         """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on."""
         binding = self._bindings.get((first, slots))
         if binding is None:
-            binding = self._bindings[first, slots] = self._session.io_binding()
+            binding = self._bindings[first, slots] = Binding(self._session)
             shape = (slots, *self._slot_shape)
             memory, element = self._device.memory, self._device.element
             for tensor in self._tensors:
                 address = tensor.address + (SCRATCH + 1 + first) * tensor.slot_bytes
-                binding.bind_input(f"past_{tensor.name}", memory, 0, element, shape, address)
-                binding.bind_output(f"present_{tensor.name}", memory, 0, element, shape, address)
+                binding.input(f"past_{tensor.name}", memory, element, shape, address)
+                binding.output(f"present_{tensor.name}", memory, element, shape, address)
             # On every device the kernel reads this one on the host.
-            binding.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
+            binding.input("total_sequence_length", "cpu", np.int32, (), self._total.ctypes.data)
         return binding
 
-    def _bind_input(self, binding: ort.IOBinding, name: str, array: Array, shape: tuple[int, ...]) -> None:
-        binding.bind_input(name, self._device.memory, 0, array.dtype.type, shape, self._inputs.address(array))
+    def _bind_input(self, binding: Binding, name: str, shape: Shape) -> None:
+        element, address = self._where[name]
+        binding.input(name, self._device.memory, element, shape, address)
 
     def _make_arrays(self, tokens: int) -> None:
         """What a step of so many tokens is told in. Most steps fit what was made at the start."""
@@ -132,4 +164,11 @@ class StepGraph:
         self._wanted: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
         self._seqlens: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
         self._slots: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
-        self._inputs = self._device.inputs((self._ids, self._wanted, self._seqlens, self._slots))
+        arrays: dict[str, Array] = {
+            "input_ids": self._ids,
+            "output_index": self._wanted,
+            "seqlens_k": self._seqlens,
+            "slots": self._slots,
+        }
+        self._inputs = self._device.inputs(tuple(arrays.values()))
+        self._where = {name: (array.dtype.type, self._inputs.address(array)) for name, array in arrays.items()}

@@ -74,6 +74,15 @@ def test_a_step_may_have_more_tokens_than_a_slot(open_decoder):
     assert np.array_equal(decoder.compute(spans), np.concatenate([prefill(alone, 0, text).copy() for text in TEXTS]))
 
 
+def test_a_step_shaped_like_the_one_before_gives_its_own_logits(open_decoder):
+    decoder, texts = open_decoder(), [[7, *range(30, 50)], [8, *range(70, 90)]]
+    assert len(texts[0]) > decoder.slots + 1, "the logits of all its tokens do not fit those that are kept"
+    for wanted in (len(texts[0]), 1):
+        for text in texts:
+            expected = prefill(open_decoder(slots=1), 0, text, wanted=wanted).copy()
+            assert np.array_equal(prefill(decoder, 1, text, wanted=wanted), expected)
+
+
 def test_no_logits_are_computed_where_none_are_wanted(open_decoder):
     logits = prefill(open_decoder(), 2, TEXTS[2], wanted=0)
     assert logits.shape == (0, VOCABULARY)
