@@ -17,7 +17,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.engine.pace import Pace
 from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row, Store
 from services.inference.engine.prefix_cache import Block, PrefixCache
-from services.inference.engine.prompts import Part, Prompts
+from services.inference.engine.prompts import Part, Prompts, Taken
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason
@@ -139,17 +139,15 @@ class Batcher:
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
         parked, stores = self._park(now)
-        parts, copies = self._prompts.choose(
-            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
-        )
+        parts, copies = self._choose_prompts(now, parked)
         moves = [] if self._uniform else self._slots.compact(now)
         plan = Plan(
             stores,
             tuple(moves),
             tuple(self._slots.vacated(now - self._limits.keep_slot_s)),
-            tuple(Copy(block, _slot(sequence), start) for sequence, start, block in copies),
+            tuple([Copy(block, _slot(sequence), start) for sequence, start, block in copies]),
             self._plan_decode(),
-            tuple(_chunk(part) for part in parts),
+            tuple([_chunk(part) for part in parts]),
         )
         return plan, updates
 
@@ -158,7 +156,7 @@ class Batcher:
         updates = self._end_cancelled(now)
         self._keeper.settle(plan, outcome)
         self._pace.measure_step(
-            prompt_tokens=sum(len(chunk.tokens) for chunk in plan.prefill),
+            prompt_tokens=plan.token_count - len(plan.decode),
             prefill_s=outcome.prefill_s,
             decode_s=outcome.decode_s,
         )
@@ -204,6 +202,14 @@ class Batcher:
         assert len(alive) == len(waiting) + len(parked) + len(complete) + self.running, "a sequence is lost"
         assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
+
+    def _choose_prompts(self, now: float, parked: Sequence | None) -> tuple[list[Part], list[Taken]]:
+        """What the step does for prompts. Most steps have none, and what lies between two runs costs every stream."""
+        if not any(tenant.has_prompts for tenant in self._tenants):
+            return [], []
+        return self._prompts.choose(
+            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
+        )
 
     def _budget(self) -> tuple[int, int]:
         """Prompt tokens for the next step, and those of the longest chunk that ends a prompt.
@@ -296,6 +302,8 @@ class Batcher:
         return update
 
     def _end_cancelled(self, now: float) -> list[SequenceUpdate]:
+        if not self._cancelled:
+            return []
         cancelled = [self._sequences[request_id] for request_id in sorted(self._cancelled)]
         return [self._finish(sequence, FinishReason.CANCELLED, now) for sequence in cancelled]
 

@@ -66,6 +66,8 @@ class Engine:
         self._on_fatal = on_fatal
         self._clock = clock
         self._counters = Counters()
+        self._untold: list[SequenceUpdate] = []
+        """Of the last step; only the engine's thread looks at it."""
         self._wake = threading.Condition(threading.RLock())
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._busy = False
@@ -172,8 +174,8 @@ class Engine:
             while self._wait_for_work():
                 self._step()
             with self._wake:
-                updates = self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock())
-            self._deliver(updates)
+                self._untold += self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock())
+            self._tell()
         except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
             self._break_down(error)
 
@@ -187,26 +189,37 @@ class Engine:
             return not self._closing
 
     def _step(self) -> None:
+        """Plan, tell what the step before gave, compute.
+
+        Whoever is told needs the interpreter, which this thread gives up only while it computes: told earlier, it
+        would be woken twice.
+        """
         with self._wake:
-            plan, updates = self._batcher.plan(self._clock())
+            plan, ended = self._batcher.plan(self._clock())
+        self._untold += ended
+        self._tell()
         if plan:
             outcome = self._executor.run(plan)
             with self._wake:
-                updates += self._batcher.apply(plan, outcome, self._clock())
-                self._count(plan, updates)
-        self._deliver(updates)
+                now = self._clock()
+                self._untold += self._batcher.apply(plan, outcome, now)
+                self._count(plan)
+                last = self._batcher.idle_s(now) != 0.0
+            if last:
+                self._tell()
 
-    def _count(self, plan: Plan, updates: list[SequenceUpdate]) -> None:
-        self._counters.cancelled += sum(update.finish is FinishReason.CANCELLED for update in updates)
+    def _count(self, plan: Plan) -> None:
         if plan.decode or plan.prefill:
             self._counters.count_step(
                 batch=plan.batch,
-                prompt_tokens=sum(len(chunk.tokens) for chunk in plan.prefill),
-                generated_tokens=sum(len(update.token_ids) for update in updates),
+                prompt_tokens=plan.token_count - len(plan.decode),
+                generated_tokens=sum([len(update.token_ids) for update in self._untold]),
             )
 
-    def _deliver(self, updates: list[SequenceUpdate]) -> None:
+    def _tell(self) -> None:
+        updates, self._untold = self._untold, []
         if updates:
+            self._counters.cancelled += sum([update.finish is FinishReason.CANCELLED for update in updates])
             self._on_step(updates)
 
     def _break_down(self, error: Exception) -> None:
@@ -215,8 +228,8 @@ class Engine:
         with self._wake:
             self._broken = True
             self._busy = False
-            updates = self._batcher.fail_all(Internal("the engine broke down"), self._clock())
+            self._untold += self._batcher.fail_all(Internal("the engine broke down"), self._clock())
         try:
-            self._deliver(updates)
+            self._tell()
         finally:
             self._on_fatal(error)

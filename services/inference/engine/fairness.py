@@ -41,6 +41,11 @@ class Tenant:
         self.oldest_next = True
 
     @property
+    def has_prompts(self) -> bool:
+        """Whether any of its sequences is not computed as far as it was generated: some prompt is due, or a slot."""
+        return bool(self.waiting or self.prefilling or self.parked)
+
+    @property
     def queued_tokens(self) -> int:
         """Prompt (and resumed) tokens that wait to be computed, without those that the cache is expected to give."""
         return sum(self.queued_work())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.inference.engine.decoder import Span
 from services.inference.engine.params import TokenScore
@@ -11,8 +12,7 @@ from services.inference.engine.slots import Move
 from shared.errors import LlmosError
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One token of a sequence that decodes. Where the decoder is not uniform, row i of a plan has slot i."""
 
     sequence: Sequence | None
@@ -103,12 +103,12 @@ class Plan:
     @property
     def batch(self) -> int:
         """Sequences that it advances."""
-        return sum(row.sequence is not None for row in self.decode) + len(self.prefill)
+        return sum([row.sequence is not None for row in self.decode]) + len(self.prefill)
 
     @property
     def token_count(self) -> int:
         """Tokens that it computes."""
-        return len(self.decode) + sum(len(chunk.tokens) for chunk in self.prefill)
+        return len(self.decode) + sum([len(chunk.tokens) for chunk in self.prefill])
 
 
 @dataclass(frozen=True, slots=True)

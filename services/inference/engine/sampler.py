@@ -73,7 +73,7 @@ def choose(logits: Logits, draws: Sequence[Draw | None]) -> list[Choice | None]:
                 raw = logits[index] if draw.mask is None and draw.adjuster is None else logits[index].copy()
                 scores[index] = RowScores(raw, draw.params.logprobs)
             _adjust(logits[index], draw)
-    best: list[int] = np.argmax(logits, axis=1).tolist() if greedy else []
+    best: list[int] = logits.argmax(axis=1).tolist() if greedy else []
     choices: list[Choice | None] = []
     for index, draw in enumerate(draws):
         if draw is None:

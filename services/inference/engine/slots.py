@@ -89,6 +89,8 @@ class Slots:
 
     def vacated(self, until: float) -> list[int]:
         """Slots that are free since `until` or longer, each named once: their memory can be given back."""
+        if not self._vacated:
+            return []
         slots = sorted(slot for slot, since in self._vacated.items() if since <= until)
         for slot in slots:
             del self._vacated[slot]

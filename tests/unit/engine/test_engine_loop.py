@@ -90,6 +90,18 @@ def test_updates_of_one_step_come_in_one_call():
         assert max(len(updates) for updates in under_test.steps) == 4
 
 
+def test_a_step_is_told_before_the_next_is_computed_and_the_last_at_once():
+    decoder = GatedDecoder(slots=2)
+    with EngineUnderTest(decoder) as under_test:
+        under_test.engine.submit(sequence_request("a", max_tokens=4))
+        for told in (1, 2, 3):
+            assert decoder.in_step.wait(10)
+            assert [update.completion_tokens for update in under_test.updates["a"]] == list(range(1, told + 1))
+            decoder.in_step.clear()
+            decoder.permits.release()
+        assert under_test.finish("a").completion_tokens == 4
+
+
 def test_cancel_takes_effect_within_one_step_and_frees_the_slot():
     decoder = GatedDecoder(slots=2)
     with EngineUnderTest(decoder) as under_test:
