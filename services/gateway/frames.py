@@ -76,7 +76,7 @@ class FrameReceiver:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FrameReceiver"]:
         """Receive frames while the block runs."""
-        subscription = await self._bus.subscribe(frames_subject(self._gateway_id), self._on_batch, concurrency=1)
+        subscription = await self._bus.subscribe(frames_subject(self._gateway_id), self._on_batch)
         try:
             yield self
         finally:
@@ -95,7 +95,7 @@ class FrameReceiver:
         """Deliver nothing more to `attempt`."""
         self._attempts.pop(attempt.id, None)
 
-    async def _on_batch(self, message: Message) -> None:
+    def _on_batch(self, message: Message) -> None:
         for frame in parse(FrameBatch, message.data).frames:
             # A request that was cancelled or resumed elsewhere is no longer expected: its late frames end here.
             if attempt := self._attempts.get(frame.request_id):

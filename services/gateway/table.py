@@ -42,7 +42,7 @@ class LiveTable:
     async def running(self) -> AsyncIterator["LiveTable"]:
         """Follow deployments, replicas and load while the block runs."""
         async with AsyncExitStack() as stack:
-            subscription = await self._bus.subscribe(load_subject(">"), self._on_report, concurrency=1)
+            subscription = await self._bus.subscribe(load_subject(">"), self._on_report)
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
             await stack.enter_async_context(self._replicas)
@@ -99,7 +99,7 @@ class LiveTable:
     def _take_deployments(self) -> None:
         self._table.set_deployments(self._deployments.values)
 
-    async def _on_report(self, message: Message) -> None:
+    def _on_report(self, message: Message) -> None:
         self._table.report(parse(LoadReport, message.data), self._clock())
 
     async def _note_sync(self) -> None:

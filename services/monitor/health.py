@@ -46,7 +46,7 @@ class HealthTable:
 async def watching_health(bus: Bus, table: HealthTable, clock: Callable[[], float]) -> AsyncIterator[None]:
     """Feed `table` with every beat while inside."""
 
-    async def on_beat(message: Message) -> None:
+    def on_beat(message: Message) -> None:
         try:
             beat = rpc.parse(HealthBeat, message.data)
         except InvalidInput as error:
@@ -54,7 +54,7 @@ async def watching_health(bus: Bus, table: HealthTable, clock: Callable[[], floa
             return
         table.observe(beat, clock())
 
-    subscription = await bus.subscribe(ALL_BEATS, on_beat, concurrency=1)
+    subscription = await bus.subscribe(ALL_BEATS, on_beat)
     try:
         yield
     finally:

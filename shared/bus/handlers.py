@@ -9,7 +9,7 @@ import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
-from shared.bus.port import Handler, Message
+from shared.bus.port import Handler, Message, Receive
 
 _log = structlog.get_logger("llmos.bus")
 
@@ -60,6 +60,14 @@ class HandlerTasks(Generic[Item]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._free.release()
+
+
+def hand_over(receive: Receive, message: Message) -> None:
+    """Call the receiver; log what it raises."""
+    try:
+        receive(message)
+    except Exception:  # noqa: BLE001  # the boundary of a service: one bad message must not end the subscription
+        _log.exception("bus.receiver_failed", subject=message.subject)
 
 
 async def run_handler(handler: Handler, message: Message) -> bool:

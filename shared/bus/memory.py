@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-from shared.bus.handlers import HandlerTasks, attach_trace, run_handler, with_trace
+from shared.bus.handlers import HandlerTasks, attach_trace, hand_over, with_trace
 from shared.bus.memory_broker import Delivery, MemoryBroker, Receiver
 from shared.bus.memory_kv import MemoryKeyValue
 from shared.bus.memory_streams import MemoryConsumption, MemoryEventStream, MemoryWorkQueue, Queue, Stream
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.port import Handler, Message, Responder
+from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
 from shared.errors import DeadlineExceeded, Disconnected, NoResponders, PayloadTooLarge
 
@@ -91,15 +91,21 @@ class MemoryBus:
         if self.connected:
             self.broker.deliver(Delivery(Message(subject, bytes(data), dict(headers or {}))))
 
-    async def subscribe(
-        self, subject: str, handler: Handler, *, queue: str | None = None, concurrency: int = 64
-    ) -> MemorySubscription:
-        """Call `handler` for each message; with concurrency 1 strictly in order."""
+    def try_publish(self, subject: str, data: bytes) -> bool:
+        """See `Bus.try_publish`."""
+        check_subject(subject)
+        if len(data) > OBJECT_THRESHOLD or not self.connected:
+            return False
+        self.broker.deliver(Delivery(Message(subject, bytes(data))))
+        return True
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> MemorySubscription:
+        """Call `receive` for each message, in order."""
 
         async def run(delivery: Delivery) -> None:
-            await run_handler(handler, delivery.message)
+            hand_over(receive, delivery.message)
 
-        return await self._subscribe(subject, run, queue, concurrency)
+        return await self._subscribe(subject, run, queue, 1)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> MemorySubscription:
         """Answer requests on `subject`."""

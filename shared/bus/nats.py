@@ -21,16 +21,17 @@ from nats.errors import (
 )
 from nats.errors import TimeoutError as NatsTimeout
 
-from shared.bus.handlers import attach_trace, run_handler, with_trace
+from shared.bus.handlers import attach_trace, with_trace
 from shared.bus.names import check_subject
+from shared.bus.nats_client import TakeNow
 from shared.bus.nats_connection import NatsConnection
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.nats_kv import NatsKeyValue
 from shared.bus.nats_objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
 from shared.bus.nats_queue import NatsWorkQueue
 from shared.bus.nats_streams import Consumption, NatsEventStream, event_stream_config
-from shared.bus.nats_subscription import NatsSubscription
-from shared.bus.port import OBJECT_THRESHOLD, Handler, Message, Responder
+from shared.bus.nats_subscription import InOrder, NatsSubscription
+from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
 from shared.bus.tasks import cancellable
 from shared.errors import (
@@ -91,20 +92,20 @@ class NatsBus:
         except Disconnected:
             self._connection.dropped += 1
 
-    async def subscribe(
-        self, subject: str, handler: Handler, *, queue: str | None = None, concurrency: int = 64
-    ) -> NatsSubscription:
-        """Call `handler` for each message; with concurrency 1 strictly in order. Active at the server on return.
+    def try_publish(self, subject: str, data: bytes) -> bool:
+        """See `Bus.try_publish`. Raises `InvalidInput`."""
+        check_subject(subject)
+        if len(data) > OBJECT_THRESHOLD or not self.connected:
+            return False
+        return self._connection.client.publish_now(subject, data)
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> NatsSubscription:
+        """Call `receive` for each message, in order. Active at the server on return.
 
         While the connection is down it waits. Raises `PermissionDenied` when the server refuses the subject.
         """
-
-        async def run(raw: Msg) -> None:
-            message = await self._read_logged(raw)
-            if message is not None:
-                await run_handler(handler, message)
-
-        return await self._subscribe(subject, run, queue, concurrency)
+        in_order = InOrder(receive, self._read_logged)
+        return await self._subscribe(subject, in_order.later, queue, 1, in_order.now)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> NatsSubscription:
         """Answer requests on `subject`. Active at the server on return; otherwise as `subscribe`.
@@ -187,7 +188,12 @@ class NatsBus:
         await self._connection.close()
 
     async def _subscribe(
-        self, subject: str, run: Callable[[Msg], Coroutine[Any, Any, None]], queue: str | None, concurrency: int
+        self,
+        subject: str,
+        run: Callable[[Msg], Coroutine[Any, Any, None]],
+        queue: str | None,
+        concurrency: int,
+        now: TakeNow | None = None,
     ) -> NatsSubscription:
         check_subject(subject, wildcards=True)
         if self._connection.closing:
@@ -200,6 +206,7 @@ class NatsBus:
             concurrency=concurrency,
             context=self._context,
             forget=self._subscriptions.discard,
+            now=now,
         )
         self._subscriptions.add(subscription)
         try:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import structlog
-from nats.aio.client import Client
 from nats.errors import Error, SlowConsumerError
 
 from shared.bus.nats_client import PatientClient
@@ -65,7 +64,7 @@ class NatsConnection:
     def __init__(self, url: str, *, name: str) -> None:
         self.address = Address.parse(url)
         self.name = name
-        self.client: Client = PatientClient()
+        self.client = PatientClient()
         self.on_lost: set[Callable[[], None]] = set()
         self.on_back: set[Callable[[], None]] = set()
         self.on_new_client: Callable[[], None] = lambda: None

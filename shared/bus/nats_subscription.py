@@ -1,8 +1,8 @@
-"""A core NATS subscription that hands its messages to a bounded set of tasks."""
+"""Core NATS subscriptions: how they begin and end, and who gets their messages."""
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -10,8 +10,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
-from shared.bus.handlers import HandlerTasks
+from shared.bus.handlers import HandlerTasks, hand_over
+from shared.bus.nats_client import TakeNow
 from shared.bus.nats_connection import NatsConnection
+from shared.bus.port import Message, Receive
 from shared.errors import PermissionDenied
 
 _log = structlog.get_logger("llmos.bus")
@@ -20,8 +22,46 @@ CONFIRM_S = 2.0
 """How long the server may take to confirm a subscription before it is asked again."""
 
 
+class InOrder:
+    """Hands messages over in order: a plain one at once, one that must be fetched first, and all behind it, later."""
+
+    def __init__(self, receive: Receive, read: Callable[[Msg], Awaitable[Message | None]]) -> None:
+        self._receive = receive
+        self._read = read
+        self._late = 0
+        """Messages that are fetched, or wait for one that is."""
+
+    def now(self, subject: str, data: bytes, has_headers: bool) -> bool:
+        """Hand a plain message over, unless others come before it; else it will come to `later`."""
+        if has_headers or self._late:
+            self._late += 1
+            return False
+        hand_over(self._receive, Message(subject, data))
+        return True
+
+    async def later(self, raw: Msg) -> None:
+        """Fetch a message and hand it over. One call at a time, in order."""
+        try:
+            message = await self._read(raw)
+            if message is not None:
+                hand_over(self._receive, message)
+        finally:
+            self._late -= 1
+
+
 class NatsSubscription:
-    """One subject, its tasks, and how it ends."""
+    """One subject, its tasks, and how it ends.
+
+    Args:
+        connection: Where.
+        subject: What, with wildcards.
+        queue: With it, each message goes to one of its members.
+        run: Handles a message in a task.
+        concurrency: Tasks at once.
+        context: Theirs.
+        forget: Called when it ends.
+        now: Is offered each message without headers before.
+    """
 
     def __init__(
         self,
@@ -33,12 +73,14 @@ class NatsSubscription:
         concurrency: int,
         context: contextvars.Context,
         forget: Callable[["NatsSubscription"], None],
+        now: TakeNow | None = None,
     ) -> None:
         self.subject = subject
         self.queue = queue
         self._connection = connection
         self._tasks = HandlerTasks(run, concurrency, context)
         self._forget = forget
+        self._now = now
         self._inner: Subscription | None = None
         self._ended = False
 
@@ -67,9 +109,10 @@ class NatsSubscription:
 
     async def attach(self) -> None:
         """Subscribe with the connection's client of the moment."""
-        self._inner = await self._connection.client.subscribe(
-            self.subject, queue=self.queue or "", cb=self._tasks.start
-        )
+        client = self._connection.client
+        self._inner = await client.subscribe(self.subject, queue=self.queue or "", cb=self._tasks.start)
+        if self._now is not None:
+            client.takers[self._inner._id] = self._now  # noqa: SLF001  # what the read loop knows it by
 
     async def unsubscribe(self) -> None:
         """Take nothing new; handle what has arrived, and wait for it."""
@@ -87,6 +130,12 @@ class NatsSubscription:
         inner = self._inner
         if inner is None:
             return
+        try:
+            await self._end(inner)
+        finally:
+            self._connection.client.takers.pop(inner._id, None)  # noqa: SLF001
+
+    async def _end(self, inner: Subscription) -> None:
         if not self._connection.connected:
             with contextlib.suppress(Error):
                 await inner.unsubscribe()

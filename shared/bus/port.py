@@ -2,7 +2,8 @@
 
 Payloads are bytes; `shared.bus.rpc` puts contracts on top. Every adapter keeps these promises:
 
-* A handler never blocks its subscription: each message is handed to a bounded set of tasks.
+* A subscriber gets messages strictly in order, in the turn of the event loop that reads them. A request never blocks
+  its subscription: each is handed to a bounded set of tasks, as is each event of a stream.
 * `request` to a subject nobody listens on raises `NoResponders` at once, never a time-out.
 * A payload above `OBJECT_THRESHOLD` travels as an object reference, unseen by both ends; above `MAX_OBJECT` it
   is a `PayloadTooLarge` at the sender.
@@ -27,13 +28,15 @@ MAX_RECORD = 1024 * 1024 - 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as a handler sees it."""
+    """A message as who gets it sees it."""
 
     subject: str
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Receive = Callable[[Message], None]
+"""Takes a message in, at once: whatever takes long or waits belongs into a task. What it raises is logged."""
 Handler = Callable[[Message], Awaitable[None]]
 Responder = Callable[[Message], Awaitable[bytes]]
 """Returns the answer. A raised `LlmosError` crosses the bus and is raised again in `request`;
@@ -44,7 +47,7 @@ class Subscription(Protocol):
     """A live subscription."""
 
     async def unsubscribe(self) -> None:
-        """Take nothing new; handle what has arrived, and wait for the handlers that run. Idempotent."""
+        """Take nothing new; hand over what has arrived, and wait for the handlers that run. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +172,14 @@ class Bus(Protocol):
         it later than five minutes finds it gone.
         """
 
-    async def subscribe(
-        self, subject: str, handler: Handler, *, queue: str | None = None, concurrency: int = 64
-    ) -> Subscription:
-        """Call `handler` for each message; with concurrency 1 strictly in order. Active at the server on return.
+    def try_publish(self, subject: str, data: bytes) -> bool:
+        """As `publish`, but in this turn of the event loop. False, and nothing is sent, where that must wait.
+
+        It must for a payload above `OBJECT_THRESHOLD`, for a server that does not keep up, and for a connection.
+        """
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> Subscription:
+        """Call `receive` for each message, in order. Active at the server on return.
 
         While the connection is down it waits for it. Raises `PermissionDenied` when the server refuses.
         """

@@ -8,7 +8,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from shared.bus.port import MAX_OBJECT, Message
+from shared.bus.port import MAX_OBJECT, OBJECT_THRESHOLD, Message
 from shared.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -27,17 +27,17 @@ async def echo(message: Message) -> bytes:
     return message.data
 
 
-async def ignore(message: Message) -> None:
+def ignore(message: Message) -> None:
     pass
 
 
 class Box:
-    """A handler that keeps what it gets."""
+    """A receiver that keeps what it gets."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> None:
         self.messages.append(message)
 
     @property
@@ -82,67 +82,68 @@ async def test_a_queue_group_shares_messages(buses: Buses) -> None:
     assert not set(one.data) & set(two.data)
 
 
-async def test_concurrency_one_keeps_the_order(buses: Buses) -> None:
+async def test_messages_come_in_order_behind_one_that_takes_longer_as_well(buses: Buses) -> None:
+    sender, receiver = await buses.connect(), await buses.connect()
+    subject, box = unique("t"), Box()
+    await receiver.subscribe(subject, box)
+    sent = []
+    for number in range(60):
+        data = str(number).encode()
+        if number % 20 == 5:
+            data = data.ljust(OBJECT_THRESHOLD + 1)  # travels as a reference, and is fetched on arrival
+            await sender.publish(subject, data)
+        elif number % 20 == 9:
+            await sender.publish(subject, data, {"X-Kind": "with headers"})
+        elif number % 2:
+            await sender.publish(subject, data)
+        else:
+            assert sender.try_publish(subject, data)
+        sent.append(data)
+    await eventually(lambda: len(box.data) == len(sent))
+    assert box.data == sent
+
+
+async def test_what_cannot_go_at_once_is_not_sent(buses: Buses) -> None:
     bus = await buses.connect()
-    subject, seen = unique("t"), []
+    subject, box = unique("t"), Box()
+    await bus.subscribe(subject, box)
+    assert not bus.try_publish(subject, bytes(OBJECT_THRESHOLD + 1))
+    with pytest.raises(InvalidInput):
+        bus.try_publish("a b", b"")
+    assert bus.try_publish(subject, b"small")
+    await eventually(lambda: box.messages)
+    assert box.data == [b"small"]
+    await bus.drain()
+    assert not bus.try_publish(subject, b"late")
 
-    async def handler(message: Message) -> None:
-        await asyncio.sleep(0.002 if int(message.data) % 2 else 0)
-        seen.append(int(message.data))
 
-    await bus.subscribe(subject, handler, concurrency=1)
-    for number in range(50):
-        await bus.publish(subject, str(number).encode())
-    await eventually(lambda: len(seen) == 50)
-    assert seen == list(range(50))
-
-
-async def test_no_more_handlers_run_at_once_than_allowed(buses: Buses) -> None:
+async def test_a_slow_responder_does_not_hold_up_the_others(buses: Buses) -> None:
     bus = await buses.connect()
-    subject, running, most, done = unique("t"), 0, 0, 0
+    subject, release = unique("t"), asyncio.Event()
 
-    async def handler(_: Message) -> None:
-        nonlocal running, most, done
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.005)
-        running -= 1
-        done += 1
-
-    await bus.subscribe(subject, handler, concurrency=3)
-    for _ in range(20):
-        await bus.publish(subject, b"")
-    await eventually(lambda: done == 20)
-    assert most == 3
-
-
-async def test_a_slow_handler_does_not_hold_up_the_others(buses: Buses) -> None:
-    bus = await buses.connect()
-    subject, release, done = unique("t"), asyncio.Event(), []
-
-    async def handler(message: Message) -> None:
+    async def responder(message: Message) -> bytes:
         if message.data == b"slow":
             await release.wait()
-        done.append(message.data)
+        return message.data
 
-    await bus.subscribe(subject, handler)
-    await bus.publish(subject, b"slow")
-    await bus.publish(subject, b"fast")
-    await eventually(lambda: done == [b"fast"])
+    await bus.respond(subject, responder)
+    slow = asyncio.create_task(bus.request(subject, b"slow", timeout=30))
+    assert await bus.request(subject, b"fast", timeout=30) == b"fast"
+    assert not slow.done()
     release.set()
-    await eventually(lambda: done == [b"fast", b"slow"])
+    assert await slow == b"slow"
 
 
-async def test_a_failing_handler_does_not_end_its_subscription(buses: Buses) -> None:
+async def test_a_failing_receiver_does_not_end_its_subscription(buses: Buses) -> None:
     bus = await buses.connect()
     subject, done = unique("t"), []
 
-    async def handler(message: Message) -> None:
+    def receive(message: Message) -> None:
         if message.data == b"bad":
             raise ValueError("bad message")
         done.append(message.data)
 
-    await bus.subscribe(subject, handler, concurrency=1)
+    await bus.subscribe(subject, receive)
     await bus.publish(subject, b"bad")
     await bus.publish(subject, b"good")
     await eventually(lambda: done == [b"good"])
@@ -334,16 +335,17 @@ async def test_published_messages_carry_no_trace_of_their_own(buses: Buses) -> N
     assert not box.messages[0].headers
 
 
-async def test_unsubscribing_waits_for_running_handlers(buses: Buses) -> None:
+async def test_unsubscribing_waits_for_running_responders(buses: Buses) -> None:
     bus = await buses.connect()
     subject, started, release, done = unique("t"), asyncio.Event(), asyncio.Event(), []
 
-    async def handler(_: Message) -> None:
+    async def responder(_: Message) -> bytes:
         started.set()
         await release.wait()
         done.append(True)
+        return b""
 
-    subscription = await bus.subscribe(subject, handler)
+    subscription = await bus.respond(subject, responder)
     await bus.publish(subject, b"")
     await started.wait()
     leaving = asyncio.create_task(subscription.unsubscribe())
@@ -352,15 +354,16 @@ async def test_unsubscribing_waits_for_running_handlers(buses: Buses) -> None:
     assert done == [True]
 
 
-async def test_a_handler_may_unsubscribe_itself(buses: Buses) -> None:
+async def test_a_responder_may_unsubscribe_itself(buses: Buses) -> None:
     bus = await buses.connect()
     subject, done = unique("t"), asyncio.Event()
 
-    async def handler(_: Message) -> None:
+    async def responder(_: Message) -> bytes:
         await subscription.unsubscribe()
         done.set()
+        return b""
 
-    subscription = await bus.subscribe(subject, handler)
+    subscription = await bus.respond(subject, responder)
     await bus.publish(subject, b"")
     async with asyncio.timeout(5):
         await done.wait()

@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.connect import connect
+from shared.bus.nats import RESPOND_CONCURRENCY
 from shared.bus.port import Bus, KvOperation, Message
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.nats import NatsServer
@@ -26,7 +27,7 @@ async def echo(message: Message) -> bytes:
     return message.data
 
 
-async def ignore(message: Message) -> None:
+def ignore(message: Message) -> None:
     pass
 
 
@@ -109,12 +110,13 @@ async def test_a_message_dropped_by_a_slow_consumer_is_logged() -> None:
         bus = await connect(server.url, name="test", timeout=5)
         release = asyncio.Event()
 
-        async def handler(_: Message) -> None:
+        async def responder(_: Message) -> bytes:
             await release.wait()
+            return b""
 
-        subscription = await bus.subscribe("t", handler, concurrency=1)
+        subscription = await bus.respond("t", responder)
         subscription._inner._pending_queue._maxsize = 5
-        for _ in range(20):
+        for _ in range(RESPOND_CONCURRENCY + 20):
             await bus.publish("t", b"")
         await eventually(lambda: any(log["event"] == "bus.slow_consumer" for log in logs))
         assert next(log for log in logs if log["event"] == "bus.slow_consumer")["subject"] == "t"
@@ -179,11 +181,12 @@ async def test_drain_cancels_a_handler_that_never_ends(monkeypatch: pytest.Monke
         bus = await connect(server.url, name="test", timeout=5)
         started = asyncio.Event()
 
-        async def handler(_: Message) -> None:
+        async def responder(_: Message) -> bytes:
             started.set()
             await asyncio.Event().wait()
+            return b""
 
-        await bus.subscribe("t", handler)
+        await bus.respond("t", responder)
         await bus.publish("t", b"")
         await started.wait()
         async with asyncio.timeout(5):

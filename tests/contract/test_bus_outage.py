@@ -29,13 +29,11 @@ async def test_while_down_publish_drops_and_the_rest_is_disconnected(mortal_buse
     bucket, queue = bus.kv("B"), bus.work_queue("W", "jobs")
     stream = bus.stream("S", ["events.>"], max_bytes=1 << 20, max_age=60)
 
-    async def handler(message: Message) -> None:
-        seen.append(message.data)
-
-    await bus.subscribe("t", handler)
+    await bus.subscribe("t", lambda message: seen.append(message.data))
     await mortal_buses.stop()
     assert not bus.connected
     await bus.publish("t", b"while down")
+    assert not bus.try_publish("t", b"while down")
     await bus.publish("t", bytes(1_000_000))
     for refused in (
         bus.request("t", b"", timeout=5),
@@ -78,12 +76,9 @@ async def test_a_request_on_its_way_fails_when_the_connection_is_lost(mortal_bus
 async def test_subscriptions_and_responders_are_there_again(mortal_buses: Buses) -> None:
     server, client, seen = await mortal_buses.connect(), await mortal_buses.connect(), []
 
-    async def handler(message: Message) -> None:
-        seen.append(message.data)
-
     await server.respond("ask", echo, queue="q")
     gone = await server.respond("gone", echo)
-    await server.subscribe("tell", handler)
+    await server.subscribe("tell", lambda message: seen.append(message.data))
     await mortal_buses.stop()
     await gone.unsubscribe()
     await mortal_buses.start()
@@ -166,7 +161,7 @@ async def test_drain_while_down_does_not_hang(mortal_buses: Buses) -> None:
     async def handler(message: Message) -> None:
         pass
 
-    await bus.subscribe("t", handler)
+    await bus.subscribe("t", lambda _: None)
     await stream.consume(handler, durable="d")
     await mortal_buses.stop()
     async with asyncio.timeout(5):

@@ -64,7 +64,7 @@ class MemoryReplica:
         self.bus, self.serving, self.engine, self.generate, self.ended = bus, serving, engine, generator, ended
         self.frames: dict[str, list[Frame]] = {}
 
-    async def on_frames(self, message: Message) -> None:
+    def on_frames(self, message: Message) -> None:
         for frame in FrameBatch.decode(message.data).frames:
             self.frames.setdefault(frame.request_id, []).append(frame)
 
@@ -117,7 +117,7 @@ async def memory_replica(
     )
     await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
     replica = MemoryReplica(bus, serving, engine, generator, ended)
-    await bus.subscribe(frames_subject("g"), replica.on_frames, concurrency=1)
+    await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica
 
 

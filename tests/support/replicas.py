@@ -80,7 +80,7 @@ class FrameClient:
         self._answers: dict[str, Answered] = {}
 
     async def start(self) -> None:
-        await self.bus.subscribe(frames_subject(self.gateway_id), self._on_frames, concurrency=1)
+        await self.bus.subscribe(frames_subject(self.gateway_id), self._on_frames)
 
     async def send(self, replica_id: str, *, timeout: float = 10.0, **request: object) -> Answered:
         """Start a generation; keyword arguments are those of `Generate`, and `sampling` may be a dict."""
@@ -102,7 +102,7 @@ class FrameClient:
     async def cancel(self, replica_id: str, answer: Answered) -> None:
         await rpc.call(self.bus, cancel_endpoint(replica_id), Cancel(request_id=answer.request_id), timeout=5)
 
-    async def _on_frames(self, message: Message) -> None:
+    def _on_frames(self, message: Message) -> None:
         self.messages += 1
         for frame in FrameBatch.decode(message.data).frames:
             answer = self._answers[frame.request_id]

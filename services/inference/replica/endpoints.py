@@ -26,7 +26,7 @@ async def subscribe(context: Context, replica_id: str, generator: Generator, ser
         context.stop()
         return Empty()
 
-    async def beat(message: Message) -> None:
+    def beat(message: Message) -> None:
         serving.gateway_beat(rpc.parse(HealthBeat, message.data))
 
     bus = context.bus

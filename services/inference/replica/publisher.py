@@ -20,6 +20,8 @@ class Publisher:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self.waiting = 0
+        """Batches in the queue or on their way from it."""
         self._queue: asyncio.Queue[tuple[str, FrameBatch] | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -36,8 +38,13 @@ class Publisher:
         await self._task
 
     def send(self, gateway_id: str, batch: FrameBatch) -> None:
-        """Queue a batch. The queue holds what the engine makes while one publish lasts: a few steps."""
-        self._queue.put_nowait((gateway_id, batch))
+        """Publish a batch: at once where the bus can, else from a queue, as all that come behind it.
+
+        The queue holds what the engine makes while one publish lasts: a few steps.
+        """
+        if self.waiting or not self._bus.try_publish(frames_subject(gateway_id), batch.encode()):
+            self.waiting += 1
+            self._queue.put_nowait((gateway_id, batch))
 
     async def _run(self) -> None:
         while (item := await self._queue.get()) is not None:
@@ -47,3 +54,4 @@ class Publisher:
             except LlmosError as error:
                 # The gateway sees the gap in the sequence numbers and resumes.
                 log.warning("frames_not_sent", gateway=gateway_id, frames=len(batch.frames), error=error.message)
+            self.waiting -= 1

@@ -185,10 +185,10 @@ async def test_a_manifest_that_was_changed_or_removed_in_the_store_is_noticed(cl
 async def test_every_change_is_told(client, store):
     told: list[Event] = []
 
-    async def note(message) -> None:
+    def note(message) -> None:
         told.append(Event.decode(message.data))
 
-    await client.subscribe(f"{EVENTS_SUBJECT}.>", note, concurrency=1)
+    await client.subscribe(f"{EVENTS_SUBJECT}.>", note)
     await create(client, store, "smollm2", b"one", "prod")
     await create(client, store, "smollm2", b"one", "prod")  # changes nothing
     await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="test", version=1))

@@ -43,10 +43,10 @@ async def beats_of(client: Bus) -> list[HealthBeat]:
     """A list that grows with every beat of a registry."""
     beats: list[HealthBeat] = []
 
-    async def note(message: Message) -> None:
+    def note(message: Message) -> None:
         beats.append(HealthBeat.decode(message.data))
 
-    await client.subscribe(health_subject("registry", "*"), note, concurrency=1)
+    await client.subscribe(health_subject("registry", "*"), note)
     return beats
 
 

@@ -30,7 +30,7 @@ async def loads(bus, replica):
     """Collects the replica's load reports."""
     reports = []
 
-    async def take(message):
+    def take(message):
         reports.append(LoadReport.decode(message.data))
 
     await bus.subscribe(load_subject(replica.id), take)

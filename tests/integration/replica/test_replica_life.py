@@ -115,7 +115,7 @@ async def test_a_killed_replica_leaves_no_process_behind(start_replica):
 async def test_an_answer_is_traced(start_replica, client, bus):
     payloads = []
 
-    async def take(message):
+    def take(message):
         payloads.append(message.data)
 
     await bus.subscribe(TRACES_SUBJECT, take)

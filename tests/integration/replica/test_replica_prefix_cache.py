@@ -14,7 +14,7 @@ SAMPLING = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 12}
 async def test_a_second_prompt_copies_what_the_first_computed_and_answers_the_same(bus, start_replica, client):
     reports: list[LoadReport] = []
 
-    async def take(message):
+    def take(message):
         reports.append(LoadReport.decode(message.data))
 
     async with start_replica(max_len=256, prefix_cache=1 << 20) as replica:

@@ -145,7 +145,7 @@ async def test_nodes_are_listed_with_what_is_granted(bus, scheduler, nodes):
 async def test_changes_are_told_as_events(bus, scheduler, nodes):
     heard = []
 
-    async def hear(message):
+    def hear(message):
         heard.append(Event.decode(message.data))
 
     await bus.subscribe("llmos.v1.events.>", hear)

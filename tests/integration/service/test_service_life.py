@@ -270,7 +270,7 @@ async def test_a_service_whose_parent_is_gone_already_does_not_start(start):
 async def test_beats_tell_of_a_start_that_takes_its_time(start, bus):
     beats: list[HealthBeat] = []
 
-    async def on_beat(message):
+    def on_beat(message):
         beats.append(rpc.parse(HealthBeat, message.data))
 
     subscription = await bus.subscribe("llmos.v1.health.tester.sleepy", on_beat)
@@ -282,7 +282,7 @@ async def test_beats_tell_of_a_start_that_takes_its_time(start, bus):
 async def test_beats_tell_readiness_and_say_goodbye(start, bus):
     beats: list[HealthBeat] = []
 
-    async def on_beat(message):
+    def on_beat(message):
         beats.append(rpc.parse(HealthBeat, message.data))
 
     subscription = await bus.subscribe("llmos.v1.health.tester.beater", on_beat)

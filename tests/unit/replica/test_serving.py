@@ -204,10 +204,10 @@ async def test_one_message_a_step_carries_all_requests_of_a_gateway(start):
     replica = await start(token_s=0.002, slots=4, limits=EngineLimits())
     counted = []
 
-    async def count(message):
+    def count(message):
         counted.append(len(FrameBatch.decode(message.data).frames))
 
-    await replica.bus.subscribe(frames_subject("g"), count, concurrency=1)
+    await replica.bus.subscribe(frames_subject("g"), count)
     for each in "abcd":
         await replica.generate(request(each, sampling={"max_tokens": 40}))
     for each in "abcd":

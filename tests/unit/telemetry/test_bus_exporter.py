@@ -24,10 +24,10 @@ async def bus():
 async def payloads(bus):
     received: list[bytes] = []
 
-    async def keep(message):
+    def keep(message):
         received.append(message.data)
 
-    subscription = await bus.subscribe(TRACES_SUBJECT, keep, concurrency=1)
+    subscription = await bus.subscribe(TRACES_SUBJECT, keep)
     yield received
     await subscription.unsubscribe()
 
