@@ -221,11 +221,12 @@ class Dispatcher:
             now = self.clock()
             came_back, connected = not connected and self._bus.connected, self._bus.connected
             waiting = [attempt for attempt in self._frames.attempts if attempt.accepted and not attempt.over]
+            table = self.table.fresh()
             if came_back:
                 probation = {attempt.id: (now + PROBATION_S, attempt.next_seq) for attempt in waiting}
             for attempt in waiting:
                 until, seq = probation.get(attempt.id, (now + 1, -1))
-                if reason := self.table.lost(attempt.replica):
+                if reason := table.lost(attempt.replica, now):
                     attempt.lose(reason)
                 elif self.table.idle_reports(attempt.replica.replica_id) >= IDLE_REPORTS:
                     attempt.lose("it says that it has nothing to do: the last frames were lost")

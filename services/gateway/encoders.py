@@ -120,7 +120,7 @@ class Encoders:
         answering = asyncio.ensure_future(call(self._bus, endpoint, request, timeout=timeout))
         try:
             while not (await asyncio.wait((answering,), timeout=WATCH_EVERY_S))[0]:
-                if reason := self._table.lost(candidate):
+                if reason := self._table.fresh().lost(candidate, self._dispatcher.clock()):
                     raise ReplicaLost(f"the replica {candidate.replica_id} was lost: {reason}", retry_after=RETRY_S)
                 if not self._bus.connected:
                     raise ReplicaLost("the connection to the replica was lost", retry_after=RETRY_S)

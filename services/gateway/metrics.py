@@ -34,6 +34,8 @@ class Metrics:
             buckets=genai.BUCKETS_TIME_TO_FIRST_TOKEN,
             registry=self._registry,
         )
+        self._next_token_of: dict[str, Histogram] = {}
+        """By model: found for each token, so without prometheus_client's check of the labels."""
         self._next_token = Histogram(
             "llmos_inter_token_seconds",
             "Between tokens of one answer.",
@@ -84,7 +86,10 @@ class Metrics:
 
     def next_token(self, model: str, seconds: float) -> None:
         """A further token."""
-        self._next_token.labels(model).observe(seconds)
+        of_model = self._next_token_of.get(model)
+        if of_model is None:
+            of_model = self._next_token_of[model] = self._next_token.labels(model)
+        of_model.observe(seconds)
 
     def tokens(self, model: str, usage: Usage) -> None:
         """An answer is complete."""

@@ -66,15 +66,11 @@ class LiveTable:
 
     def choose(self, name: str, *, of: tuple[str, int] | None = None, task: Task = "generate") -> list[Candidate]:
         """`RoutingTable.choose` on what is known now."""
-        return self._fresh().choose(name, self._clock(), of=of, task=task)
-
-    def lost(self, candidate: Candidate) -> str | None:
-        """`RoutingTable.lost` on what is known now."""
-        return self._fresh().lost(candidate, self._clock())
+        return self.fresh().choose(name, self._clock(), of=of, task=task)
 
     def ready(self, name: str) -> int:
         """How many replicas of a deployment can take a request."""
-        return self._fresh().ready(name, self._clock())
+        return self.fresh().ready(name, self._clock())
 
     def idle_reports(self, replica_id: str) -> int:
         """`RoutingTable.idle_reports`."""
@@ -92,7 +88,8 @@ class LiveTable:
         """`RoutingTable.finished`."""
         self._table.finished(replica_id, request_id)
 
-    def _fresh(self) -> RoutingTable:
+    def fresh(self) -> RoutingTable:
+        """The table with the replicas that live now. Made once for many questions: it goes through all of them."""
         self._table.set_replicas(self._replicas.live())
         return self._table
 
