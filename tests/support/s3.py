@@ -35,6 +35,7 @@ class S3Server:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="llmos-s3-"))
         self.port = 0
+        self._ports: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,6 +68,9 @@ class S3Server:
             self._process.kill()
             self._process.wait(timeout=20)
             self._process = None
+            for port in self._ports:  # it keeps a socket in /tmp for each, whatever TMPDIR says
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
@@ -87,6 +91,7 @@ class S3Server:
     def _launch(self) -> None:
         ports = dict(zip(_PARTS, _free_ports(len(_PARTS)), strict=True))
         self.port = ports["s3"]
+        self._ports = [each for port in ports.values() for each in (port, port + _GRPC_OFFSET)]
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         identities = self.folder / "identities.json"
