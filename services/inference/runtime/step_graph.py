@@ -19,7 +19,8 @@ Shape = tuple[int, ...]
 class Binding:
     """A session's inputs and outputs by address. What is bound already, as it is, is not bound again.
 
-    ONNX Runtime takes 20 us for each (and a cold cache twice that), and a step is mostly shaped like the one before.
+    ONNX Runtime takes 15 us for each, twice that where a step has emptied the caches, and most steps are shaped like
+    the one before.
     """
 
     def __init__(self, session: ort.InferenceSession) -> None:
