@@ -30,7 +30,8 @@ typedef struct {
 
 OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
     (void)op;
-    AttentionKernel kernel = {.api = api, .kernels = best_kernels()};
+    AttentionKernel kernel = {.api = api};
+    TRY(choose_kernels(api, &kernel.kernels));
     TRY(api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel.heads));
     TRY(api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel.kv_heads));
     TRY(api->KernelInfoGetAttribute_int64(info, "head_size", &kernel.size));

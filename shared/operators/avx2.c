@@ -6,16 +6,16 @@
 #include "blocks.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
 
 #include "attend.h"
+#include "x86.h"
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) AVX2
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-enum { HALVES = GROUP / 8 };
+enum { HALVES = GROUP / 8, MAX_TILE = 4 };
 
 AVX2 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
     quantise_any(x, blocks, block, gate, rows, row);
@@ -96,56 +96,14 @@ INLINE void multiply_tile(
             _mm256_storeu_ps(y + r * stride + 8 * half, results[r][half]);
 }
 
-// A function for each form of a matrix and number of rows, so that their loops unroll.
-#define TILE(name, planes, offsets, block, rows)                                                                       \
-    AVX2 static void name(const uint8_t *group, int64_t blocks, Rows in, int64_t row, float *y, int64_t stride) {      \
-        const int64_t at = row * blocks;                                                                               \
-        multiply_tile(                                                                                                 \
-            group, planes, offsets, block, blocks, in.codes + at * (block), in.steps + at, in.sums + at,               \
-            in.totals + at, rows, y, stride);                                                                          \
-    }
-#define TILES(name, planes, offsets, block)                                                                            \
-    TILE(name##_1, planes, offsets, block, 1)                                                                          \
-    TILE(name##_2, planes, offsets, block, 2)                                                                          \
-    TILE(name##_3, planes, offsets, block, 3)                                                                          \
-    TILE(name##_4, planes, offsets, block, 4)
-#define FORMS(name, block)                                                                                             \
-    TILES(name##_4bit, 1, false, block)                                                                                \
-    TILES(name##_4bit_offset, 1, true, block)                                                                          \
-    TILES(name##_8bit, 2, false, block)                                                                                \
-    TILES(name##_8bit_offset, 2, true, block)
-FORMS(block16, 16)
-FORMS(block32, 32)
-
-typedef void Tile(const uint8_t *, int64_t, Rows, int64_t, float *, int64_t);
-#define ROWS(name) {name##_1, name##_2, name##_3, name##_4}
-#define TABLE(name)                                                                                                    \
-    {{ROWS(name##_4bit), ROWS(name##_4bit_offset)}, {ROWS(name##_8bit), ROWS(name##_8bit_offset)}}
-static Tile *const TILE_OF[2][2][2][MAX_TILE] = {TABLE(block16), TABLE(block32)};
-
-AVX2 static void multiply_group(
-    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
-    Tile *const *tiles = TILE_OF[matrix->block / 32][matrix->planes - 1][matrix->offsets];
-    for (int64_t r = 0; r < rows; r += MAX_TILE) {
-        const int64_t count = rows - r < MAX_TILE ? rows - r : MAX_TILE;
-        tiles[count - 1](group, matrix->blocks, inputs, first + r, y + r * stride, stride);
-    }
-}
+#define TARGET AVX2
+#define UP_TO_MAX_TILE UP_TO_4
+#include "tiles.h"
 
 AVX2 static void attend_avx2(
     const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
     float *out) {
     attend(query, keys, values, count, dimensions, scores, out);
-}
-
-// Intel's manual, "Detection of AVX2": the processor has it, and the system keeps its registers. (The compiler's own
-// __builtin_cpu_supports needs a runtime that not every linker brings.)
-static bool has_avx2(void) {
-    unsigned a, b, c, d, low, high;
-    const unsigned fma = 1u << 12, saved = 1u << 27, avx2 = 1u << 5;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (fma | saved)) != (fma | saved)) return false;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & avx2) != 0;
 }
 
 bool avx2_kernels(Kernels *out) {

@@ -8,19 +8,19 @@
 //     float32 offset[GROUP]                        only where the matrix has offsets
 //     plane:  byte[j][row][k], j < block / 8, k < 4      low nibble: column 8j + k; high: 8j + 4 + k
 //
-// so that 32 neighbouring bytes meet four inputs, the same four in all their lanes. Groups follow one another, blocks
+// so that 64 neighbouring bytes (32 with AVX2) meet four inputs, the same four in all their lanes. Groups follow one another, blocks
 // within a group too. `layout.py` writes this form.
 //
 // An input row is rounded to int8 by blocks: `x = step * code`. A block's product of codes is a sum of integers, and
 // blocks are added in their order with the same fused operations whatever the number of rows at hand: a row's result
-// has the same bits alone and in any batch, on any number of threads, with or without AVX2.
+// has the same bits alone and in any batch, on any number of threads, with AVX-512, with AVX2 or with neither.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GROUP = 16, MAX_BLOCK = 32, MAX_TILE = 4 };
+enum { GROUP = 16, MAX_BLOCK = 32 };
 
 typedef struct {
     const uint8_t *groups;
@@ -73,5 +73,7 @@ typedef struct {
     Attend *attend;
 } Kernels;
 
-bool avx2_kernels(Kernels *out);  // false where the processor has no AVX2
-Kernels portable_kernels(void);
+// Each is false where the processor lacks the instructions.
+bool vnni_kernels(Kernels *out);
+bool avx2_kernels(Kernels *out);
+bool portable_kernels(Kernels *out);

@@ -13,7 +13,8 @@ typedef struct {
 
 OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
     (void)op;
-    BlocksKernel kernel = {.api = api, .kernels = best_kernels()};
+    BlocksKernel kernel = {.api = api};
+    TRY(choose_kernels(api, &kernel.kernels));
     TRY(api->KernelInfoGetAttribute_int64(info, "N", &kernel.features));
     TRY(api->KernelInfoGetAttribute_int64(info, "K", &kernel.columns));
     TRY(api->KernelInfoGetAttribute_int64(info, "bits", &kernel.bits));

@@ -1,4 +1,4 @@
-// The kernels in plain C, for processors without AVX2: the same bits, slowly.
+// The kernels in plain C, for any other processor: the same bits, slowly.
 #include "attend.h"
 
 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
@@ -45,6 +45,7 @@ static void attend_portable(
     attend(query, keys, values, count, dimensions, scores, out);
 }
 
-Kernels portable_kernels(void) {
-    return (Kernels){quantise_row, multiply_group, attend_portable};
+bool portable_kernels(Kernels *out) {
+    *out = (Kernels){quantise_row, multiply_group, attend_portable};
+    return true;
 }

@@ -18,11 +18,18 @@ enum {
     MOST_SHARDS = 128  // attention has scratch for each, all at once; enough to share evenly among 40 threads
 };
 
-static Kernels best_kernels(void) {
+// The best kernels that the processor has, or those that LLMOS_KERNELS names.
+static OrtStatus *choose_kernels(const OrtApi *api, Kernels *out) {
+    const struct {
+        const char *name;
+        bool (*get)(Kernels *);
+    } all[] = {{"vnni", vnni_kernels}, {"avx2", avx2_kernels}, {"portable", portable_kernels}};
     const char *wanted = getenv("LLMOS_KERNELS");
-    Kernels kernels;
-    if (wanted != NULL && strcmp(wanted, "portable") == 0) return portable_kernels();
-    return avx2_kernels(&kernels) ? kernels : portable_kernels();
+    const bool any = wanted == NULL || *wanted == '\0';
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if ((any || strcmp(wanted, all[i].name) == 0) && all[i].get(out)) return NULL;
+    return api->CreateStatus(
+        ORT_INVALID_ARGUMENT, "LLMOS_KERNELS names none of vnni, avx2, portable, or one that this processor lacks");
 }
 
 typedef struct {

@@ -1,10 +1,12 @@
-"""A graph of one node, run on arrays."""
+"""A graph of one node, run on arrays, with each of the kernels that this processor has."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pytest
 from onnx import helper, numpy_helper
 
 from shared import operators
@@ -12,6 +14,18 @@ from shared import operators
 _DOMAINS = {"": 21, "com.microsoft": 1, operators.DOMAIN: operators.VERSION}
 
 Array = np.ndarray[Any, Any]
+
+_INFO = Path("/proc/cpuinfo")
+_FEATURES = set(_INFO.read_text().split()) if _INFO.exists() else set()
+
+fast_kernels = pytest.mark.parametrize(
+    "kernels",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(feature not in _FEATURES, reason=f"no {feature} here"))
+        for name, feature in {"vnni": "avx512_vnni", "avx2": "avx2"}.items()
+    ],
+)
+"""For each value of LLMOS_KERNELS that stands for instructions of a processor; skipped where it has not these."""
 
 
 class OneNode:

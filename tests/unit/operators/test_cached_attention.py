@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.one_node import Array, OneNode
+from tests.support.one_node import Array, OneNode, fast_kernels
 
 HEADS, KV_HEADS, SIZE, CAPACITY = 6, 2, 16, 64
 NORMAL, INTERLEAVED = 0, 1
@@ -165,9 +165,13 @@ def test_slots_that_do_not_fit_are_errors_and_no_crash(change: dict[str, Array],
         attention(slots=True)(**(step_inputs() | {"slots": np.zeros(1, np.int32)} | change))
 
 
+@fast_kernels
 @pytest.mark.parametrize("rotary", [NORMAL, INTERLEAVED, None])
-def test_plain_kernels_give_the_bits_of_the_fast_ones(rotary: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_kernels_give_the_bits_of_the_plain_ones(
+    rotary: int | None, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = step_inputs(new=CAPACITY)
+    monkeypatch.setenv("LLMOS_KERNELS", kernels)
     fast = attention(rotary=rotary)(**inputs)
     monkeypatch.setenv("LLMOS_KERNELS", "portable")
     plain = attention(rotary=rotary)(**inputs)

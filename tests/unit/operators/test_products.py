@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.operators.layout import pack, unpack
-from tests.support.one_node import Array, OneNode
+from tests.support.one_node import Array, OneNode, fast_kernels
 
 NONE, SILU, GELU = 0, 1, 2
 
@@ -146,17 +146,38 @@ def test_a_row_has_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads
     assert np.array_equal(part, together[first:last])
 
 
+@fast_kernels
 @forms
 @pytest.mark.parametrize("gate", [NONE, SILU, GELU])
-def test_plain_kernels_give_the_bits_of_the_fast_ones(
-    bits: int, block: int, offsets: bool, gate: int, monkeypatch: pytest.MonkeyPatch
+def test_fast_kernels_give_the_bits_of_the_plain_ones(
+    bits: int, block: int, offsets: bool, gate: int, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = random_matrix(40, 96, bits=bits, block=block, offsets=offsets)
-    x = 4 * inputs(6, 96 * (1 if gate == NONE else 2))
-    (fast,) = product(matrix, gate=gate)(x=x)
+    x = 4 * inputs(31, 96 * (1 if gate == NONE else 2))
+    monkeypatch.setenv("LLMOS_KERNELS", kernels)
+    fast = product(matrix, gate=gate)
     monkeypatch.setenv("LLMOS_KERNELS", "portable")
-    (plain,) = product(matrix, gate=gate)(x=x)
-    assert np.array_equal(fast, plain)
+    plain = product(matrix, gate=gate)
+    for rows in [*range(1, 10), 31]:
+        assert np.array_equal(fast(x=x[:rows])[0], plain(x=x[:rows])[0])
+
+
+@fast_kernels
+@forms
+def test_the_largest_codes_and_inputs_do_not_overflow(
+    bits: int, block: int, offsets: bool, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = random_matrix(16, 64, bits=bits, block=block, offsets=offsets)
+    matrix.codes[:] = (1 << bits) - 1
+    x = np.repeat([[1.0], [-1.0]], 64, axis=1).astype(np.float32)
+    monkeypatch.setenv("LLMOS_KERNELS", kernels)
+    np.testing.assert_allclose(product(matrix)(x=x)[0], x @ matrix.weights.T, rtol=1e-5)
+
+
+def test_kernels_that_nobody_knows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOS_KERNELS", "sse2")
+    with pytest.raises(Exception, match="none of vnni, avx2, portable"):
+        product(random_matrix(16, 32, bits=4, block=32, offsets=False))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
