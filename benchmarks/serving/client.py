@@ -1,16 +1,18 @@
 """A streaming client that costs little: it shares the machine's cores with the server, and slows the faster one more.
 
 It speaks just enough HTTP/1.1 for `/v1/chat/completions` of any OpenAI-compatible server on loopback: one connection
-a request, chunked answers.
+a request, chunked answers. While a stream runs, what comes is kept with its time and not looked at.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import uvloop
 
 from benchmarks.serving.prompts import Messages
 
@@ -65,51 +67,137 @@ class ChatClient:
         until: Callable[[], bool] = lambda: False,
         **more: Any,
     ) -> Answer:
-        """Ask and read the stream to its end, or until `until` says so after a piece of text. Never raises."""
-        body = {
-            "model": self.model,
-            "messages": messages,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            **more,
-        }
-        answer = Answer(time.perf_counter())
+        """Ask and read the stream to its end, or until `until` says so when something comes. Never raises."""
+        return (await self.record(messages, max_tokens=max_tokens, until=until, **more)).answer()
+
+    async def record(
+        self,
+        messages: Messages,
+        *,
+        max_tokens: int,
+        until: Callable[[], bool] = lambda: False,
+        **more: Any,
+    ) -> "Recording":
+        """As `chat`, not read yet."""
+        body = json.dumps(
+            {
+                "model": self.model,
+                "messages": messages,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "max_tokens": max_tokens,
+                "temperature": 0,
+                "ignore_eos": True,
+                **more,
+            }
+        ).encode()
+        address = urlsplit(self.url)
+        key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\n{key}Connection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        loop = asyncio.get_running_loop()
+        recording = Recording(loop.create_future(), until)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._ask(json.dumps(body).encode(), answer, until)
-        except (OSError, TimeoutError, EOFError, ValueError) as error:  # a load generator reports every failure
+                transport, _ = await loop.create_connection(lambda: recording, address.hostname, address.port)
+                try:
+                    transport.write(head.encode() + body)
+                    await recording.ended
+                finally:
+                    transport.abort()
+        except (OSError, TimeoutError) as error:  # a load generator reports every failure
+            recording.error = repr(error)
+        return recording
+
+
+class Recording(asyncio.Protocol):
+    """What came from the server, and when."""
+
+    def __init__(self, ended: "asyncio.Future[None]", until: Callable[[], bool]) -> None:
+        self.ended = ended
+        self.error: str | None = None
+        self._until = until
+        self._start = time.perf_counter()
+        self._pieces: list[tuple[float, bytes]] = []
+        self._stopped = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self._pieces.append((time.perf_counter(), data))
+        self._stopped = self._until()
+        if self._stopped or data.endswith(b"0\r\n\r\n"):  # the last chunk; a server may keep the connection
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The answer is over, or broken off."""
+        if exc is not None:
+            self.error = repr(exc)
+        self._end()
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def answer(self) -> Answer:
+        """Read it."""
+        answer = Answer(self._start, error=self.error)
+        answer.end = self._pieces[-1][0] if self._pieces else time.perf_counter()
+        try:
+            self._read(answer)
+        except (ValueError, LookupError) as error:
             answer.error = answer.error or repr(error)
-        answer.end = time.perf_counter()
         return answer
 
-    async def _ask(self, body: bytes, answer: Answer, until: Callable[[], bool]) -> None:
-        address = urlsplit(self.url)
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        try:
-            key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-            writer.write(
-                f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\n{key}Connection: close\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            answer.status = int(head.split(None, 2)[1])
-            if answer.status != 200:
-                answer.error = f"HTTP {answer.status}: {(await reader.read(300)).decode(errors='replace')}"
-                return
-            async for line in _lines(reader, chunked=b"chunked" in head.lower()):
-                if line.startswith(b"data:") and line != b"data: [DONE]":
-                    _take(json.loads(line[5:]), answer)
-                    if answer.error or until():
-                        return
-        finally:
-            writer.close()
+    def _read(self, answer: Answer) -> None:
+        whole = b"".join(data for _, data in self._pieces)
+        head, _, body = whole.partition(b"\r\n\r\n")
+        if not head:
+            answer.error = answer.error or "the server said nothing"
+            return
+        answer.status = int(head.split(None, 2)[1])
+        if answer.status != 200:
+            answer.error = f"HTTP {answer.status}: {body[:300].decode(errors='replace')}"
+            return
+        done = False
+        for stamp, line in self._lines(len(whole) - len(body), chunked=b"chunked" in head.lower()):
+            done = line == b"data: [DONE]"
+            if line.startswith(b"data:") and not done:
+                _take(json.loads(line[5:]), stamp, answer)
+        if not (done or self._stopped or answer.error):
+            answer.error = "the stream broke off"
+
+    def _lines(self, skip: int, *, chunked: bool) -> Iterator[tuple[float, bytes]]:
+        """The lines of the body, without their ends, and when each was complete."""
+        rest, text = b"", b""
+        for stamp, data in self._pieces:
+            rest += data[skip:]
+            skip = max(0, skip - len(data))
+            if chunked:
+                rest, more = _dechunk(rest)
+            else:
+                rest, more = b"", rest
+            *lines, text = (text + more).split(b"\n")
+            for line in lines:
+                if stripped := line.strip():
+                    yield stamp, stripped
 
 
-def _take(event: dict[str, Any], answer: Answer) -> None:
+def _dechunk(data: bytes) -> tuple[bytes, bytes]:
+    """What is left of chunked data, and the content of its whole chunks."""
+    content = b""
+    while (line := data.find(b"\r\n")) >= 0:
+        size = int(data[:line].split(b";")[0], 16)
+        end = line + 2 + size + 2
+        if len(data) < end:
+            break
+        content += data[line + 2 : end - 2]
+        data = data[end:]
+    return data, content
+
+
+def _take(event: dict[str, Any], stamp: float, answer: Answer) -> None:
     if "error" in event:
         answer.error = str(event["error"])
         return
@@ -119,37 +207,28 @@ def _take(event: dict[str, Any], answer: Answer) -> None:
         answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     for choice in event.get("choices") or ():
         if text := choice.get("delta", {}).get("content"):
-            answer.stamps.append(time.perf_counter())
+            answer.stamps.append(stamp)
             answer.text += text
-
-
-async def _lines(reader: asyncio.StreamReader, *, chunked: bool) -> AsyncIterator[bytes]:
-    """The lines of a body, without their ends."""
-    rest = b""
-    while True:
-        if chunked:
-            size = int((await reader.readline()).split(b";")[0] or b"0", 16)
-            data = (await reader.readexactly(size + 2))[:-2]
-        else:
-            data = await reader.read(65536)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if stripped := line.strip():
-                yield stripped
 
 
 async def closed_loop(
     client: ChatClient, prompts: list[Messages], *, concurrency: int, max_tokens: int
 ) -> list[Answer]:
-    """Ask all prompts, `concurrency` at a time."""
-    left, answers = iter(prompts), []
+    """Ask all prompts, `concurrency` at a time; the answers are read when all are there."""
+    left, recordings = iter(prompts), []
 
     async def worker() -> None:
         for messages in left:  # an iterator is shared: each prompt is taken once
-            answer = await client.chat(messages, max_tokens=max_tokens)
-            answers.append(answer)
+            recording = await client.record(messages, max_tokens=max_tokens)
+            recordings.append(recording)
 
     await asyncio.gather(*(worker() for _ in range(concurrency)))
-    return answers
+    return [recording.answer() for recording in recordings]
+
+
+Result = TypeVar("Result")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a client's work on the loop that costs least."""
+    return uvloop.run(work)

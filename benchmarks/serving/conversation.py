@@ -1,9 +1,8 @@
 """A conversation of ten turns: what the first token of each costs, with a prefix cache and without."""
 
-import asyncio
 import random
 
-from benchmarks.serving.client import Answer, ChatClient
+from benchmarks.serving.client import Answer, ChatClient, run
 from benchmarks.serving.figures import Figures, first_error, medians, milliseconds, ratios, report
 from benchmarks.serving.prompts import Messages, words
 from benchmarks.serving.setting import Setting
@@ -21,10 +20,10 @@ def measure(setting: Setting) -> None:
         figures: dict[str, list[Figures]] = {}
         for side in setting.servers:
             with side.serving(Shape(slots=4, max_len=2048, prefix_cache=cached)) as client:
-                asyncio.run(_talk(client, random.Random("warm up"), 1))
+                run(_talk(client, random.Random("warm up"), 1))
                 for turn in range(rounds):
                     rng = random.Random(f"{cached} {turn}")
-                    answers = asyncio.run(_talk(client, rng, TURNS))
+                    answers = run(_talk(client, rng, TURNS))
                     if error := first_error(answers):
                         report("conversation", side=side.name, prefix_cache=cached, error=error)
                         break

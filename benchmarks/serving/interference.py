@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from benchmarks.serving.client import Answer, ChatClient
+from benchmarks.serving.client import Answer, ChatClient, run
 from benchmarks.serving.figures import Figures, first_error, medians, milliseconds, quantile, ratios, report
 from benchmarks.serving.prompts import listing
 from benchmarks.serving.setting import Setting
@@ -28,7 +28,7 @@ def measure(setting: Setting) -> None:
     for turn in range(rounds):
         for side in setting.servers:
             with side.serving(SHAPE) as client:
-                measured, error = asyncio.run(_run(client, f"{turn}", prompts))
+                measured, error = run(_run(client, f"{turn}", prompts))
             if error:
                 report("long_prompts", side=side.name, error=error)
             if measured:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop
+from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
 from benchmarks.serving.figures import Figures, milliseconds, of_answers, quantile, ratios, report
 from benchmarks.serving.prompts import listing, listings
 from benchmarks.serving.setting import Setting
@@ -24,13 +24,13 @@ def measure(setting: Setting) -> None:
     overload_s, seconds = (45.0, 15.0) if setting.quick else (90.0, 40.0)
     with setting.llmos.serving(SHAPE) as client:
         other = ChatClient(client.url, client.model, setting.llmos.key("quiet tenant"))
-        asyncio.run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
+        run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
         prompts = listings("best", SLOTS * (2 if setting.quick else 3), PROMPT_WORDS)
-        full = asyncio.run(closed_loop(client, prompts, concurrency=SLOTS, max_tokens=ANSWER_TOKENS))
+        full = run(closed_loop(client, prompts, concurrency=SLOTS, max_tokens=ANSWER_TOKENS))
         best = of_answers(full)
         rate = best["output_tok_per_s"] / ANSWER_TOKENS
-        asyncio.run(_overload(client, best, rate * TIMES, overload_s))
-        asyncio.run(_flood(client, other, seconds))
+        run(_overload(client, best, rate * TIMES, overload_s))
+        run(_flood(client, other, seconds))
 
 
 async def _overload(client: ChatClient, best: Figures, rate: float, seconds: float) -> None:

@@ -1,10 +1,9 @@
 """Closed loops of cold prompts at rising concurrency: every side in turn, round by round, asked the same."""
 
-import asyncio
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop
+from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
 from benchmarks.serving.figures import Figures, first_error, medians, of_answers, ratios, report
 from benchmarks.serving.prompts import Messages, listings
 from benchmarks.serving.setting import Setting
@@ -45,7 +44,7 @@ def measure(setting: Setting) -> None:
 
 
 def _ask(client: ChatClient, prompts: list[Messages], concurrency: int) -> list[Answer]:
-    return asyncio.run(closed_loop(client, prompts, concurrency=concurrency, max_tokens=ANSWER_TOKENS))
+    return run(closed_loop(client, prompts, concurrency=concurrency, max_tokens=ANSWER_TOKENS))
 
 
 def _bound(setting: Setting, answers: list[Answer], requests: int, concurrency: int) -> Figures:
