@@ -1,6 +1,7 @@
 """Receives the frames of all requests of this gateway and hands each to the attempt that waits for it."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,13 +32,37 @@ class Expired:
 Event = Frame | Lost | Expired
 
 
+class Events:
+    """What one reader has not read yet: `asyncio.Queue` with a quarter of its calls for each token."""
+
+    def __init__(self) -> None:
+        self._unread: deque[Event] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        self._unread.append(event)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def get(self) -> Event:
+        """The next event, when there is one."""
+        while not self._unread:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._unread.popleft()
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try to have a request answered by one replica. Its id is the request id that the replica sees."""
 
     id: str
     replica: Candidate
-    events: "asyncio.Queue[Event]" = field(default_factory=asyncio.Queue)
+    events: Events = field(default_factory=Events)
     next_seq: int = 0
     accepted: bool = False
     prompt: Accepted = field(default_factory=lambda: Accepted(prompt_tokens=0))
@@ -51,7 +76,7 @@ class Attempt:
         """Give the replica up; the waiting request is told once."""
         if not self.over:
             self.over = True
-            self.events.put_nowait(Lost(reason))
+            self.events.put(Lost(reason))
 
     def take(self, frame: Frame) -> None:
         """Take in a frame; one that is out of sequence loses the attempt."""
@@ -62,7 +87,7 @@ class Attempt:
             return
         self.next_seq += 1
         self.over = self.finished = frame.finish_reason is not None or frame.error is not None
-        self.events.put_nowait(frame)
+        self.events.put(frame)
 
 
 class FrameReceiver:

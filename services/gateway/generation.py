@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.gateway.dispatch import Dispatcher, Inquiry
-from services.gateway.frames import Attempt, Event, Expired, Lost
+from services.gateway.frames import Attempt, Expired, Lost
 from shared.contracts.gateway import FinishReason, Frame
 from shared.contracts.replica import Accepted
 from shared.errors import (
@@ -27,6 +27,8 @@ from shared.telemetry import genai
 log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
 
+GAPS_AT_ONCE = 32
+"""Times between tokens that are added to the metrics together: one by one, each costs as much as all of them."""
 RESUME_POLL_S = 0.2
 """How often another replica is looked for while there is none."""
 
@@ -47,6 +49,8 @@ class Generation:
         """How many came from the present attempt: one that goes on before the first token begins anew."""
         self._tokens_at_loss = -1
         self._losses_in_place = 0
+        self._gaps: list[float] = []
+        """Seconds between tokens, not yet in the metrics."""
 
     @property
     def served_by(self) -> str:
@@ -70,7 +74,8 @@ class Generation:
         """
         began = last = self._dispatcher.clock()
         while True:
-            event = await self._next_event()
+            assert self._attempt is not None
+            event = await self._attempt.events.get()
             if isinstance(event, Lost):
                 await self._resume(event.reason)
                 continue
@@ -86,7 +91,9 @@ class Generation:
                 if len(self._tokens) == len(event.token_ids):
                     self._dispatcher.metrics.first_token(self._inquiry.deployment, now - began)
                 else:
-                    self._dispatcher.metrics.next_token(self._inquiry.deployment, now - last)
+                    self._gaps.append(now - last)
+                    if len(self._gaps) >= GAPS_AT_ONCE:
+                        self._count_gaps()
                 last = now
             if event.finish_reason is not None:
                 self._complete(event)
@@ -109,12 +116,17 @@ class Generation:
     def expire(self) -> None:
         """The deadline has passed."""
         if self._attempt is not None:
-            self._attempt.events.put_nowait(Expired())
+            self._attempt.events.put(Expired())
 
     def release(self) -> None:
         """Nobody reads on: the replica's slot is given back."""
+        self._count_gaps()
         if self._attempt is not None:
             self._dispatcher.release(self._attempt)
+
+    def _count_gaps(self) -> None:
+        self._dispatcher.metrics.next_tokens(self._inquiry.deployment, self._gaps)
+        self._gaps = []
 
     def _new_scores(self, frame: Frame) -> Frame:
         """The frame without those of the prompt's log probabilities that a lost replica had sent."""
@@ -124,10 +136,6 @@ class Generation:
         self._prompt_scores_here += len(frame.prompt_logprobs)
         self._prompt_scores = max(self._prompt_scores, self._prompt_scores_here)
         return frame.model_copy(update={"prompt_logprobs": frame.prompt_logprobs[known:]}) if known else frame
-
-    async def _next_event(self) -> Event:
-        assert self._attempt is not None
-        return await self._attempt.events.get()
 
     def _resumable(self, frame: Frame) -> str:
         """Why the replica gave the request up, if another can go on; else raises the error."""

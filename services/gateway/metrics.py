@@ -1,6 +1,6 @@
 """What `/metrics` shows: the gateway's own counters, and each replica's load as it last reported it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -34,8 +34,6 @@ class Metrics:
             buckets=genai.BUCKETS_TIME_TO_FIRST_TOKEN,
             registry=self._registry,
         )
-        self._next_token_of: dict[str, Histogram] = {}
-        """By model: found for each token, so without prometheus_client's check of the labels."""
         self._next_token = Histogram(
             "llmos_inter_token_seconds",
             "Between tokens of one answer.",
@@ -84,12 +82,11 @@ class Metrics:
         """The first token of an answer."""
         self._first_token.labels(model).observe(seconds)
 
-    def next_token(self, model: str, seconds: float) -> None:
-        """A further token."""
-        of_model = self._next_token_of.get(model)
-        if of_model is None:
-            of_model = self._next_token_of[model] = self._next_token.labels(model)
-        of_model.observe(seconds)
+    def next_tokens(self, model: str, gaps: Sequence[float]) -> None:
+        """Seconds between further tokens."""
+        of_model = self._next_token.labels(model)
+        for gap in gaps:
+            of_model.observe(gap)
 
     def tokens(self, model: str, usage: Usage) -> None:
         """An answer is complete."""

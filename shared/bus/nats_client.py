@@ -1,9 +1,12 @@
 """nats-py's client, mended where a cancelled caller would break all others, with a short way for plain messages."""
 
 import asyncio
+import re
 from collections.abc import Callable
+from functools import partial
 
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.protocol.command import pub_cmd
 
 UNSENT_BYTES = 64 * 1024
@@ -12,12 +15,15 @@ UNSENT_BYTES = 64 * 1024
 TakeNow = Callable[[str, bytes, bool], bool]
 """Takes a message, given its subject, its data and whether it has headers. False: it is to go the long way."""
 
+_MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\d+)\r\n", re.IGNORECASE)
+"""One without headers and without a reply: subject, subscription id, bytes of data, which follow."""
+
 
 class PatientClient(Client):
     """A client whose read loop outlives those who no longer wait for a PONG.
 
-    nats-py hands a message to a queue and a task, and leaves what is published to another task. That is two turns of
-    the event loop at each end, which for a token's frame cost more than all that is done with it.
+    nats-py reads in one task, hands a message to another by a queue, and leaves what is published to a third. Two or
+    three turns of the event loop at each end cost more than all that is done with a token's frame.
     """
 
     def __init__(self) -> None:
@@ -27,19 +33,56 @@ class PatientClient(Client):
 
     def publish_now(self, subject: str, payload: bytes) -> bool:
         """Write a message, after all that was published before; False if the connection can't take it now."""
-        if not self.is_connected or self.is_draining or len(payload) > self.max_payload:
+        transport = self._transport
+        if self._status != Client.CONNECTED or len(payload) > self._max_payload:
             return False
-        writer = self._transport
-        if writer._io_writer.transport.get_write_buffer_size() > UNSENT_BYTES:  # type: ignore[union-attr] # noqa: SLF001
+        if not isinstance(transport, TcpTransport) or transport._io_writer is None:  # noqa: SLF001
             return False
-        writer.writelines([*self._pending, pub_cmd(subject, "", payload)])  # type: ignore[union-attr]
+        writer = transport._io_writer.transport  # noqa: SLF001
+        if writer.get_write_buffer_size() > UNSENT_BYTES:
+            return False
+        writer.writelines([*self._pending, pub_cmd(subject, "", payload)])
         self._pending, self._pending_data_size = [], 0
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
         return True
 
+    async def _process_connect_init(self) -> None:
+        """Connected, for the first time or again: see what comes before the task that reads."""
+        await super()._process_connect_init()
+        transport = self._transport
+        if isinstance(transport, TcpTransport) and (reader := transport._io_reader) is not None:  # noqa: SLF001
+            reader.feed_data = partial(self._feed, reader, reader.feed_data)  # type: ignore[method-assign]
+
+    def _feed(self, reader: asyncio.StreamReader, feed: Callable[[bytes], None], data: bytes) -> None:
+        """Offer the whole messages at the beginning of `data` to who takes them now; nats-py reads the rest.
+
+        Only while its task waits with nothing in hand: then these come next.
+        """
+        if reader._waiter is not None and not self._ps.buf:  # type: ignore[attr-defined]  # noqa: SLF001
+            data = self._take_now(data)
+        if data:
+            feed(data)
+
+    def _take_now(self, data: bytes) -> bytes:
+        """What is left of `data`: from the first message on that nobody took."""
+        at = 0
+        while message := _MESSAGE.match(data, at):
+            subject, number, size = message.groups()
+            begin = message.end()
+            end = begin + int(size)
+            if len(data) < end + 2:
+                break
+            take = self.takers.get(int(number))
+            if take is None or not take(subject.decode(), data[begin:end], False):
+                break
+            self.stats["in_msgs"] += 1
+            self.stats["in_bytes"] += end - begin
+            at = end + 2
+        return data[at:] if at else data
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        """Offer a message to who takes it now; hand all others on as nats-py does."""
+        """Offer a message that nats-py read to who takes it now; hand all others on as nats-py does."""
         take = self.takers.get(sid)
         if take is not None and take(subject.decode(), data, bool(headers)):
             self.stats["in_msgs"] += 1

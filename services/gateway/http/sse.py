@@ -48,7 +48,7 @@ class EventStream:
             keeping = asyncio.ensure_future(self._keep_open(send))
             try:
                 async for event in events:
-                    await _chunk(send, b"data: " + event + b"\n\n")
+                    await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
                 last = _DONE
             except asyncio.CancelledError:
                 # The client has left (then this goes nowhere), or the gateway stops and cannot wait any longer.
@@ -65,15 +65,11 @@ class EventStream:
     async def _keep_open(self, send: Send) -> None:
         while True:
             await asyncio.sleep(self._keep_alive)
-            await _chunk(send, _COMMENT)
+            await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
 
 
 def _error_event(error: LlmosError) -> bytes:
     return b"event: error\ndata: " + errors.body(error) + b"\n\n"
-
-
-async def _chunk(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _end(send: Send, data: bytes) -> None:

@@ -150,7 +150,7 @@ def test_a_row_has_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads
 @forms
 @pytest.mark.parametrize("gate", [NONE, SILU, GELU])
 def test_fast_kernels_give_the_bits_of_the_plain_ones(
-    bits: int, block: int, offsets: bool, gate: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+    bits: int, block: int, offsets: bool, *, gate: int, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = random_matrix(40, 96, bits=bits, block=block, offsets=offsets)
     x = 4 * inputs(31, 96 * (1 if gate == NONE else 2))

@@ -1,0 +1,80 @@
+"""The NATS client hands messages over in their order, however the network cuts them."""
+
+import asyncio
+from functools import partial
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.bus.nats_client import PatientClient
+
+TAKEN, OTHER = 7, 8
+Sent = tuple[int, bytes, bool]
+
+
+def wire(number: int, data: bytes, has_reply: bool) -> bytes:
+    reply = b" _INBOX.r" if has_reply else b""
+    return b"MSG a.b %d%s %d\r\n%s\r\n" % (number, reply, len(data), data)
+
+
+class Reading:
+    """A client whose read loop runs, without a server."""
+
+    def __init__(self) -> None:
+        self.client = PatientClient()
+        self.got: list[bytes] = []
+        self.in_this_turn = 0
+        self.client.takers[TAKEN] = self.take
+        self.reader = asyncio.StreamReader()
+        self.feed = partial(self.client._feed, self.reader, self.reader.feed_data)
+        self.feeding = False
+
+    def take(self, subject: str, data: bytes, has_headers: bool) -> bool:
+        assert (subject, has_headers) == ("a.b", False)
+        self.got.append(data)
+        self.in_this_turn += self.feeding
+        return True
+
+    async def run(self, pieces: list[bytes]) -> None:
+        reading = asyncio.create_task(self.read())
+        for piece in pieces:
+            if piece != b"":
+                self.feeding = True
+                self.feed(piece)
+                self.feeding = False
+            else:
+                await asyncio.sleep(0)
+        self.reader.feed_eof()
+        await reading
+
+    async def read(self) -> None:
+        while data := await self.reader.read(4096):
+            await self.client._ps.parse(data)
+
+
+messages = st.lists(st.tuples(st.sampled_from([TAKEN, OTHER]), st.binary(max_size=20), st.booleans()), max_size=8)
+
+
+@given(messages, st.lists(st.integers(0, 60), max_size=20))
+def test_messages_come_in_order_and_once_wherever_their_bytes_are_cut(sent: list[Sent], sizes: list[int]) -> None:
+    data = b"".join(wire(*message) for message in sent)
+    pieces = []
+    for size in sizes:  # an empty piece is a turn of the loop
+        pieces.append(data[:size])
+        data = data[size:]
+    reading = Reading()
+    asyncio.run(reading.run([*pieces, data]))
+    assert reading.got == [content for number, content, _ in sent if number == TAKEN]
+
+
+def test_a_plain_message_is_handed_over_in_the_turn_that_reads_it() -> None:
+    reading = Reading()
+    asyncio.run(reading.run([b"", wire(TAKEN, b"one", False) + wire(TAKEN, b"two", False)]))
+    assert (reading.got, reading.in_this_turn) == ([b"one", b"two"], 2)
+
+
+def test_what_comes_behind_a_message_that_is_being_read_waits_for_it() -> None:
+    reading = Reading()
+    first = wire(TAKEN, b"one", False)
+    asyncio.run(reading.run([b"", first[:-4], b"", b"", first[-4:], wire(TAKEN, b"two", False)]))
+    assert (reading.got, reading.in_this_turn) == ([b"one", b"two"], 0)
