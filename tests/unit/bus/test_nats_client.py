@@ -36,6 +36,7 @@ class Reading:
         return True
 
     async def run(self, pieces: list[bytes]) -> None:
+        """Each piece comes by itself; an empty one is a turn of the loop."""
         reading = asyncio.create_task(self.read())
         for piece in pieces:
             if piece != b"":
@@ -52,6 +53,18 @@ class Reading:
             await self.client._ps.parse(data)
 
 
+def read(pieces: list[bytes]) -> tuple[list[bytes], int]:
+    """The messages that came, and how many of them in the turn that brought their bytes."""
+
+    async def run() -> Reading:
+        reading = Reading()
+        await reading.run(pieces)
+        return reading
+
+    reading = asyncio.run(run())
+    return reading.got, reading.in_this_turn
+
+
 messages = st.lists(st.tuples(st.sampled_from([TAKEN, OTHER]), st.binary(max_size=20), st.booleans()), max_size=8)
 
 
@@ -59,22 +72,18 @@ messages = st.lists(st.tuples(st.sampled_from([TAKEN, OTHER]), st.binary(max_siz
 def test_messages_come_in_order_and_once_wherever_their_bytes_are_cut(sent: list[Sent], sizes: list[int]) -> None:
     data = b"".join(wire(*message) for message in sent)
     pieces = []
-    for size in sizes:  # an empty piece is a turn of the loop
+    for size in sizes:
         pieces.append(data[:size])
         data = data[size:]
-    reading = Reading()
-    asyncio.run(reading.run([*pieces, data]))
-    assert reading.got == [content for number, content, _ in sent if number == TAKEN]
+    got, _ = read([*pieces, data])
+    assert got == [content for number, content, _ in sent if number == TAKEN]
 
 
 def test_a_plain_message_is_handed_over_in_the_turn_that_reads_it() -> None:
-    reading = Reading()
-    asyncio.run(reading.run([b"", wire(TAKEN, b"one", False) + wire(TAKEN, b"two", False)]))
-    assert (reading.got, reading.in_this_turn) == ([b"one", b"two"], 2)
+    assert read([b"", wire(TAKEN, b"one", False) + wire(TAKEN, b"two", False)]) == ([b"one", b"two"], 2)
 
 
 def test_what_comes_behind_a_message_that_is_being_read_waits_for_it() -> None:
-    reading = Reading()
     first = wire(TAKEN, b"one", False)
-    asyncio.run(reading.run([b"", first[:-4], b"", b"", first[-4:], wire(TAKEN, b"two", False)]))
-    assert (reading.got, reading.in_this_turn) == ([b"one", b"two"], 0)
+    pieces = [b"", first[:-4], b"", b"", first[-4:], wire(TAKEN, b"two", False)]
+    assert read(pieces) == ([b"one", b"two"], 0)
