@@ -14,8 +14,9 @@
     } while (0)
 
 enum {
-    WORK = 1 << 18,    // multiplications that are worth handing to a thread
-    MOST_SHARDS = 128  // attention has scratch for each, all at once; enough to share evenly among 40 threads
+    WORTH_SHARING = 1 << 19,  // multiplications that take longer than waking a thread
+    SHARD = 1 << 16,          // multiplications of a part: small, so that a thread which comes late leaves the rest
+    MOST_SHARDS = 128         // attention has scratch for each, all at once; enough to share evenly among 40 threads
 };
 
 // The best kernels that the processor has, or those that LLMOS_KERNELS names.
@@ -58,9 +59,10 @@ static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context,
 }
 
 static int64_t shards_for(int64_t work, int64_t most) {
-    const int64_t shards = work / WORK;
+    if (work < WORTH_SHARING) return 1;
+    const int64_t shards = work / SHARD;
     most = most < MOST_SHARDS ? most : MOST_SHARDS;
-    return shards < 1 ? 1 : shards > most ? most : shards;
+    return shards > most ? most : shards;
 }
 
 static OrtStatus *share(
