@@ -109,8 +109,7 @@ class StepGraph:
         count = len(tokens)
         if count > self._ids.size:
             self._make_arrays(count)
-        self._slots[:count] = slots
-        self._slots[:count] += SCRATCH + 1
+        self._slots[:count] = [SCRATCH + 1 + slot for slot in slots]
         binding = self._binding(-1, self._places)
         self._bind_input(binding, "slots", (count,))
         return self._run(binding, (count, 1), tokens, positions, wanted)
