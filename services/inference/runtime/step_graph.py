@@ -1,6 +1,7 @@
 """A decoder graph (`DecoderSpec`), bound to its keys and values and run for one step."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
@@ -16,32 +17,14 @@ SCRATCH = 0
 Shape = tuple[int, ...]
 
 
+@dataclass(slots=True)
 class Binding:
-    """A session's inputs and outputs by address. What is bound already, as it is, is not bound again.
+    """A session's inputs and outputs by address."""
 
-    ONNX Runtime takes 15 us for each, twice that where a step has emptied the caches, and most steps are shaped like
-    the one before.
-    """
-
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._inner = session.io_binding()
-        self._bound: dict[str, tuple[int, Shape]] = {}
-
-    def input(self, name: str, memory: str, element: type[np.generic], shape: Shape, address: int) -> None:
-        """Have the graph read `name` there."""
-        if self._bound.get(name) != (address, shape):
-            self._inner.bind_input(name, memory, 0, element, shape, address)
-            self._bound[name] = address, shape
-
-    def output(self, name: str, memory: str, element: type[np.generic], shape: Shape, address: int) -> None:
-        """Have the graph write `name` there."""
-        if self._bound.get(name) != (address, shape):
-            self._inner.bind_output(name, memory, 0, element, shape, address)
-            self._bound[name] = address, shape
-
-    def run(self, session: ort.InferenceSession) -> None:
-        """Run the graph."""
-        session.run_with_iobinding(self._inner)
+    inner: ort.IOBinding
+    shaped: tuple[object, ...] | None = None
+    """The shape of the step for which inputs and outputs are bound, and where they lie. Most steps are shaped like
+    the one before and need no binding anew: that takes ONNX Runtime 15 us for each, twice that with cold caches."""
 
 
 class StepGraph:
@@ -71,7 +54,6 @@ class StepGraph:
         """Whether one run takes tokens of any slots."""
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
         self._logits: Logits = np.zeros((self._places, vocab_size), dtype=np.float32)
-        self._logits_address: int = self._logits.ctypes.data
         self._bindings: dict[tuple[int, int], Binding] = {}
         self._make_arrays(max(self._places, max_len))
 
@@ -110,9 +92,7 @@ class StepGraph:
         if count > self._ids.size:
             self._make_arrays(count)
         self._slots[:count] = [SCRATCH + 1 + slot for slot in slots]
-        binding = self._binding(-1, self._places)
-        self._bind_input(binding, "slots", (count,))
-        return self._run(binding, (count, 1), tokens, positions, wanted)
+        return self._run(self._binding(-1, self._places), (count, 1), tokens, positions, wanted)
 
     def _run(
         self,
@@ -127,36 +107,42 @@ class StepGraph:
         self._seqlens[: len(lasts)] = lasts
         self._total[...] = max(lasts) + 1
         self._wanted[: len(wanted)] = wanted
-        self._bind_input(binding, "input_ids", shape)
-        self._bind_input(binding, "seqlens_k", (len(lasts),))
-        self._bind_input(binding, "output_index", (len(wanted),))
-        logits, address = self._logits[: len(wanted)], self._logits_address
+        shaped: tuple[object, ...] | None = (shape, len(wanted), self._where)
+        logits = self._logits[: len(wanted)]
         if len(wanted) > len(logits):  # the logits after every token of a prompt: rare, so nothing of it is kept
-            logits = np.empty((len(wanted), logits.shape[1]), dtype=np.float32)
-            address = logits.ctypes.data
-        binding.output("logits", "cpu", np.float32, logits.shape, address)
+            logits, shaped = np.empty((len(wanted), logits.shape[1]), dtype=np.float32), None
+        if shaped is None or shaped != binding.shaped:
+            self._bind_step(binding, shape, logits)
+            binding.shaped = shaped
         self._inputs.send()
-        binding.run(self._session)
+        self._session.run_with_iobinding(binding.inner)
         return logits
+
+    def _bind_step(self, binding: Binding, shape: tuple[int, int], logits: Logits) -> None:
+        """Bind what a step of this shape reads and writes."""
+        rows = shape[:1]
+        shapes: dict[str, Shape] = {"input_ids": shape, "seqlens_k": rows, "output_index": (len(logits),)}
+        if self.packed:
+            shapes["slots"] = rows
+        for name, each in shapes.items():
+            element, address = self._where[name]
+            binding.inner.bind_input(name, self._device.memory, 0, element, each, address)
+        binding.inner.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
     def _binding(self, first: int, slots: int) -> Binding:
         """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on."""
         binding = self._bindings.get((first, slots))
         if binding is None:
-            binding = self._bindings[first, slots] = Binding(self._session)
+            binding = self._bindings[first, slots] = Binding(self._session.io_binding())
             shape = (slots, *self._slot_shape)
             memory, element = self._device.memory, self._device.element
             for tensor in self._tensors:
                 address = tensor.address + (SCRATCH + 1 + first) * tensor.slot_bytes
-                binding.input(f"past_{tensor.name}", memory, element, shape, address)
-                binding.output(f"present_{tensor.name}", memory, element, shape, address)
+                binding.inner.bind_input(f"past_{tensor.name}", memory, 0, element, shape, address)
+                binding.inner.bind_output(f"present_{tensor.name}", memory, 0, element, shape, address)
             # On every device the kernel reads this one on the host.
-            binding.input("total_sequence_length", "cpu", np.int32, (), self._total.ctypes.data)
+            binding.inner.bind_input("total_sequence_length", "cpu", 0, np.int32, (), self._total.ctypes.data)
         return binding
-
-    def _bind_input(self, binding: Binding, name: str, shape: Shape) -> None:
-        element, address = self._where[name]
-        binding.input(name, self._device.memory, element, shape, address)
 
     def _make_arrays(self, tokens: int) -> None:
         """What a step of so many tokens is told in. Most steps fit what was made at the start."""
