@@ -3,7 +3,6 @@
 import platform
 from pathlib import Path
 
-
 _FEATURES = {"avx2": "AVX2", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI", "asimddp": "dot products"}
 """What decides how fast products of small integers are; the name alone ("AMD EPYC") says little."""
 
