@@ -23,7 +23,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, with_trace
 from shared.bus.names import check_subject
-from shared.bus.nats_client import TakeNow
+from shared.bus.nats_client import Taker
 from shared.bus.nats_connection import NatsConnection
 from shared.bus.nats_jetstream import JetStream
 from shared.bus.nats_kv import NatsKeyValue
@@ -105,7 +105,7 @@ class NatsBus:
         While the connection is down it waits. Raises `PermissionDenied` when the server refuses the subject.
         """
         in_order = InOrder(receive, self._read_logged)
-        return await self._subscribe(subject, in_order.later, queue, 1, in_order.now)
+        return await self._subscribe(subject, in_order.later, queue, 1, in_order)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> NatsSubscription:
         """Answer requests on `subject`. Active at the server on return; otherwise as `subscribe`.
@@ -193,7 +193,7 @@ class NatsBus:
         run: Callable[[Msg], Coroutine[Any, Any, None]],
         queue: str | None,
         concurrency: int,
-        now: TakeNow | None = None,
+        taker: Taker | None = None,
     ) -> NatsSubscription:
         check_subject(subject, wildcards=True)
         if self._connection.closing:
@@ -206,7 +206,7 @@ class NatsBus:
             concurrency=concurrency,
             context=self._context,
             forget=self._subscriptions.discard,
-            now=now,
+            taker=taker,
         )
         self._subscriptions.add(subscription)
         try:

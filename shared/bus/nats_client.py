@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
@@ -12,8 +13,18 @@ from nats.protocol.command import pub_cmd
 UNSENT_BYTES = 64 * 1024
 """With more than this in the connection's buffer the server does not keep up: who publishes waits."""
 
-TakeNow = Callable[[str, bytes, bool], bool]
-"""Takes a message, given its subject, its data and whether it has headers. False: it is to go the long way."""
+
+class Taker(Protocol):
+    """Who is offered a subscription's messages in the turn that reads them."""
+
+    def take(self, subject: str, data: bytes) -> bool:
+        """Take a message without headers; False if others come before it. Then nothing has happened."""
+        ...
+
+    def expect(self) -> None:
+        """A message comes the long way: those behind it wait for it."""
+        ...
+
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\d+)\r\n", re.IGNORECASE)
 """One without headers and without a reply: subject, subscription id, bytes of data, which follow."""
@@ -28,8 +39,8 @@ class PatientClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.takers: dict[int, TakeNow] = {}
-        """By subscription id: who is offered messages in the turn that reads them."""
+        self.takers: dict[int, Taker] = {}
+        """By subscription id."""
 
     def publish_now(self, subject: str, payload: bytes) -> bool:
         """Write a message, after all that was published before; False if the connection can't take it now."""
@@ -73,8 +84,8 @@ class PatientClient(Client):
             end = begin + int(size)
             if len(data) < end + 2:
                 break
-            take = self.takers.get(int(number))
-            if take is None or not take(subject.decode(), data[begin:end], False):
+            taker = self.takers.get(int(number))
+            if taker is None or not taker.take(subject.decode(), data[begin:end]):
                 break
             self.stats["in_msgs"] += 1
             self.stats["in_bytes"] += end - begin
@@ -83,12 +94,14 @@ class PatientClient(Client):
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Offer a message that nats-py read to who takes it now; hand all others on as nats-py does."""
-        take = self.takers.get(sid)
-        if take is not None and take(subject.decode(), data, bool(headers)):
-            self.stats["in_msgs"] += 1
-            self.stats["in_bytes"] += len(data)
-        else:
-            await super()._process_msg(sid, subject, reply, data, headers)
+        taker = self.takers.get(sid)
+        if taker is not None:
+            if not headers and taker.take(subject.decode(), data):
+                self.stats["in_msgs"] += 1
+                self.stats["in_bytes"] += len(data)
+                return
+            taker.expect()
+        await super()._process_msg(sid, subject, reply, data, headers)
 
     async def _process_pong(self) -> None:
         """Hand a PONG to the oldest PING.

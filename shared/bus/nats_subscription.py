@@ -11,7 +11,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from shared.bus.handlers import HandlerTasks, hand_over
-from shared.bus.nats_client import TakeNow
+from shared.bus.nats_client import Taker
 from shared.bus.nats_connection import NatsConnection
 from shared.bus.port import Message, Receive
 from shared.errors import PermissionDenied
@@ -31,13 +31,16 @@ class InOrder:
         self._late = 0
         """Messages that are fetched, or wait for one that is."""
 
-    def now(self, subject: str, data: bytes, has_headers: bool) -> bool:
-        """Hand a plain message over, unless others come before it; else it will come to `later`."""
-        if has_headers or self._late:
-            self._late += 1
+    def take(self, subject: str, data: bytes) -> bool:
+        """See `Taker.take`."""
+        if self._late:
             return False
         hand_over(self._receive, Message(subject, data))
         return True
+
+    def expect(self) -> None:
+        """See `Taker.expect`."""
+        self._late += 1
 
     async def later(self, raw: Msg) -> None:
         """Fetch a message and hand it over. One call at a time, in order."""
@@ -60,7 +63,7 @@ class NatsSubscription:
         concurrency: Tasks at once.
         context: Theirs.
         forget: Called when it ends.
-        now: Is offered each message without headers before.
+        taker: Is offered each message without headers before.
     """
 
     def __init__(
@@ -73,14 +76,14 @@ class NatsSubscription:
         concurrency: int,
         context: contextvars.Context,
         forget: Callable[["NatsSubscription"], None],
-        now: TakeNow | None = None,
+        taker: Taker | None = None,
     ) -> None:
         self.subject = subject
         self.queue = queue
         self._connection = connection
         self._tasks = HandlerTasks(run, concurrency, context)
         self._forget = forget
-        self._now = now
+        self._taker = taker
         self._inner: Subscription | None = None
         self._ended = False
 
@@ -111,8 +114,8 @@ class NatsSubscription:
         """Subscribe with the connection's client of the moment."""
         client = self._connection.client
         self._inner = await client.subscribe(self.subject, queue=self.queue or "", cb=self._tasks.start)
-        if self._now is not None:
-            client.takers[self._inner._id] = self._now  # noqa: SLF001  # what the read loop knows it by
+        if self._taker is not None:
+            client.takers[self._inner._id] = self._taker  # noqa: SLF001  # what the read loop knows it by
 
     async def unsubscribe(self) -> None:
         """Take nothing new; handle what has arrived, and wait for it."""

@@ -5,8 +5,11 @@ from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.msg import Msg
 
 from shared.bus.nats_client import PatientClient
+from shared.bus.nats_subscription import InOrder
+from shared.bus.port import Message
 
 TAKEN, OTHER = 7, 8
 Sent = tuple[int, bytes, bool]
@@ -24,16 +27,22 @@ class Reading:
         self.client = PatientClient()
         self.got: list[bytes] = []
         self.in_this_turn = 0
-        self.client.takers[TAKEN] = self.take
+        self.expected = 0
+        self.refusing = False
+        self.client.takers[TAKEN] = self
         self.reader = asyncio.StreamReader()
         self.feed = partial(self.client._feed, self.reader, self.reader.feed_data)
         self.feeding = False
 
-    def take(self, subject: str, data: bytes, has_headers: bool) -> bool:
-        assert (subject, has_headers) == ("a.b", False)
-        self.got.append(data)
-        self.in_this_turn += self.feeding
-        return True
+    def take(self, subject: str, data: bytes) -> bool:
+        assert subject == "a.b"
+        if not self.refusing:
+            self.got.append(data)
+            self.in_this_turn += self.feeding
+        return not self.refusing
+
+    def expect(self) -> None:
+        self.expected += 1
 
     async def run(self, pieces: list[bytes]) -> None:
         """Each piece comes by itself; an empty one is a turn of the loop."""
@@ -87,3 +96,30 @@ def test_what_comes_behind_a_message_that_is_being_read_waits_for_it() -> None:
     first = wire(TAKEN, b"one", False)
     pieces = [b"", first[:-4], b"", b"", first[-4:], wire(TAKEN, b"two", False)]
     assert read(pieces) == ([b"one", b"two"], 0)
+
+
+def test_a_message_that_is_refused_is_expected_once_and_so_is_one_with_headers() -> None:
+    async def expected(refusing: bool, message: bytes) -> int:
+        reading = Reading()
+        reading.refusing = refusing
+        await reading.run([b"", message])
+        return reading.expected
+
+    headers = b"NATS/1.0\r\na: b\r\n\r\n"
+    with_headers = b"HMSG a.b %d %d %d\r\n%sone\r\n" % (TAKEN, len(headers), len(headers) + 3, headers)
+    assert asyncio.run(expected(True, wire(TAKEN, b"one", False))) == 1
+    assert asyncio.run(expected(False, with_headers)) == 1
+
+
+async def test_messages_behind_one_that_is_fetched_wait_for_it_and_later_ones_do_not() -> None:
+    got: list[bytes] = []
+
+    async def fetch(raw: Msg) -> Message:
+        return Message(raw.subject, raw.data)
+
+    in_order = InOrder(lambda message: got.append(message.data), fetch)
+    in_order.expect()
+    assert not in_order.take("a.b", b"two")
+    await in_order.later(Msg(PatientClient(), "a.b", data=b"one"))
+    assert in_order.take("a.b", b"two")
+    assert got == [b"one", b"two"]
