@@ -9,10 +9,10 @@
 
 They have no kernels but for the CPU. With them a token's numbers have the same bits alone, in any batch, in a
 prompt of any chunks and on any number of threads, which ONNX Runtime's own (`MatMulNBits`, `GroupQueryAttention`)
-do not give; and on x86 with AVX2 they are faster (docs/performance.md, docs/adr/0008-operators-of-our-own.md). The
+do not give; and on x86 with AVX2 or AVX-512 VNNI they are faster (docs/performance.md, docs/adr/0008, 0011). The
 library is C because nothing else reaches a processor's integer instructions; `build.py` compiles it when LLMOS is
-installed. The environment variable `LLMOS_KERNELS=portable` chooses its plain kernels, which give the same bits
-slowly, for tests and for doubt.
+installed. It has kernels for AVX-512 VNNI, for AVX2 and for any processor, which give the same bits, the last ones
+slowly; for tests and for doubt the environment variable `LLMOS_KERNELS` names one: `vnni`, `avx2` or `portable`.
 """
 
 from collections.abc import Sequence

@@ -17,9 +17,9 @@ _FLAGS = (
     "-shared", "-fPIC", "-O3", "-std=c11", "-mcpu=baseline", "-ffp-contract=off", "-fvisibility=hidden", "-s",
     "-Wall", "-Wextra", "-Werror", "-rtlib=none",
 )  # fmt: skip
-"""For any processor of the kind: the kernels with AVX2 are chosen when a graph is loaded. Without contraction the
-compiler fuses no operations of its own: the same bits from every build. Zig would first build a runtime library of
-compiler helpers, which takes as long as the operators and which they don't use."""
+"""For any processor of the kind: the kernels with AVX2 or AVX-512 are chosen when a graph is loaded. Without
+contraction the compiler fuses no operations of its own: the same bits from every build. Zig would first build a
+runtime library of compiler helpers, which takes as long as the operators and which they don't use."""
 
 
 def sources() -> list[Path]:
