@@ -2,7 +2,8 @@
 
 A child inherits the open file and can't be told to open another one. So the file is cut in place: what it holds is
 copied to `<name>.1`, replacing what was there, and the file begins anew. Children write at the end of the file as it
-is then (`O_APPEND`). A line that is written while the last bytes are copied can be lost; that takes microseconds.
+is then (`O_APPEND`). A line that is written while the last bytes are copied can be lost, or its end; that takes
+microseconds.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ def test_weights_on_a_grid_of_sixteen_stay_as_they_are(scale: float, start: floa
     codes.reshape(3, 2, 32)[..., 0], codes.reshape(3, 2, 32)[..., 1] = 0, 15
     weights = (codes * scale + start).astype(np.float32)
     # Candidates are told apart in float32: two whose errors differ by 1e-6 of the block's squares are alike.
-    atol = 0.06 * scale + 1e-4 * abs(start)
+    atol = 0.1 * scale + 1e-4 * abs(start)
     np.testing.assert_allclose(quantise_int4(weights).dequantise(), weights, atol=atol)
 
 
