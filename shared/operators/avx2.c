@@ -7,19 +7,15 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 
-#include "attend.h"
 #include "x86.h"
 
-#define AVX2 __attribute__((target("avx2,fma")))
-#define INLINE static inline __attribute__((always_inline)) AVX2
+#define TARGET __attribute__((target("avx2,fma")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 enum { HALVES = GROUP / 8, MAX_TILE = 4 };
-
-AVX2 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
-    quantise_any(x, blocks, block, gate, rows, row);
-}
 
 INLINE __m256i four_inputs(const int8_t *inputs) {
     int32_t four;
@@ -96,19 +92,12 @@ INLINE void multiply_tile(
             _mm256_storeu_ps(y + r * stride + 8 * half, results[r][half]);
 }
 
-#define TARGET AVX2
 #define UP_TO_MAX_TILE UP_TO_4
-#include "tiles.h"
-
-AVX2 static void attend_avx2(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
-}
+#include "kernels.h"
 
 bool avx2_kernels(Kernels *out) {
     if (!has_avx2()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_avx2};
+    *out = (Kernels){quantise_row, multiply_group, attend_head};
     return true;
 }
 #else

@@ -6,8 +6,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 
-#include "attend.h"
 #include "x86.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,fma")))
@@ -18,10 +18,6 @@ enum {
     MAX_TILE = 8,
     AHEAD = 8192,  // bytes: where a full tile fetches the matrix from memory while it multiplies
 };
-
-TARGET static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
-    quantise_any(x, blocks, block, gate, rows, row);
-}
 
 INLINE __m512i four_inputs(const int8_t *inputs) {
     int32_t four;
@@ -74,17 +70,11 @@ INLINE void multiply_tile(
 }
 
 #define UP_TO_MAX_TILE UP_TO_8
-#include "tiles.h"
-
-TARGET static void attend_vnni(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
-}
+#include "kernels.h"
 
 bool vnni_kernels(Kernels *out) {
     if (!has_avx512_vnni()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_vnni};
+    *out = (Kernels){quantise_row, multiply_group, attend_head};
     return true;
 }
 #else

@@ -1,13 +1,15 @@
-// From the product of a few rows to that of a group: included by the kernels of one kind of processor, after
+// The kernels of one kind of processor, made of what its file defines before it includes this:
 //
 //     TARGET           the attribute that gives functions its instructions
 //     MAX_TILE         rows that one product takes at most
 //     UP_TO_MAX_TILE   UP_TO_4 or UP_TO_8
 //     multiply_tile    the product of a group with that many rows, inlined
 //
-// Each form of a matrix and each number of rows has a function of its own, so that its loops unroll.
+// Each form of a matrix and each number of rows has a function of its own, so that its loops unroll. Rounding and
+// attention are the plain code, built with those instructions.
 #pragma once
 
+#include "attend.h"
 #include "blocks.h"
 
 #define UP_TO_4(each, ...) each(1, __VA_ARGS__) each(2, __VA_ARGS__) each(3, __VA_ARGS__) each(4, __VA_ARGS__)
@@ -49,4 +51,14 @@ TARGET static void multiply_group(
         const int64_t count = rows - r < MAX_TILE ? rows - r : MAX_TILE;
         tiles[count - 1](group, matrix->blocks, inputs, first + r, y + r * stride, stride);
     }
+}
+
+TARGET static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
+    quantise_any(x, blocks, block, gate, rows, row);
+}
+
+TARGET static void attend_head(
+    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
+    float *out) {
+    attend(query, keys, values, count, dimensions, scores, out);
 }
