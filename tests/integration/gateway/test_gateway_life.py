@@ -67,6 +67,11 @@ async def answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
+async def has_heard_of(client: httpx.AsyncClient, replica_id: str) -> bool:
+    """Whether the gateway has a load report of the replica: it sends nothing to one that is silent."""
+    return f'replica="{replica_id}"' in (await client.get("/metrics")).text
+
+
 async def test_sigterm_lets_a_stream_finish_and_exits_with_0(server: NatsServer, tmp_path: Path) -> None:
     port = free_port()
     async with (
@@ -76,6 +81,7 @@ async def test_sigterm_lets_a_stream_finish_and_exits_with_0(server: NatsServer,
     ):
         await deploy(replica)
         await eventually(lambda: answers(client), timeout=20)
+        await eventually(lambda: has_heard_of(client, replica.id))
         streaming = asyncio.create_task(
             client.post("/v1/chat/completions", json=chat_body(stream=True, max_tokens=20))
         )
@@ -140,6 +146,7 @@ async def test_a_stop_ends_streams_that_take_too_long_with_an_error(server: Nats
     ):
         await deploy(replica)
         await eventually(lambda: answers(client), timeout=20)
+        await eventually(lambda: has_heard_of(client, replica.id))
         streaming = asyncio.create_task(
             client.post("/v1/chat/completions", json=chat_body(stream=True, max_tokens=10_000))
         )
