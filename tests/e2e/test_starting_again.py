@@ -19,15 +19,20 @@ def test_models_and_deployments_survive_a_restart_and_nothing_is_left_running(tm
         assert system.ask() == first
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_killing_the_launcher_leaves_no_process_and_the_next_start_works(tmp_path):
     system = Embedded(tmp_path, demo=False).start()
     pids = set(system.processes())
     assert len(pids) >= 7
     system.kill()
     until(lambda: not system.processes(), 10, "no orphan")
-    assert not [
-        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
+    until(lambda: not [pid for pid in pids if is_alive(pid)], 10, "no process of it, not even one that ends")
     with system:
         assert system.json("model", "list") == []
 
