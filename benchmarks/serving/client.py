@@ -126,7 +126,7 @@ class Recording(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep it."""
         self._pieces.append((time.perf_counter(), data))
-        self._stopped = self._until()
+        self._stopped = self._stopped or self._until()
         if self._stopped or data.endswith(b"0\r\n\r\n"):  # the last chunk; a server may keep the connection
             self._end()
 

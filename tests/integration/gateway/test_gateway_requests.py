@@ -105,6 +105,7 @@ async def test_an_unknown_model_is_404_and_names_those_that_exist(stand: Stand) 
         assert MODEL in error["message"]
         assert error["param"] == "model"
     assert (await stand.client.get("/v1/models/nope")).status_code == 404
+    assert "nope" not in (await stand.client.get("/metrics")).text
 
 
 async def test_unknown_routes_and_methods_are_json_too(stand: Stand) -> None:
