@@ -11,6 +11,7 @@ rows and for chunks may round differently, and activations quantised to int8 tur
 """
 
 from services.inference.engine.admission import Admission, check_request
+from services.inference.engine.drafts import Drafts
 from services.inference.engine.fairness import Tenants
 from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
@@ -49,6 +50,7 @@ class Batcher:
         self._pace = Pace()
         self._cache = PrefixCache(limits.cache_blocks)
         self._keeper = Keeper(self._cache, size=limits.prefill_chunk, uniform=uniform)
+        self._drafts = Drafts(limits, self._keeper, slots=slots)
         self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper)
         self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
         self._cancelled: set[str] = set()
@@ -114,6 +116,7 @@ class Batcher:
             raise Conflict(f"request {request.request_id} is running already")
         sequence = Sequence(request, now, uniform=self._uniform)
         self._keeper.admit(sequence)
+        self._drafts.admit(sequence)
         complete = sequence.reason_to_end() is not None
         if complete:
             self._complete.append(sequence)
@@ -146,7 +149,7 @@ class Batcher:
             tuple(moves),
             tuple(self._slots.vacated(now - self._limits.keep_slot_s)),
             tuple([Copy(block, _slot(sequence), start) for sequence, start, block in copies]),
-            self._plan_decode(),
+            self._plan_decode(alone=not parts),
             tuple([_chunk(part) for part in parts]),
         )
         return plan, updates
@@ -156,7 +159,7 @@ class Batcher:
         updates = self._end_cancelled(now)
         self._keeper.settle(plan, outcome)
         self._pace.measure_step(
-            prompt_tokens=plan.token_count - len(plan.decode),
+            prompt_tokens=plan.prompt_tokens,
             prefill_s=outcome.prefill_s,
             decode_s=outcome.decode_s,
         )
@@ -247,7 +250,8 @@ class Batcher:
         self._tenants.park(sequence)
         return sequence, stores
 
-    def _plan_decode(self) -> tuple[Row, ...]:
+    def _plan_decode(self, *, alone: bool) -> tuple[Row, ...]:
+        """The rows of a step; with drafts if no chunk is computed with them."""
         occupied = self._slots.occupied()
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
@@ -259,17 +263,17 @@ class Batcher:
                 rows.append(Row(s, slot, s.tokens[s.computed], s.computed, self._keeper.of_row(s, slot)))
             elif not self._uniform:
                 rows.append(Row(None, slot, 0, s.computed))
+        if alone:
+            self._drafts.give(rows)
         return tuple(rows)
 
     def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
-        if isinstance(outcome.decoded, LlmosError):
-            return [self._fail(sequence, outcome.decoded, now)]
-        sequence.computed += 1
-        if sequence.remaining:
-            return []
-        result = outcome.decoded[index]
+        result = outcome.decoded if isinstance(outcome.decoded, LlmosError) else outcome.decoded[index]
         if isinstance(result, LlmosError):
             return [self._fail(sequence, result, now)]
+        if sequence.remaining > 1:
+            sequence.computed += 1
+            return []
         return [self._advance(sequence, result, outcome, now)]
 
     def _apply_chunk(
@@ -284,7 +288,7 @@ class Batcher:
             self._tenants.prompt_done(sequence)
         scores = outcome.scores.prompt.get(sequence.id, ())
         if result is not None:
-            update = self._advance(sequence, result, outcome, now)
+            update = self._advance(sequence, (result,), outcome, now)
         elif chunk.last and (reason := sequence.reason_to_end()):
             update = self._finish(sequence, reason, now)
         elif scores:
@@ -294,11 +298,16 @@ class Batcher:
         update.prompt_scores = scores
         return [update]
 
-    def _advance(self, sequence: Sequence, token: int, outcome: Outcome, now: float) -> SequenceUpdate:
-        reason = sequence.append(token, now)
-        update = self._finish(sequence, reason, now, (token,)) if reason else _update(sequence, (token,))
-        if (score := outcome.scores.chosen.get(sequence.id)) is not None:
-            update.scores = (score,)
+    def _advance(self, sequence: Sequence, tokens: tuple[int, ...], outcome: Outcome, now: float) -> SequenceUpdate:
+        """Add tokens that were chosen one after the other, up to the one that ends it; all but the last have keys."""
+        for count, token in enumerate(tokens, 1):
+            sequence.computed = len(sequence.tokens)
+            if reason := sequence.append(token, now):
+                update = self._finish(sequence, reason, now, tokens[:count])
+                break
+        else:
+            update = _update(sequence, tokens)
+        update.scores = outcome.scores.chosen.get(sequence.id, ())[: len(update.token_ids)]
         return update
 
     def _end_cancelled(self, now: float) -> list[SequenceUpdate]:

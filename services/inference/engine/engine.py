@@ -13,7 +13,7 @@ from services.inference.engine.decoder import Decoder
 from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
-from services.inference.engine.plan import Plan
+from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
@@ -157,6 +157,8 @@ class Engine:
                 looked_up_tokens=looked_up,
                 cached_blocks=batcher.cached_blocks,
                 cache_blocks=self._limits.cache_blocks,
+                draft_tokens=counters.draft_tokens,
+                accepted_tokens=counters.accepted_tokens,
                 wait_s=batcher.wait_s(),
             )
 
@@ -203,17 +205,19 @@ class Engine:
             with self._wake:
                 now = self._clock()
                 self._untold += self._batcher.apply(plan, outcome, now)
-                self._count(plan)
+                self._count(plan, outcome)
                 last = self._batcher.idle_s(now) != 0.0
             if last:
                 self._tell()
 
-    def _count(self, plan: Plan) -> None:
+    def _count(self, plan: Plan, outcome: Outcome) -> None:
         if plan.decode or plan.prefill:
             self._counters.count_step(
                 batch=plan.batch,
-                prompt_tokens=plan.token_count - len(plan.decode),
+                prompt_tokens=plan.prompt_tokens,
                 generated_tokens=sum([len(update.token_ids) for update in self._untold]),
+                draft_tokens=plan.draft_tokens,
+                accepted_tokens=outcome.accepted_tokens,
             )
 
     def _tell(self) -> None:

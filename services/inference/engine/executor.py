@@ -2,20 +2,20 @@
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import structlog
 
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.logprobs import score_chunk
+from services.inference.engine.params import TokenScore
 from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores, Store
-from services.inference.engine.sampler import Draw, choose
+from services.inference.engine.sampler import Choice, Draw, choose
 from services.inference.engine.sequence import Sequence
 from shared.errors import Internal, LlmosError
 
 _log = structlog.get_logger("llmos.engine")
-_NOTHING = -1
-"""Stands for the token of a row that chooses none."""
 _FAILURES = 3
 """After so many decodes, or prefills, in a row that failed, the decoder is taken for broken."""
 
@@ -59,14 +59,14 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # what is to blame shows apart
             _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
             return None
-        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows)))
-        decoded = self._decode(plan.decode, scores, logits[: len(rows)])
+        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows) + plan.draft_tokens))
+        decoded = self._decode(plan.decode, scores, logits[: ends[0]])
         prefilled = [
             self._prefill(chunk, scores, logits[begin:end])
             for chunk, (begin, end) in zip(plan.prefill, pairwise(ends), strict=True)
         ]
         spent = self._clock() - begun
-        decode_s = spent * len(rows) / plan.token_count
+        decode_s = spent * ends[0] / plan.token_count
         return Outcome(decoded, prefilled, scores, decode_s=decode_s, prefill_s=spent - decode_s)
 
     def _run_apart(self, plan: Plan) -> Outcome:
@@ -83,25 +83,25 @@ class Executor:
 
     def _decode(
         self, rows: tuple[Row, ...], scores: Scores, logits: Logits | None = None
-    ) -> list[int | LlmosError] | LlmosError:
+    ) -> list[tuple[int, ...] | LlmosError] | LlmosError:
         """The tokens that follow rows; `logits` if those are computed."""
         if not rows:
             return []
         try:
             logits = self._compute_rows(rows) if logits is None else logits
             draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
-            chosen = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
+            chosen = _choose_all(rows, draws, logits)
             for store in [row.store for row in rows if row.store is not None]:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
-        for row, choice in zip(rows, chosen, strict=True):
-            if row.sequence is not None and choice is not None and choice.score is not None:
-                scores.chosen[row.sequence.id] = choice.score
+        for row, choices in zip(rows, chosen, strict=True):
+            if row.sequence is not None and (told := _scores(choices)):
+                scores.chosen[row.sequence.id] = told
         return [
-            draw if isinstance(draw, LlmosError) else _NOTHING if choice is None else choice.token
-            for draw, choice in zip(draws, chosen, strict=True)
+            draw if isinstance(draw, LlmosError) else tuple([choice.token for choice in choices])
+            for draw, choices in zip(draws, chosen, strict=True)
         ]
 
     def _prefill(self, chunk: Chunk, scores: Scores, logits: Logits | None = None) -> int | LlmosError | None:
@@ -123,8 +123,8 @@ class Executor:
         self._failures["prefill"] = 0
         if choice is None:
             return None
-        if choice.score is not None:
-            scores.chosen[sequence.id] = choice.score
+        if told := _scores([choice]):
+            scores.chosen[sequence.id] = told
         return choice.token
 
     def _store(self, store: Store) -> None:
@@ -138,6 +138,33 @@ class Executor:
         if self._failures[part] >= _FAILURES:
             raise error
         return Internal(f"the model failed while computing; error id {error_id}")
+
+
+def _choose_all(rows: tuple[Row, ...], draws: list[Draw | LlmosError | None], logits: Logits) -> list[list[Choice]]:
+    """What is chosen after each row, and after those tokens of its draft that were chosen; nothing without a draw."""
+    if len(logits) == len(rows):
+        choices = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
+        return [[] if choice is None else [choice] for choice in choices]
+    chosen, end = [], 0
+    for row, draw in zip(rows, draws, strict=True):
+        begin, end = end, end + 1 + len(row.draft)
+        chosen.append(_choose_ahead(row, draw, logits[begin:end]) if isinstance(draw, Draw) else [])
+    return chosen
+
+
+def _choose_ahead(row: Row, draw: Draw, logits: Logits) -> list[Choice]:
+    (choice,) = choose(logits[:1], [draw])
+    chosen = []
+    for ahead, guess in enumerate(row.draft, 1):
+        if choice is None or choice.token != guess:
+            break
+        chosen.append(choice)
+        (choice,) = choose(logits[ahead : ahead + 1], [replace(draw, position=draw.position + ahead)])
+    return chosen if choice is None else [*chosen, choice]
+
+
+def _scores(choices: list[Choice]) -> tuple[TokenScore, ...]:
+    return tuple([choice.score for choice in choices if choice.score is not None])
 
 
 def _draw(sequence: Sequence) -> Draw | LlmosError:

@@ -52,6 +52,10 @@ class Keeper:
         block = self._reserve(sequence, end)
         return None if block is None else Store(slot, end - self._size, block)
 
+    def rows_before_block(self, end: int) -> int:
+        """How many tokens after the first `end` of a sequence can be computed before one completes a block."""
+        return self._size - 1 - end % self._size if self._cache.blocks else self._size
+
     def settle(self, plan: Plan, outcome: Outcome) -> None:
         """The plan was run: what was copied is free to go, and what was completed can be found."""
         for copy in plan.copies:

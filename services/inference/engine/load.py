@@ -36,6 +36,10 @@ class EngineLoad:
     """Blocks that the prefix cache holds."""
     cache_blocks: int = 0
     """Blocks that it holds at most."""
+    draft_tokens: int = 0
+    """Tokens computed ahead because they were likely to follow."""
+    accepted_tokens: int = 0
+    """Those of them that did follow: `generated_tokens` has them as well."""
     wait_s: float = 0.0
     """Seconds that a request of a tenant with nothing in the queue would probably wait."""
 
@@ -52,16 +56,28 @@ class Counters:
     cancelled: int = 0
     advanced: int = 0
     """Sequences advanced, summed over steps."""
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     viewed_steps: int = 0
     viewed_advanced: int = 0
 
-    def count_step(self, *, batch: int, prompt_tokens: int, generated_tokens: int) -> None:
+    def count_step(
+        self,
+        *,
+        batch: int,
+        prompt_tokens: int,
+        generated_tokens: int,
+        draft_tokens: int = 0,
+        accepted_tokens: int = 0,
+    ) -> None:
         """Add one step."""
         self.steps += 1
         self.advanced += batch
         self.max_batch = max(self.max_batch, batch)
         self.prompt_tokens += prompt_tokens
         self.generated_tokens += generated_tokens
+        self.draft_tokens += draft_tokens
+        self.accepted_tokens += accepted_tokens
 
     def mean_batch(self) -> float:
         """Sequences per step since the last call."""

@@ -24,6 +24,8 @@ class Row(NamedTuple):
     position: int
     store: "Store | None" = None
     """What to keep for other prompts, once it is computed: the block that ends with it."""
+    draft: tuple[int, ...] = ()
+    """Tokens that probably follow. Computed with it; each counts if it is the one that is chosen before it."""
 
     @property
     def chooses(self) -> bool:
@@ -33,7 +35,7 @@ class Row(NamedTuple):
     @property
     def span(self) -> Span:
         """What the decoder computes."""
-        return Span(self.slot, self.position, (self.token,))
+        return Span(self.slot, self.position, (self.token, *self.draft), 1 + len(self.draft))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,25 @@ class Plan:
     @property
     def token_count(self) -> int:
         """Tokens that it computes."""
-        return len(self.decode) + sum([len(chunk.tokens) for chunk in self.prefill])
+        return len(self.decode) + self.draft_tokens + self.prompt_tokens
+
+    @property
+    def draft_tokens(self) -> int:
+        """Tokens of all drafts."""
+        return sum([len(row.draft) for row in self.decode])
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all chunks."""
+        return sum([len(chunk.tokens) for chunk in self.prefill])
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The log probabilities that a step gave, by request id."""
 
-    chosen: dict[str, TokenScore] = field(default_factory=dict)
+    chosen: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
+    """Of the tokens that were chosen, in their order."""
     prompt: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
     """Of the tokens that a chunk's logits predict; before the first chunk's comes the first token, without one."""
 
@@ -124,9 +137,9 @@ class Scores:
 class Outcome:
     """What running a plan gave: chosen tokens, or the error that a part ended with."""
 
-    decoded: SequenceOf[int | LlmosError] | LlmosError = ()
-    """One token, or the error of its grammar, per decode row. Those of passengers and of rows that compute known
-    tokens again mean nothing."""
+    decoded: SequenceOf[tuple[int, ...] | LlmosError] | LlmosError = ()
+    """Per decode row the token chosen after it and one more for each token of its draft that counts, or the error of
+    its grammar. None for passengers and for rows that compute known tokens again."""
     prefilled: SequenceOf[int | LlmosError | None] = ()
     """One per chunk: the first token if the chunk `chooses`, else None."""
     scores: Scores = field(default_factory=Scores)
@@ -134,3 +147,10 @@ class Outcome:
     """Seconds that the decode rows took; of a run that computed both, their share of its tokens."""
     prefill_s: float = 0.0
     """Seconds that the chunks took, likewise."""
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Tokens of drafts that count."""
+        if isinstance(self.decoded, LlmosError):
+            return 0
+        return sum([len(tokens) - 1 for tokens in self.decoded if isinstance(tokens, tuple) and tokens])

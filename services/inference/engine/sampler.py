@@ -65,21 +65,19 @@ def choose(logits: Logits, draws: Sequence[Draw | None]) -> list[Choice | None]:
         B choices. Among equal logits, the lowest id counts as the most likely.
     """
     scores: dict[int, RowScores] = {}
-    greedy = False
     for index, draw in enumerate(draws):
         if draw is not None:
-            greedy = greedy or draw.params.temperature == 0.0
             if draw.params.logprobs is not None:
                 raw = logits[index] if draw.mask is None and draw.adjuster is None else logits[index].copy()
                 scores[index] = RowScores(raw, draw.params.logprobs)
             _adjust(logits[index], draw)
-    best: list[int] = logits.argmax(axis=1).tolist() if greedy else []
     choices: list[Choice | None] = []
     for index, draw in enumerate(draws):
         if draw is None:
             choices.append(None)
             continue
-        token = best[index] if draw.params.temperature == 0.0 else _draw(logits[index], draw)
+        row = logits[index]
+        token = int(row.argmax()) if draw.params.temperature == 0.0 else _draw(row, draw)
         choices.append(Choice(token, scores[index].of(token) if index in scores else None))
     return choices
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from services.inference.engine.adjust import Adjuster
 from services.inference.engine.constraint import Constraint
+from services.inference.engine.drafter import Drafter
 from services.inference.engine.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
 from services.inference.engine.params import TokenScore
 from services.inference.engine.prefix_cache import Block
@@ -103,6 +104,7 @@ class Sequence:
             "adjuster",
             "cached",
             "computed",
+            "drafter",
             "expected_cached",
             "keys",
             "parked",
@@ -122,6 +124,8 @@ class Sequence:
         """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
         chunk gives them the bits that decode rows gave them."""
         self.adjuster = Adjuster.of(request.sampling, self.tokens, len(request.prompt))
+        self.drafter: Drafter | None = None
+        """Guesses its next tokens, where they may be computed ahead."""
         self.computed = 0
         """How many of `tokens` have keys and values in the slot."""
         self.cached = 0

@@ -27,7 +27,7 @@ def step(b: Batcher, token: int = 9, *, now: float = 0.0) -> tuple[Plan, list[Se
     """Plan and apply, choosing `token` everywhere."""
     plan, updates = b.plan(now)
     prefilled = [token if chunk.chooses else None for chunk in plan.prefill]
-    updates += b.apply(plan, Outcome([token] * len(plan.decode), prefilled), now)
+    updates += b.apply(plan, Outcome([(token,)] * len(plan.decode), prefilled), now)
     b.check_integrity()
     return plan, updates
 
@@ -227,7 +227,7 @@ def test_cancel_between_plan_and_apply_drops_the_token_and_frees_the_slot():
     step(b)
     plan, _ = b.plan(0.0)
     assert b.cancel("a")
-    updates = b.apply(plan, Outcome([9]), 0.0)
+    updates = b.apply(plan, Outcome([(9,)]), 0.0)
     assert [(u.finish, u.token_ids) for u in updates] == [(FinishReason.CANCELLED, ())]
     assert b.free_slots == 4
     assert not b.cancel("a")
