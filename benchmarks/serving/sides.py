@@ -17,7 +17,7 @@ from llmos.client import Client, wait_ready
 from llmos.home import Home
 from llmos.importing import upload
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import Deploy
+from shared.contracts.scheduler import DRAFT_TOKENS, Deploy
 
 START_S = 180.0
 STOP_S = 90.0
@@ -32,6 +32,8 @@ class Shape:
     max_len: int
     """Tokens of prompt and answer together."""
     prefix_cache: bool = True
+    draft_tokens: int = DRAFT_TOKENS
+    """Of LLMOS alone."""
 
 
 def free_port() -> int:
@@ -66,7 +68,14 @@ class Llmos:
         name = f"{MODEL}-{self._count}"
         cache = None if shape.prefix_cache else 0
         self._admin.deploy(
-            Deploy(reference=self._reference, name=name, slots=shape.slots, max_len=shape.max_len, prefix_cache=cache)
+            Deploy(
+                reference=self._reference,
+                name=name,
+                slots=shape.slots,
+                max_len=shape.max_len,
+                prefix_cache=cache,
+                draft_tokens=shape.draft_tokens,
+            )
         )
         try:
             for _ in wait_ready(self._admin, name, START_S):

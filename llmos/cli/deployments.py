@@ -9,7 +9,7 @@ from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, pars
 from llmos.cli.output import console, errors, print_json, print_table, size
 from llmos.client import wait_ready, why_not_ready
 from llmos.config import Target
-from shared.contracts.scheduler import Deploy, DeploymentStatus
+from shared.contracts.scheduler import DRAFT_TOKENS, MAX_DRAFT_TOKENS, Deploy, DeploymentStatus
 
 DEPLOY_TIMEOUT_S = 120.0
 
@@ -52,6 +52,14 @@ def deploy(
             show_default=False,
         ),
     ] = None,
+    draft_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_DRAFT_TOKENS,
+            help="Tokens computed ahead in a step where a text repeats itself; changes no answer. 0: none.",
+        ),
+    ] = DRAFT_TOKENS,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it answers.")] = True,
     home: HomeOption = None,
     url: UrlOption = None,
@@ -68,6 +76,7 @@ def deploy(
         threads=threads,
         device=device.value,
         prefix_cache=prefix_cache,
+        draft_tokens=draft_tokens,
     )
     with Target.resolve(home, url, api_key).client() as client:
         status = client.deploy(request)

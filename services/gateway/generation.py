@@ -91,7 +91,8 @@ class Generation:
                 if len(self._tokens) == len(event.token_ids):
                     self._dispatcher.metrics.first_token(self._inquiry.deployment, now - began)
                 else:
-                    self._gaps.append(now - last)
+                    count = len(event.token_ids)
+                    self._gaps += [(now - last) / count] * count
                     if len(self._gaps) >= GAPS_AT_ONCE:
                         self._count_gaps()
                 last = now

@@ -83,7 +83,7 @@ class Metrics:
         self._first_token.labels(model).observe(seconds)
 
     def next_tokens(self, model: str, gaps: Sequence[float]) -> None:
-        """Seconds between further tokens."""
+        """Seconds between further tokens; those that came together share the time."""
         of_model = self._next_token.labels(model)
         for gap in gaps:
             of_model.observe(gap)
@@ -121,6 +121,8 @@ _REPLICA_GAUGES: dict[str, tuple[str, Callable[[LoadReport], float]]] = {
     "looked_up_tokens": ("Prompt tokens looked up in the prefix cache.", lambda report: report.looked_up_tokens),
     "cached_blocks": ("Blocks in the prefix cache.", lambda report: report.cached_blocks),
     "cache_blocks": ("Blocks that the prefix cache holds at most.", lambda report: report.cache_blocks),
+    "draft_tokens": ("Tokens computed ahead because they were likely to follow.", lambda report: report.draft_tokens),
+    "accepted_tokens": ("Those tokens computed ahead that did follow.", lambda report: report.accepted_tokens),
     "wait_seconds": ("Expected wait of a new tenant's request.", lambda report: report.wait_s),
 }
 

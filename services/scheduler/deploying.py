@@ -53,6 +53,7 @@ def wanted(request: Deploy, version: VersionInfo, before: Deployment | None, now
         device=request.device if on_gpu else "cpu",
         gpu_resources=on_gpu,
         prefix_cache_bytes=cache,
+        draft_tokens=request.draft_tokens if manifest.task == "generate" else 0,
         generation=before.generation if before else 1,
         created_at=before.created_at if before else now,
     )

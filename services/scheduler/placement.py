@@ -75,6 +75,7 @@ def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
         and need is not None
         and (replica.resources.memory, replica.resources.gpu_memory) == (need.memory, need.gpu_memory)
         and replica.prefix_cache_bytes == deployment.prefix_cache_bytes
+        and replica.draft_tokens == deployment.draft_tokens
         and replica.threads_reserved == bool(need.threads)
         and (not need.threads or replica.resources.threads == need.threads)
     )
@@ -170,6 +171,7 @@ class _Board:
             device=place.device,
             gpu=place.gpu,
             prefix_cache_bytes=deployment.prefix_cache_bytes,
+            draft_tokens=deployment.draft_tokens,
         )
         self.put(room.node, replica)
         return room.node, replica

@@ -155,6 +155,10 @@ class LoadReport(Contract):
     """Blocks that the prefix cache holds."""
     cache_blocks: int = 0
     """Blocks that it holds at most."""
+    draft_tokens: int = 0
+    """Tokens computed ahead because they were likely to follow."""
+    accepted_tokens: int = 0
+    """Those of them that did follow; `generated_tokens` has them as well."""
     wait_s: float = 0.0
     """Seconds that a request of a tenant with nothing in the queue would probably wait."""
 

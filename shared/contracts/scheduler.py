@@ -29,6 +29,10 @@ LEASE_RENEW_S = 1.0
 LEASE_TTL_S = 5.0
 """A lease not renewed for this long is gone: its holder is taken for dead."""
 
+DRAFT_TOKENS = 7
+"""By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
+MAX_DRAFT_TOKENS = 15
+
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
 """Every change of control state is published under `llmos.v1.events.<kind>`."""
@@ -82,6 +86,8 @@ class Deployment(Contract):
     """Of one replica that runs on a GPU; None with `device` `cpu`."""
     prefix_cache_bytes: int = Field(default=0, ge=0)
     """Keys and values of earlier prompts that one replica may keep; counted in `resources.memory`."""
+    draft_tokens: int = Field(default=0, ge=0, le=MAX_DRAFT_TOKENS)
+    """Tokens that a sequence may be computed ahead in one step."""
     generation: int = 1
     """Goes up with every change."""
     created_at: datetime
@@ -150,6 +156,8 @@ class ReplicaAssignment(Contract):
     """The id of the node's GPU that it runs on; empty on a CPU."""
     prefix_cache_bytes: int = 0
     """Keys and values of earlier prompts that it may keep, within `resources.memory`; 0: none."""
+    draft_tokens: int = 0
+    """Tokens that a sequence may be computed ahead in one step."""
 
 
 class NodeAssignment(Contract):
@@ -182,6 +190,9 @@ class Deploy(Contract):
     prefix_cache: int | None = Field(default=None, ge=0)
     """Bytes that each replica's prefix cache may hold; 0: no cache. Default: a quarter of the memory for keys and
     values, at most 1 GiB."""
+    draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
+    """Tokens that a sequence may be computed ahead in one step, where its text repeats itself and its numbers do not
+    depend on it (a CPU with LLMOS's own operators); 0: none. It changes no answer."""
 
 
 class DeploymentName(Contract):

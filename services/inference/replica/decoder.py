@@ -123,6 +123,7 @@ def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLim
         step_tokens=max(default.step_tokens, assignment.slots + default.prefill_chunk),
         max_waiting=max(default.max_waiting, 4 * assignment.slots),
         cache_blocks=assignment.prefix_cache_bytes // (kv_per_token * default.prefill_chunk),
+        draft_tokens=assignment.draft_tokens,
     )
 
 

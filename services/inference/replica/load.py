@@ -40,6 +40,8 @@ def load_report(assignment: ReplicaAssignment, load: EngineLoad) -> LoadReport:
         looked_up_tokens=load.looked_up_tokens,
         cached_blocks=load.cached_blocks,
         cache_blocks=load.cache_blocks,
+        draft_tokens=load.draft_tokens,
+        accepted_tokens=load.accepted_tokens,
         wait_s=load.wait_s,
     )
 

@@ -14,6 +14,12 @@ from shared import operators
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
 
+_DRAFT_ROWS = 15
+"""Logits that a step gives besides one for each slot, in memory that is there already; it costs none before."""
+_KEPT_ROWS = 16
+"""Steps of up to so many single tokens each have a binding of their own. With drafts, few have as many as the one
+before; and the fewer tokens, the more binding anew would weigh."""
+
 Shape = tuple[int, ...]
 
 
@@ -53,8 +59,8 @@ class StepGraph:
         self.packed = operators.takes_slots(session)
         """Whether one run takes tokens of any slots."""
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
-        self._logits: Logits = np.zeros((self._places, vocab_size), dtype=np.float32)
-        self._bindings: dict[tuple[int, int], Binding] = {}
+        self._logits: Logits = np.zeros((self._places + _DRAFT_ROWS, vocab_size), dtype=np.float32)
+        self._bindings: dict[tuple[int, int, int], Binding] = {}
         self._make_arrays(max(self._places, max_len))
 
     def rows(self, first: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -92,7 +98,8 @@ class StepGraph:
         if count > self._ids.size:
             self._make_arrays(count)
         self._slots[:count] = [SCRATCH + 1 + slot for slot in slots]
-        return self._run(self._binding(-1, self._places), (count, 1), tokens, positions, wanted)
+        kept = count if len(wanted) == count <= _KEPT_ROWS else 0
+        return self._run(self._binding(-1, self._places, kept), (count, 1), tokens, positions, wanted)
 
     def _run(
         self,
@@ -129,11 +136,14 @@ class StepGraph:
             binding.inner.bind_input(name, self._device.memory, 0, element, each, address)
         binding.inner.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
-    def _binding(self, first: int, slots: int) -> Binding:
-        """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on."""
-        binding = self._bindings.get((first, slots))
+    def _binding(self, first: int, slots: int, kept: int = 0) -> Binding:
+        """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on.
+
+        It is the one for steps of `kept` tokens; 0: for all others.
+        """
+        binding = self._bindings.get((first, slots, kept))
         if binding is None:
-            binding = self._bindings[first, slots] = Binding(self._session.io_binding())
+            binding = self._bindings[first, slots, kept] = Binding(self._session.io_binding())
             shape = (slots, *self._slot_shape)
             memory, element = self._device.memory, self._device.element
             for tensor in self._tensors:

@@ -60,6 +60,31 @@ def test_a_row_has_the_same_bits_in_any_batch(real_model: RealModel, decoder: On
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "drawn"])
+def test_what_is_computed_ahead_changes_the_number_of_steps_and_nothing_else(real_model: RealModel, sampling):
+    text = "The list again, in the same order. 1. bread 2. cheese 3. milk 4. apples 5. bread 6. cheese 7. milk 8."
+    prompts = [real_model.encode(prompt) for prompt in (text, text, PROMPTS[6], PROMPTS[14], text)]
+    requests = [sequence_request(f"r{i}", prompt, max_tokens=60, **sampling) for i, prompt in enumerate(prompts)]
+    requests = [replace(each, sampling=replace(each.sampling, logprobs=2)) for each in requests]
+    sides = []
+    for draft_tokens in (0, 7):
+        limits = replace(LIMITS, draft_tokens=draft_tokens, cache_blocks=64)
+        with EngineUnderTest(real_model.open(slots=16), limits) as under_test:
+            for together in (requests[:1], requests[1:4], requests[4:]):  # alone, side by side, from the cache
+                under_test.run(*together)
+            under_test.wait_idle()
+            sides.append((under_test.updates, under_test.engine.load()))
+    (plain, slow), (ahead, fast) = sides
+    for request_id, updates in plain.items():
+        for told in ("token_ids", "scores"):
+            expected, got = (
+                [each for u in side for each in getattr(u, told)] for side in (updates, ahead[request_id])
+            )
+            assert got == expected
+    assert fast.accepted_tokens > 10
+    assert fast.steps < slow.steps - 10
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "drawn"])
 def test_a_resumed_stream_equals_the_uninterrupted_stream(real_model: RealModel, decoder: OnnxDecoder, sampling):
     asked = sequence_request("whole", real_model.encode(PROMPTS[2]), max_tokens=100, **sampling)
     others = [sequence_request(f"r{i}", real_model.encode(PROMPTS[i]), max_tokens=100) for i in range(3)]

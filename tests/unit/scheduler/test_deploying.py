@@ -49,6 +49,14 @@ def test_the_prefix_cache_is_a_quarter_of_the_slots_memory_but_at_most_a_gibibyt
     assert none.prefix_cache_bytes == 0
 
 
+def test_only_what_generates_is_computed_ahead():
+    assert wanted(Deploy(reference="smollm2"), version(), None, START).draft_tokens == 7
+    assert wanted(Deploy(reference="smollm2", draft_tokens=2), version(), None, START).draft_tokens == 2
+    encoder = version()
+    encoder = encoder.model_copy(update={"manifest": encoder.manifest.model_copy(update={"task": "embed"})})
+    assert wanted(Deploy(reference="minilm"), encoder, None, START).draft_tokens == 0
+
+
 def test_without_a_graph_for_cuda_auto_means_the_cpu_and_cuda_is_refused():
     record = wanted(Deploy(reference="smollm2"), version(), None, START)
     assert (record.device, record.gpu_resources) == ("cpu", None)

@@ -1,5 +1,7 @@
 """Deployments that ask for a GPU, among nodes with and without."""
 
+import pytest
+
 from services.scheduler.placement import place, serves
 from services.scheduler.status import node_view
 from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
@@ -83,9 +85,13 @@ def test_a_standing_replica_of_auto_serves_on_either_device_and_one_of_cuda_on_a
     assert not serves(on_gpu, wants("cpu"))
 
 
-def test_another_size_of_the_prefix_cache_makes_a_replica_outdated():
+@pytest.mark.parametrize("change", [{"prefix_cache_bytes": 1 << 20}, {"draft_tokens": 3}], ids=str)
+def test_a_change_that_a_replica_reads_at_its_start_makes_it_outdated(change):
+    changed = deployment().model_copy(update=change)
     (replica,), _ = placed(deployment(), node("a"))
-    assert not serves(replica, deployment().model_copy(update={"prefix_cache_bytes": 1 << 20}))
+    assert not serves(replica, changed)
+    (replica,), _ = placed(changed, node("a"))
+    assert serves(replica, changed)
 
 
 def test_a_nodes_view_tells_what_is_granted_on_its_gpus():
