@@ -20,18 +20,20 @@ from pathlib import Path
 import onnxruntime
 
 from benchmarks.processor import processor_name
-from benchmarks.serving import conversation, interference, overload, throughput
+from benchmarks.serving import conversation, drafts, interference, overload, throughput
 from benchmarks.serving.figures import report
 from benchmarks.serving.in_process import Bound, openvino
 from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import LlamaServer, beside, llmos
 from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
+from shared.contracts.scheduler import DRAFT_TOKENS
 from shared.telemetry.logs import configure_logs
 
 SCENARIOS = {
     "throughput": throughput.measure,
     "conversation": conversation.measure,
+    "drafts": drafts.measure,
     "long_prompts": interference.measure,
     "overload": overload.measure,
 }
@@ -47,6 +49,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, fewer requests")
     parser.add_argument("--rounds", type=int, help="[default: 3; 1 with --quick]")
     parser.add_argument("--only", choices=SCENARIOS, nargs="+", default=list(SCENARIOS), help="[default: all]")
+    parser.add_argument(
+        "--draft-tokens",
+        type=int,
+        default=DRAFT_TOKENS,
+        help="tokens that LLMOS computes ahead in `throughput`; 0: none, as the bound [default: %(default)s]",
+    )
     parser.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
     parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
@@ -75,6 +83,7 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         openvino_genai=_version([str(python), "-c", _PRINT_VERSION], python) if python else None,
         model=gguf.name,
         quick=arguments.quick,
+        draft_tokens=arguments.draft_tokens,
     )
     home = folder / "home"
     home.mkdir(mode=0o700)
@@ -84,6 +93,7 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         openvino=stack.enter_context(openvino(python, gguf, folder / "openvino.log")) if python else None,
         bound=Bound(version, manifest.decoder, threads=threads, max_len=throughput.SHAPE.max_len),
         quick=arguments.quick,
+        draft_tokens=arguments.draft_tokens,
         rounds=arguments.rounds or (1 if arguments.quick else 3),
     )
     for name in arguments.only:

@@ -45,6 +45,11 @@ class Answer:
         return self.stamps[0] - self.start
 
     @property
+    def token_s(self) -> float:
+        """Seconds per token after the first text; pieces may have several."""
+        return (self.stamps[-1] - self.stamps[0]) / max(1, self.completion_tokens - 1)
+
+    @property
     def gaps(self) -> list[float]:
         """Seconds between pieces of text."""
         return [after - before for before, after in zip(self.stamps, self.stamps[1:], strict=False)]
@@ -212,14 +217,14 @@ def _take(event: dict[str, Any], stamp: float, answer: Answer) -> None:
 
 
 async def closed_loop(
-    client: ChatClient, prompts: list[Messages], *, concurrency: int, max_tokens: int
+    client: ChatClient, prompts: list[Messages], *, concurrency: int, max_tokens: int, ignore_eos: bool = True
 ) -> list[Answer]:
     """Ask all prompts, `concurrency` at a time; the answers are read when all are there."""
     left, recordings = iter(prompts), []
 
     async def worker() -> None:
         for messages in left:  # an iterator is shared: each prompt is taken once
-            recording = await client.record(messages, max_tokens=max_tokens)
+            recording = await client.record(messages, max_tokens=max_tokens, ignore_eos=ignore_eos)
             recordings.append(recording)
 
     await asyncio.gather(*(worker() for _ in range(concurrency)))

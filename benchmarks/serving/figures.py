@@ -32,6 +32,7 @@ def of_answers(answers: Sequence[Answer]) -> Figures:
     return {
         "output_tok_per_s": round(sum(answer.completion_tokens for answer in good) / wall, 2),
         "ttft_p50_ms": milliseconds(quantile((answer.ttft for answer in good), 0.5)),
+        "tpot_p50_ms": milliseconds(quantile((answer.token_s for answer in good), 0.5)),
         "itl_p50_ms": milliseconds(quantile(gaps, 0.5)),
         "itl_p99_ms": milliseconds(quantile(gaps, 0.99)),
         "prompt_tokens": float(statistics.median(answer.prompt_tokens for answer in good)),

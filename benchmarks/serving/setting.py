@@ -15,6 +15,8 @@ class Setting:
     openvino: OpenVino | None
     bound: Bound
     quick: bool
+    draft_tokens: int
+    """Of LLMOS, where it is compared with others that compute token by token."""
     rounds: int
 
     @property

@@ -8,7 +8,8 @@ where the next step goes on, and the keys and values behind it are overwritten.
 A step reads the weights once, however many rows it has, so one row more costs less than another step. How much less
 depends on how many rows there are: a lone stream gains with a guess that is right once in eight times, beside thirty
 others one must be right four times in five. So a row gets one more token only if that raises the tokens that the step
-is expected to give per second.
+is expected to give per second. And since who has no draft waits for those who have one, a step of several streams
+gets at most half as long again.
 """
 
 from services.inference.engine.drafter import Drafter
@@ -16,6 +17,9 @@ from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Row
 from services.inference.engine.sequence import Sequence
+
+_LONGER = 0.5
+"""What drafts may add to a step of several streams, as a part of what it takes without."""
 
 
 class Drafts:
@@ -50,10 +54,13 @@ class Drafts:
             if row.sequence and (drafter := row.sequence.drafter) and drafter.look()
         ]
         computed, expected = len(rows), float(len(rows))
+        most = self._most_rows
+        if computed > 1:
+            most = min(most, computed + int(_LONGER * (1.0 / self._row_cost + computed)))
         for _, index, sequence, drafter in sorted(guesses, key=lambda each: each[0], reverse=True):
             draft: list[int] = []
             odds = 1.0
-            for token in drafter.guess(min(self._room(sequence), self._most_rows - computed)):
+            for token in drafter.guess(min(self._room(sequence), most - computed)):
                 odds *= drafter.odds(len(draft))
                 pays = odds * (1.0 + self._row_cost * computed) > self._row_cost * expected
                 if not pays or sequence.request.sampling.ends(token):

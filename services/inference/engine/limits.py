@@ -34,10 +34,9 @@ class EngineLimits:
     draft_tokens: int = 7
     """Tokens that a sequence may be ahead of itself in one step, where guesses are likely to be right (see `drafts`);
     0 switches that off. With the row before them, 7 fill one tile of eight rows in LLMOS's own kernels."""
-    row_cost: float = 0.15
-    """What a row of a draft adds to a step, as a part of what the step takes whatever its rows are. SmolLM2-135M in
-    Q4_1 on two cores has 0.10 to 0.12 for up to 32 rows, and choosing a token comes on top. Where it is less, fewer
-    drafts are tried than would pay."""
+    row_cost: float = 0.12
+    """What a row adds to a step, as a part of what the step takes whatever its rows are. SmolLM2-135M in Q4_1 on two
+    cores has 0.10 to 0.13 for up to 32 rows. Where it is less, fewer drafts are tried than would pay."""
     keep_slot_s: float = 10.0
     """Seconds that a free slot keeps its memory, before the system gets it back."""
 

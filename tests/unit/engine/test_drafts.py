@@ -130,6 +130,12 @@ def test_a_step_has_no_more_rows_than_slots_and_one_longest_draft():
     assert drafts(running(*requests[:2], limits=replace(LIMITS, row_cost=0.001))) == [(4, 5, 6, 1), (4, 5)]
 
 
+def test_drafts_make_a_step_of_several_streams_half_as_long_again_at_most():
+    """A step takes as long as 10 + 2 rows: six more are half of that."""
+    requests = [sequence_request(str(index), ROUND) for index in range(2)]
+    assert sum(map(len, drafts(running(*requests, limits=replace(LIMITS, draft_tokens=10))))) == 6
+
+
 def test_beside_many_rows_only_what_is_likely_is_tried():
     """A row costs a tenth of a step: a lone stream tries what is right once in eight times, one of eight does not."""
     assert drafts(running(sequence_request(prompt=ONCE)))[0]
