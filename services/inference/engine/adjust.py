@@ -1,5 +1,7 @@
 """What changes a row of logits before a token is chosen: masks, bias and penalties, in vLLM's order."""
 
+from collections.abc import Sequence as SequenceOf
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,24 +42,28 @@ class Adjuster:
         asked = params.penalises or params.logit_bias or params.min_tokens or params.restricts
         return Adjuster(params, tokens, prompt_tokens) if asked else None
 
-    def apply(self, row: Row) -> None:
-        """Change the logits for the next token, in place. Masks were applied before."""
+    def apply(self, row: Row, ahead: SequenceOf[int] = ()) -> None:
+        """Change the logits for the next token, in place. Masks were applied before.
+
+        `ahead` are tokens that were chosen, but are not in the sequence's list yet.
+        """
+        tokens = [*self._tokens, *ahead] if ahead else self._tokens
         if self._allowed is not None:
             allow_only(row, self._allowed)
         if self._bad_words is not None:
-            forbid(row, self._bad_words.next(self._tokens, self._prompt_tokens))
-        if len(self._tokens) - self._prompt_tokens < self._params.min_tokens:
+            forbid(row, self._bad_words.next(tokens, self._prompt_tokens))
+        if len(tokens) - self._prompt_tokens < self._params.min_tokens:
             forbid(row, self._ending)
         if self._bias.size:
             row[self._bias_ids] += self._bias
         if self._params.penalises:
-            self._penalise(row)
+            self._penalise(row, tokens)
 
-    def _penalise(self, row: Row) -> None:
+    def _penalise(self, row: Row, tokens: list[int]) -> None:
         """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
-        for token in self._tokens[self._counted :]:
+        for token in tokens[self._counted :]:
             self._counts.add(token)
-        self._counted = len(self._tokens)
+        self._counted = len(tokens)
         ids, counts = self._counts.arrays()
         logits = row[ids]
         if (factor := np.float32(self._params.repetition_penalty)) != 1.0:

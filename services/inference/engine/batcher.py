@@ -302,7 +302,7 @@ class Batcher:
         """Add tokens that were chosen one after the other, up to the one that ends it; all but the last have keys."""
         for count, token in enumerate(tokens, 1):
             sequence.computed = len(sequence.tokens)
-            if reason := sequence.append(token, now):
+            if reason := sequence.append(token, now, newest=count == len(tokens)):
                 update = self._finish(sequence, reason, now, tokens[:count])
                 break
         else:

@@ -30,5 +30,5 @@ class Constraint(Protocol):
         ...
 
     def accept(self, token: int) -> None:
-        """Go on past a token that the last mask allowed. Never raises: what is wrong, `mask` tells."""
+        """Go on past a token that was chosen by the last mask. Never raises: what is wrong, `mask` tells."""
         ...

@@ -1,8 +1,8 @@
 """Which rows of a step get a draft: tokens that probably follow, computed together with the row. Pure.
 
 A draft costs no answer a bit. Where the decoder is uniform, a token has the same logits in a span as alone, and what
-is chosen after it depends on its logits, its position and the request's seed only. So each token of the draft is
-compared with the one that was chosen before it: those that agree are computed already, the first that does not is
+is chosen after it depends on its logits, the tokens before it and the request's seed only. So each token of the draft
+is compared with the one that was chosen before it: those that agree are computed already, the first that does not is
 where the next step goes on, and the keys and values behind it are overwritten.
 
 A step reads the weights once, however many rows it has, so one row more costs less than another step. How much less
@@ -38,12 +38,8 @@ class Drafts:
         self._keeper = keeper
 
     def admit(self, sequence: Sequence) -> None:
-        """Give a new sequence a drafter, if what is chosen for it depends on nothing but logits and position.
-
-        Not so with penalties and grammars: they change with every token.
-        """
-        free = sequence.adjuster is None and sequence.request.constraint is None
-        if self._longest and self._keeper.uniform and free:
+        """Give a new sequence a drafter, if a draft can't change its answer."""
+        if self._longest and self._keeper.uniform:
             sequence.drafter = Drafter(sequence.tokens)
 
     def give(self, rows: list[Row]) -> None:

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import structlog
@@ -115,7 +114,7 @@ class Executor:
             if chunk.chooses:
                 if isinstance(draw := _draw(sequence), LlmosError):
                     return draw
-                (choice,) = choose(logits[-1:], [draw])
+                (choice,) = _accepted(sequence, *choose(logits[-1:], [draw]))
             for store in chunk.stores:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # as above
@@ -144,34 +143,50 @@ def _choose_all(rows: tuple[Row, ...], draws: list[Draw | LlmosError | None], lo
     """What is chosen after each row, and after those tokens of its draft that were chosen; nothing without a draw."""
     if len(logits) == len(rows):
         choices = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
-        return [[] if choice is None else [choice] for choice in choices]
+        return [_accepted(row.sequence, choice) for row, choice in zip(rows, choices, strict=True)]
     chosen, end = [], 0
     for row, draw in zip(rows, draws, strict=True):
         begin, end = end, end + 1 + len(row.draft)
-        chosen.append(_choose_ahead(row, draw, logits[begin:end]) if isinstance(draw, Draw) else [])
+        chosen.append(_choose_ahead(row, draw, logits[begin:end]))
     return chosen
 
 
-def _choose_ahead(row: Row, draw: Draw, logits: Logits) -> list[Choice]:
-    (choice,) = choose(logits[:1], [draw])
-    chosen = []
-    for ahead, guess in enumerate(row.draft, 1):
-        if choice is None or choice.token != guess:
+def _choose_ahead(row: Row, draw: Draw | LlmosError | None, logits: Logits) -> list[Choice]:
+    """As long as the draft agrees. An error ends it: the next step meets it again, and tells it."""
+    chosen: list[Choice] = []
+    while isinstance(draw, Draw) and row.sequence is not None:
+        index = len(chosen)
+        (choice,) = choose(logits[index : index + 1], [draw])
+        chosen += _accepted(row.sequence, choice)
+        if row.draft[index : index + 1] != (chosen[-1].token,):
             break
-        chosen.append(choice)
-        (choice,) = choose(logits[ahead : ahead + 1], [replace(draw, position=draw.position + ahead)])
-    return chosen if choice is None else [*chosen, choice]
+        draw = _draw(row.sequence, tuple([choice.token for choice in chosen]))
+    return chosen
+
+
+def _accepted(sequence: Sequence | None, choice: Choice | None) -> list[Choice]:
+    """What was chosen, if anything; the sequence's grammar has gone on past it."""
+    if sequence is None or choice is None:
+        return []
+    if sequence.request.constraint is not None:
+        sequence.request.constraint.accept(choice.token)
+    return [choice]
 
 
 def _scores(choices: list[Choice]) -> tuple[TokenScore, ...]:
     return tuple([choice.score for choice in choices if choice.score is not None])
 
 
-def _draw(sequence: Sequence) -> Draw | LlmosError:
-    """What the next token of a sequence is chosen by, or why its grammar allows no more."""
+def _draw(sequence: Sequence, ahead: tuple[int, ...] = ()) -> Draw | LlmosError | None:
+    """What the next token of a sequence is chosen by, or why its grammar allows no more; None at the grammar's end.
+
+    `ahead` are tokens that were chosen, but are not in its list yet.
+    """
     constraint = sequence.request.constraint
+    if constraint is not None and constraint.finished:
+        return None
     try:
         mask = None if constraint is None else constraint.mask()
     except LlmosError as error:
         return error
-    return Draw(sequence.request.sampling, len(sequence.tokens), sequence.adjuster, mask)
+    return Draw(sequence.request.sampling, len(sequence.tokens) + len(ahead), sequence.adjuster, mask, ahead)

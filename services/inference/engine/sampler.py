@@ -35,6 +35,8 @@ class Draw:
     adjuster: Adjuster | None = None
     mask: Mask | None = None
     """What a grammar allows."""
+    ahead: tuple[int, ...] = ()
+    """Tokens before it that were chosen in the same step."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ def _adjust(row: Row, draw: Draw) -> None:
     if draw.mask is not None:
         apply_mask(row, draw.mask)
     if draw.adjuster is not None:
-        draw.adjuster.apply(row)
+        draw.adjuster.apply(row, draw.ahead)
 
 
 def _draw(row: Row, draw: Draw) -> int:

@@ -205,21 +205,22 @@ class Sequence:
         blocks, self.parked = self.parked, []
         return blocks
 
-    def append(self, token: int, now: float) -> FinishReason | None:
-        """Add a generated token; the reason to end, if it ends the sequence."""
+    def append(self, token: int, now: float, *, newest: bool = True) -> FinishReason | None:
+        """Add a generated token; the reason to end, if it ends the sequence.
+
+        Its constraint stands behind the `newest` token that was chosen: others were followed by one.
+        """
         self.tokens.append(token)
-        if self.request.constraint is not None:
-            self.request.constraint.accept(token)
         if self._t_first_token is None:
             self._t_first_token = now
-        return self.reason_to_end()
+        return self.reason_to_end(newest=newest)
 
-    def reason_to_end(self) -> FinishReason | None:
+    def reason_to_end(self, *, newest: bool = True) -> FinishReason | None:
         """Why no further token may be generated, or None."""
         generated = self.completion_tokens
         if generated and self.request.sampling.ends(self.tokens[-1]):
             return FinishReason.STOP
-        if self.request.constraint is not None and self.request.constraint.finished:
+        if newest and self.request.constraint is not None and self.request.constraint.finished:
             return FinishReason.STOP
         if self.scores_prompt and self.prefill_left:
             return None

