@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -55,6 +56,7 @@ def main() -> None:
         default=DRAFT_TOKENS,
         help="tokens that LLMOS computes ahead in `throughput`; 0: none, as the bound [default: %(default)s]",
     )
+    parser.add_argument("--reserve-threads", action="store_true", help="LLMOS in `throughput` has threads of its own")
     parser.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
     parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
@@ -84,6 +86,7 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         model=gguf.name,
         quick=arguments.quick,
         draft_tokens=arguments.draft_tokens,
+        threads_reserved=arguments.reserve_threads,
     )
     home = folder / "home"
     home.mkdir(mode=0o700)
@@ -93,7 +96,11 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         openvino=stack.enter_context(openvino(python, gguf, folder / "openvino.log")) if python else None,
         bound=Bound(version, manifest.decoder, threads=threads, max_len=throughput.SHAPE.max_len),
         quick=arguments.quick,
-        draft_tokens=arguments.draft_tokens,
+        shape=replace(
+            throughput.SHAPE,
+            draft_tokens=arguments.draft_tokens,
+            threads=threads if arguments.reserve_threads else None,
+        ),
         rounds=arguments.rounds or (1 if arguments.quick else 3),
     )
     for name in arguments.only:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.serving.in_process import Bound, OpenVino
-from benchmarks.serving.sides import LlamaServer, Llmos
+from benchmarks.serving.sides import LlamaServer, Llmos, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Setting:
     openvino: OpenVino | None
     bound: Bound
     quick: bool
-    draft_tokens: int
-    """Of LLMOS, where it is compared with others that compute token by token."""
+    shape: Shape
+    """Of the deployments in `throughput`."""
     rounds: int
 
     @property

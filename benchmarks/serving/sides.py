@@ -33,7 +33,9 @@ class Shape:
     """Tokens of prompt and answer together."""
     prefix_cache: bool = True
     draft_tokens: int = DRAFT_TOKENS
-    """Of LLMOS alone."""
+    """Of LLMOS alone, as the next."""
+    threads: int | None = None
+    """Reserved for a replica; None: it shares all."""
 
 
 def free_port() -> int:
@@ -75,6 +77,7 @@ class Llmos:
                 max_len=shape.max_len,
                 prefix_cache=cache,
                 draft_tokens=shape.draft_tokens,
+                threads=shape.threads,
             )
         )
         try:

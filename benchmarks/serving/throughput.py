@@ -1,7 +1,6 @@
 """Closed loops of cold prompts at rising concurrency: every side in turn, round by round, asked the same."""
 
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
@@ -15,15 +14,14 @@ ANSWER_TOKENS = 64
 REQUESTS = {1: 4, 4: 12, 16: 32, 32: 48}
 QUICK_REQUESTS = {1: 2, 4: 4, 16: 16, 32: 32}
 SHAPE = Shape(slots=32, max_len=512)
-"""`Setting.draft_tokens` may change it."""
+"""By default."""
 
 
 def measure(setting: Setting) -> None:
     """Print one line per concurrency."""
     requests = QUICK_REQUESTS if setting.quick else REQUESTS
     with ExitStack() as stack:
-        shape = replace(SHAPE, draft_tokens=setting.draft_tokens)
-        clients = {side.name: stack.enter_context(side.serving(shape)) for side in setting.servers}
+        clients = {side.name: stack.enter_context(side.serving(setting.shape)) for side in setting.servers}
         for client in clients.values():
             _ask(client, listings("warm up", 2, PROMPT_WORDS), 2)
         if setting.openvino:

@@ -39,7 +39,10 @@ def deploy(
         int | None, typer.Option(min=1, help="Tokens of prompt and answer together.", show_default=False)
     ] = None,
     slots: Annotated[int, typer.Option(min=1, help="Sequences at once in one replica.")] = 16,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of a replica.", show_default=False)] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads of each replica's own; else it shares all.", show_default=False),
+    ] = None,
     device: Annotated[
         Device, typer.Option(help="What to compute on; auto: a GPU if the version has a graph for CUDA.")
     ] = Device.AUTO,

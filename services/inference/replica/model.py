@@ -45,7 +45,8 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
             " import the model again"
         )
     template = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") if TEMPLATE_FILE in paths else None
-    device = CudaDevice(assignment.resources.gpu_memory) if assignment.device == "cuda" else HostDevice()
+    on_gpu = assignment.device == "cuda"
+    device = CudaDevice(assignment.resources.gpu_memory) if on_gpu else HostDevice(spin=assignment.threads_reserved)
     decoder = OnnxDecoder(
         folder, spec, slots=assignment.slots, max_len=assignment.max_len, threads=threads, device=device
     )

@@ -14,16 +14,23 @@ from shared.contracts.manifest import DecoderSpec
 
 
 class HostDevice:
-    """Implements `Device`."""
+    """Implements `Device`.
+
+    Args:
+        spin: Whether the threads are its own, and may wait for one another actively.
+    """
 
     graph_file = "model.onnx"
     memory = "cpu"
     element = np.float32
 
+    def __init__(self, *, spin: bool = False) -> None:
+        self._spin = spin
+
     def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
         """See `Device.session`."""
         del kv_bytes
-        return open_session(model, threads=threads)
+        return open_session(model, threads=threads, spin=self._spin)
 
     def kv(self, spec: DecoderSpec, *, slots: int, max_len: int) -> Kv:
         """See `Device.kv`."""

@@ -10,6 +10,8 @@ from shared import operators
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
 CUDA = "CUDAExecutionProvider"
+SPIN_US = "20"
+"""How long a thread spins; after a run none does."""
 
 _log = structlog.get_logger("llmos.runtime")
 
@@ -19,19 +21,20 @@ def has_cuda() -> bool:
     return CUDA in ort.get_available_providers()
 
 
-def open_session(model: Path, *, threads: int) -> ort.InferenceSession:
+def open_session(model: Path, *, threads: int, spin: bool = False) -> ort.InferenceSession:
     """Load a graph for the CPU.
 
     Args:
         model: An ONNX file; external weights lie beside it.
         threads: Threads that one step computes with (the grant); the caller is one of them.
+        spin: Whether they wait for one another actively, for a moment: faster where nobody else needs their cores.
 
     Raises:
         NotFound: The file does not exist.
         CorruptFile: ONNX Runtime can't load it.
         InvalidInput: threads is below 1.
     """
-    options = session_options(threads)
+    options = session_options(threads, spin=spin)
     operators.register(options)
     return _open(model, options, ["CPUExecutionProvider"])
 
@@ -97,7 +100,7 @@ def nodes_elsewhere(session: ort.InferenceSession, provider: str) -> list[str]:
     ]
 
 
-def session_options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int, *, spin: bool = False) -> ort.SessionOptions:
     """Options for a graph that runs one small step after another on `threads` threads."""
     if threads < 1:
         raise InvalidInput(f"threads is {threads}; a replica needs at least 1", param="threads")
@@ -106,9 +109,12 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A replica shares its cores with other processes. Threads that spin while they wait make it 1 to 10 % faster on
-    # an idle machine, but 1.4 to 2.4 times slower where two other processes are busy (SmolLM2, two cores).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Waking a thread takes as long as what a lone token wakes it for (docs/adr/0013). Where another process needs the
+    # cores, threads that spin without a limit are 1.2 to 1.6 times slower, with this one up to 1.2 times.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    if spin:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     # A plan of the memory is kept for ever for each shape of the inputs, and takes the activations' memory once more
     # (SmolLM2: 40 MB with chunks of 512). Without it steps are as fast: 28.9 against 29.2 ms at batch 1.
     options.enable_mem_pattern = False
