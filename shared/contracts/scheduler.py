@@ -184,7 +184,7 @@ class Deploy(Contract):
     """Default: the model's context length, at most 4096."""
     slots: int = Field(default=16, ge=1, le=1024)
     threads: int | None = Field(default=None, ge=1)
-    """Reserved for each replica, which lets them wait for one another actively. Default: none reserved, each runs with
+    """Reserved for each replica, and allowed to wait for one another actively. Default: none reserved, each runs with
     all threads of its node and shares them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
