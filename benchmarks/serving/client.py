@@ -49,6 +49,11 @@ class Answer:
         """Seconds per token after the first text; pieces may have several."""
         return (self.stamps[-1] - self.stamps[0]) / max(1, self.completion_tokens - 1)
 
+    def tokens_within(self, begin: float, end: float) -> float:
+        """How many of its tokens came within a time, if all its pieces had as many."""
+        pieces = sum(begin <= stamp < end for stamp in self.stamps)
+        return self.completion_tokens * pieces / max(1, len(self.stamps))
+
     @property
     def gaps(self) -> list[float]:
         """Seconds between pieces of text."""

@@ -25,7 +25,7 @@ def measure(setting: Setting) -> None:
     with setting.llmos.serving(SHAPE) as client:
         other = ChatClient(client.url, client.model, setting.llmos.key("quiet tenant"))
         run(closed_loop(client, listings("warm up", 2, PROMPT_WORDS), concurrency=2, max_tokens=8))
-        prompts = listings("best", SLOTS * (2 if setting.quick else 3), PROMPT_WORDS)
+        prompts = listings("best", SLOTS * (4 if setting.quick else 6), PROMPT_WORDS)
         full = run(closed_loop(client, prompts, concurrency=SLOTS, max_tokens=ANSWER_TOKENS))
         best = of_answers(full)
         rate = best["output_tok_per_s"] / ANSWER_TOKENS
@@ -48,8 +48,7 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
     # Tokens of the time in which the queue is full: from the first rejection to the last arrival.
     full = min((answer.end for answer in shed), default=begun)
     window = (full, stopped)
-    tokens = sum(window[0] <= stamp < window[1] for answer in accepted for stamp in answer.stamps)
-    per_second = tokens / (window[1] - window[0])
+    per_second = sum(answer.tokens_within(*window) for answer in accepted) / (window[1] - window[0])
     figures = of_answers(accepted)
     report(
         "overload",
@@ -67,8 +66,8 @@ async def _overload(client: ChatClient, best: Figures, rate: float, seconds: flo
         throughput_to_best=round(per_second / best["output_tok_per_s"], 3) if shed else None,
         ttft_p50_ms=figures.get("ttft_p50_ms"),
         ttft_max_ms=milliseconds(max((answer.ttft for answer in accepted), default=0.0)),
-        itl_p50_ms=figures.get("itl_p50_ms"),
-        itl_p50_to_best=round(figures.get("itl_p50_ms", 0.0) / best["itl_p50_ms"], 3),
+        tpot_p50_ms=figures.get("tpot_p50_ms"),
+        tpot_p50_to_best=round(figures.get("tpot_p50_ms", 0.0) / best["tpot_p50_ms"], 3),
         last_answer_after_s=round(max(answer.end for answer in answers) - stopped, 1),
     )
 

@@ -15,6 +15,7 @@ from opentelemetry import trace
 
 from services.gateway.frames import Attempt, FrameReceiver
 from services.gateway.metrics import Metrics
+from services.gateway.refusals import Refusals
 from services.gateway.routing import Candidate
 from services.gateway.table import LiveTable
 from shared.bus.port import Bus
@@ -91,6 +92,7 @@ class Dispatcher:
         self._bus = bus
         self._frames = FrameReceiver(bus, gateway_id)
         self._background: set[asyncio.Task[None]] = set()
+        self._refusals = Refusals()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Dispatcher"]:
@@ -132,6 +134,8 @@ class Dispatcher:
         for candidate in candidates:
             attempt = Attempt(request_id, candidate)
             try:
+                if not tokens:  # what goes on has a place in any queue
+                    self._check_refusals(candidate.replica_id, inquiry)
                 await self._offer(attempt, inquiry, generate)
             except Disconnected as error:
                 raise Unavailable(
@@ -182,12 +186,22 @@ class Dispatcher:
             self._drop(attempt)
             self._in_background(self._cancel(attempt))
             raise
-        except LlmosError:
+        except LlmosError as error:
             self._drop(attempt)
+            if isinstance(error, Overloaded):
+                self._refusals.remember(replica_id, generate.tenant, error, tokens=inquiry.estimate, now=self.clock())
             raise
         attempt.accepted = True
         attempt.prompt = accepted
         self.table.accepted(replica_id, attempt.id)
+
+    def _check_refusals(self, replica_id: str, inquiry: Inquiry) -> None:
+        """Raise what the replica said a moment ago, if it would say it again."""
+        standing = self._refusals.standing(
+            replica_id, inquiry.generate.tenant, tokens=inquiry.estimate, now=self.clock()
+        )
+        if standing is not None:
+            raise standing
 
     async def _cancel(self, attempt: Attempt, *, after: "asyncio.Future[Any] | None" = None) -> None:
         if after is not None:

@@ -57,7 +57,7 @@ async def test_errors_arrive_as_the_clients_own_types(stand: Stand) -> None:
         assert bad.value.param == "n"
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="llmos-no").models.list()
-        replica.rejection = Overloaded("full", retry_after=0.01)
+        replica.rejection = Overloaded("full", retry_after=0.0001)
         with pytest.raises(openai.RateLimitError):
             await client.chat.completions.create(model=MODEL, messages=MESSAGES)
         replica.rejection = None

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from shared.errors import Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.integration.gateway.test_gateway_chat import events
 from tests.support.wait import eventually
@@ -33,6 +34,23 @@ async def test_the_replica_learns_whose_request_it_is_and_its_cache_salt(stand: 
     assert (first.tenant, first.cache_salt) == (key["id"], "ours")
     assert second.tenant not in ("", key["id"])
     assert second.cache_salt == ""
+
+
+async def test_a_replica_that_is_full_is_not_asked_by_every_request(stand: Stand) -> None:
+    await stand.deploy()
+    replica = await stand.replica()
+    replica.rejection = Overloaded("full", retry_after=7)
+    answers = [await stand.chat() for _ in range(20)]
+    assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(429, "7")}
+    assert len(replica.received) < 20
+    replica.rejection = None
+    await eventually_answers(stand)
+
+
+async def eventually_answers(stand: Stand) -> None:
+    async with asyncio.timeout(10):
+        while (await stand.chat()).status_code != 200:
+            await asyncio.sleep(0.05)
 
 
 async def test_at_four_times_what_a_replica_takes_every_request_is_answered_or_told_when_to_retry(
