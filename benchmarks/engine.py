@@ -45,7 +45,7 @@ class Bench:
         self._steps: queue.SimpleQueue[tuple[float, list[SequenceUpdate]]] = queue.SimpleQueue()
         self._engine = Engine(
             self._decoder,
-            EngineLimits(max_queued_tokens=1 << 20),
+            EngineLimits(max_queued_tokens=1 << 20, draft_tokens=0),  # as the bound: token by token
             lambda updates: self._steps.put((time.perf_counter(), updates)),
         )
         self._engine.start()
