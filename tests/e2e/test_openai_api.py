@@ -67,6 +67,35 @@ def test_openai_client_streams_a_chat_with_usage(client):
     assert chunks[-1].usage.prompt_tokens > 20
 
 
+def test_a_predictable_answer_takes_fewer_steps_and_loses_no_token(client, demo):
+    """Tokens that are computed ahead come several in a piece; each is there, with its log probability."""
+
+    def counted(name: str) -> float:
+        with demo.http() as http:
+            text = http.get("/metrics").text
+        return sum(map(float, re.findall(rf"^llmos_replica_{name}\{{.*\}} ([\d.e+]+)$", text, re.MULTILINE)))
+
+    before = counted("accepted_tokens")
+    chunks = list(
+        client.completions.create(
+            model="smollm2",
+            prompt="red green blue red green blue red green blue red green blue red",
+            max_tokens=60,
+            temperature=0,
+            logprobs=0,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={"ignore_eos": True},
+        )
+    )
+    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
+    tokens = [token for each in told for token in each.tokens]
+    assert chunks[-1].usage.completion_tokens == len(tokens) == 60
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "".join(tokens)
+    assert len(told) < 50
+    until(lambda: counted("accepted_tokens") - before >= 60 - len(told), 10, "accepted tokens in the metrics")
+
+
 def test_openai_client_lists_models_and_completes(client):
     assert [model.id for model in client.models.list()] == ["smollm2"]
     done = client.completions.create(model="smollm2", prompt="Once upon a time", max_tokens=8, temperature=0)
