@@ -5,7 +5,6 @@ import sys
 
 import structlog
 import typer
-from click.exceptions import Abort, ClickException, Exit
 from rich.markup import escape
 
 from llmos.cli import chat, deployments, embed, keys, models, nodes, observe, system
@@ -34,19 +33,8 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    command = typer.main.get_command(app)
     try:
-        code = command.main(standalone_mode=False)
+        typer.main.get_command(app)()
     except LlmosError as error:
         errors.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True, markup=True)
         sys.exit(1)
-    except Exit as error:
-        sys.exit(error.exit_code)
-    except ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
