@@ -92,7 +92,8 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
         decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001
     logits = decoder.decode([1] * slots, [max_len - 1] * slots)
     params = SamplingParams(max_tokens=1, temperature=0.9, top_k=40, top_p=0.9, logprobs=5)
-    choose(logits, [Draw(params, max_len)] * slots)
+    for row in logits:
+        choose(row, Draw(params, max_len))
     full = _resident()
     memory = manifest.memory
     need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS - memory.grammars

@@ -9,5 +9,5 @@ from services.inference.engine.sampler import Draw, choose
 
 def sample(logits: Logits, params: Sequence[SamplingParams], positions: Sequence[int]) -> list[int]:
     """One token per row, by its parameters and position alone."""
-    draws = [Draw(param, position) for param, position in zip(params, positions, strict=True)]
-    return [choice.token for choice in choose(logits, draws) if choice is not None]
+    rows = zip(logits, params, positions, strict=True)
+    return [choose(row, Draw(param, position)).token for row, param, position in rows]

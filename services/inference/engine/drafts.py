@@ -63,7 +63,8 @@ class Drafts:
                     break
                 draft.append(token)
                 computed, expected = computed + 1, expected + odds
-            rows[index] = rows[index]._replace(draft=tuple(draft))
+            if draft:
+                rows[index] = rows[index]._replace(draft=tuple(draft))
 
     def _room(self, sequence: Sequence) -> int:
         """Tokens that may follow a row at once: one token is chosen after the last, and none completes a block."""

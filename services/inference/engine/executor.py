@@ -4,7 +4,9 @@ import uuid
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.logprobs import score_chunk
@@ -89,7 +91,11 @@ class Executor:
         try:
             logits = self._compute_rows(rows) if logits is None else logits
             draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
-            chosen = _choose_all(rows, draws, logits)
+            borders = pairwise(accumulate((row.span.wanted for row in rows), initial=0))
+            chosen = [
+                _choose(row, draw, logits[begin:end])
+                for row, draw, (begin, end) in zip(rows, draws, borders, strict=True)
+            ]
             for store in [row.store for row in rows if row.store is not None]:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
@@ -112,9 +118,10 @@ class Executor:
             if (top := sequence.request.sampling.prompt_logprobs) is not None and sequence.scores_prompt:
                 scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
             if chunk.chooses:
-                if isinstance(draw := _draw(sequence), LlmosError):
+                draw = _draw(sequence)
+                if not isinstance(draw, Draw):
                     return draw
-                (choice,) = _accepted(sequence, *choose(logits[-1:], [draw]))
+                choice = _choose_next(sequence, draw, logits[-1])
             for store in chunk.stores:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # as above
@@ -139,38 +146,27 @@ class Executor:
         return Internal(f"the model failed while computing; error id {error_id}")
 
 
-def _choose_all(rows: tuple[Row, ...], draws: list[Draw | LlmosError | None], logits: Logits) -> list[list[Choice]]:
-    """What is chosen after each row, and after those tokens of its draft that were chosen; nothing without a draw."""
-    if len(logits) == len(rows):
-        choices = choose(logits, [draw if isinstance(draw, Draw) else None for draw in draws])
-        return [_accepted(row.sequence, choice) for row, choice in zip(rows, choices, strict=True)]
-    chosen, end = [], 0
-    for row, draw in zip(rows, draws, strict=True):
-        begin, end = end, end + 1 + len(row.draft)
-        chosen.append(_choose_ahead(row, draw, logits[begin:end]))
-    return chosen
+def _choose(row: Row, draw: Draw | LlmosError | None, logits: Logits) -> list[Choice]:
+    """What is chosen after a row, and after those tokens of its draft that were chosen; nothing without a draw.
 
-
-def _choose_ahead(row: Row, draw: Draw | LlmosError | None, logits: Logits) -> list[Choice]:
-    """As long as the draft agrees. An error ends it: the next step meets it again, and tells it."""
+    An error ends it: the next step meets it again, and tells it.
+    """
     chosen: list[Choice] = []
     while isinstance(draw, Draw) and row.sequence is not None:
-        index = len(chosen)
-        (choice,) = choose(logits[index : index + 1], [draw])
-        chosen += _accepted(row.sequence, choice)
-        if row.draft[index : index + 1] != (chosen[-1].token,):
+        choice = _choose_next(row.sequence, draw, logits[len(chosen)])
+        chosen.append(choice)
+        if row.draft[len(chosen) - 1 : len(chosen)] != (choice.token,):
             break
-        draw = _draw(row.sequence, tuple([choice.token for choice in chosen]))
+        draw = _draw(row.sequence, tuple([each.token for each in chosen]))
     return chosen
 
 
-def _accepted(sequence: Sequence | None, choice: Choice | None) -> list[Choice]:
-    """What was chosen, if anything; the sequence's grammar has gone on past it."""
-    if sequence is None or choice is None:
-        return []
+def _choose_next(sequence: Sequence, draw: Draw, logits: NDArray[np.float32]) -> Choice:
+    """Choose a token, and have the sequence's grammar go on past it."""
+    choice = choose(logits, draw)
     if sequence.request.constraint is not None:
         sequence.request.constraint.accept(choice.token)
-    return [choice]
+    return choice
 
 
 def _scores(choices: list[Choice]) -> tuple[TokenScore, ...]:

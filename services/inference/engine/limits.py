@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.contracts.scheduler import DRAFT_TOKENS
 from shared.errors import InvalidInput
 
 
@@ -31,9 +32,9 @@ class EngineLimits:
     computed, with a short rest of its prompt."""
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
-    draft_tokens: int = 7
+    draft_tokens: int = DRAFT_TOKENS
     """Tokens that a sequence may be ahead of itself in one step, where guesses are likely to be right (see `drafts`);
-    0 switches that off. With the row before them, 7 fill one tile of eight rows in LLMOS's own kernels."""
+    0 switches that off."""
     row_cost: float = 0.12
     """What a row adds to a step, as a part of what the step takes whatever its rows are. SmolLM2-135M in Q4_1 on two
     cores has 0.10 to 0.13 for up to 32 rows. Where it is less, fewer drafts are tried than would pay."""

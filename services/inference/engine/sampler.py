@@ -5,13 +5,11 @@ Each row is computed by operations that never look at another row, and its rando
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from services.inference.engine.adjust import Adjuster, Mask, apply_mask
-from services.inference.engine.decoder import Logits
 from services.inference.engine.likely import largest, nucleus, pick
 from services.inference.engine.logprobs import RowScores
 from services.inference.engine.params import SamplingParams, TokenScore
@@ -56,39 +54,23 @@ def uniform(seed: int, position: int) -> float:
     return (_mix(_mix(seed & _MASK) + position * _GOLDEN) >> 11) * 2.0**-53
 
 
-def choose(logits: Logits, draws: Sequence[Draw | None]) -> list[Choice | None]:
-    """Choose one token per row; nothing for a row without a draw.
+def choose(row: Row, draw: Draw) -> Choice:
+    """Choose one token. Among equal logits, the lowest id counts as the most likely.
 
     Args:
-        logits: float32 [B, V], each row contiguous; rows with a mask or an adjuster are overwritten.
-        draws: B draws.
-
-    Returns:
-        B choices. Among equal logits, the lowest id counts as the most likely.
+        row: float32 [V], contiguous; overwritten where there is a mask or an adjuster.
+        draw: What it is chosen by.
     """
-    scores: dict[int, RowScores] = {}
-    for index, draw in enumerate(draws):
-        if draw is not None:
-            if draw.params.logprobs is not None:
-                raw = logits[index] if draw.mask is None and draw.adjuster is None else logits[index].copy()
-                scores[index] = RowScores(raw, draw.params.logprobs)
-            _adjust(logits[index], draw)
-    choices: list[Choice | None] = []
-    for index, draw in enumerate(draws):
-        if draw is None:
-            choices.append(None)
-            continue
-        row = logits[index]
-        token = int(row.argmax()) if draw.params.temperature == 0.0 else _draw(row, draw)
-        choices.append(Choice(token, scores[index].of(token) if index in scores else None))
-    return choices
-
-
-def _adjust(row: Row, draw: Draw) -> None:
+    params = draw.params
+    scores = None
+    if params.logprobs is not None:
+        scores = RowScores(row if draw.mask is None and draw.adjuster is None else row.copy(), params.logprobs)
     if draw.mask is not None:
         apply_mask(row, draw.mask)
     if draw.adjuster is not None:
         draw.adjuster.apply(row, draw.ahead)
+    token = int(row.argmax()) if params.temperature == 0.0 else _draw(row, draw)
+    return Choice(token, None if scores is None else scores.of(token))
 
 
 def _draw(row: Row, draw: Draw) -> int:

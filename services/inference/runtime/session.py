@@ -110,7 +110,7 @@ def session_options(threads: int, *, spin: bool = False) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Waking a thread takes as long as what a lone token wakes it for (docs/adr/0013). Where another process needs the
-    # cores, threads that spin without a limit are 1.2 to 1.6 times slower, with this one up to 1.2 times.
+    # cores, threads that spin without a limit are 1.2 to 1.5 times slower, with this one up to 1.2 times.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     if spin:
         options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)

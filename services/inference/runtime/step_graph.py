@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from services.inference.engine.decoder import Logits, Span
 from services.inference.runtime.device import Array, Device, Kv
 from shared import operators
+from shared.contracts.scheduler import MAX_DRAFT_TOKENS
 
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
 
-_DRAFT_ROWS = 15
-"""Logits that a step gives besides one for each slot, in memory that is there already; it costs none before."""
 _KEPT_ROWS = 16
 """Steps of up to so many single tokens each have a binding of their own. With drafts, few have as many as the one
 before; and the fewer tokens, the more binding anew would weigh."""
@@ -59,7 +58,8 @@ class StepGraph:
         self.packed = operators.takes_slots(session)
         """Whether one run takes tokens of any slots."""
         self._total: NDArray[np.int32] = np.zeros((), dtype=np.int32)
-        self._logits: Logits = np.zeros((self._places + _DRAFT_ROWS, vocab_size), dtype=np.float32)
+        # One for each place and token of the longest draft: memory that no step has written to costs nothing.
+        self._logits: Logits = np.zeros((self._places + MAX_DRAFT_TOKENS, vocab_size), dtype=np.float32)
         self._bindings: dict[tuple[int, int, int], Binding] = {}
         self._make_arrays(max(self._places, max_len))
 

@@ -63,11 +63,12 @@ def draw_of(params: SamplingParams, prompt: list[int], answer: list[int], *, mas
 def test_any_mix_of_parameters_gives_each_row_what_it_gets_alone(seed, sequences, random):
     rows = logits_of(seed, len(sequences))
 
-    def together(order: list[int]) -> dict[int, Choice | None]:
+    def together(order: list[int]) -> dict[int, Choice]:
         draws = [
             draw_of(p, prompt, answer, masked=masked) for p, prompt, answer, masked in (sequences[i] for i in order)
         ]
-        return dict(zip(order, choose(np.ascontiguousarray(rows[order]), draws), strict=True))
+        batch = np.ascontiguousarray(rows[order])
+        return {i: choose(row, draw) for i, row, draw in zip(order, batch, draws, strict=True)}
 
     order = list(range(len(sequences)))
     alone = {i: together([i])[i] for i in order}
@@ -172,9 +173,7 @@ def test_min_p_lets_through_what_is_likely_enough(seed, min_p, temperature, top_
         allowed &= set(np.argsort(-row[0], kind="stable")[:top_k].tolist())
     params = SamplingParams(1, temperature, min_p=min_p, top_k=top_k, seed=seed)
     for position in range(20):
-        (choice,) = choose(row.copy(), [Draw(params, position)])
-        assert choice is not None
-        assert choice.token in allowed
+        assert choose(row[0].copy(), Draw(params, position)).token in allowed
 
 
 @settings(deadline=None)
@@ -192,8 +191,8 @@ def test_log_probabilities_are_the_models_alone_whatever_changes_the_choice():
     row = logits_of(1)
     plain = RowScores(row[0].copy(), 3)
     params = SamplingParams(1, 0.0, logit_bias=((7, 100.0),), logprobs=3)
-    (choice,) = choose(row, [Draw(params, 5, Adjuster.of(params, [1, 2], 2), mask_of(np.arange(VOCAB) != 8))])
-    assert choice == Choice(7, plain.of(7))
+    draw = Draw(params, 5, Adjuster.of(params, [1, 2], 2), mask_of(np.arange(VOCAB) != 8))
+    assert choose(row[0], draw) == Choice(7, plain.of(7))
 
 
 def test_an_impossible_token_has_a_finite_log_probability():
@@ -229,9 +228,7 @@ def test_a_prompts_token_has_its_rank_of_equal_ones_by_id():
 
 def chosen_with(params: SamplingParams, answer: list[int], row: np.ndarray, mask: np.ndarray | None = None) -> int:
     tokens = [1, *answer]
-    (choice,) = choose(row.copy()[None], [Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)])
-    assert choice is not None
-    return choice.token
+    return choose(row.copy(), Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)).token
 
 
 def test_a_bad_word_is_forbidden_only_where_its_last_token_would_complete_it_in_the_answer():
