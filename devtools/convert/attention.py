@@ -4,7 +4,7 @@ from devtools.convert.architecture import Architecture, LayerAttention
 from devtools.convert.linear import Linear
 from devtools.convert.nodes import GraphNodes
 from devtools.convert.norm import Norms
-from shared.operators import DOMAIN
+from operators import DOMAIN
 
 
 class Attention:

@@ -1,10 +1,10 @@
-"""Products with `BlockMatrix`, and rows of one, as nodes (`shared.operators`)."""
+"""Products with `BlockMatrix`, and rows of one, as nodes (`operators`)."""
 
 from devtools.convert.architecture import Activation
 from devtools.convert.block_matrix import BlockMatrix, Floats
 from devtools.convert.nodes import GraphNodes
-from shared.operators import DOMAIN
-from shared.operators.layout import pack
+from operators import DOMAIN
+from operators.layout import pack
 
 GATES = {None: 0, Activation.SILU: 1, Activation.GELU_TANH: 2}
 """The operator's `gate`."""

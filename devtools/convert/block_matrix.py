@@ -1,4 +1,4 @@
-"""The form that a quantised matrix of any source has until it is stored (`shared.operators.layout`)."""
+"""The form that a quantised matrix of any source has until it is stored (`operators.layout`)."""
 
 from dataclasses import dataclass
 from typing import Any

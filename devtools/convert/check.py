@@ -16,12 +16,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+import operators
 from devtools.convert.architecture import Architecture
 from devtools.convert.block_matrix import Floats
 from devtools.convert.float_form import with_float_activations
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
-from shared import operators
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import UnsupportedFormat
 

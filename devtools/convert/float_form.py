@@ -7,7 +7,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from devtools.convert.runtime_form import gate_nodes
-from shared.operators import DOMAIN
+from operators import DOMAIN
 
 
 def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+import operators
 from devtools.convert.architecture import Architecture
 from devtools.convert.attention import Attention
 from devtools.convert.embedding import add_embedding, add_head
@@ -13,7 +14,6 @@ from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.norm import Norms
 from devtools.convert.source import WeightSource
 from devtools.convert.weight_file import WeightFile
-from shared import operators
 
 _OPSET, _MICROSOFT_OPSET, _IR_VERSION = 21, 1, 10
 

@@ -17,7 +17,7 @@ LARGEST_STEP = 192
 ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
 SHARDS = 128
-"""Parts of an operator's work that have scratch of their own, all at once (`MOST_SHARDS` of `shared/operators`)."""
+"""Parts of an operator's work that have scratch of their own, all at once (`MOST_SHARDS` of `operators`)."""
 LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3

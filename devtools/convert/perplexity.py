@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+import operators
 from devtools.convert.architecture import Architecture
 from devtools.convert.block_matrix import Floats
 from devtools.convert.model_text import ModelText
 from devtools.convert.reference import Reference
 from devtools.convert.source import WeightSource
-from shared import operators
 
 WINDOW, WINDOWS = 512, 4
 """Tokens of a window, and how many there are at most: the text has about 2,000 tokens."""

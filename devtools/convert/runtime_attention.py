@@ -5,7 +5,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper
 
 from devtools.convert.nodes import MICROSOFT
-from shared.operators import DOMAIN
+from operators import DOMAIN
 
 _TOTAL = "total_sequence_length"
 """The graph's input that `GroupQueryAttention` reads and `CachedAttention` does not need."""

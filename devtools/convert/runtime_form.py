@@ -1,4 +1,4 @@
-"""A graph in ONNX Runtime's own operators, for a provider that has no kernels of LLMOS's (`shared.operators`).
+"""A graph in ONNX Runtime's own operators, for a provider that has no kernels of LLMOS's (`operators`).
 
     GatherBlocks    GatherBlockQuantized(q, ids, scale) + Gather(offset, ids), block by block
     MatMulBlocks    MatMulNBits(x, q, scale) + blockmean(x) @ (block * offset)^T, where x may be gated first
@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from devtools.convert.nodes import MICROSOFT
 from devtools.convert.weight_file import WeightFile, read_initializer
-from shared.operators import DOMAIN
-from shared.operators.layout import unpack
+from operators import DOMAIN
+from operators.layout import unpack
 
 _ACTIVATIONS: dict[int, tuple[str, dict[str, Any]]] = {1: ("QuickGelu", {"alpha": 1.0}), 2: ("FastGelu", {})}
 """By the operators' `gate`."""

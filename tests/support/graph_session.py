@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+import operators
 from devtools.convert.float_form import with_float_activations
-from shared import operators
 from shared.contracts.manifest import DecoderSpec
 
 

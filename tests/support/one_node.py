@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from shared import operators
+import operators
 
 _DOMAINS = {"": 21, "com.microsoft": 1, operators.DOMAIN: operators.VERSION}
 

@@ -15,9 +15,9 @@ from devtools.convert.gguf_file import read_gguf
 from devtools.convert.gguf_source import GgufSource
 from devtools.convert.reference import Reference
 from devtools.convert.weight_file import read_initializer
+from operators.layout import unpack
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
-from shared.operators.layout import unpack
 from tests.support.gguf_blocks import HALVES, random_blocks
 from tests.support.graph_session import GraphSession
 from tests.support.llama_files import VOCABULARY, write_llama

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+import operators
 from devtools.convert.architecture import Architecture
 from devtools.convert.memory_need import SHARDS, memory_need
-from shared import operators
 from shared.contracts.manifest import MemoryNeed
 
 

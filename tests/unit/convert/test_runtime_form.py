@@ -10,6 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from onnx import TensorProto, helper
 
+import operators
 from devtools.convert.architecture import Activation
 from devtools.convert.block_linear import BlockLinear
 from devtools.convert.block_matrix import BlockMatrix
@@ -18,7 +19,6 @@ from devtools.convert.nodes import MICROSOFT, GraphNodes
 from devtools.convert.runtime_attention import spell_out_attention
 from devtools.convert.runtime_form import spell_out_blocks
 from devtools.convert.weight_file import WeightFile
-from shared import operators
 from tests.support.family_files import build, open_gguf, write_gguf
 from tests.support.graph_session import GraphSession
 from tests.support.tiny_families import CONFIGS, IDS, random_weights

@@ -47,7 +47,7 @@ def register(options: _Options) -> None:
     """
     if not LIBRARY.is_file():
         raise InvalidInput(
-            f"{LIBRARY} is missing: build it with `python -m shared.operators.build`, or install LLMOS again",
+            f"{LIBRARY} is missing: build it with `python -m operators.build`, or install LLMOS again",
             param="operators",
         )
     options.register_custom_ops_library(str(LIBRARY))

@@ -1,4 +1,4 @@
-"""Builds the library of operators: `python -m shared.operators.build`. Installing LLMOS does it too (`setup.py`).
+"""Builds the library of operators: `python -m operators.build`. Installing LLMOS does it too (`setup.py`).
 
 The compiler is Zig's (Clang), which comes as a wheel, so that a machine without a C compiler can build, and all build
 the same. It is needed when LLMOS is installed, not when it runs. `setup.py` runs this file when nothing else is
