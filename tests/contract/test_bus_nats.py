@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.connect import connect
-from shared.bus.nats import RESPOND_CONCURRENCY
+from shared.bus.nats.bus import RESPOND_CONCURRENCY
 from shared.bus.port import Bus, KvOperation, Message
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.nats import NatsServer
@@ -176,7 +176,7 @@ async def test_a_bucket_comes_back_after_the_server_lost_its_store() -> None:
 
 
 async def test_drain_cancels_a_handler_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.bus.nats.DRAIN_S", 0.2)
+    monkeypatch.setattr("shared.bus.nats.bus.DRAIN_S", 0.2)
     with NatsServer() as server, capture_logs() as logs:
         bus = await connect(server.url, name="test", timeout=5)
         started = asyncio.Event()

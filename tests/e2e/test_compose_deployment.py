@@ -9,7 +9,7 @@ import pytest
 from llmos.client import Client, wait_ready
 from llmos.importing import import_model
 from shared.bus.connect import connect
-from shared.bus.nats_objects import OBJECTS_STREAM
+from shared.bus.nats.objects import OBJECTS_STREAM
 from shared.contracts.scheduler import Deploy
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.compose import SERVICES

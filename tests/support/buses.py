@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from shared.bus.connect import connect
-from shared.bus.memory import MemoryBroker, MemoryBus
+from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.bus.port import Bus
 from tests.support.nats import NatsServer
 from tests.support.wait import eventually

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.scheduler import Leadership

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.bus.merge import Telling
 from shared.bus.port import KvEvent, KvOperation
-from shared.bus.telling import Telling
 
 SYNCED = KvEvent(KvOperation.SYNCED)
 

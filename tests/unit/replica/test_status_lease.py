@@ -1,7 +1,7 @@
 import pytest
 
 from services.inference.replica.lease import StatusLease
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus
 from tests.support.wait import eventually
 

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from structlog.testing import capture_logs
 
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter, Drops
 from tests.support.wait import eventually

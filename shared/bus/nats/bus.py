@@ -23,14 +23,14 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, with_trace
 from shared.bus.names import check_subject
-from shared.bus.nats_client import Taker
-from shared.bus.nats_connection import NatsConnection
-from shared.bus.nats_jetstream import JetStream
-from shared.bus.nats_kv import NatsKeyValue
-from shared.bus.nats_objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
-from shared.bus.nats_queue import NatsWorkQueue
-from shared.bus.nats_streams import Consumption, NatsEventStream, event_stream_config
-from shared.bus.nats_subscription import InOrder, NatsSubscription
+from shared.bus.nats.client import Taker
+from shared.bus.nats.connection import NatsConnection
+from shared.bus.nats.jetstream import JetStream
+from shared.bus.nats.kv import NatsKeyValue
+from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
+from shared.bus.nats.queue import NatsWorkQueue
+from shared.bus.nats.streams import Consumption, NatsEventStream, event_stream_config
+from shared.bus.nats.subscription import InOrder, NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
 from shared.bus.tasks import cancellable

@@ -8,8 +8,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, Header, RetentionPolicy, Stre
 from nats.js.errors import APIError
 
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.nats_jetstream import JetStream, unexpected
-from shared.bus.nats_pull import ACK_WAIT_S, PullConsumer
+from shared.bus.nats.jetstream import JetStream, unexpected
+from shared.bus.nats.pull import ACK_WAIT_S, PullConsumer
 from shared.bus.port import MAX_RECORD, Job
 from shared.errors import Disconnected, PayloadTooLarge
 

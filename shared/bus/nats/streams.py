@@ -13,8 +13,8 @@ from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.nats_jetstream import JetStream, unexpected
-from shared.bus.nats_pull import ACK_WAIT_S, RETRY_S, PullConsumer, settled
+from shared.bus.nats.jetstream import JetStream, unexpected
+from shared.bus.nats.pull import ACK_WAIT_S, RETRY_S, PullConsumer, settled
 from shared.bus.port import Handler, Message
 from shared.bus.tasks import end
 from shared.errors import LlmosError, Unavailable

@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 
 from shared.bus.handlers import HandlerTasks, attach_trace, hand_over, with_trace
-from shared.bus.memory_broker import Delivery, MemoryBroker, Receiver
-from shared.bus.memory_kv import MemoryKeyValue
-from shared.bus.memory_streams import MemoryConsumption, MemoryEventStream, MemoryWorkQueue, Queue, Stream
+from shared.bus.memory.broker import Delivery, MemoryBroker, Receiver
+from shared.bus.memory.kv import MemoryKeyValue
+from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, MemoryWorkQueue, Queue, Stream
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap

@@ -19,10 +19,10 @@ from nats.errors import Error
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
 from nats.js.kv import KV_MARKER_REASON, KV_OP
 
-from shared.bus.nats_jetstream import JetStream
+from shared.bus.merge import Telling
+from shared.bus.nats.jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.tasks import end
-from shared.bus.telling import Telling
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.bus")

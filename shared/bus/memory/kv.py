@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from shared.bus.merge import Telling
 from shared.bus.names import check_bucket, check_key
 from shared.bus.port import MAX_RECORD, KvEntry, KvEvent, KvOperation
-from shared.bus.telling import Telling
 from shared.errors import Conflict, Disconnected, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from shared.bus.memory_broker import MemoryBroker
+    from shared.bus.memory.broker import MemoryBroker
 
 
 @dataclass(slots=True)

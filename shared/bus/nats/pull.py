@@ -16,7 +16,7 @@ from nats.errors import Error
 from nats.js.api import ConsumerConfig, Header, StreamConfig
 from nats.js.errors import ServiceUnavailableError
 
-from shared.bus.nats_jetstream import JetStream
+from shared.bus.nats.jetstream import JetStream
 from shared.errors import Disconnected
 
 _log = structlog.get_logger("llmos.bus")

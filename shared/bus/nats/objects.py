@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from shared.bus.nats_jetstream import JetStream, unexpected
+from shared.bus.nats.jetstream import JetStream, unexpected
 from shared.bus.replies import check_size
 from shared.errors import Overloaded, Unavailable
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.bus.memory_kv import Bucket
-from shared.bus.memory_streams import Queue, Stream
+from shared.bus.memory.kv import Bucket
+from shared.bus.memory.streams import Queue, Stream
 from shared.bus.names import matches
 from shared.bus.port import Message
 from shared.bus.replies import Reply

@@ -11,7 +11,7 @@ from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 from nats.js.manager import JetStreamManager
 
-from shared.bus.nats_connection import NatsConnection
+from shared.bus.nats.connection import NatsConnection
 from shared.bus.tasks import cancellable
 from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
 

@@ -11,8 +11,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from shared.bus.handlers import HandlerTasks, hand_over
-from shared.bus.nats_client import Taker
-from shared.bus.nats_connection import NatsConnection
+from shared.bus.nats.client import Taker
+from shared.bus.nats.connection import NatsConnection
 from shared.bus.port import Message, Receive
 from shared.errors import PermissionDenied
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from nats.errors import Error, SlowConsumerError
 
-from shared.bus.nats_client import PatientClient
+from shared.bus.nats.client import PatientClient
 from shared.bus.tasks import end
 from shared.errors import Disconnected, InvalidInput
 

@@ -9,8 +9,8 @@ from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KV_DEL, KV_OP, KeyValue
 
 from shared.bus.names import check_bucket, check_key
-from shared.bus.nats_jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, unexpected
-from shared.bus.nats_watch import NatsWatch
+from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, unexpected
+from shared.bus.nats.watch import NatsWatch
 from shared.bus.port import MAX_RECORD, KvEntry, KvOperation
 from shared.errors import Conflict, DeadlineExceeded, PayloadTooLarge
 
