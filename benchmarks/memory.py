@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.inference.text.tokenizer import Tokenizer
     from shared.contracts.manifest import Manifest
+    from shared.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
 HELPERS = 65_000_000
@@ -73,8 +73,8 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     from services.inference.engine.params import SamplingParams  # noqa: PLC0415
     from services.inference.engine.sampler import Draw, choose  # noqa: PLC0415
     from services.inference.runtime.decoder import OnnxDecoder  # noqa: PLC0415
-    from services.inference.text.tokenizer import Tokenizer  # noqa: PLC0415
     from shared.contracts.manifest import Manifest  # noqa: PLC0415
+    from shared.text.tokenizer import Tokenizer  # noqa: PLC0415
 
     manifest = Manifest.decode((folder / "manifest.json").read_bytes())
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")

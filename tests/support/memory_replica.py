@@ -13,17 +13,17 @@ from services.inference.engine.sample import SampleDecoder
 from services.inference.replica.background import background
 from services.inference.replica.frames import Ended
 from services.inference.replica.generate import Generator
-from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.publisher import Publisher
 from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
-from services.inference.text.template_process import TemplateProcess
-from services.inference.text.tokenizer import Tokenizer
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import Generate, Sampling
+from shared.text.prompt import PromptBuilder
+from shared.text.template_process import TemplateProcess
+from shared.text.tokenizer import Tokenizer
 from tests.support.structured import structured_answers
 from tests.support.wait import eventually
 

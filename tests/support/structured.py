@@ -6,8 +6,8 @@ from services.inference.text.grammar_cache import Grammars
 from services.inference.text.grammar_process import GrammarProcess
 from services.inference.text.grammar_tokens import grammar_tokenizer
 from services.inference.text.structured import StructuredAnswers
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.manifest import DecoderSpec
+from shared.text.tokenizer import Tokenizer
 
 
 async def structured_answers(

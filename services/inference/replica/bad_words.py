@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import InvalidInput
+from shared.text.tokenizer import Tokenizer
 
 _INLINE_WORDS = 16
 """More are tokenised in a thread: about 1 ms of work."""

@@ -16,7 +16,6 @@ from services.inference.replica.frames import Ended
 from services.inference.replica.generate import Generator
 from services.inference.replica.load import report_load
 from services.inference.replica.model import LoadedModel, load_model
-from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.publisher import Publisher
 from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
@@ -26,12 +25,13 @@ from services.inference.text.grammar_cache import Grammars
 from services.inference.text.grammar_process import GrammarProcess
 from services.inference.text.grammar_tokens import grammar_tokenizer
 from services.inference.text.structured import StructuredAnswers
-from services.inference.text.template_process import TemplateProcess
-from services.inference.text.tools_form import takes_tools
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import InvalidInput
 from shared.service.context import Context
+from shared.text.prompt import PromptBuilder
+from shared.text.template_process import TemplateProcess
+from shared.text.tool_form import takes_tools
 
 log = structlog.get_logger("llmos.replica")
 

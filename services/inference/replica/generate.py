@@ -10,16 +10,16 @@ from services.inference.engine.params import SamplingParams
 from services.inference.engine.sequence import SequenceRequest
 from services.inference.replica.bad_words import bad_word_ids
 from services.inference.replica.frames import Ending, Stream
-from services.inference.replica.prompt import PromptBuilder
 from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.text.answer import Answer
 from services.inference.text.shown import ShownTokens
 from services.inference.text.structured import Structured, StructuredAnswers
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
 from shared.errors import DeadlineExceeded, Draining
+from shared.text.prompt import PromptBuilder
+from shared.text.tokenizer import Tokenizer
 
 
 class Generator:

@@ -14,8 +14,8 @@ import structlog
 from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT
 from services.inference.text.grammar_source import GrammarSource
 from services.inference.text.grammar_worker import LENGTH
-from services.inference.text.worker_process import end_worker, start_worker
 from shared.errors import Draining
+from shared.text.worker_process import end_worker, start_worker
 
 _NICEST = 19
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-from services.inference.text.tokenizer import Tokenizer
+from shared.text.tokenizer import Tokenizer
 
 
 class _Vocabulary:

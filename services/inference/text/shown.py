@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.inference.text.tokenizer import Tokenizer
+from shared.text.tokenizer import Tokenizer
 
 
 class ShownTokens:

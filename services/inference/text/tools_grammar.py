@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 
 from services.inference.text.grammar_source import HEAD, GrammarSource, json_rule, literal, parse_schema
-from services.inference.text.tools_form import ToolForm
 from shared.contracts.replica import Tool, ToolChoice
 from shared.errors import InvalidInput, PayloadTooLarge
+from shared.text.tool_form import ToolForm
 
 MAX_TOOLS_CHARS = 256 << 10
 """Characters of all tools' schemas together."""

@@ -13,8 +13,8 @@ from enum import Enum, auto
 
 from services.inference.text.json_value import JsonValue
 from services.inference.text.stop import StopMatcher
-from services.inference.text.tools_form import ToolForm
 from shared.contracts.gateway import ToolCallDelta
+from shared.text.tool_form import ToolForm
 
 _LETTERS = string.ascii_letters + string.digits
 

@@ -16,8 +16,8 @@ from devtools.convert import convert_gguf
 from devtools.convert.gguf_file import read_gguf
 from devtools.convert.reference import Reference, perplexity
 from services.inference.runtime.decoder import OnnxDecoder
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.manifest import Manifest
+from shared.text.tokenizer import Tokenizer
 from tests.support.awkward_text import AWKWARD
 from tests.support.family_files import open_gguf
 from tests.support.graph_session import GraphSession

@@ -13,9 +13,9 @@ from services.inference.engine.sequence import SamplingParams, SequenceRequest
 from services.inference.text.grammar import CompiledGrammar
 from services.inference.text.grammar_source import grammar_source
 from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
+from shared.text.tokenizer import Tokenizer
 from tests.support.engines import EngineUnderTest
 from tests.support.schemas import schemas
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from devtools.convert.tokenizer import begins_with_bos, build_tokenizer
 from services.inference.text.detokenizer import Detokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import CorruptFile
+from shared.text.tokenizer import Tokenizer
 from tests.support.reference_spm import ReferenceSentencePiece
 
 FIXTURE = Path(__file__).parents[2] / "support" / "small_sentencepiece.json"

@@ -14,9 +14,9 @@ from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from services.inference.text.grammar import CompiledGrammar
 from services.inference.text.grammar_source import grammar_source
 from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
+from shared.text.tokenizer import Tokenizer
 from tests.support.engines import SMALL, EngineUnderTest, sequence_request
 from tests.support.small_tokenizers import byte_level
 

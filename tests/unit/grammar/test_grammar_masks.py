@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from services.inference.text.grammar import CompiledGrammar
 from services.inference.text.grammar_source import grammar_source
 from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
+from shared.text.tokenizer import Tokenizer
 from tests.support.schemas import schemas
 from tests.support.small_tokenizers import byte_fallback, byte_level
 

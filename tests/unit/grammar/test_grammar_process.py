@@ -14,9 +14,9 @@ from services.inference.text.grammar_cache import WAITING, Grammars
 from services.inference.text.grammar_process import GrammarProcess
 from services.inference.text.grammar_source import grammar_source
 from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import Draining, InvalidInput, Overloaded
+from shared.text.tokenizer import Tokenizer
 from tests.support.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())

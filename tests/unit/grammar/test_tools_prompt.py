@@ -2,10 +2,10 @@
 
 import json
 
-from services.inference.text.template import ChatTemplate
-from services.inference.text.tools_form import takes_tools
-from services.inference.text.tools_prompt import native_message, plain_messages, tool_object
 from shared.contracts.replica import ChatMessage, Tool, ToolCall
+from shared.text.template import ChatTemplate
+from shared.text.tool_form import takes_tools
+from shared.text.tool_messages import native_message, plain_messages, tool_object
 
 TOOL = Tool(name="f", description="does", parameters='{"type": "object", "properties": {"z": {}, "a": {}}}')
 HELLO = ChatMessage(role="user", content="hi")

@@ -8,8 +8,8 @@ import pytest
 
 from devtools.convert.tokenizer import build_tokenizer
 from services.inference.replica.bad_words import bad_word_ids
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import InvalidInput
+from shared.text.tokenizer import Tokenizer
 from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
 from tests.support.small_tokenizers import byte_level
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from devtools.convert.tokenizer import build_tokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.replica import ChatMessage, Grammar
+from shared.text.tokenizer import Tokenizer
 from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
 from tests.support.small_tokenizers import byte_level
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
-from services.inference.text.tokenizer import Tokenizer
-from services.inference.text.tools_form import HERMES
 from services.inference.text.tools_parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
+from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import HERMES
 from tests.support.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())

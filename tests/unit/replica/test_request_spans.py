@@ -8,11 +8,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from services.inference.replica.frames import Ended, Ending, Stream
 from services.inference.replica.spans import RequestSpans
 from services.inference.text.answer import Answer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason, Timings
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import DeadlineExceeded
 from shared.telemetry import genai
+from shared.text.tokenizer import Tokenizer
 from tests.support.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pytest
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
 from shared.contracts.monitor import HealthBeat
 from shared.contracts.replica import ChatMessage, Grammar, Tool, ToolChoice
@@ -22,6 +21,7 @@ from shared.errors import (
     Overloaded,
     PayloadTooLarge,
 )
+from shared.text.tokenizer import Tokenizer
 from tests.support.memory_replica import memory_replica, request, small_spec
 from tests.support.small_tokenizers import byte_level
 from tests.support.wait import eventually

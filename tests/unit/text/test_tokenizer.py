@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.text.tokenizer import Tokenizer
 from tests.support.small_tokenizers import TEXT, byte_fallback, byte_level
 
 

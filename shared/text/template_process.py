@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import structlog
 
-from services.inference.text.template import ADVICE
-from services.inference.text.template_messages import CPU_LIMIT_S, LENGTH, Render, Rendered, Start, pack
-from services.inference.text.worker_process import end_worker, start_worker
 from shared.errors import InvalidInput, from_payload
+from shared.text.template import ADVICE
+from shared.text.template_messages import CPU_LIMIT_S, LENGTH, Render, Rendered, Start, pack
+from shared.text.worker_process import end_worker, start_worker
 
 log = structlog.get_logger("llmos.replica")
 
@@ -78,7 +78,7 @@ class TemplateProcess:
             raise
 
     async def _begin(self) -> None:
-        self._process = await start_worker("services.inference.text.template_worker")
+        self._process = await start_worker("shared.text.template_worker")
         try:
             await self._ask(self._start)
         except InvalidInput:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from services.inference.text.tools_form import HERMES
 from shared.contracts.replica import ChatMessage, Tool, ToolCall
+from shared.text.tool_form import HERMES
 
 _SYSTEM = """# Tools
 

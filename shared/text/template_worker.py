@@ -1,4 +1,4 @@
-"""The process that renders chat templates: `python -m services.inference.text.template_worker`.
+"""The process that renders chat templates: `python -m shared.text.template_worker`.
 
 A template is untrusted and can't be interrupted from inside Python: `{{ 3 ** (10 ** 9) }}` is one instruction. So it
 runs here, where the kernel limits processor time (a timer whose signal ends the process) and memory (address space).
@@ -10,8 +10,9 @@ import signal
 import sys
 from typing import BinaryIO
 
-from services.inference.text.template import ChatTemplate
-from services.inference.text.template_messages import (
+from shared.errors import LlmosError
+from shared.text.template import ChatTemplate
+from shared.text.template_messages import (
     LENGTH,
     MEMORY_LIMIT,
     Render,
@@ -19,7 +20,6 @@ from services.inference.text.template_messages import (
     Start,
     pack,
 )
-from shared.errors import LlmosError
 
 
 def main() -> int:

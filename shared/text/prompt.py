@@ -2,13 +2,13 @@
 
 import asyncio
 
-from services.inference.text.template import MAX_PROMPT
-from services.inference.text.template_process import TemplateProcess
-from services.inference.text.tokenizer import Tokenizer
-from services.inference.text.tools_prompt import native_message, plain_messages, tool_object
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate, Tool
 from shared.errors import ContextLengthExceeded, InvalidInput, PayloadTooLarge
+from shared.text.template import MAX_PROMPT
+from shared.text.template_process import TemplateProcess
+from shared.text.tokenizer import Tokenizer
+from shared.text.tool_messages import native_message, plain_messages, tool_object
 
 INLINE_CHARS = 4096
 """Longer texts are tokenised in a thread: about 1 ms of work."""
