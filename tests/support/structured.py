@@ -2,9 +2,9 @@
 
 from contextlib import AsyncExitStack
 
-from services.inference.text.grammar_cache import Grammars
-from services.inference.text.grammar_process import GrammarProcess
-from services.inference.text.grammar_tokens import grammar_tokenizer
+from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from services.inference.text.structured import StructuredAnswers
 from shared.contracts.manifest import DecoderSpec
 from shared.text.tokenizer import Tokenizer

@@ -1,4 +1,4 @@
-"""What a grammar tells the engine. `services.inference.text.grammar.GrammarConstraint` is one.
+"""What a grammar tells the engine. `services.inference.text.grammar.compiled.GrammarConstraint` is one.
 
 mask() -> the choice of a token -> accept(token) -> mask() -> …          until `finished`
 """

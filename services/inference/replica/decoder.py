@@ -21,9 +21,9 @@ from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.replica.settings import Settings
 from services.inference.replica.spans import RequestSpans
-from services.inference.text.grammar_cache import Grammars
-from services.inference.text.grammar_process import GrammarProcess
-from services.inference.text.grammar_tokens import grammar_tokenizer
+from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from services.inference.text.structured import StructuredAnswers
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment

@@ -14,8 +14,8 @@ from opentelemetry.context import Context
 from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.scored import with_texts
 from services.inference.text.answer import Answer
-from services.inference.text.shown import ShownTokens
-from services.inference.text.tools_parser import Parsed, ToolCallParser
+from services.inference.text.token_text import ShownTokens
+from services.inference.text.tools.parser import Parsed, ToolCallParser
 from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, ToolCallDelta, Usage
 from shared.errors import Conflict, LlmosError
 

@@ -13,8 +13,8 @@ from services.inference.replica.frames import Ending, Stream
 from services.inference.replica.sampling import SamplingResolver
 from services.inference.replica.serving import Serving
 from services.inference.text.answer import Answer
-from services.inference.text.shown import ShownTokens
 from services.inference.text.structured import Structured, StructuredAnswers
+from services.inference.text.token_text import ShownTokens
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
 from shared.errors import DeadlineExceeded, Draining

@@ -11,9 +11,9 @@ from services.inference.engine.params import SamplingParams
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.sample import SampleDecoder
 from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_source import grammar_source
-from services.inference.text.grammar_tokens import grammar_tokenizer
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.source import grammar_source
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tools_grammar import tools_grammar
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.tools.grammar import tools_grammar
+from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Tool, ToolChoice
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.tokenizer import Tokenizer

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
 from shared.text.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
 import json
 import re
 
-from services.inference.text.grammar_source import GrammarSource
+from services.inference.text.grammar.source import GrammarSource
 from shared.errors import InvalidInput
 
 _PLACE = re.compile(r"^(?:at )?(\d+)\(\d+\): ")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import structlog
 from llguidance import LLTokenizer
 
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_limits import WALL_LIMIT_S
-from services.inference.text.grammar_process import GrammarProcess
-from services.inference.text.grammar_refusal import refused
-from services.inference.text.grammar_source import GrammarSource
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.limits import WALL_LIMIT_S
+from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.refusal import refused
+from services.inference.text.grammar.source import GrammarSource
 from shared.errors import Overloaded
 
 log = structlog.get_logger("llmos.replica")

@@ -1,4 +1,4 @@
-"""The process that tries grammars: `python -m services.inference.text.grammar_worker`.
+"""The process that tries grammars: `python -m services.inference.text.grammar.worker`.
 
 A grammar comes from a client, and compiling one can take any time and memory: `{"type": "integer", "multipleOf":
 1000003}` takes 20 s, and the library's limits do not bound it. So each is compiled here first, where the kernel
@@ -18,7 +18,7 @@ import sys
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT, limits
+from services.inference.text.grammar.limits import CPU_LIMIT_S, MEMORY_LIMIT, limits
 
 LENGTH = struct.Struct(">I")
 _VOCAB_SIZE = 1 << 20

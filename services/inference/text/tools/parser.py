@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from services.inference.text.json_value import JsonValue
 from services.inference.text.stop import StopMatcher
+from services.inference.text.tools.json_value import JsonValue
 from shared.contracts.gateway import ToolCallDelta
 from shared.text.tool_form import ToolForm
 

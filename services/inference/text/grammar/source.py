@@ -11,7 +11,7 @@ from typing import Any
 
 from llguidance import regex_to_lark
 
-from services.inference.text.grammar_schema import check_keywords
+from services.inference.text.grammar.schema import check_keywords
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 

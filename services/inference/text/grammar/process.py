@@ -11,9 +11,9 @@ from typing import Self
 
 import structlog
 
-from services.inference.text.grammar_limits import CPU_LIMIT_S, MEMORY_LIMIT
-from services.inference.text.grammar_source import GrammarSource
-from services.inference.text.grammar_worker import LENGTH
+from services.inference.text.grammar.limits import CPU_LIMIT_S, MEMORY_LIMIT
+from services.inference.text.grammar.source import GrammarSource
+from services.inference.text.grammar.worker import LENGTH
 from shared.errors import Draining
 from shared.text.worker_process import end_worker, start_worker
 
@@ -78,7 +78,7 @@ class GrammarProcess:
 
     @staticmethod
     async def _begin() -> Process:
-        process = await start_worker("services.inference.text.grammar_worker")
+        process = await start_worker("services.inference.text.grammar.worker")
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICEST)  # from its first import on: streams go first
         return process

@@ -6,7 +6,7 @@ Without a need to call, an answer is free text until a call begins; from there o
 import re
 from collections.abc import Sequence
 
-from services.inference.text.grammar_source import HEAD, GrammarSource, json_rule, literal, parse_schema
+from services.inference.text.grammar.source import HEAD, GrammarSource, json_rule, literal, parse_schema
 from shared.contracts.replica import Tool, ToolChoice
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.tool_form import ToolForm

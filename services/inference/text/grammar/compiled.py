@@ -7,9 +7,9 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from services.inference.text.grammar_limits import MASK_LIMIT_S, limits
-from services.inference.text.grammar_refusal import refused
-from services.inference.text.grammar_source import GrammarSource
+from services.inference.text.grammar.limits import MASK_LIMIT_S, limits
+from services.inference.text.grammar.refusal import refused
+from services.inference.text.grammar.source import GrammarSource
 from shared.errors import InvalidInput
 
 
