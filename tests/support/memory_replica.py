@@ -11,11 +11,11 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.sample import SampleDecoder
 from services.inference.replica.background import background
-from services.inference.replica.frames import Ended
-from services.inference.replica.generate import Generator
-from services.inference.replica.publisher import Publisher
-from services.inference.replica.sampling import SamplingResolver
-from services.inference.replica.serving import Serving
+from services.inference.replica.generate.frames import Ended
+from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.publisher import Publisher
+from services.inference.replica.generate.sampling import SamplingResolver
+from services.inference.replica.generate.serving import Serving
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject

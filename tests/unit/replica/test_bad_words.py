@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devtools.convert.tokenizer import build_tokenizer
-from services.inference.replica.bad_words import bad_word_ids
+from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
 from tests.support.memory_replica import ScriptedDecoder, memory_replica, request

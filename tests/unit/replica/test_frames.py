@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.frames import Ending, Stream, Streams
+from services.inference.replica.generate.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings

@@ -1,6 +1,6 @@
 """Frames reach the bus in the order in which the engine made them."""
 
-from services.inference.replica.publisher import Publisher
+from services.inference.replica.generate.publisher import Publisher
 from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.bus.port import OBJECT_THRESHOLD
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject

@@ -5,8 +5,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.inference.replica.frames import Ended, Ending, Stream
-from services.inference.replica.spans import RequestSpans
+from services.inference.replica.generate.frames import Ended, Ending, Stream
+from services.inference.replica.generate.spans import RequestSpans
 from services.inference.text.answer import Answer
 from shared.contracts.gateway import FinishReason, Timings
 from shared.contracts.scheduler import ReplicaAssignment

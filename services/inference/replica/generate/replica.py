@@ -11,16 +11,16 @@ from llguidance import LLTokenizer
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.background import background
-from services.inference.replica.endpoints import subscribe
-from services.inference.replica.frames import Ended
-from services.inference.replica.generate import Generator
+from services.inference.replica.generate.endpoints import subscribe
+from services.inference.replica.generate.frames import Ended
+from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.publisher import Publisher
+from services.inference.replica.generate.sampling import SamplingResolver
+from services.inference.replica.generate.serving import Serving
+from services.inference.replica.generate.spans import RequestSpans
 from services.inference.replica.load import report_load
 from services.inference.replica.model import LoadedModel, load_model
-from services.inference.replica.publisher import Publisher
-from services.inference.replica.sampling import SamplingResolver
-from services.inference.replica.serving import Serving
 from services.inference.replica.settings import Settings
-from services.inference.replica.spans import RequestSpans
 from services.inference.text.grammar.cache import Grammars
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.tokens import grammar_tokenizer

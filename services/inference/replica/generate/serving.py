@@ -9,9 +9,9 @@ import structlog
 
 from services.inference.engine.engine import Engine
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.frames import Ended, Ending, Stream, Streams, terminal_frame
-from services.inference.replica.gateways import GatewayWatch
-from services.inference.replica.publisher import Publisher
+from services.inference.replica.generate.frames import Ended, Ending, Stream, Streams, terminal_frame
+from services.inference.replica.generate.gateway_watch import GatewayWatch
+from services.inference.replica.generate.publisher import Publisher
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
 from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
 from shared.errors import DeadlineExceeded, Draining, LlmosError

@@ -1,7 +1,7 @@
 """The subjects a replica listens on."""
 
-from services.inference.replica.generate import Generator
-from services.inference.replica.serving import Serving
+from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.serving import Serving
 from shared.bus import rpc
 from shared.bus.port import Message
 from shared.contracts.base import Empty

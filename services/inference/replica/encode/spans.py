@@ -6,7 +6,7 @@ replica {model} ── tokenize ── queue ── compute
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
-from services.inference.replica.encoding import EncodingEnded
+from services.inference.replica.encode.handler import EncodingEnded
 from services.inference.replica.span_attributes import replica_attributes
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.telemetry import genai

@@ -11,8 +11,8 @@ from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokens import EncoderTokenizer
 from services.inference.replica.background import background
-from services.inference.replica.encoding import Encoding, EncodingEnded
-from services.inference.replica.encoding_spans import EncodingSpans
+from services.inference.replica.encode.handler import Encoding, EncodingEnded
+from services.inference.replica.encode.spans import EncodingSpans
 from services.inference.replica.load import report_load
 from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings

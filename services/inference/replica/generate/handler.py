@@ -8,10 +8,10 @@ from opentelemetry import context as otel_context
 from services.inference.engine.engine import Engine
 from services.inference.engine.params import SamplingParams
 from services.inference.engine.sequence import SequenceRequest
-from services.inference.replica.bad_words import bad_word_ids
-from services.inference.replica.frames import Ending, Stream
-from services.inference.replica.sampling import SamplingResolver
-from services.inference.replica.serving import Serving
+from services.inference.replica.generate.bad_words import bad_word_ids
+from services.inference.replica.generate.frames import Ending, Stream
+from services.inference.replica.generate.sampling import SamplingResolver
+from services.inference.replica.generate.serving import Serving
 from services.inference.text.answer import Answer
 from services.inference.text.structured import Structured, StructuredAnswers
 from services.inference.text.token_text import ShownTokens

@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from services.inference.replica.frames import Ended
+from services.inference.replica.generate.frames import Ended
 from services.inference.replica.span_attributes import replica_attributes
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.telemetry import genai
