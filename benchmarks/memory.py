@@ -70,8 +70,8 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     import services.inference.replica.app  # noqa: F401, PLC0415  # what a replica has in memory
     from services.inference.engine.decoder import Span  # noqa: PLC0415
     from services.inference.engine.limits import EngineLimits  # noqa: PLC0415
-    from services.inference.engine.params import SamplingParams  # noqa: PLC0415
-    from services.inference.engine.sampler import Draw, choose  # noqa: PLC0415
+    from services.inference.engine.sampling.params import SamplingParams  # noqa: PLC0415
+    from services.inference.engine.sampling.sampler import Draw, choose  # noqa: PLC0415
     from services.inference.runtime.decoder import OnnxDecoder  # noqa: PLC0415
     from shared.contracts.manifest import Manifest  # noqa: PLC0415
     from shared.text.tokenizer import Tokenizer  # noqa: PLC0415

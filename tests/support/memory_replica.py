@@ -9,7 +9,7 @@ import numpy as np
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.replica.background import background
 from services.inference.replica.generate.frames import Ended
 from services.inference.replica.generate.handler import Generator

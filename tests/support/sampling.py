@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from services.inference.engine.decoder import Logits
-from services.inference.engine.params import SamplingParams
-from services.inference.engine.sampler import Draw, choose
+from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.sampling.sampler import Draw, choose
 
 
 def sample(logits: Logits, params: Sequence[SamplingParams], positions: Sequence[int]) -> list[int]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source

@@ -1,4 +1,4 @@
-from services.inference.engine.drafter import Drafter
+from services.inference.engine.ngram_proposer import Drafter
 
 
 def guess(tokens: list[int], count: int = 4) -> tuple[int, ...]:

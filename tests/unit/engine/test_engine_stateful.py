@@ -15,7 +15,7 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.decoder import Logits
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome, Plan, Row
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Internal, Overloaded

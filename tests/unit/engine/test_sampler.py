@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.sampler import uniform
+from services.inference.engine.sampling.sampler import uniform
 from services.inference.engine.sequence import SamplingParams
 from tests.support.sampling import sample
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.runtime.uniform import is_uniform
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.inference.engine.params import TokenScore
+from services.inference.engine.sampling.params import TokenScore
 from services.inference.text.token_text import ShownTokens
 from shared.contracts.gateway import ScoredToken, TokenLogprob
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from services.inference.engine.params import SamplingParams
+from services.inference.engine.sampling.params import SamplingParams
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import Sampling
 from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput

@@ -49,7 +49,7 @@ class CompiledGrammar:
 
 
 class GrammarConstraint:
-    """Where one sequence stands. Implements `services.inference.engine.constraint.Constraint`."""
+    """Where one sequence stands. Implements `services.inference.engine.sampling.constraint.Constraint`."""
 
     def __init__(self, matcher: LLMatcher, words: int, eos: NDArray[np.int64], param: str) -> None:
         self._matcher = matcher

@@ -12,10 +12,10 @@ is expected to give per second. And since who has no draft waits for those who h
 gets at most half as long again.
 """
 
-from services.inference.engine.drafter import Drafter
-from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
+from services.inference.engine.ngram_proposer import Drafter
 from services.inference.engine.plan import Row
+from services.inference.engine.policy.block_reservation import Keeper
 from services.inference.engine.sequence import Sequence
 
 _LONGER = 0.5

@@ -8,9 +8,9 @@ prompts that begin the same, one computes and the others follow.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from services.inference.engine.fairness import Tenants
-from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
+from services.inference.engine.policy.block_reservation import Keeper
+from services.inference.engine.policy.fairness import Tenants
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, State
 

@@ -7,7 +7,7 @@ its columns, and only columns that matter are looked into. No result depends on 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.vocabulary import Row
+from services.inference.engine.sampling.allowed_tokens import Row
 
 Ids = NDArray[np.intp]
 """Token ids, ascending."""

@@ -5,9 +5,9 @@ Shared-Memory Packet Switches", 1998): a tenant may hold as much as is still fre
 stops at half of it, n that flood it stop at 1/(n+1) each, and one with nothing in the queue always finds a place.
 """
 
-from services.inference.engine.fairness import Tenants
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.pace import Pace
+from services.inference.engine.policy.fairness import Tenants
+from services.inference.engine.policy.throughput import Pace
 from services.inference.engine.sequence import Sequence, SequenceRequest
 from shared.errors import ContextLengthExceeded, InvalidInput, Overloaded
 

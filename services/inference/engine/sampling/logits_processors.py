@@ -5,8 +5,8 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.params import SamplingParams
-from services.inference.engine.vocabulary import NEVER, BadWords, Row, allow_only, forbid, ids_of
+from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, Row, allow_only, forbid, ids_of
+from services.inference.engine.sampling.params import SamplingParams
 
 Mask = NDArray[np.uint32]
 """Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.inference.engine.adjust import Adjuster, Mask, apply_mask
-from services.inference.engine.likely import largest, nucleus, pick
-from services.inference.engine.logprobs import RowScores
-from services.inference.engine.params import SamplingParams, TokenScore
-from services.inference.engine.vocabulary import Row
+from services.inference.engine.sampling.allowed_tokens import Row
+from services.inference.engine.sampling.filtering import largest, nucleus, pick
+from services.inference.engine.sampling.logits_processors import Adjuster, Mask, apply_mask
+from services.inference.engine.sampling.logprobs import RowScores
+from services.inference.engine.sampling.params import SamplingParams, TokenScore
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from services.inference.engine.decoder import Logits
-from services.inference.engine.likely import largest
-from services.inference.engine.params import TokenScore
-from services.inference.engine.vocabulary import Row
+from services.inference.engine.sampling.allowed_tokens import Row
+from services.inference.engine.sampling.filtering import largest
+from services.inference.engine.sampling.params import TokenScore
 
 LEAST = -9999.0
 """Told for an impossible token, as OpenAI and vLLM do: JSON has no infinity."""
