@@ -72,7 +72,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     from services.inference.engine.limits import EngineLimits  # noqa: PLC0415
     from services.inference.engine.sampling.params import SamplingParams  # noqa: PLC0415
     from services.inference.engine.sampling.sampler import Draw, choose  # noqa: PLC0415
-    from services.inference.runtime.decoder import OnnxDecoder  # noqa: PLC0415
+    from services.inference.runtime.onnx_decoder import OnnxDecoder  # noqa: PLC0415
     from shared.contracts.manifest import Manifest  # noqa: PLC0415
     from shared.text.tokenizer import Tokenizer  # noqa: PLC0415
 

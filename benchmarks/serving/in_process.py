@@ -15,7 +15,7 @@ from benchmarks.bare_loop import BareLoop
 from benchmarks.serving.client import Answer
 from benchmarks.serving.figures import Figures
 from benchmarks.serving.prompts import Messages
-from services.inference.runtime.decoder import GRAPH_FILE
+from services.inference.runtime.onnx_decoder import GRAPH_FILE
 from shared.contracts.manifest import DecoderSpec
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from services.inference.engine.decoder import Span
 from services.inference.runtime.cuda import CudaDevice
-from services.inference.runtime.decoder import OnnxDecoder
 from services.inference.runtime.host import HostDevice
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile

@@ -15,7 +15,7 @@ import pytest
 from devtools.convert import convert_gguf
 from devtools.convert.gguf_file import read_gguf
 from devtools.convert.reference import Reference, perplexity
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.text.tokenizer import Tokenizer
 from tests.support.awkward_text import AWKWARD

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from devtools.convert import convert_gguf
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from tests.support.real_model import RealModel
 from tests.support.smollm2 import smollm2_gguf
 

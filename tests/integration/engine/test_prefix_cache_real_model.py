@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from tests.support.engines import EngineUnderTest, sequence_request
 from tests.support.real_model import RealModel
 from tests.support.spans import prefill

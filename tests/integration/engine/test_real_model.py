@@ -8,7 +8,7 @@ import pytest
 
 from services.inference.engine.decoder import Span
 from services.inference.engine.limits import EngineLimits
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.gateway import FinishReason
 from shared.errors import CorruptFile, InvalidInput, NotFound
 from tests.support.engines import EngineUnderTest, sequence_request

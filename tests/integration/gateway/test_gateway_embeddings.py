@@ -11,7 +11,7 @@ import pytest
 
 from devtools.convert.encoder_version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
-from services.inference.runtime.encoder import OnnxEncoder
+from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY

@@ -8,7 +8,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert.check import check_graph
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from tests.support.family_files import (
     build,
     open_directory,

@@ -14,7 +14,7 @@ from devtools.convert.encoder_version import convert_encoder, is_encoder_directo
 from devtools.convert.encoder_weights import EncoderWeights
 from devtools.convert.hf_directory import read_tensors
 from services.inference.encoder.request import TokenRow
-from services.inference.runtime.encoder import OnnxEncoder
+from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.errors import CorruptFile, NotFound, UnsupportedFormat
 from tests.support.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
 

@@ -11,7 +11,7 @@ from devtools.convert import add_cuda_graph, convert_gguf
 from devtools.convert.cuda_graph import check_kernels
 from services.inference.runtime import session as sessions
 from services.inference.runtime.cuda import CudaDevice, DeviceInputs
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from services.inference.runtime.session import CUDA, cuda_options, nodes_elsewhere
 from shared.errors import InvalidInput, UnsupportedFormat
 from tests.support.host_as_gpu import HostAsGpu

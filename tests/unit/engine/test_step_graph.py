@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
 from services.inference.engine.decoder import Span
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from tests.support.llama_files import VOCABULARY, write_llama
 from tests.support.spans import prefill
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.runtime.uniform import is_uniform
+from services.inference.runtime.batch_invariance import is_uniform
 
 
 def probed(decoder: SampleDecoder) -> bool:

@@ -16,7 +16,7 @@ from services.inference.replica.encode.spans import EncodingSpans
 from services.inference.replica.load import report_load
 from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings
-from services.inference.runtime.encoder import OnnxEncoder
+from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.bus import rpc
 from shared.contracts.base import Empty
 from shared.contracts.embedding import classify_endpoint, embed_endpoint

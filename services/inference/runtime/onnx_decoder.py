@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from services.inference.engine.decoder import Logits, Span
+from services.inference.runtime.batch_invariance import is_uniform, probe_tokens
 from services.inference.runtime.device import Blocks, Device
 from services.inference.runtime.host import HostDevice
 from services.inference.runtime.kv import HostKv
 from services.inference.runtime.step_graph import SCRATCH, StepGraph
-from services.inference.runtime.uniform import is_uniform, probe_tokens
 from shared.contracts.manifest import DecoderSpec
 from shared.errors import InvalidInput
 
