@@ -13,9 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.gateway import dispatch, encoders, generation
 from services.gateway.app import gateway as run_gateway
-from services.gateway.http import encoding, observed
+from services.gateway.dispatch import dispatcher as dispatch
+from services.gateway.dispatch import encoders, generation
+from services.gateway.http import middleware as observed
+from services.gateway.openai import encode as encoding
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus

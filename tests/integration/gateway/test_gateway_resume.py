@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from services.gateway import routing
+from services.gateway.routing import table as routing
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.routing import RoutingTable
+from services.gateway.routing.table import RoutingTable
 from shared.contracts.replica import LoadReport
 from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus, Resources
 from shared.errors import NotFound, Unavailable

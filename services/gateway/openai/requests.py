@@ -1,6 +1,6 @@
 """The bodies of OpenAI's chat and completion requests, as far as LLMOS supports them.
 
-Strict: a wrong type is an error. What is not a field here is judged by `services.gateway.http.parameters`.
+Strict: a wrong type is an error. What is not a field here is judged by `services.gateway.openai.parameters`.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from services.gateway.http.body import parse_body
-from services.gateway.http.openai_tools import MessageToolCall, ToolRequest
-from services.gateway.http.parameters import check_message_field, check_parameter
-from services.gateway.http.sampling_request import MAX_CHOICES, SamplingRequest
-from services.gateway.http.structured_outputs import StructuredRequest
+from services.gateway.openai.parameters import check_message_field, check_parameter
+from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
+from services.gateway.openai.structured_outputs import StructuredRequest
+from services.gateway.openai.tools import MessageToolCall, ToolRequest
 from shared.contracts.replica import ChatMessage
 from shared.contracts.sampling import MAX_LOGPROBS
 from shared.errors import InvalidInput

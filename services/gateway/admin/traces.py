@@ -5,7 +5,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.admin import AdminApi
+from services.gateway.admin.api import AdminApi
 from shared.contracts.monitor import GET_TRACE, GetTrace
 from shared.errors import InvalidInput
 

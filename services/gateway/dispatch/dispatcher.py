@@ -1,6 +1,6 @@
 """Sends requests to replicas: offers each to the candidates in order, notices lost ones, cancels what nobody wants.
 
-One request may need several attempts: `services.gateway.generation` strings them together into one answer.
+One request may need several attempts: `services.gateway.dispatch.generation` strings them together into one answer.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 
-from services.gateway.frames import Attempt, FrameReceiver
+from services.gateway.dispatch.frame_receiver import Attempt, FrameReceiver
 from services.gateway.metrics import Metrics
-from services.gateway.refusals import Refusals
-from services.gateway.routing import Candidate
-from services.gateway.table import LiveTable
+from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.refusals import Refusals
+from services.gateway.routing.table import Candidate
 from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.replica import Cancel, Generate, cancel_endpoint, generate_endpoint

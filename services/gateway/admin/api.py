@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services.gateway.http.operations import Call, Operation
+from services.gateway.admin.operations import Call, Operation
 from services.gateway.keys import KeyStore
 from shared.bus import rpc
 from shared.bus.port import Bus

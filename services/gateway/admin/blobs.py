@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.gateway.http.body import stream_body
-from services.gateway.http.chat import json_answer
+from services.gateway.openai.chat import json_answer
 from shared.errors import InvalidInput, NotFound, Unavailable
 from shared.storage.port import ArtifactStore
 

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypedDict
 
-from services.gateway.dispatch import Dispatcher, Inquiry
-from services.gateway.http.answering import Answer, Answering, collect, open_answers
+from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.openai.choices import Answer, Answering, collect, open_answers
 from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
 
 ID_BYTES_PER_TOKEN = 8

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.body import read_body, unless_gone
-from services.gateway.http.chat import json_answer
-from services.gateway.http.embedding_types import (
+from services.gateway.http.middleware import state_of
+from services.gateway.openai.chat import json_answer
+from services.gateway.openai.embedding_requests import (
     ClassifyRequest,
     EmbeddingRequest,
     RerankRequest,
     parse_encoder_request,
 )
-from services.gateway.http.encoding import EncodingAsker
-from services.gateway.http.observed import state_of
+from services.gateway.openai.encode import EncodingAsker
 from shared.contracts.embedding import Classified
 from shared.errors import InvalidInput
 from shared.telemetry import genai

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.chat import json_answer
-from services.gateway.table import LiveTable
+from services.gateway.openai.chat import json_answer
+from services.gateway.routing.live_table import LiveTable
 from shared.contracts.scheduler import Deployment
 from shared.errors import NotFound
 

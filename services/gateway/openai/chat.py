@@ -9,16 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from services.gateway.dispatch import Inquiry
-from services.gateway.http.answering import Answer, Answering
-from services.gateway.http.answers import Asker, Caller, Demands
+from services.gateway.dispatch.dispatcher import Inquiry
 from services.gateway.http.body import read_body, unless_gone
-from services.gateway.http.logprobs import chat_logprobs, prompt_logprobs
-from services.gateway.http.observed import state_of
-from services.gateway.http.openai_tools import call_objects, delta_objects
-from services.gateway.http.openai_types import ChatRequest, parse_request
+from services.gateway.http.middleware import state_of
 from services.gateway.http.sse import EventStream
-from services.gateway.http.usage import usage_object
+from services.gateway.openai.choices import Answer, Answering
+from services.gateway.openai.generate import Asker, Caller, Demands
+from services.gateway.openai.logprobs import chat_logprobs, prompt_logprobs
+from services.gateway.openai.requests import ChatRequest, parse_request
+from services.gateway.openai.tools import call_objects, delta_objects
+from services.gateway.openai.usage import usage_object
 from shared.contracts.gateway import Frame, TokenLogprob, Usage
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
-from services.gateway.http.parameters import check_parameter
+from services.gateway.openai.parameters import check_parameter
 
 MAX_INPUTS = 2048
 """Texts of one request: OpenAI's limit."""

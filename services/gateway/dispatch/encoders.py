@@ -11,9 +11,9 @@ from typing import TypeVar
 import structlog
 from opentelemetry import trace
 
-from services.gateway.dispatch import RETRY_S, WATCH_EVERY_S, Dispatcher, all_refused
-from services.gateway.frames import Attempt
-from services.gateway.routing import Candidate
+from services.gateway.dispatch.dispatcher import RETRY_S, WATCH_EVERY_S, Dispatcher, all_refused
+from services.gateway.dispatch.frame_receiver import Attempt
+from services.gateway.routing.table import Candidate
 from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.base import Contract, Endpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.gateway.routing import Candidate
+from services.gateway.routing.table import Candidate
 from shared.bus.port import Bus, Message
 from shared.bus.rpc import parse
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject

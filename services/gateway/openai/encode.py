@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from services.gateway.dispatch import Dispatcher
-from services.gateway.encoders import EncoderInquiry, Encoders
-from services.gateway.http.answering import first_error
-from services.gateway.http.embedding_types import MODEL_MAX, EncoderRequest
+from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.dispatch.encoders import EncoderInquiry, Encoders
+from services.gateway.openai.choices import first_error
+from services.gateway.openai.embedding_requests import MODEL_MAX, EncoderRequest
 from shared.bus.port import Bus
 from shared.contracts.embedding import (
     MAX_ROWS,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.gateway.http.tool_choice import MAX_TOOLS, Selection, ToolSelection
+from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
 from shared.contracts.gateway import ToolCallDelta
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput

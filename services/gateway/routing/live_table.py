@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from services.gateway.routing import Candidate, RoutingTable
+from services.gateway.routing.table import Candidate, RoutingTable
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus, Message
 from shared.bus.records import Records

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.gateway.dispatch import Dispatcher, Inquiry
-from services.gateway.generation import Generation, generating
+from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.dispatch.generation import Generation, generating
 from shared.contracts.gateway import FinishReason, Frame, TokenLogprob, ToolCallDelta, Usage
 from shared.contracts.replica import Accepted
 from shared.errors import LlmosError

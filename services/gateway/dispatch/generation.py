@@ -8,8 +8,8 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from services.gateway.dispatch import Dispatcher, Inquiry
-from services.gateway.frames import Attempt, Expired, Lost
+from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.dispatch.frame_receiver import Attempt, Expired, Lost
 from shared.contracts.gateway import FinishReason, Frame
 from shared.contracts.replica import Accepted
 from shared.errors import (
