@@ -25,9 +25,9 @@ import onnxruntime as ort
 from benchmarks.bare_loop import BareLoop
 from benchmarks.processor import processor_name
 from devtools.convert import convert_gguf
-from devtools.convert.runtime_attention import spell_out_attention
-from devtools.convert.runtime_form import spell_out_blocks
-from devtools.convert.weight_file import WeightFile
+from devtools.convert.cuda.runtime_attention import spell_out_attention
+from devtools.convert.graph.runtime_form import spell_out_blocks
+from devtools.convert.graph.weight_file import WeightFile
 from llmos.cli.demo import demo_gguf
 from shared.contracts.manifest import DecoderSpec
 

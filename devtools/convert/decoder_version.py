@@ -13,14 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from devtools.convert.architecture import Architecture
-from devtools.convert.check import check_graph
-from devtools.convert.graph import GraphBuilder
+from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.graph import GraphBuilder
+from devtools.convert.decoder.tensors import check_tensors
+from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.memory_need import memory_need
 from devtools.convert.model_text import ModelText
 from devtools.convert.source import WeightSource
-from devtools.convert.tensors import check_tensors
-from devtools.convert.weight_file import WeightFile
+from devtools.convert.verify.check import check_graph
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
 

@@ -3,7 +3,7 @@
 `benchmarks/memory.py` measures it again and prints both side by side; docs/performance.md has the figures.
 """
 
-from devtools.convert.architecture import Architecture
+from devtools.convert.decoder.architecture import Architecture
 from shared.contracts.manifest import MemoryNeed
 
 PACKED = 1.2

@@ -10,17 +10,17 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from safetensors.numpy import save_file
 
-from devtools.convert.architecture import Architecture
-from devtools.convert.config_architecture import read_config
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.graph import GraphBuilder
-from devtools.convert.hf_directory import read_tensors
-from devtools.convert.safetensors_source import SafetensorsSource
+from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.graph import GraphBuilder
+from devtools.convert.decoder.tensors import check_tensors
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.graph.weight_file import WeightFile
+from devtools.convert.hf.architecture import read_config
+from devtools.convert.hf.directory import read_tensors
+from devtools.convert.hf.source import SafetensorsSource
 from devtools.convert.source import WeightSource
-from devtools.convert.tensors import check_tensors
-from devtools.convert.weight_file import WeightFile
 from shared.contracts.manifest import DecoderSpec
 from tests.support.tiny_families import Array, head_dim
 

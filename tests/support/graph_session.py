@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 import operators
-from devtools.convert.float_form import with_float_activations
+from devtools.convert.graph.float_form import with_float_activations
 from shared.contracts.manifest import DecoderSpec
 
 

@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from devtools.convert.gguf_file import GgufFile, read_gguf
-from devtools.convert.quants import dequantise
-from devtools.convert.tokenizer import build_tokenizer
+from devtools.convert.gguf.file import GgufFile, read_gguf
+from devtools.convert.gguf.quants import dequantise
+from devtools.convert.gguf.tokenizer import build_tokenizer
 
 _PARTS = {
     "attn_norm": "input_layernorm",

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from devtools.convert.block_matrix import BLOCK, BlockMatrix
+from devtools.convert.graph.block_matrix import BLOCK, BlockMatrix
 
 
 def naive_int4(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.reference import Reference, perplexity
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.verify.reference import Reference, perplexity
 from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.text.tokenizer import Tokenizer

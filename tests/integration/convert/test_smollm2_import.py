@@ -5,10 +5,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import GgufFile, read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference, perplexity
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import GgufFile, read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.verify.reference import Reference, perplexity
 from shared.contracts.manifest import Manifest
 from tests.support.awkward_text import AWKWARD
 from tests.support.graph_session import GraphSession

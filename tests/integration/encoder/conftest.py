@@ -1,6 +1,6 @@
 import pytest
 
-from devtools.convert.encoder_version import convert_encoder
+from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from tests.support.minilm import minilm_directory

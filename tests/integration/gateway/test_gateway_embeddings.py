@@ -9,7 +9,7 @@ import numpy as np
 import openai
 import pytest
 
-from devtools.convert.encoder_version import convert_encoder
+from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources

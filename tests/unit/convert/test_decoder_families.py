@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.check import check_graph
+from devtools.convert.verify.check import check_graph
 from services.inference.runtime.onnx_decoder import OnnxDecoder
 from tests.support.family_files import (
     build,

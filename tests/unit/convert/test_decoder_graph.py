@@ -6,10 +6,10 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
 from tests.support.graph_session import GraphSession
 from tests.support.llama_files import HEAD_DIM, VOCABULARY, write_llama

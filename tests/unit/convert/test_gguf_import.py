@@ -6,8 +6,8 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.reference import perplexity
-from devtools.convert.rope import Rope
+from devtools.convert.decoder.rope import Rope
+from devtools.convert.verify.reference import perplexity
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
 from tests.support.llama_files import CONTEXT, VOCABULARY, llama_metadata, write_llama

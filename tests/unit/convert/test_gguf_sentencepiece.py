@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devtools.convert.tokenizer import begins_with_bos, build_tokenizer
+from devtools.convert.gguf.tokenizer import begins_with_bos, build_tokenizer
 from services.inference.text.detokenizer import Detokenizer
 from shared.errors import CorruptFile
 from shared.text.tokenizer import Tokenizer

@@ -10,11 +10,11 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference
-from devtools.convert.weight_file import read_initializer
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.graph.weight_file import read_initializer
+from devtools.convert.verify.reference import Reference
 from operators.layout import unpack
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput

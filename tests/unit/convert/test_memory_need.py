@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import operators
-from devtools.convert.architecture import Architecture
+from devtools.convert.decoder.architecture import Architecture
 from devtools.convert.memory_need import SHARDS, memory_need
 from shared.contracts.manifest import MemoryNeed
 

@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType as Type
 from onnx import TensorProto, helper, numpy_helper
 
 from devtools.convert import add_cuda_graph, convert_gguf
-from devtools.convert.cuda_graph import check_kernels
+from devtools.convert.cuda.graph import check_kernels
 from services.inference.runtime import session as sessions
 from services.inference.runtime.cuda import CudaDevice, DeviceInputs
 from services.inference.runtime.onnx_decoder import OnnxDecoder

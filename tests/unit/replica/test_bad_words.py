@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.convert.tokenizer import build_tokenizer
+from devtools.convert.gguf.tokenizer import build_tokenizer
 from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.convert.tokenizer import build_tokenizer
+from devtools.convert.gguf.tokenizer import build_tokenizer
 from shared.contracts.replica import ChatMessage, Grammar
 from shared.text.tokenizer import Tokenizer
 from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
