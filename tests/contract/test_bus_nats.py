@@ -9,8 +9,8 @@ from shared.bus.connect import connect
 from shared.bus.nats.bus import RESPOND_CONCURRENCY
 from shared.bus.port import Bus, KvOperation, Message
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
-from tests.support.nats import NatsServer
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 USERS = """
 authorization {

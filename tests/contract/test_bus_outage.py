@@ -6,8 +6,8 @@ import pytest
 
 from shared.bus.port import KvEvent, KvOperation, Message, Watch
 from shared.errors import Disconnected
-from tests.support.buses import Buses
-from tests.support.wait import eventually
+from tests.support.harness.buses import Buses
+from tests.support.harness.wait import eventually
 
 
 async def echo(message: Message) -> bytes:

@@ -6,8 +6,8 @@ import pytest
 
 from shared.bus.port import MAX_RECORD, EventStream, Job, Message, WorkQueue
 from shared.errors import InvalidInput, PayloadTooLarge
-from tests.support.buses import Buses, unique
-from tests.support.wait import eventually
+from tests.support.harness.buses import Buses, unique
+from tests.support.harness.wait import eventually
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmos.cli.demo import demo_gguf
-from tests.support.embedded import Embedded
+from tests.support.harness.embedded import Embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -10,10 +10,10 @@ from devtools.convert.gguf.file import GgufFile, read_gguf
 from devtools.convert.gguf.source import GgufSource
 from devtools.convert.verify.reference import Reference, perplexity
 from shared.contracts.manifest import Manifest
-from tests.support.awkward_text import AWKWARD
-from tests.support.graph_session import GraphSession
-from tests.support.reference_bpe import ReferenceTokenizer
-from tests.support.smollm2 import smollm2_gguf, xsum_text
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.awkward_text import AWKWARD
+from tests.support.models.smollm2 import smollm2_gguf, xsum_text
+from tests.support.references.bpe import ReferenceTokenizer
 
 pytestmark = pytest.mark.slow
 

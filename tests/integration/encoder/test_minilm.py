@@ -11,8 +11,8 @@ from services.inference.encoder.pooling import shortened
 from services.inference.encoder.request import EncodeRequest
 from services.inference.encoder.runner import EncoderRunner
 from shared.errors import ContextLengthExceeded
-from tests.support.minilm import minilm_directory
-from tests.support.minilm_texts import SENTENCES, TEXTS, TOO_LONG
+from tests.support.models.minilm import minilm_directory
+from tests.support.models.minilm_texts import SENTENCES, TEXTS, TOO_LONG
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from tokenizers import Tokenizer
 
 from devtools.convert import convert_gguf
 from services.inference.runtime.onnx_decoder import OnnxDecoder
-from tests.support.real_model import RealModel
-from tests.support.smollm2 import smollm2_gguf
+from tests.support.models.real_model import RealModel
+from tests.support.models.smollm2 import smollm2_gguf
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer
-from tests.support.engines import EngineUnderTest
-from tests.support.schemas import schemas
+from tests.support.factories.engines import EngineUnderTest
+from tests.support.factories.schemas import schemas
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -25,9 +25,9 @@ from shared.contracts.gateway import TENANTS_BUCKET
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.answering_replica import AnsweringReplica, answering_replica
-from tests.support.nats import NatsServer
-from tests.support.wait import eventually
+from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 ADMIN_KEY = "llmos-" + base64.urlsafe_b64encode(b"a" * 32).rstrip(b"=").decode()
 MODEL = "sample"

@@ -12,7 +12,7 @@ from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Manifest
 from shared.errors import NotFound
 from tests.integration.gateway.conftest import ADMIN_KEY, Stand
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 async def answer_with(stand: Stand, endpoint: Endpoint, answer: Contract | Exception, heard: list[Contract]) -> None:

@@ -28,9 +28,9 @@ from shared.contracts.monitor import (
 from shared.errors import InvalidInput, NotFound, Unavailable
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.nats import NatsServer
-from tests.support.otlp import make_payload, make_span
-from tests.support.wait import eventually
+from tests.support.factories.otlp import make_payload, make_span
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 REPOSITORY = Path(__file__).parents[3]
 

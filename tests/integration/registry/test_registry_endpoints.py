@@ -22,9 +22,9 @@ from shared.contracts.registry import (
 )
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, EVENTS_SUBJECT, Deployment
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
-from tests.support.blobs import sha256
-from tests.support.manifests import manifest_of, uploaded
-from tests.support.wait import eventually
+from tests.support.factories.blobs import sha256
+from tests.support.factories.manifests import manifest_of, uploaded
+from tests.support.harness.wait import eventually
 
 pytestmark = pytest.mark.usefixtures("registry")
 

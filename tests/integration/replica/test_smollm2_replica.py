@@ -8,8 +8,8 @@ import pytest_asyncio
 from devtools.convert import convert_gguf
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
-from tests.support.replicas import FrameClient, replica_process, store_version
-from tests.support.smollm2 import smollm2_gguf
+from tests.support.harness.replicas import FrameClient, replica_process, store_version
+from tests.support.models.smollm2 import smollm2_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 

@@ -7,7 +7,7 @@ from shared.bus.port import KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.scheduler import Leadership
 from shared.errors import Conflict
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 def one(name: str) -> Leadership:

@@ -13,7 +13,7 @@ from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import GgufFile, GgufTensor
 from devtools.convert.hf.architecture import read_config
 from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
-from tests.support.tiny_families import CONFIGS
+from tests.support.models.tiny_families import CONFIGS
 
 METADATA: dict[str, Any] = {
     "block_count": 12,

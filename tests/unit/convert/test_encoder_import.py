@@ -16,7 +16,7 @@ from devtools.convert.hf.directory import read_tensors
 from services.inference.encoder.request import TokenRow
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.errors import CorruptFile, NotFound, UnsupportedFormat
-from tests.support.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
+from tests.support.models.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
 
 LENGTHS = (1, 3, 17, POSITIONS)
 

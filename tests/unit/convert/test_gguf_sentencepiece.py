@@ -10,7 +10,7 @@ from devtools.convert.gguf.tokenizer import begins_with_bos, build_tokenizer
 from services.inference.text.detokenizer import Detokenizer
 from shared.errors import CorruptFile
 from shared.text.tokenizer import Tokenizer
-from tests.support.reference_spm import ReferenceSentencePiece
+from tests.support.references.sentencepiece import ReferenceSentencePiece
 
 FIXTURE = Path(__file__).parents[2] / "support" / "small_sentencepiece.json"
 LEARNT: dict[str, dict[str, Any]] = json.loads(FIXTURE.read_text(encoding="utf-8"))

@@ -18,9 +18,9 @@ from devtools.convert.verify.reference import Reference
 from operators.layout import unpack
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
-from tests.support.gguf_blocks import HALVES, random_blocks
-from tests.support.graph_session import GraphSession
-from tests.support.llama_files import VOCABULARY, write_llama
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.gguf_blocks import HALVES, random_blocks
+from tests.support.models.llama_files import VOCABULARY, write_llama
 
 HIDDEN = 256
 """A super-block has 256 weights."""

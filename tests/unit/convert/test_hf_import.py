@@ -14,9 +14,9 @@ from devtools.convert.gguf.source import GgufSource
 from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
 from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
-from tests.support.graph_session import GraphSession
-from tests.support.hf_files import write_hf
-from tests.support.llama_files import VOCABULARY, write_llama
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.hf_files import write_hf
+from tests.support.models.llama_files import VOCABULARY, write_llama
 
 IDS = [1, 70, 14, 260, 33, 5, 200, 99, 42, 180, 7, 66]
 

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from devtools.convert.graph.block_matrix import BlockMatrix
 from devtools.convert.quantise.quantiser import CHUNK, quantise_int4, quantise_int8
-from tests.support.naive_quantiser import naive_int4
+from tests.support.references.naive_quantiser import naive_int4
 
 QUANTISERS = {"int4": quantise_int4, "int8": quantise_int8}
 

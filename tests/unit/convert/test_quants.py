@@ -12,7 +12,7 @@ from devtools.convert.gguf.quants import SUPPORTED, dequantise, pack
 from devtools.convert.graph.block_matrix import BlockMatrix
 from devtools.convert.graph.matrices import join
 from shared.errors import CorruptFile
-from tests.support.gguf_blocks import HALVES, random_blocks
+from tests.support.models.gguf_blocks import HALVES, random_blocks
 
 
 def tensor_of(raw: np.ndarray, kind: Type) -> GgufTensor:

@@ -19,9 +19,9 @@ from devtools.convert.graph.float_form import with_float_activations
 from devtools.convert.graph.nodes import MICROSOFT, GraphNodes
 from devtools.convert.graph.runtime_form import spell_out_blocks
 from devtools.convert.graph.weight_file import WeightFile
-from tests.support.family_files import build, open_gguf, write_gguf
-from tests.support.graph_session import GraphSession
-from tests.support.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.family_files import build, open_gguf, write_gguf
+from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
 ROWS, COLUMNS = 37, 96
 

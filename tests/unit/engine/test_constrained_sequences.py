@@ -13,8 +13,8 @@ from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
-from tests.support.engines import EngineUnderTest
-from tests.support.small_tokenizers import byte_level
+from tests.support.factories.engines import EngineUnderTest
+from tests.support.models.small_tokenizers import byte_level
 
 EOS = 2
 TOKENIZER = Tokenizer(byte_level())

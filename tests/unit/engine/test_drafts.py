@@ -17,8 +17,8 @@ from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer
-from tests.support.engines import SMALL, EngineUnderTest, sequence_request
-from tests.support.small_tokenizers import byte_level
+from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
+from tests.support.models.small_tokenizers import byte_level
 
 LIMITS = EngineLimits(step_tokens=40, prefill_chunk=16, draft_tokens=4, row_cost=0.1, keep_slot_s=0.0)
 ROUND = (1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 1, 2)

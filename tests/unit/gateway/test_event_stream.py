@@ -11,7 +11,7 @@ from services.gateway.http.errors import ClientGone
 from services.gateway.http.middleware import STATE, RequestState
 from services.gateway.http.sse import EventStream, Source
 from shared.errors import Overloaded
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 class Connection:

@@ -16,8 +16,8 @@ from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
-from tests.support.schemas import schemas
-from tests.support.small_tokenizers import byte_fallback, byte_level
+from tests.support.factories.schemas import schemas
+from tests.support.models.small_tokenizers import byte_fallback, byte_level
 
 EOS = 2
 TOKENIZER = Tokenizer(byte_level())

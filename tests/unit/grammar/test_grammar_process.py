@@ -17,7 +17,7 @@ from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import Draining, InvalidInput, Overloaded
 from shared.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import byte_level
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 

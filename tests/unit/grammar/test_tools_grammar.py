@@ -17,7 +17,7 @@ from shared.contracts.replica import Tool, ToolChoice
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import HERMES, LLAMA, MISTRAL, tool_form
-from tests.support.small_tokenizers import byte_level
+from tests.support.models.small_tokenizers import byte_level
 
 EOS = 2
 MARKER = 1  # any control token may stand for [TOOL_CALLS]

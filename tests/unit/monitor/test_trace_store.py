@@ -7,7 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.monitor.spans import decode_spans
 from services.monitor.store import Limits, TraceStore
-from tests.support.otlp import make_payload, make_span
+from tests.support.factories.otlp import make_payload, make_span
 
 PLENTY = Limits(spans=10_000, bytes=10_000_000, age=3600.0)
 

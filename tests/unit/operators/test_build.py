@@ -12,7 +12,7 @@ import pytest
 
 import operators
 from shared.errors import InvalidInput
-from tests.support.compose import ROOT
+from tests.support.harness.compose import ROOT
 
 LIBRARY = operators.LIBRARY.relative_to(ROOT)
 CODE = ("shared", "operators", "services", "devtools", "llmos")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.layout import pack, unpack
-from tests.support.one_node import Array, OneNode, fast_kernels
+from tests.support.harness.one_node import Array, OneNode, fast_kernels
 
 NONE, SILU, GELU = 0, 1, 2
 

@@ -10,8 +10,8 @@ from devtools.convert.gguf.tokenizer import build_tokenizer
 from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
-from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
-from tests.support.small_tokenizers import byte_level
+from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads((Path(__file__).parents[2] / "support" / "small_sentencepiece.json").read_text(encoding="utf-8"))
 TOKENIZERS = {

@@ -9,8 +9,8 @@ import pytest
 from devtools.convert.gguf.tokenizer import build_tokenizer
 from shared.contracts.replica import ChatMessage, Grammar
 from shared.text.tokenizer import Tokenizer
-from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
-from tests.support.small_tokenizers import byte_level
+from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads((Path(__file__).parents[2] / "support" / "small_sentencepiece.json").read_text(encoding="utf-8"))
 TOKENIZERS = {

@@ -12,7 +12,7 @@ from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import HERMES
-from tests.support.small_tokenizers import byte_level
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 TIMINGS = Timings(queue_s=0.1, prefill_s=0.2, decode_s=0.3)

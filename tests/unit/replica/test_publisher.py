@@ -4,7 +4,7 @@ from services.inference.replica.generate.publisher import Publisher
 from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.bus.port import OBJECT_THRESHOLD
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 LARGE = "x" * OBJECT_THRESHOLD
 

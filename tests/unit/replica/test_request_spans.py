@@ -13,7 +13,7 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import DeadlineExceeded
 from shared.telemetry import genai
 from shared.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import byte_level
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 SECOND = 1_000_000_000

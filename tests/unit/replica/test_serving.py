@@ -22,9 +22,9 @@ from shared.errors import (
     PayloadTooLarge,
 )
 from shared.text.tokenizer import Tokenizer
-from tests.support.memory_replica import memory_replica, request, small_spec
-from tests.support.small_tokenizers import byte_level
-from tests.support.wait import eventually
+from tests.support.fakes.memory_replica import memory_replica, request, small_spec
+from tests.support.harness.wait import eventually
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 SPEC = small_spec(TOKENIZER)

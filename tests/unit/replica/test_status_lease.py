@@ -3,7 +3,7 @@ import pytest
 from services.inference.replica.lease import StatusLease
 from shared.bus.memory.bus import MemoryBus
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 ASSIGNMENT = ReplicaAssignment.EXAMPLE
 

@@ -5,7 +5,7 @@ from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
 from shared.contracts.registry import VersionInfo
 from shared.contracts.scheduler import Deploy
 from shared.errors import InvalidInput
-from tests.support.scheduling import START
+from tests.support.factories.scheduling import START
 
 
 def version(*, context_length: int = 8192, number: int = 1, cuda: CudaNeed | None = None) -> VersionInfo:

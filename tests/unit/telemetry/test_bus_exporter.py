@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from shared.bus.memory.bus import MemoryBus
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter, Drops
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 @pytest.fixture

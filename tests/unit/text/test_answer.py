@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from services.inference.text.answer import Answer
 from shared.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import byte_fallback, byte_level
+from tests.support.models.small_tokenizers import byte_fallback, byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 EOS = 2

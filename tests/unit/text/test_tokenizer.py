@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import CorruptFile, UnsupportedFormat
 from shared.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import TEXT, byte_fallback, byte_level
+from tests.support.models.small_tokenizers import TEXT, byte_fallback, byte_level
 
 
 @pytest.mark.parametrize("definition", [byte_level(), byte_fallback()], ids=["byte level", "byte fallback"])

@@ -16,7 +16,7 @@ from shared.contracts.scheduler import (
     ReplicaState,
     ReplicaStatus,
 )
-from tests.support.scheduling import GIB, node
+from tests.support.factories.scheduling import GIB, node
 
 
 class SampleNode:

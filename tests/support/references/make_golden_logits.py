@@ -2,7 +2,7 @@
 
 Run by hand, in an environment with torch 2.13 and transformers 4.57, from the repository's root:
 
-    python -m tests.support.make_golden_logits
+    python -m tests.support.references.make_golden_logits
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.support.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
 GOLDEN = Path(__file__).with_name("golden_logits.npz")
 ROWS = [4, 9, 15]

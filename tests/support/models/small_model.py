@@ -6,7 +6,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.support.small_tokenizers import byte_level
+from tests.support.models.small_tokenizers import byte_level
 
 CONTEXT = 512
 TEMPLATE = (

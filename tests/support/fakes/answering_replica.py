@@ -27,7 +27,7 @@ from shared.contracts.replica import (
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
 from shared.errors import LlmosError, Overloaded
-from tests.support.answering_words import prompt_scores, prompt_text, released, token_at, token_score
+from tests.support.fakes.answering_words import prompt_scores, prompt_text, released, token_at, token_score
 
 DEFAULT_TOKENS = 6
 BEAT_S = 0.1

@@ -8,8 +8,8 @@ from typing import Protocol
 from shared.bus.connect import connect
 from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.bus.port import Bus
-from tests.support.nats import NatsServer
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 
 class Buses(Protocol):

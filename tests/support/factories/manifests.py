@@ -2,7 +2,7 @@
 
 from shared.contracts.manifest import Lineage, Manifest, ManifestFile
 from shared.storage.port import ArtifactStore
-from tests.support.blobs import sha256, stream
+from tests.support.factories.blobs import sha256, stream
 
 
 def manifest_of(files: dict[str, bytes], *, source: str = "test.gguf") -> Manifest:

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from deploy.make_secrets import make
-from tests.support.compose import ROOT, SERVICES, compose, dotenv, exec_form
-from tests.support.embedded import until
-from tests.support.nats import die_with_parent, free_port
-from tests.support.s3 import S3Server
+from tests.support.harness.compose import ROOT, SERVICES, compose, dotenv, exec_form
+from tests.support.harness.embedded import until
+from tests.support.nats.server import die_with_parent, free_port
+from tests.support.s3.server import S3Server
 
 STARTED_S = 60.0
 _STOPPED_S = 60.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.tiny_families import Array, head_dim
+from tests.support.models.tiny_families import Array, head_dim
 
 Weights = Mapping[str, Array]
 Config = Mapping[str, Any]

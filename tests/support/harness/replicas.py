@@ -25,7 +25,7 @@ from shared.contracts.scheduler import (
     Resources,
 )
 from shared.storage.port import ArtifactStore
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 ROOT = Path(__file__).parents[2]
 _ids = itertools.count(1)

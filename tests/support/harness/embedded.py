@@ -16,7 +16,7 @@ import orjson
 import psutil
 
 from llmos.home import Home
-from tests.support.nats import free_port
+from tests.support.nats.server import free_port
 
 Value = TypeVar("Value")
 START_TIMEOUT_S = 180.0

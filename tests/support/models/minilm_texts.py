@@ -1,6 +1,6 @@
 """Texts of mixed lengths and scripts, one of them longer than MiniLM reads: the reference embeddings are of these."""
 
-from tests.support.awkward_text import AWKWARD
+from tests.support.models.awkward_text import AWKWARD
 
 SENTENCES = [
     "What is the capital of France?",

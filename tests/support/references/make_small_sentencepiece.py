@@ -2,7 +2,7 @@
 
 Run by hand, in an environment with sentencepiece 0.2, from the repository's root, with any English text file:
 
-    python -m tests.support.make_small_sentencepiece TEXT
+    python -m tests.support.references.make_small_sentencepiece TEXT
 """
 
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from tests.support.awkward_text import AWKWARD
+from tests.support.models.awkward_text import AWKWARD
 
 FIXTURE = Path(__file__).with_name("small_sentencepiece.json")
 

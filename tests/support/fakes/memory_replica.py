@@ -24,8 +24,8 @@ from shared.contracts.replica import Generate, Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
-from tests.support.structured import structured_answers
-from tests.support.wait import eventually
+from tests.support.factories.structured import structured_answers
+from tests.support.harness.wait import eventually
 
 
 def small_spec(tokenizer: Tokenizer) -> DecoderSpec:

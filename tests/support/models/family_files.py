@@ -22,7 +22,7 @@ from devtools.convert.hf.directory import read_tensors
 from devtools.convert.hf.source import SafetensorsSource
 from devtools.convert.source import WeightSource
 from shared.contracts.manifest import DecoderSpec
-from tests.support.tiny_families import Array, head_dim
+from tests.support.models.tiny_families import Array, head_dim
 
 _GGUF_NAMES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
