@@ -1,4 +1,4 @@
-from services.scheduler.patience import Patience
+from services.scheduler.grace_period import Patience
 
 
 def observed(*moments: tuple[float, bool]) -> list[bool]:
