@@ -30,7 +30,8 @@ Windows = Sequence[Sequence[int]]
 def text_windows(text: ModelText, context_length: int) -> list[list[int]]:
     """The text in two to four windows of at most `WINDOW` tokens, each beginning as the model's prompts do."""
     ids = text.tokenizer.encode(
-        files("devtools.convert").joinpath("measure_text.txt").read_text(encoding="utf-8"), add_special_tokens=False
+        files("devtools.convert.verify").joinpath("measure_text.txt").read_text(encoding="utf-8"),
+        add_special_tokens=False,
     ).ids
     begin = [text.bos_token_id] if text.add_bos_token and text.bos_token_id is not None else []
     size = min(WINDOW, context_length, 1 + len(ids) // 2) - len(begin)

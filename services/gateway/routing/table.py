@@ -1,6 +1,6 @@
 """Which replica takes a request: a pure table of what is known, and the choice from it.
 
-The table is fed by `services.gateway.routing.live_table`; the clock is an argument, so nothing here waits or asks anybody.
+`services.gateway.routing.live_table` feeds the table; the clock is an argument.
 
 A replica can be chosen when its lease says READY, it does not drain, and its last load report is younger than
 `LEASE_TTL_S`. Candidates are ordered by version (the deployment's own first), then free slots, then work.

@@ -16,7 +16,7 @@ from tests.support.models.minilm_texts import SENTENCES, TEXTS, TOO_LONG
 
 pytestmark = pytest.mark.slow
 
-REFERENCE = np.load(Path(__file__).parents[2] / "support" / "minilm_embeddings.npy")
+REFERENCE = np.load(Path(__file__).parents[2] / "support" / "references" / "minilm_embeddings.npy")
 MAX_LEN = 256
 
 

@@ -94,7 +94,7 @@ class PythonForks:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PARENT, *self._modules],
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

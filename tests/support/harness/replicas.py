@@ -27,7 +27,7 @@ from shared.contracts.scheduler import (
 from shared.storage.port import ArtifactStore
 from tests.support.harness.wait import eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _ids = itertools.count(1)
 
 

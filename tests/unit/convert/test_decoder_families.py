@@ -22,7 +22,7 @@ from tests.support.models.family_files import (
 from tests.support.models.family_references import reference_logits
 from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
-GOLDEN = Path(__file__).parents[2] / "support" / "golden_logits.npz"
+GOLDEN = Path(__file__).parents[2] / "support" / "references" / "golden_logits.npz"
 GOLDEN_ROWS = [4, 9, 15]
 IN_GGUF = [name for name in CONFIGS if name != "qwen2_windows"]
 
