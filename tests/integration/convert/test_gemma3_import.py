@@ -14,13 +14,14 @@ import pytest
 
 from devtools.convert import convert_gguf
 from devtools.convert.gguf_file import read_gguf
-from devtools.convert.reference import Reference, perplexity
+from devtools.convert.reference import Reference
 from services.inference.runtime.decoder import OnnxDecoder
 from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.manifest import Manifest
 from tests.support.awkward_text import AWKWARD
 from tests.support.family_files import open_gguf
 from tests.support.graph_session import GraphSession
+from tests.support.perplexity import perplexity
 from tests.support.reference_spm import ReferenceSentencePiece
 from tests.support.smollm2 import xsum_text
 from tests.support.spans import prefill

@@ -8,10 +8,11 @@ from devtools.convert import convert_gguf
 from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import GgufFile, read_gguf
 from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference, perplexity
+from devtools.convert.reference import Reference
 from shared.contracts.manifest import Manifest
 from tests.support.awkward_text import AWKWARD
 from tests.support.graph_session import GraphSession
+from tests.support.perplexity import perplexity
 from tests.support.reference_bpe import ReferenceTokenizer
 from tests.support.smollm2 import smollm2_gguf, xsum_text
 

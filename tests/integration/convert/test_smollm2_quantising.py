@@ -13,10 +13,10 @@ from devtools.convert.gguf_file import read_gguf
 from devtools.convert.hf_model import read_hf_model
 from devtools.convert.quantised_source import QuantisedSource
 from devtools.convert.reference import Reference
-from devtools.convert.reference import perplexity as perplexity_of
 from tests.support.graph_session import GraphSession
 from tests.support.hf_files import hf_weights, rescaled, write_hf
 from tests.support.naive_quantiser import naive_int4
+from tests.support.perplexity import perplexity as perplexity_of
 from tests.support.smollm2 import smollm2_gguf, xsum_text
 
 pytestmark = pytest.mark.slow
