@@ -1,4 +1,4 @@
-"""Perplexity, reckoned apart from `devtools.convert.perplexity`, which it checks."""
+"""Perplexity, computed independently of `devtools.convert.perplexity`."""
 
 import math
 from collections.abc import Sequence
