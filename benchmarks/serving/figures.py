@@ -8,7 +8,6 @@ from typing import Any
 from benchmarks.serving.client import Answer
 
 Figures = dict[str, float]
-HIGHER_IS_BETTER = ("output_tok_per_s",)
 
 
 def quantile(values: Iterable[float], q: float) -> float:

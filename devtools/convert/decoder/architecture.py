@@ -38,8 +38,8 @@ class Architecture:
 
     Attributes:
         family: `llama`, `qwen2`, …
-        rotary_interleaved: Whether neighbouring dimensions of a head form a rotary pair (as llama.cpp's converter lays
-            out a Llama), or each dimension and the one half a head away.
+        rotary_interleaved: Whether neighbouring dimensions of a head form a rotary pair (as llama.cpp's converter
+            orders a Llama), or each dimension and the one half a head away.
         attention: One per layer.
         tied_head: Whether logits are computed with the embedding's matrix.
         qkv_bias: Whether query, key and value must have biases; a bias that a file has is used in any case.
