@@ -25,7 +25,7 @@ from shared.contracts.gateway import TENANTS_BUCKET
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
+from tests.support.fakes.scripted_replica import ScriptedReplica, scripted_replica
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer
 
@@ -49,7 +49,7 @@ class Stand:
     nats: NatsServer
     folder: Path
     _stack: AsyncExitStack
-    replicas: list[AnsweringReplica] = field(default_factory=list)
+    replicas: list[ScriptedReplica] = field(default_factory=list)
 
     async def deploy(self, name: str = MODEL, replicas: int = 1) -> None:
         deployment = Deployment(
@@ -65,13 +65,13 @@ class Stand:
         await self.bus.kv(DEPLOYMENTS_BUCKET).put(name, deployment.encode())
         await eventually(lambda: self._lists(name))
 
-    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> AnsweringReplica:  # noqa: A002
-        started = await self._stack.enter_async_context(answering_replica(self.nats.url, id, name, **options))
+    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> ScriptedReplica:  # noqa: A002
+        started = await self._stack.enter_async_context(scripted_replica(self.nats.url, id, name, **options))
         self.replicas.append(started)
         await eventually(lambda: self._ready(name, len({replica.id for replica in self.replicas})))
         return started
 
-    async def report_failed(self, replica: AnsweringReplica, message: str = "killed by signal 9") -> None:
+    async def report_failed(self, replica: ScriptedReplica, message: str = "killed by signal 9") -> None:
         """What the node agent does when a replica's process has died."""
         status = replica.status(ReplicaState.FAILED, message)
         await self.bus.kv(REPLICAS_BUCKET).put(replica.id, status.encode())

@@ -9,8 +9,8 @@ import pytest
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.integration.gateway.test_gateway_chat import events
 from tests.integration.gateway.test_gateway_resume import two
-from tests.support.fakes.answering_replica import AnsweringReplica
-from tests.support.fakes.answering_words import expected_text, prompt_scores
+from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.scripted_tokens import expected_text, prompt_scores
 from tests.support.harness.wait import eventually
 
 PROMPT = "one two three four five six seven"
@@ -43,7 +43,7 @@ async def streamed(stand: Stand, **changes: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def pair(stand: Stand) -> AsyncIterator[tuple[AnsweringReplica, AnsweringReplica]]:
+async def pair(stand: Stand) -> AsyncIterator[tuple[ScriptedReplica, ScriptedReplica]]:
     """The replica that is asked first, and the other; the agent tells when the first has died."""
     first, second = await two(stand)
 
@@ -73,7 +73,7 @@ async def test_without_a_loss_there_is_one_for_each_token_of_prompt_and_answer(s
 @pytest.mark.parametrize("ask", [whole, streamed])
 @pytest.mark.parametrize("frames", [1, 3])
 async def test_a_replica_killed_between_them_leaves_neither_holes_nor_doubles(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any, frames: int, max_tokens: int
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica], ask: Any, frames: int, max_tokens: int
 ) -> None:
     first, second = pair
     first.die_after_scores = frames
@@ -99,7 +99,7 @@ async def test_lost_frames_leave_neither_holes_nor_doubles_however_often_it_begi
 
 @pytest.mark.parametrize("ask", [whole, streamed])
 async def test_a_replica_lost_within_the_answer_tells_those_of_the_prompt_once(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica], ask: Any
 ) -> None:
     first, second = pair
     first.die_at = 1
@@ -148,7 +148,7 @@ async def test_prompt_logprobs_stand_beside_the_choices_of_a_chat_and_in_those_o
 
 
 async def test_prompt_logprobs_of_a_replica_that_is_lost_have_neither_holes_nor_doubles(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica]
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica]
 ) -> None:
     first, second = pair
     first.die_after_scores = 2

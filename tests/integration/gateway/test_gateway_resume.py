@@ -9,8 +9,8 @@ from services.gateway.routing import table as routing
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.fakes.answering_replica import AnsweringReplica
-from tests.support.fakes.answering_words import expected_text
+from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.scripted_tokens import expected_text
 from tests.support.harness.wait import eventually
 
 COUNT = 11
@@ -26,12 +26,12 @@ async def streamed(stand: Stand, **body: object) -> tuple[str, dict]:
     return text, chunks[-1]["usage"]
 
 
-async def two(stand: Stand) -> tuple[AnsweringReplica, AnsweringReplica]:
+async def two(stand: Stand) -> tuple[ScriptedReplica, ScriptedReplica]:
     await stand.deploy(replicas=2)
     first = await stand.replica("sample-1-a")
     second = await stand.replica("sample-1-b")
     second.queued_tokens = 1000
-    await second.beat()
+    await second.heartbeat()
 
     async def first_is_preferred() -> bool:
         before = len(first.received)
