@@ -18,7 +18,7 @@ from shared.bus.records import Records
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 RETRY_S = 0.5
 
@@ -81,7 +81,7 @@ class KeyStore:
         key = auth.make_key(self._random(auth.SECRET_BYTES))
         record = auth.new_record(key, name, scopes, self._now())
         await self._store(record, await self._kv.create(record.id, record.encode()))
-        log.info("key_created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
+        _log.info("key.created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
         return record, key
 
     async def revoke(self, key_id: str) -> ApiKey:
@@ -97,7 +97,7 @@ class KeyStore:
             except Conflict:
                 continue
             await self._store(revoked, revision)
-            log.info("key_revoked", key=key_id)
+            _log.info("key.revoked", key=key_id)
             return revoked
 
     async def ensure(self, file: Path) -> ApiKey:
@@ -115,13 +115,13 @@ class KeyStore:
                 await self._records.wait_synced()
                 existing = self._records.get(record.id) or record
                 if existing.revoked:
-                    log.warning("admin_key_is_revoked", key=record.id, file=str(file))
+                    _log.warning("admin_key.revoked", key=record.id, file=str(file))
                 return existing
             except Unavailable as error:
-                log.warning("waiting_for_key_store", problem=error.message)
+                _log.warning("key_store.unreachable", problem=error.message)
                 await asyncio.sleep(RETRY_S)
             else:
-                log.info("admin_key_recorded", key=record.id, file=str(file))
+                _log.info("admin_key.recorded", key=record.id, file=str(file))
                 return record
 
     async def _store(self, record: ApiKey, revision: int) -> None:

@@ -1,21 +1,16 @@
 """The admin routes: models, versions, aliases, deployments, nodes, keys and health.
 
-The owners of the state answer them over the bus; the gateway translates.
+The services that own the state answer over the bus; the gateway translates.
 """
 
-from datetime import datetime
-from typing import Annotated
-
-from pydantic import Field
-
-from services.gateway.admin.operations import Call, Operation
+from services.gateway.admin.contracts import AliasTarget, CreatedKey, KeyList, KeyView, NewKey, NewVersion
+from services.gateway.admin.operations import AdminOperation, Call
 from services.gateway.keys import KeyStore
 from shared.bus import rpc
 from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
-from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
-from shared.contracts.gateway import ApiKey, Scope
-from shared.contracts.manifest import Manifest, Name
+from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.contracts.gateway import ApiKey
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
 CALL_TIMEOUT_S = 30.0
@@ -25,67 +20,6 @@ COLLECT_TIMEOUT_S = 300.0
 RETRY_S = 2.0
 
 
-class NewVersion(Contract):
-    """The body of `POST /models/{name}/versions`."""
-
-    manifest: Manifest
-    aliases: tuple[Name, ...] = ()
-
-
-class AliasTarget(Contract):
-    """The body of `PUT /models/{name}/aliases/{alias}`."""
-
-    version: int = Field(ge=1)
-
-
-class NewKey(Contract):
-    """The body of `POST /keys`."""
-
-    name: Annotated[str, Field(min_length=1, max_length=128)]
-    scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
-
-
-class CreatedKey(Contract):
-    """A new key; `key` is shown this once."""
-
-    id: Name
-    name: str
-    key: str
-    scopes: tuple[Scope, ...]
-
-
-class KeyView(Contract):
-    """A key, without its hash."""
-
-    id: Name
-    name: str
-    scopes: tuple[Scope, ...]
-    created_at: datetime
-    revoked: bool
-
-
-class KeyList(Contract):
-    """All keys, oldest first."""
-
-    keys: tuple[KeyView, ...]
-
-
-NewVersion.EXAMPLE = NewVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
-AliasTarget.EXAMPLE = AliasTarget(version=3)
-NewKey.EXAMPLE = NewKey(name="notebook", scopes=(Scope.INFERENCE,))
-CreatedKey.EXAMPLE = CreatedKey(
-    id="key-3f2a9c01b7de", name="notebook", key="llmos-" + "A" * 43, scopes=(Scope.INFERENCE,)
-)
-KeyView.EXAMPLE = KeyView(
-    id="key-3f2a9c01b7de",
-    name="notebook",
-    scopes=(Scope.INFERENCE,),
-    created_at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
-    revoked=False,
-)
-KeyList.EXAMPLE = KeyList(keys=(KeyView.EXAMPLE,))
-
-
 class AdminApi:
     """The operations of the admin API."""
 
@@ -93,13 +27,15 @@ class AdminApi:
         self._bus = bus
         self._keys = keys
 
-    def operations(self) -> list[Operation]:
-        """All rows of the table."""
+    def operations(self) -> list[AdminOperation]:
+        """The typed operations."""
         one = "/models/{reference}"
         alias = "/models/{name}/aliases/{alias}"
         return [
-            Operation("GET", "/models", "All models with versions and aliases", registry.ModelList, self._models),
-            Operation(
+            AdminOperation(
+                "GET", "/models", "All models with versions and aliases", registry.ModelList, self._models
+            ),
+            AdminOperation(
                 "POST",
                 "/models/{name}/versions",
                 "Make a version from uploaded blobs",
@@ -107,11 +43,11 @@ class AdminApi:
                 self._create_version,
                 body=NewVersion,
             ),
-            Operation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
-            Operation("DELETE", one, "Delete a version or a model", Empty, self._delete),
-            Operation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
-            Operation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
-            Operation(
+            AdminOperation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
+            AdminOperation("DELETE", one, "Delete a version or a model", Empty, self._delete),
+            AdminOperation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
+            AdminOperation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            AdminOperation(
                 "POST",
                 "/garbage",
                 "Remove files that no version refers to, or list them (dry_run, the default)",
@@ -119,8 +55,8 @@ class AdminApi:
                 self._collect_garbage,
                 body=registry.CollectGarbage,
             ),
-            Operation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
-            Operation(
+            AdminOperation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
+            AdminOperation(
                 "POST",
                 "/deployments",
                 "Run a version under a public name",
@@ -128,14 +64,16 @@ class AdminApi:
                 self._deploy,
                 body=scheduler.Deploy,
             ),
-            Operation("GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment),
-            Operation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
-            Operation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
-            Operation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
-            Operation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
-            Operation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
-            Operation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
-            Operation(
+            AdminOperation(
+                "GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment
+            ),
+            AdminOperation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
+            AdminOperation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
+            AdminOperation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
+            AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
+            AdminOperation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
+            AdminOperation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
+            AdminOperation(
                 "GET",
                 "/traces",
                 "The newest traces",

@@ -14,7 +14,7 @@ from starlette.types import Send
 from shared import errors
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 JSON = (b"content-type", b"application/json")
 CLIENT_GONE = 499
@@ -63,7 +63,7 @@ def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
             return MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}", allowed)
         return errors.InvalidInput(error.detail)
     error_id = secrets.token_hex(8)
-    log.error("unexpected_error", error_id=error_id, method=method, path=path, exc_info=error)
+    _log.error("request.failed", error_id=error_id, method=method, path=path, exc_info=error)
     return errors.Internal(f"something went wrong inside LLMOS; the log has it under {error_id}")
 
 

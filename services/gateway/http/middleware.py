@@ -17,7 +17,7 @@ from services.gateway.http import errors
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
 
 STATE = "llmos.request"
@@ -46,7 +46,7 @@ def state_of(scope: Scope) -> RequestState:
     return state
 
 
-class Observed:
+class RequestMiddleware:
     """Wraps the application. Nothing that it raises gets past here."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -120,8 +120,8 @@ class Observed:
         if state.failure is not None:
             fields |= {"code": state.failure.code, "problem": state.failure.message}
         notable = is_traced(method, scope["path"]) or (status >= 400 and scope["path"] not in OPEN_PATHS)
-        write = log.info if notable else log.debug
-        write("request", **fields)
+        write = _log.info if notable else _log.debug
+        write("request.ended", **fields)
 
     @staticmethod
     def _span(scope: Scope, headers: Mapping[str, str]) -> trace.Span:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from shared.errors import Conflict, InvalidInput
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 POLL_S = 0.01
 _FAREWELL_S = 2.0
@@ -80,7 +80,7 @@ async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) 
         task.result()
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    log.info("listening", url=url)
+    _log.info("server.listening", url=url)
     try:
         yield url
     finally:
@@ -95,7 +95,7 @@ async def _drain(server: uvicorn.Server, task: "asyncio.Task[None]", timeout: fl
     if not unfinished:
         return
     requests = set(server.server_state.tasks)
-    log.warning("requests_cut_short", requests=len(requests), drain_timeout_s=timeout)
+    _log.warning("server.requests_cancelled", requests=len(requests), drain_timeout_s=timeout)
     for request in requests:
         request.cancel()
     server.force_exit = True

@@ -1,4 +1,4 @@
-"""A real gateway on loopback in front of sample replicas, over a real nats-server."""
+"""A real gateway on loopback in front of scripted replicas, over a real nats-server."""
 
 import base64
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.gateway.app import gateway as run_gateway
-from services.gateway.dispatch import dispatcher as dispatch
-from services.gateway.dispatch import encoders, generation
-from services.gateway.http import middleware as observed
-from services.gateway.openai import encode as encoding
+from services.gateway.dispatch import dispatcher, encodings, generation
+from services.gateway.http import middleware
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -41,7 +39,7 @@ def server() -> Iterator[NatsServer]:
 
 @dataclass
 class Stand:
-    """A gateway with what stands around it."""
+    """A gateway with its surroundings."""
 
     url: str
     client: httpx.AsyncClient
@@ -102,7 +100,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What the gateway's spans are exported to; the process's own provider is left alone."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (observed, dispatch, generation, encoders, encoding):
+    for module in (middleware, dispatcher, generation, encodings):
         monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
     return exporter
 

@@ -5,7 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from services.gateway.routing import table as routing
+from services.gateway.dispatch import loss
+from services.gateway.routing import table
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events
@@ -98,7 +99,8 @@ async def test_a_silent_replica_is_left_after_the_heartbeats_time(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await two(stand)
-    monkeypatch.setattr(routing, "LEASE_TTL_S", 0.5)
+    for module in (loss, table):
+        monkeypatch.setattr(module, "LEASE_TTL_S", 0.5)
     first.token_delay = 0.05
     before = first.steps
     task = asyncio.create_task(streamed(stand))
