@@ -1,6 +1,6 @@
 """The API keys in KV `LLMOS_TENANTS`: made, listed, revoked.
 
-They are checked against a local copy, so a lost bus locks nobody out.
+They are checked against a local copy, so keys work while the bus is down.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class KeyStore:
         """The key of a request that may do what it asks.
 
         Raises:
-            Unauthenticated: No key, or one that nobody has.
+            Unauthenticated: There is no key, or it is unknown.
             PermissionDenied: The key lacks the scope.
             Unavailable: The keys could not be read yet.
         """
@@ -77,7 +77,7 @@ class KeyStore:
         return record
 
     async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
-        """A new key: its record, and the key itself, which is told this once and kept nowhere."""
+        """A new key: its record, and the key itself, which is stored nowhere."""
         key = auth.make_key(self._random(auth.SECRET_BYTES))
         record = auth.new_record(key, name, scopes, self._now())
         await self._store(record, await self._kv.create(record.id, record.encode()))
@@ -85,7 +85,7 @@ class KeyStore:
         return record, key
 
     async def revoke(self, key_id: str) -> ApiKey:
-        """Make a key worthless at once; the record stays. Raises `NotFound`."""
+        """Make a key invalid at once; the record stays. Raises `NotFound`."""
         while True:
             entry = await self._kv.get(key_id)
             if entry is None:
@@ -125,7 +125,7 @@ class KeyStore:
                 return record
 
     async def _store(self, record: ApiKey, revision: int) -> None:
-        """Hold a change that this process made before the watch tells it: the next request must see it."""
+        """Apply a change of this process before its watch event arrives: the next request must see it."""
         self._records.apply(KvEvent(KvOperation.PUT, record.id, record.encode(), revision))
 
 

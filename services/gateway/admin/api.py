@@ -1,6 +1,6 @@
 """The admin routes: models, versions, aliases, deployments, nodes, keys and health.
 
-The services that own the state answer over the bus; the gateway translates.
+The services that own the state respond over the bus; the gateway translates.
 """
 
 from services.gateway.admin.contracts import AliasTarget, CreatedKey, KeyList, KeyView, NewKey, NewVersion
@@ -14,7 +14,7 @@ from shared.contracts.gateway import ApiKey
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
 CALL_TIMEOUT_S = 30.0
-"""For a service to answer; creating a version reads its blobs' sizes from the store."""
+"""For a service to respond; creating a version reads its blobs' sizes from the store."""
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
 RETRY_S = 2.0
@@ -83,10 +83,10 @@ class AdminApi:
             ),
         ]
 
-    async def ask(
+    async def call(
         self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = CALL_TIMEOUT_S
     ) -> Response:
-        """Ask the service that owns `endpoint`; raises its error, or `Unavailable` naming the service."""
+        """Call the service that owns `endpoint`; raises its error, or `Unavailable` with the service's name."""
         try:
             return await rpc.call(self._bus, endpoint, request, timeout=timeout)
         except NoResponders as error:
@@ -97,18 +97,18 @@ class AdminApi:
             ) from error
 
     async def _models(self, _call: Call) -> registry.ModelList:
-        return await self.ask(registry.LIST_MODELS, Empty())
+        return await self.call(registry.LIST_MODELS, Empty())
 
     async def _create_version(self, call: Call) -> registry.VersionInfo:
         body: NewVersion = call.body
         request = registry.CreateVersion(model=call.path["name"], manifest=body.manifest, aliases=body.aliases)
-        return await self.ask(registry.CREATE_VERSION, request)
+        return await self.call(registry.CREATE_VERSION, request)
 
     async def _resolve(self, call: Call) -> registry.VersionInfo:
-        return await self.ask(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
+        return await self.call(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
 
     async def _delete(self, call: Call) -> Empty:
-        return await self.ask(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
+        return await self.call(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
 
     async def _set_alias(self, call: Call) -> registry.ModelRecord:
         return await self._alias(call, call.body.version)
@@ -118,27 +118,27 @@ class AdminApi:
 
     async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
         request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
-        return await self.ask(registry.SET_ALIAS, request)
+        return await self.call(registry.SET_ALIAS, request)
 
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
-        return await self.ask(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
+        return await self.call(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
 
     async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
-        return await self.ask(scheduler.LIST_DEPLOYMENTS, Empty())
+        return await self.call(scheduler.LIST_DEPLOYMENTS, Empty())
 
     async def _deploy(self, call: Call) -> scheduler.DeploymentStatus:
         body: scheduler.Deploy = call.body
-        return await self.ask(scheduler.DEPLOY, body)
+        return await self.call(scheduler.DEPLOY, body)
 
     async def _deployment(self, call: Call) -> scheduler.DeploymentStatus:
-        return await self.ask(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))
+        return await self.call(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))
 
     async def _undeploy(self, call: Call) -> Empty:
-        return await self.ask(scheduler.UNDEPLOY, scheduler.DeploymentName(name=call.path["name"]))
+        return await self.call(scheduler.UNDEPLOY, scheduler.DeploymentName(name=call.path["name"]))
 
     async def _nodes(self, _call: Call) -> scheduler.NodeList:
-        return await self.ask(scheduler.LIST_NODES, Empty())
+        return await self.call(scheduler.LIST_NODES, Empty())
 
     async def _list_keys(self, _call: Call) -> KeyList:
         return KeyList(keys=tuple(_view(record) for record in self._keys.list()))
@@ -152,13 +152,13 @@ class AdminApi:
         return _view(await self._keys.revoke(call.path["id"]))
 
     async def _health(self, _call: Call) -> monitor.HealthReport:
-        return await self.ask(monitor.GET_HEALTH, Empty())
+        return await self.call(monitor.GET_HEALTH, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
         if not limit.isdecimal():
             raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
-        return await self.ask(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
+        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 
 
 def _view(record: ApiKey) -> KeyView:

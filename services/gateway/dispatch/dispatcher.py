@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from opentelemetry import trace
 
 from services.gateway.dispatch.cancellations import Cancellations
 from services.gateway.dispatch.frame_receiver import Attempt, FrameReceiver
+from services.gateway.dispatch.limits import DispatchLimits
 from services.gateway.dispatch.loss import LossDetector
 from services.gateway.dispatch.offering import Refused, offer
 from services.gateway.dispatch.requests import GenerationRequest
@@ -35,18 +35,6 @@ PROMPT_BYTES_PER_S = 1_000_000
 """A replica renders and tokenises a prompt at least this fast before it accepts or rejects."""
 GRAMMAR_S = 10.0
 """A replica compiles a grammar that is new to it within this time before it accepts or rejects."""
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchLimits:
-    """How long dispatch waits; all in seconds."""
-
-    accept: float = 2.0
-    """For a replica to accept or reject, plus time for a large prompt."""
-    resume: float = 30.0
-    """For another replica when one was lost."""
-    resumes_in_place: int = 3
-    """Consecutive losses without a new token after which the request itself is taken for the cause."""
 
 
 class Dispatcher:
@@ -205,7 +193,7 @@ class Dispatcher:
             if self.bus.connected:
                 self._losses.connected(now)
             else:
-                self._losses.disconnected()
+                self._losses.disconnected(now)
             self.table.refresh()
             for attempt in self._frames.attempts:
                 if attempt.accepted and not attempt.over and (reason := self._losses.lost(attempt.watched, now)):

@@ -1,7 +1,7 @@
 """Decides when a replica that works on a request, or the rest of its frames, is lost. Pure: times are arguments.
 
-What the gateway cannot see it does not judge: while its own connection to the bus is down no replica is silent, and
-after that each has its full time to report again.
+While the gateway's own connection to the bus is down, no replica counts as silent. When the connection is back, each
+replica has its full time to report again. Only a very long outage ends the requests.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
 
 FRAME_AFTER_OUTAGE_S = 2.0
 """A request that gets no frame for this long after the bus connection came back has missed its last frame."""
+OUTAGE_S = 30.0
+"""A request is given up when the gateway's connection to the bus has been down for this long."""
 IDLE_REPORTS = 2
 """Consecutive load reports without work after which a request that the replica has accepted is lost."""
 FRESH_S = 3 * LOAD_REPORT_S
@@ -27,7 +29,7 @@ class WatchedRequest:
 
     replica_id: str
     incarnation: int
-    """The replica's when the request was sent."""
+    """Of the replica, when the request was sent."""
     next_seq: int = 0
     last_event: float | None = None
     """When the request was accepted or its last frame arrived; None before, and where no frames are expected."""
@@ -54,28 +56,30 @@ class _Reports:
 
 @dataclass(slots=True)
 class LossDetector:
-    """What is known of all replicas' lives. Times are seconds on one clock that never goes back."""
+    """What losses depend on, for all replicas. Times are seconds on one clock that never goes back."""
 
     _replicas: Mapping[str, ReplicaStatus] = field(default_factory=dict)
     _reports: dict[str, _Reports] = field(default_factory=dict)
     _incarnations: dict[str, int] = field(default_factory=dict)
-    _connected: bool = True
     _connected_at: float = -inf
     """When the bus connection came back."""
+    _disconnected_at: float | None = None
+    """When the bus connection was lost; None while it is up."""
 
     # Events
 
     def connected(self, now: float) -> None:
         """The gateway is connected to the bus."""
-        if not self._connected:
-            self._connected, self._connected_at = True, now
+        if self._disconnected_at is not None:
+            self._disconnected_at, self._connected_at = None, now
 
-    def disconnected(self) -> None:
-        """The gateway has lost its connection to the bus."""
-        self._connected = False
+    def disconnected(self, now: float) -> None:
+        """The gateway has no connection to the bus."""
+        if self._disconnected_at is None:
+            self._disconnected_at = now
 
     def set_replicas(self, replicas: Mapping[str, ReplicaStatus]) -> None:
-        """The replicas whose lease holds, by id. A replica that was not up in between has restarted."""
+        """The replicas with a valid lease, by id. A replica that was not up in between has restarted."""
         for replica_id, before in self._replicas.items():
             after = replicas.get(replica_id)
             restarted = after is not None and after.restarts != before.restarts
@@ -119,7 +123,10 @@ class LossDetector:
         """Why a request is lost, or None while its replica works on it."""
         if reason := self._replica_lost(request, now):
             return reason
-        if request.last_event is None or not self._connected:
+        if self._disconnected_at is not None:
+            outage = now - self._disconnected_at
+            return f"the gateway's bus connection was down for {OUTAGE_S:g} s" if outage > OUTAGE_S else None
+        if request.last_event is None:
             return None
         reports = self._reports.get(request.replica_id)
         if reports is not None and reports.idle >= IDLE_REPORTS:
@@ -143,7 +150,7 @@ class LossDetector:
 
     def _silent(self, replica_id: str, now: float) -> float:
         """Seconds for which a replica could have reported and did not."""
-        if not self._connected:
+        if self._disconnected_at is not None:
             return 0.0
         reports = self._reports.get(replica_id)
         return now - max(reports.at if reports else -inf, self._connected_at)

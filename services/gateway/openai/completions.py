@@ -117,7 +117,7 @@ class _Rendering:
     """One choice, piece by piece."""
 
     def __init__(self, body: CompletionRequest, prompt: Accepted) -> None:
-        self._asked = body
+        self._body = body
         self._prompt: Accepted | None = prompt
         """Until the first piece is made."""
         self._logprobs = TextLogprobs(as_ids=bool(body.return_tokens_as_token_ids), top=body.logprobs or 0)
@@ -126,13 +126,13 @@ class _Rendering:
 
     def has_output(self, frame: Frame) -> bool:
         """Whether `frame` adds anything to the choice."""
-        body = self._asked
+        body = self._body
         scored = body.logprobs is not None and (frame.logprobs or (body.echo and frame.prompt_logprobs))
         return bool(frame.text or scored or frame.finish_reason or (body.return_token_ids and frame.token_ids))
 
     def add(self, frame: Frame) -> dict[str, Any]:
         """What a frame adds to the choice."""
-        body, prompt, self._prompt = self._asked, self._prompt, None
+        body, prompt, self._prompt = self._body, self._prompt, None
         text, logprobs = frame.text, None
         if prompt is not None and body.echo:
             text = (prompt.prompt_text or "") + text

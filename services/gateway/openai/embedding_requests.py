@@ -50,7 +50,7 @@ _FORMS = {
 
 
 class EncoderRequest(BaseModel):
-    """What all requests to encoders have in common."""
+    """The fields that all requests to encoders have."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
@@ -115,7 +115,7 @@ class RerankRequest(EncoderRequest):
         WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
     ]
     top_n: int | None = Field(default=None, ge=1)
-    """Results to answer; default: all."""
+    """Results to return; default: all."""
     return_documents: bool | None = None
     """Whether results carry their texts; default: yes, as with vLLM."""
 

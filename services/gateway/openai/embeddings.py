@@ -71,7 +71,7 @@ class EmbeddingsApi:
         return json_response({**head, "data": data, "usage": usage})
 
     async def rerank(self, request: Request) -> Response:
-        """Documents by how well they answer the query, best first."""
+        """Documents by relevance to the query, best first."""
         body = parse_encoder_request(RerankRequest, await read_body(request, self._max_body))
         queries = [body.query] * len(body.documents)
         with self._working(genai.OPERATION_CLASSIFY, "rerank", body, request) as work:

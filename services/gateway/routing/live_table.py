@@ -23,14 +23,14 @@ from shared.contracts.scheduler import (
 
 FORGET_EVERY_S = 30.0
 FORGET_AFTER_S = 60.0
-"""Seconds of silence after which a replica without a lease is forgotten, so that tables do not grow for ever."""
+"""Seconds of silence after which a replica without a lease is forgotten, so that tables do not grow without end."""
 
 
 class ReplicaObserver(Protocol):
     """A state that follows the replicas."""
 
     def set_replicas(self, replicas: Mapping[str, ReplicaStatus]) -> None:
-        """The replicas whose lease holds, by id."""
+        """The replicas with a valid lease, by id."""
 
     def report(self, report: LoadReport, now: float) -> None:
         """A load report arrived."""

@@ -75,7 +75,7 @@ class RoutingTable:
         self.deployments = dict(deployments)
 
     def set_replicas(self, replicas: Mapping[str, ReplicaStatus]) -> None:
-        """Replace the replicas whose lease holds, by id."""
+        """Replace the replicas with a valid lease, by id."""
         self.replicas = dict(replicas)
 
     def report(self, report: LoadReport, now: float) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.dispatch.loss import FRAME_AFTER_OUTAGE_S, IDLE_REPORTS, LossDetector, WatchedRequest
+from services.gateway.dispatch.loss import FRAME_AFTER_OUTAGE_S, IDLE_REPORTS, OUTAGE_S, LossDetector, WatchedRequest
 from shared.contracts.replica import LOAD_REPORT_S
 from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
 from tests.unit.gateway.test_routing import report, status
@@ -115,7 +115,7 @@ def test_a_missing_frame_is_noticed_from_the_next() -> None:
 def test_after_an_outage_a_request_without_a_frame_is_lost() -> None:
     made = detector()
     waiting, streaming = accepted(made), accepted(made)
-    made.disconnected()
+    made.disconnected(NOW + 1)
     made.connected(NOW + 3)
     later = accepted(made, now=NOW + 3)
     made.report(report("a", running=3), NOW + 3)
@@ -124,6 +124,15 @@ def test_after_an_outage_a_request_without_a_frame_is_lost() -> None:
     assert [made.lost(each, before) for each in (waiting, streaming, later)] == [None, None, None]
     assert "no frame came" in (made.lost(waiting, after) or "")
     assert [made.lost(each, after) for each in (streaming, later)] == [None, None]
+
+
+def test_a_very_long_outage_ends_a_request() -> None:
+    made = detector()
+    request = accepted(made)
+    for seconds in (0, OUTAGE_S):
+        made.disconnected(NOW + seconds)
+        assert made.lost(request, NOW + seconds) is None
+    assert "bus connection was down" in (made.lost(request, NOW + OUTAGE_S + 0.1) or "")
 
 
 def test_replicas_gone_for_long_are_forgotten() -> None:
@@ -175,7 +184,7 @@ def test_a_silent_replica_is_lost_within_the_leases_time(delays: list[float], si
 
 @given(
     st.floats(0, LEASE_TTL_S - 2 * TICK_S),
-    st.floats(0, 1000),
+    st.floats(0, OUTAGE_S),
     st.floats(0, FRAME_AFTER_OUTAGE_S - 0.01),
     st.floats(0, LEASE_TTL_S - 0.01),
     st.floats(0, 1),
@@ -187,7 +196,7 @@ def test_an_outage_of_the_gateways_own_bus_never_loses_a_replica(
     streaming, single = accepted(made), made.watch("a")
     down = NOW + quiet
     assert made.lost(streaming, down) is None
-    made.disconnected()
+    made.disconnected(down)
     for request in (streaming, single):
         assert made.lost(request, down + moment * outage) is None
     made.forget_silent(down + outage, after=60)
@@ -233,7 +242,7 @@ def play(
     elif kind == "connected":
         made.connected(now)
     else:
-        made.disconnected()
+        made.disconnected(now)
 
 
 @given(
