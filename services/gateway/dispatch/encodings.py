@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.gateway.dispatch.concurrent_generations import first_error
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encoders import encode
 from services.gateway.dispatch.requests import EncodeRequest
+from services.gateway.dispatch.spans import request_span
 from shared.contracts.embedding import (
     MAX_ROWS,
     Classified,
@@ -26,10 +26,7 @@ from shared.contracts.embedding import (
 )
 from shared.contracts.gateway import Usage
 from shared.contracts.manifest import Task
-from shared.errors import LlmosError
 from shared.telemetry import genai
-
-tracer = trace.get_tracer("llmos.gateway")
 
 PARTS_AT_ONCE = 4
 """Parts of one request in progress: enough for several replicas."""
@@ -91,28 +88,19 @@ class Encodings:
             truncate: Tokens to keep of a longer text; `MODEL_MAX`: as many as the model takes.
         """
         request_id = f"{prefix}-{self._random(96):024x}"
-        attributes = {
-            genai.OPERATION_NAME: operation,
-            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: model,
-            genai.REQUEST_ID: request_id,
-        }
-        span = tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-            try:
-                yield Work(
-                    id=request_id,
-                    model=model,
-                    tenant=tenant,
-                    truncate=self._truncate(model, truncate),
-                    deadline=self._dispatcher.clock() + self._timeout,
-                    deadline_ms=int((self._now() + self._timeout) * 1000),
-                    span=span,
-                )
-            except LlmosError as error:
-                span.set_status(Status(StatusCode.ERROR, error.message))
-                span.set_attribute(genai.ERROR_TYPE, error.code)
-                raise
+        with (
+            request_span(operation, model, request_id) as span,
+            trace.use_span(span, record_exception=False, set_status_on_exception=False),
+        ):
+            yield Work(
+                id=request_id,
+                model=model,
+                tenant=tenant,
+                truncate=self._truncate(model, truncate),
+                deadline=self._dispatcher.clock() + self._timeout,
+                deadline_ms=int((self._now() + self._timeout) * 1000),
+                span=span,
+            )
 
     def created(self) -> int:
         """Unix time in seconds."""

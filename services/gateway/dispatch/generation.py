@@ -6,18 +6,17 @@ from contextlib import asynccontextmanager
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.frame_receiver import Attempt, Expired, Lost
 from services.gateway.dispatch.requests import GenerationRequest
+from services.gateway.dispatch.spans import request_span
 from shared.contracts.gateway import FinishReason, Frame
 from shared.contracts.replica import Accepted
 from shared.errors import (
     DeadlineExceeded,
     Draining,
     Internal,
-    LlmosError,
     Overloaded,
     ReplicaLost,
     Unavailable,
@@ -26,12 +25,11 @@ from shared.errors import (
 from shared.telemetry import genai
 
 _log = structlog.get_logger("llmos.gateway")
-tracer = trace.get_tracer("llmos.gateway")
 
 GAPS_AT_ONCE = 32
 """Times between tokens that are added to the metrics together: one by one, each takes six calls in cold caches."""
 RESUME_POLL_S = 0.2
-"""How often another replica is looked for while there is none."""
+"""How often another replica is looked for after one was lost."""
 
 
 class Generation:
@@ -207,38 +205,24 @@ async def generating(dispatcher: Dispatcher, request: GenerationRequest) -> Asyn
     """
     sampling = request.generate.sampling
     chat = request.generate.messages is not None
+    operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
     chosen = {
         genai.REQUEST_TEMPERATURE: sampling.temperature,
         genai.REQUEST_TOP_P: sampling.top_p,
         genai.REQUEST_TOP_K: sampling.top_k,
     }
-    operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
-    span = tracer.start_span(
-        f"{operation} {request.deployment}",
-        kind=SpanKind.CLIENT,
-        attributes={
-            genai.OPERATION_NAME: operation,
-            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: request.deployment,
-            genai.REQUEST_ID: request.request_id,
-        }
-        | {name: value for name, value in chosen.items() if value is not None},
-    )
-    generation = Generation(dispatcher, request, span)
-    timer: asyncio.TimerHandle | None = None
-    try:
-        with trace.use_span(span, end_on_exit=False, record_exception=False):
-            await generation.place()
-        timer = asyncio.get_running_loop().call_later(
-            max(0.0, request.deadline - dispatcher.clock()), generation.expire
-        )
-        yield generation
-    except LlmosError as error:
-        span.set_status(Status(StatusCode.ERROR, error.message))
-        span.set_attribute(genai.ERROR_TYPE, error.code)
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-        generation.release()
-        span.end()
+    attributes = {name: value for name, value in chosen.items() if value is not None}
+    with request_span(operation, request.deployment, request.request_id, attributes) as span:
+        generation = Generation(dispatcher, request, span)
+        timer: asyncio.TimerHandle | None = None
+        try:
+            with trace.use_span(span, end_on_exit=False, record_exception=False):
+                await generation.place()
+            timer = asyncio.get_running_loop().call_later(
+                max(0.0, request.deadline - dispatcher.clock()), generation.expire
+            )
+            yield generation
+        finally:
+            if timer is not None:
+                timer.cancel()
+            generation.release()

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.gateway.app import gateway as run_gateway
-from services.gateway.dispatch import dispatcher, encodings, generation
+from services.gateway.dispatch import dispatcher
+from services.gateway.dispatch import spans as request_spans
 from services.gateway.http import middleware
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
@@ -100,7 +101,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What the gateway's spans are exported to; the process's own provider is left alone."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (middleware, dispatcher, generation, encodings):
+    for module in (middleware, dispatcher, request_spans):
         monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
     return exporter
 
