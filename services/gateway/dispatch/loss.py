@@ -1,7 +1,7 @@
 """Decides when a replica that works on a request, or the rest of its frames, is lost. Pure: times are arguments.
 
 While the gateway's own connection to the bus is down, no replica counts as silent. When the connection is back, each
-replica has its full time to report again. Only a very long outage ends the requests.
+replica has its full time to report again.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
 
 FRAME_AFTER_OUTAGE_S = 2.0
 """A request that gets no frame for this long after the bus connection came back has missed its last frame."""
-OUTAGE_S = 30.0
-"""A request is given up when the gateway's connection to the bus has been down for this long."""
+OUTAGE_S = LEASE_TTL_S
+"""A request is given up when the gateway's connection to the bus has been down for this long. The search for a replica
+that resumes it goes on."""
 IDLE_REPORTS = 2
 """Consecutive load reports without work after which a request that the replica has accepted is lost."""
 FRESH_S = 3 * LOAD_REPORT_S
