@@ -5,10 +5,8 @@ from devtools.convert.encoder_version import convert_encoder, is_encoder_directo
 from devtools.convert.gguf_model import convert_gguf
 from devtools.convert.hf_directory import is_model_directory
 from devtools.convert.hf_model import convert_hf
-from devtools.convert.quantised_version import Quantize
 
 __all__ = [
-    "Quantize",
     "add_cuda_graph",
     "convert_encoder",
     "convert_gguf",

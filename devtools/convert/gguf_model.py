@@ -6,9 +6,10 @@ from devtools.convert.decoder_version import DecoderModel, Progress, file_digest
 from devtools.convert.gguf_architecture import read_architecture
 from devtools.convert.gguf_file import GgufFile, read_gguf
 from devtools.convert.gguf_source import GgufSource
-from devtools.convert.quantised_version import Quantize, write_quantised_version
+from devtools.convert.quantised_version import write_quantised_version
 from devtools.convert.quants import DENSE, check_supported
 from devtools.convert.tokenizer import read_text
+from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 

@@ -10,8 +10,9 @@ from devtools.convert.config_architecture import read_config
 from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, unwatched
 from devtools.convert.hf_directory import read_json, read_tensors, read_text, weight_files
 from devtools.convert.hf_text import read_model_text, sampling_defaults
-from devtools.convert.quantised_version import Quantize, write_quantised_version
+from devtools.convert.quantised_version import write_quantised_version
 from devtools.convert.safetensors_source import SafetensorsSource
+from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import CorruptFile
 
