@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 OPERATORS = shared/operators/liboperators.so
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench compose-test lock clean
+.PHONY: help up test check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
 	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.try_compose
+
+docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
+	@$(BIN)/python deploy/make_configuration.py
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor embedded dev; do \
