@@ -40,7 +40,7 @@ _SECTIONS: dict[str, tuple[str, type[ServiceSettings]]] = {
     "Registry": ("", services.registry.settings.Settings),
     "Inference: node agent": ("", services.inference.settings.Settings),
     "Inference: replica": (
-        "A replica inherits the node agent's environment. The agent adds the assignment, the node and the drain time.\n",
+        "A replica inherits the node agent's environment. The agent adds assignment, node and drain time.\n",
         services.inference.replica.settings.Settings,
     ),
     "Gateway": ("", services.gateway.settings.Settings),
