@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
-OPERATORS = shared/operators/liboperators.so
+OPERATORS = operators/liboperators.so
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check bench compose-test docs lock clean
@@ -21,7 +21,7 @@ test: $(VENV)/.dev $(OPERATORS)  ## all tests
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/clang-format --dry-run -Werror shared/operators/*.[ch]
+	@$(BIN)/clang-format --dry-run -Werror operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup tests/unit
@@ -73,5 +73,5 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@touch $@
 
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.
-$(OPERATORS): $(wildcard shared/operators/*.[ch]) shared/operators/build.py | $(VENV)/.up
-	@$(BIN)/python -m shared.operators.build
+$(OPERATORS): $(wildcard operators/*.[ch]) operators/build.py | $(VENV)/.up
+	@$(BIN)/python -m operators.build

@@ -1,7 +1,7 @@
-"""What `pyproject.toml` can't say: installing LLMOS compiles the library of operators (`shared/operators/build.py`).
+"""What `pyproject.toml` can't say: installing LLMOS compiles the library of operators (`operators/build.py`).
 
-An editable install puts it into the source tree; a wheel holds it. Without the code that runs and makes graphs, as in
-the images of the other services, nothing is compiled and no compiler is needed.
+An editable install puts it into the source tree; a wheel holds it. Where the folder is left out, as in the images of
+services that neither run nor build graphs, nothing is compiled and no compiler is needed.
 """
 
 import runpy
@@ -13,7 +13,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.errors import CompileError
 
-OPERATORS = Path("shared/operators")
+OPERATORS = Path("operators")
 LIBRARY = OPERATORS / "liboperators.so"
 
 
@@ -71,7 +71,7 @@ class Compiled(Distribution):
         return True
 
 
-if any(Path(user).is_dir() for user in ("services/inference", "devtools")):
+if OPERATORS.is_dir():
     commands = {"build": Build, "build_operators": BuildOperators, "bdist_wheel": Wheel}
     setup(cmdclass=commands, distclass=Compiled)
 else:

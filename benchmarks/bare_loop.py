@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from operators import takes_slots
 from services.inference.runtime.session import open_session
 from shared.contracts.manifest import DecoderSpec
-from shared.operators import takes_slots
 
 
 class BareLoop:

@@ -27,7 +27,7 @@ from llmos.cli.demo import demo_gguf
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
-from services.inference.runtime.decoder import GRAPH_FILE, OnnxDecoder
+from services.inference.runtime.onnx_decoder import GRAPH_FILE, OnnxDecoder
 from shared.contracts.manifest import DecoderSpec, Manifest
 
 BATCHES = (1, 4, 16)

@@ -5,7 +5,7 @@
 One graph has `MatMulBlocks`, `GatherBlocks` and `CachedAttention`; the other is the same graph spelt out in
 `MatMulNBits`, `GatherBlockQuantized` and `GroupQueryAttention`. One JSON line per point, milliseconds of a step;
 `ratio` is ONNX Runtime's operators / ours, the median over rounds (above 1: ours are faster). A lone sequence costs
-the second graph two rows in service (docs/adr/0005): `ratio_two_rows` compares with that.
+the second graph two rows in service (docs/adr/0014): `ratio_two_rows` compares with that.
 """
 
 import argparse
@@ -25,9 +25,9 @@ import onnxruntime as ort
 from benchmarks.bare_loop import BareLoop
 from benchmarks.processor import processor_name
 from devtools.convert import convert_gguf
-from devtools.convert.runtime_attention import spell_out_attention
-from devtools.convert.runtime_form import spell_out_blocks
-from devtools.convert.weight_file import WeightFile
+from devtools.convert.cuda.runtime_attention import spell_out_attention
+from devtools.convert.graph.runtime_form import spell_out_blocks
+from devtools.convert.graph.weight_file import WeightFile
 from llmos.cli.demo import demo_gguf
 from shared.contracts.manifest import DecoderSpec
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.inference.text.tokenizer import Tokenizer
     from shared.contracts.manifest import Manifest
+    from shared.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
 HELPERS = 65_000_000
@@ -70,11 +70,11 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     import services.inference.replica.app  # noqa: F401, PLC0415  # what a replica has in memory
     from services.inference.engine.decoder import Span  # noqa: PLC0415
     from services.inference.engine.limits import EngineLimits  # noqa: PLC0415
-    from services.inference.engine.params import SamplingParams  # noqa: PLC0415
-    from services.inference.engine.sampler import Draw, choose  # noqa: PLC0415
-    from services.inference.runtime.decoder import OnnxDecoder  # noqa: PLC0415
-    from services.inference.text.tokenizer import Tokenizer  # noqa: PLC0415
+    from services.inference.engine.sampling.params import SamplingParams  # noqa: PLC0415
+    from services.inference.engine.sampling.sampler import Draw, choose  # noqa: PLC0415
+    from services.inference.runtime.onnx_decoder import OnnxDecoder  # noqa: PLC0415
     from shared.contracts.manifest import Manifest  # noqa: PLC0415
+    from shared.text.tokenizer import Tokenizer  # noqa: PLC0415
 
     manifest = Manifest.decode((folder / "manifest.json").read_bytes())
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
@@ -97,7 +97,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     full = _resident()
     memory = manifest.memory
     need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS - memory.grammars
-    kept = _grammars(tokenizer, manifest)
+    grammars = _grammars(tokenizer, manifest)
     grammars = _resident() - full
     parts = list(stages.items())
     print(
@@ -116,19 +116,19 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
         flush=True,
     )  # fmt: skip
     sys.stdin.readline()
-    del tokenizer, kept
+    del tokenizer, grammars
 
 
 def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
     """Compiled schemas of a dozen properties, and an answer's beginning in each."""
-    from services.inference.text.grammar import CompiledGrammar  # noqa: PLC0415
-    from services.inference.text.grammar_source import grammar_source  # noqa: PLC0415
-    from services.inference.text.grammar_tokens import grammar_tokenizer  # noqa: PLC0415
+    from services.inference.text.grammar.compiled import CompiledGrammar  # noqa: PLC0415
+    from services.inference.text.grammar.source import grammar_source  # noqa: PLC0415
+    from services.inference.text.grammar.tokens import grammar_tokenizer  # noqa: PLC0415
     from shared.contracts.replica import Grammar  # noqa: PLC0415
 
     spec = manifest.the_decoder
     vocabulary = grammar_tokenizer(tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
-    kept: list[object] = []
+    held: list[object] = []
     for name in range(GRAMMARS):
         properties = {f"field_{name}_{index}": {"type": "string"} for index in range(12)}
         schema = json.dumps({"type": "object", "properties": properties, "additionalProperties": False})
@@ -137,12 +137,12 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
         for token in tokenizer.encode(f'{{"field_{name}_0": "some text", "field_{name}_1": "more'):
             constraint.mask()
             constraint.accept(token)
-        kept.append((grammar, constraint))
-    return kept
+        held.append((grammar, constraint))
+    return held
 
 
 def _resident() -> int:
-    """The most bytes that this process ever had resident."""
+    """The peak of resident bytes of this process."""
     return _number(Path("/proc/self/status"), "VmHWM:")
 
 

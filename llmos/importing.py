@@ -46,10 +46,10 @@ def import_model(
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
-        progress: Told of every step.
+        progress: Called with every step.
     """
     _check_name(name)
-    client.models()  # a wrong URL or key should be told before minutes of work
+    client.models()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
 
     with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:

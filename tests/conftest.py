@@ -8,9 +8,9 @@ import pytest
 
 from shared.bus.connect import connect
 from shared.bus.port import Bus
-from tests.support.buses import Buses, MemoryBuses, NatsBuses
-from tests.support.nats import NatsServer
-from tests.support.s3 import S3Server
+from tests.support.harness.buses import Buses, MemoryBuses, NatsBuses
+from tests.support.nats.server import NatsServer
+from tests.support.s3.server import S3Server
 
 UNIT = Path(__file__).parent / "unit"
 

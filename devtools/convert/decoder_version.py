@@ -13,14 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from devtools.convert.architecture import Architecture
-from devtools.convert.check import check_graph
-from devtools.convert.graph import GraphBuilder
+from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.graph import GraphBuilder
+from devtools.convert.decoder.tensors import check_tensors
+from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.memory_need import memory_need
 from devtools.convert.model_text import ModelText
 from devtools.convert.source import WeightSource
-from devtools.convert.tensors import check_tensors
-from devtools.convert.weight_file import WeightFile
+from devtools.convert.verify.check import check_graph
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
 
@@ -28,13 +28,13 @@ Progress = Callable[[str, float], None]
 """Called with a stage (`read`, `build`, `check`, `finish`, …) and the fraction of it that is done, 0 to 1."""
 
 TOOL = "devtools.convert"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-log = structlog.get_logger("llmos.convert")
+_log = structlog.get_logger("llmos.convert")
 
 
-def unwatched(stage: str, fraction: float) -> None:
-    """Nobody watches the progress."""
+def no_progress(stage: str, fraction: float) -> None:
+    """A `Progress` that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def write_version(
     model: DecoderModel,
     destination: Path,
     *,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
     judge: Callable[[Path], Mapping[str, float]] | None = None,
 ) -> Manifest:
     """Write `model.onnx`, `model.onnx.data`, `tokenizer.json` and, if there is one, `chat_template.jinja`.
@@ -80,7 +80,7 @@ def write_version(
     Args:
         model: Checked parts.
         destination: The folder for the files; made if need be.
-        progress: Told of the stages `build`, `check` and `finish`.
+        progress: Called with the stages `build`, `check` and `finish`.
         judge: Given the folder of the built and checked files; returns further metrics, or raises to stop.
 
     Raises:
@@ -119,8 +119,12 @@ def write_version(
             metrics=metrics,
         )
     progress("finish", 1.0)
-    log.info(
-        "converted", source=model.source, quantization=manifest.lineage.quantization, bytes=manifest.size, **metrics
+    _log.info(
+        "decoder.converted",
+        source=model.source,
+        quantization=manifest.lineage.quantization,
+        bytes=manifest.size,
+        **metrics,
     )
     return manifest
 
@@ -136,7 +140,7 @@ def staged(destination: Path) -> Iterator[Path]:
             for path in Path(staging).iterdir():
                 path.replace(destination / path.name)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL:
             raise
         raise StorageFull(
             f"no room for the converted model in {destination.parent} ({os.strerror(error.errno)}):"

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from devtools.convert.block_matrix import Floats
-from devtools.convert.matrices import Matrix
+from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.graph.matrices import Matrix
 
 Rows = slice | np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from llmos.home import Home, write_private
-from shared.bus.nats_objects import OBJECTS_STREAM
+from shared.bus.nats.objects import OBJECTS_STREAM
 from shared.contracts import gateway, monitor, registry, scheduler
 from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec

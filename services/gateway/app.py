@@ -5,13 +5,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from services.gateway.dispatch import Dispatcher
+from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.http.app import make_app
 from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
 from services.gateway.metrics import Metrics
+from services.gateway.routing.live_table import LiveTable
 from services.gateway.settings import Settings
-from services.gateway.table import LiveTable
 from shared.service.context import Context
 from shared.storage.open import open_store
 

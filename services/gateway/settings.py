@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.gateway.dispatch import DispatchLimits
+from services.gateway.dispatch.dispatcher import DispatchLimits
 from shared.service.settings import ServiceSettings
 
 

@@ -24,7 +24,6 @@ from shared.contracts.registry import (
     LIST_MODELS,
     RESOLVE,
     SET_ALIAS,
-    SHOW_MODEL,
     CollectGarbage,
     CreateVersion,
     DeleteVersion,
@@ -33,7 +32,6 @@ from shared.contracts.registry import (
     ModelRecord,
     ResolveReference,
     SetAlias,
-    ShowModel,
     VersionEntry,
     VersionInfo,
 )
@@ -72,7 +70,6 @@ class RegistryService:
         """Begin to answer; leaving `stack` takes nothing new and finishes what runs."""
         await self._answer(stack, CREATE_VERSION, self.create_version)
         await self._answer(stack, RESOLVE, self.resolve)
-        await self._answer(stack, SHOW_MODEL, self.show_model)
         await self._answer(stack, LIST_MODELS, self.list_models)
         await self._answer(stack, SET_ALIAS, self.set_alias)
         await self._answer(stack, DELETE_VERSION, self.delete_version)
@@ -95,10 +92,6 @@ class RegistryService:
         entry = catalogue.resolve(record, reference)
         _describe(record.name, entry.version)
         return _info(record, entry, await read_manifest(self._store, record.name, entry))
-
-    async def show_model(self, request: ShowModel) -> ModelRecord:
-        """One model."""
-        return await self._find(request.name)
 
     async def list_models(self, _: Empty) -> ModelList:
         """All models, by name."""

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.scheduler.events import keep
+from services.scheduler.grace_period import Patience
 from services.scheduler.leadership import Leader
-from services.scheduler.patience import Patience
 from services.scheduler.reconcile import Observed, Reconciler
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from services.scheduler.room import Place, Room, best, forms, why_none
+from services.scheduler.fit import Place, Room, best, forms, why_none
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.scheduler.events import tell
-from services.scheduler.patience import Patience
+from services.scheduler.grace_period import Patience
 from services.scheduler.placement import Placement, place
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from services.scheduler.deploying import wanted
+from services.scheduler.desired import wanted
 from services.scheduler.events import tell
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.status import deployment_status, node_view

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from services.scheduler.fit import Room
 from services.scheduler.placement import serves
-from services.scheduler.room import Room
 from shared.contracts.scheduler import (
     Deployment,
     DeploymentStatus,

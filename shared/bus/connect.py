@@ -1,6 +1,6 @@
 """How a process gets its bus."""
 
-from shared.bus.nats import NatsBus
+from shared.bus.nats.bus import NatsBus
 from shared.bus.port import Bus
 
 CONNECT_S = 30.0

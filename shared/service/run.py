@@ -22,8 +22,8 @@ import structlog
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.errors import LlmosError
-from shared.service.beats import beating
 from shared.service.context import Context
+from shared.service.heartbeat import beating
 from shared.service.parent import follow_parent
 from shared.service.readiness import Readiness
 from shared.service.settings import ServiceSettings, Settings, load_settings

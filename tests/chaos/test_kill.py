@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.support.embedded import Embedded, until
+from tests.support.harness.embedded import Embedded, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

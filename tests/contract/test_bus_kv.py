@@ -6,8 +6,8 @@ import pytest
 
 from shared.bus.port import MAX_RECORD, KeyValue, KvEntry, KvEvent, KvOperation, Watch
 from shared.errors import Conflict, InvalidInput, PayloadTooLarge
-from tests.support.buses import Buses, unique
-from tests.support.wait import eventually
+from tests.support.harness.buses import Buses, unique
+from tests.support.harness.wait import eventually
 
 SYNCED = KvEvent(KvOperation.SYNCED)
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from shared.bus.leases import Lease, LeaseTable
-from tests.support.buses import Buses, unique
-from tests.support.wait import eventually
+from tests.support.harness.buses import Buses, unique
+from tests.support.harness.wait import eventually
 
 
 class Clock:

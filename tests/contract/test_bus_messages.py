@@ -19,8 +19,8 @@ from shared.errors import (
     Overloaded,
     PayloadTooLarge,
 )
-from tests.support.buses import Buses, unique
-from tests.support.wait import eventually
+from tests.support.harness.buses import Buses, unique
+from tests.support.harness.wait import eventually
 
 
 async def echo(message: Message) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
 from shared.storage.open import open_store
 from shared.storage.port import CHUNK, ArtifactStore
-from tests.support.blobs import content, sha256, stream
+from tests.support.factories.blobs import content, sha256, stream
 
 MIB = 1 << 20
 MULTIPART = 17 * MIB  # above the size at which S3 uploads take more than one part

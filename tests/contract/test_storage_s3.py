@@ -2,9 +2,9 @@ import pytest
 
 from shared.errors import CorruptFile
 from shared.storage.open import open_store
-from tests.support.blobs import sha256, stream
-from tests.support.nats import free_port
-from tests.support.s3 import S3Server
+from tests.support.factories.blobs import sha256, stream
+from tests.support.nats.server import free_port
+from tests.support.s3.server import S3Server
 
 
 async def test_a_real_server_refuses_wrong_credentials_clearly(s3_server: S3Server):

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.embedded import Embedded
+from tests.support.harness.embedded import Embedded
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,14 @@ import pytest
 from llmos.client import Client, wait_ready
 from llmos.importing import import_model
 from shared.bus.connect import connect
-from shared.bus.nats_objects import OBJECTS_STREAM
+from shared.bus.nats.objects import OBJECTS_STREAM
 from shared.contracts.scheduler import Deploy
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
-from tests.support.compose import SERVICES
-from tests.support.deployment import Deployment
-from tests.support.embedded import BRIEF
-from tests.support.smollm2 import smollm2_gguf
-from tests.support.wait import eventually
+from tests.support.harness.compose import SERVICES
+from tests.support.harness.deployment import Deployment
+from tests.support.harness.embedded import BRIEF
+from tests.support.harness.wait import eventually
+from tests.support.models.smollm2 import smollm2_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,9 +4,9 @@ import numpy as np
 import openai
 import pytest
 
-from tests.support.embedded import until
-from tests.support.minilm import minilm_directory
-from tests.support.minilm_texts import SENTENCES
+from tests.support.harness.embedded import until
+from tests.support.models.minilm import minilm_directory
+from tests.support.models.minilm_texts import SENTENCES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.embedded import BRIEF
+from tests.support.harness.embedded import BRIEF
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

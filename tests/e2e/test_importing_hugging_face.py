@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.embedded import Embedded, until
-from tests.support.hf_files import write_hf
-from tests.support.hub_server import COMMIT, HubServer
-from tests.support.llama_files import write_llama
+from tests.support.fakes.hub_server import COMMIT, HubServer
+from tests.support.harness.embedded import Embedded, until
+from tests.support.models.hf_files import write_hf
+from tests.support.models.llama_files import write_llama
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -7,7 +7,7 @@ import openai
 import orjson
 import pytest
 
-from tests.support.embedded import BRIEF, until
+from tests.support.harness.embedded import BRIEF, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

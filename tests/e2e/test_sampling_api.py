@@ -5,7 +5,7 @@ import math
 import openai
 import pytest
 
-from tests.support.embedded import BRIEF
+from tests.support.harness.embedded import BRIEF
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from tests.support.embedded import Embedded, until
+from tests.support.harness.embedded import Embedded, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

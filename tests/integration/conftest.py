@@ -4,7 +4,7 @@ import pytest
 
 from devtools.convert import convert_gguf
 from shared.contracts.manifest import Manifest
-from tests.support.smollm2 import smollm2_gguf
+from tests.support.models.smollm2 import smollm2_gguf
 
 
 @pytest.fixture(scope="session")

@@ -8,23 +8,23 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.gateway.dispatch import Dispatcher
-from services.gateway.http.admin import AdminApi
-from services.gateway.http.answers import Asker
+from services.gateway.admin.api import AdminApi
+from services.gateway.admin.blobs import BlobsApi
+from services.gateway.admin.operations import PREFIX
+from services.gateway.admin.traces import TracesApi
+from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.http.authentication import Authentication
-from services.gateway.http.blobs import BlobsApi
-from services.gateway.http.chat import ChatApi
-from services.gateway.http.completions import CompletionsApi
-from services.gateway.http.embeddings import EmbeddingsApi
-from services.gateway.http.encoding import EncodingAsker
 from services.gateway.http.health import HealthApi
-from services.gateway.http.models import ModelsApi
-from services.gateway.http.observed import Observed
+from services.gateway.http.middleware import Observed
 from services.gateway.http.openapi import openapi
-from services.gateway.http.operations import PREFIX
-from services.gateway.http.traces import TracesApi
 from services.gateway.keys import KeyStore
 from services.gateway.metrics import Metrics
+from services.gateway.openai.chat import ChatApi
+from services.gateway.openai.completions import CompletionsApi
+from services.gateway.openai.embeddings import EmbeddingsApi
+from services.gateway.openai.encode import EncodingAsker
+from services.gateway.openai.generate import Asker
+from services.gateway.openai.models import ModelsApi
 from shared.bus.port import Bus
 from shared.storage.port import ArtifactStore
 

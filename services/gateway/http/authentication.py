@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import auth
-from services.gateway.http.observed import state_of
+from services.gateway.http.middleware import state_of
 from services.gateway.keys import KeyStore
 
 

@@ -6,8 +6,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.chat import json_answer
 from services.gateway.metrics import Metrics
+from services.gateway.openai.chat import json_answer
 
 
 class HealthApi:

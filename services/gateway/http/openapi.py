@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from services.gateway.http.embedding_types import ClassifyRequest, EmbeddingRequest, RerankRequest
-from services.gateway.http.openai_types import ChatRequest, CompletionRequest
-from services.gateway.http.operations import PREFIX, Operation
+from services.gateway.admin.operations import PREFIX, Operation
+from services.gateway.openai.embedding_requests import ClassifyRequest, EmbeddingRequest, RerankRequest
+from services.gateway.openai.requests import ChatRequest, CompletionRequest
 
 _ERROR = {
     "type": "object",

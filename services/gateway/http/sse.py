@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.http import errors
 from services.gateway.http.body import unless_gone
-from services.gateway.http.observed import state_of
+from services.gateway.http.middleware import state_of
 from shared.errors import LlmosError, Unavailable
 
 KEEP_ALIVE_S = 15.0

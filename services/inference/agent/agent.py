@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from services.inference.agent.claim import claim, yield_to_successor
 from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
-from services.inference.agent.replica import CLEAN_UP_S, Replica, replica_environment
+from services.inference.agent.replica_process import CLEAN_UP_S, Replica, replica_environment
 from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.contracts.scheduler import (

@@ -10,15 +10,15 @@ same sizes, whatever else runs, and such tokens are computed again as decode row
 rows and for chunks may round differently, and activations quantised to int8 turn a last bit into another answer.)
 """
 
-from services.inference.engine.admission import Admission, check_request
-from services.inference.engine.drafts import Drafts
-from services.inference.engine.fairness import Tenants
-from services.inference.engine.kept import Keeper
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.pace import Pace
 from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row, Store
+from services.inference.engine.policy.admission import Admission, check_request
+from services.inference.engine.policy.block_reservation import Keeper
+from services.inference.engine.policy.draft_lengths import Drafts
+from services.inference.engine.policy.fairness import Tenants
+from services.inference.engine.policy.prefill import Part, Prompts, Taken
+from services.inference.engine.policy.throughput import Pace
 from services.inference.engine.prefix_cache import Block, PrefixCache
-from services.inference.engine.prompts import Part, Prompts, Taken
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason

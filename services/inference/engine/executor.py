@@ -9,10 +9,10 @@ import structlog
 from numpy.typing import NDArray
 
 from services.inference.engine.decoder import Decoder, Logits
-from services.inference.engine.logprobs import score_chunk
-from services.inference.engine.params import TokenScore
 from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores, Store
-from services.inference.engine.sampler import Choice, Draw, choose
+from services.inference.engine.sampling.logprobs import score_chunk
+from services.inference.engine.sampling.params import TokenScore
+from services.inference.engine.sampling.sampler import Choice, Draw, choose
 from services.inference.engine.sequence import Sequence
 from shared.errors import Internal, LlmosError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.inference.engine.decoder import Span
-from services.inference.engine.params import TokenScore
 from services.inference.engine.prefix_cache import Block
+from services.inference.engine.sampling.params import TokenScore
 from services.inference.engine.sequence import Sequence
 from services.inference.engine.slots import Move
 from shared.errors import LlmosError

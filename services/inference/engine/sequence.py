@@ -11,12 +11,12 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from services.inference.engine.adjust import Adjuster
-from services.inference.engine.constraint import Constraint
-from services.inference.engine.drafter import Drafter
-from services.inference.engine.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
-from services.inference.engine.params import TokenScore
+from services.inference.engine.ngram_proposer import Drafter
 from services.inference.engine.prefix_cache import Block
+from services.inference.engine.sampling.constraint import Constraint
+from services.inference.engine.sampling.logits_processors import Adjuster
+from services.inference.engine.sampling.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
+from services.inference.engine.sampling.params import TokenScore
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import LlmosError
 

@@ -10,11 +10,11 @@ from typing import Protocol
 import structlog
 
 from services.inference.replica.background import background
-from services.inference.replica.decoder import start_decoder
-from services.inference.replica.encoder import start_encoder
+from services.inference.replica.encode.replica import start_encoder
+from services.inference.replica.generate.replica import start_decoder
+from services.inference.replica.generate.serving import CONFIRM_S
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
-from services.inference.replica.serving import CONFIRM_S
 from services.inference.replica.settings import Settings
 from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest

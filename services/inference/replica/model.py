@@ -5,12 +5,12 @@ from pathlib import Path
 
 from services.inference.engine.decoder import Span
 from services.inference.runtime.cuda import CudaDevice
-from services.inference.runtime.decoder import OnnxDecoder
 from services.inference.runtime.host import HostDevice
-from services.inference.text.tokenizer import Tokenizer
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
+from shared.text.tokenizer import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"

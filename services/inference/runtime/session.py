@@ -6,7 +6,7 @@ from typing import Any
 import onnxruntime as ort
 import structlog
 
-from shared import operators
+import operators
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
 CUDA = "CUDAExecutionProvider"

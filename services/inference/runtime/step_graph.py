@@ -7,9 +7,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+import operators
 from services.inference.engine.decoder import Logits, Span
 from services.inference.runtime.device import Array, Device, Kv
-from shared import operators
 from shared.contracts.scheduler import MAX_DRAFT_TOKENS
 
 SCRATCH = 0

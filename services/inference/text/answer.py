@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.inference.text.detokenizer import Detokenizer
 from services.inference.text.stop import StopMatcher
-from services.inference.text.tokenizer import Tokenizer
+from shared.text.tokenizer import Tokenizer
 
 
 class Answer:

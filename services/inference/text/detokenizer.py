@@ -2,7 +2,7 @@
 
 import codecs
 
-from services.inference.text.tokenizer import Tokenizer
+from shared.text.tokenizer import Tokenizer
 
 
 class Detokenizer:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.inference.text.grammar import CompiledGrammar, GrammarConstraint
-from services.inference.text.grammar_cache import Grammars
-from services.inference.text.grammar_source import GrammarSource, grammar_source
-from services.inference.text.tokenizer import Tokenizer
-from services.inference.text.tools_form import tool_form
-from services.inference.text.tools_grammar import tools_grammar
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.compiled import CompiledGrammar, GrammarConstraint
+from services.inference.text.grammar.source import GrammarSource, grammar_source
+from services.inference.text.tools.grammar import tools_grammar
+from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Generate
 from shared.errors import InvalidInput
+from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import tool_form
 
 _INLINE_TOKENS = 64
 """A longer answer that goes on here is followed through its grammar in a thread: some 0.05 ms a token."""

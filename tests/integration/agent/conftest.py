@@ -18,10 +18,10 @@ from shared.contracts.scheduler import ASSIGNMENTS_BUCKET, NODES_BUCKET, REPLICA
 from shared.errors import Unavailable
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.nats import NatsServer
-from tests.support.scheduling import GIB, runs
+from tests.support.factories.scheduling import GIB, runs
+from tests.support.nats.server import NatsServer
 
-REPLICA_COMMAND = (sys.executable, "-m", "tests.support.sample_replica")
+REPLICA_COMMAND = (sys.executable, "-m", "tests.support.fakes.replica")
 REPOSITORY = Path(__file__).parents[3]
 
 

@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from shared.contracts.scheduler import REPLICAS_BUCKET, NodeStatus, ReplicaState, ReplicaStatus
-from tests.support.scheduling import GIB, deployment, replica
-from tests.support.wait import eventually
+from tests.support.factories.scheduling import GIB, deployment, replica
+from tests.support.harness.wait import eventually
 
 ONE = replica("r1", deployment("one"))
 TWO = replica("r2", deployment("two"))

@@ -10,8 +10,8 @@ import pytest
 from services.inference.agent.claim import claim, yield_to_successor
 from shared.contracts.scheduler import NODES_BUCKET, NodeStatus, Resources
 from shared.errors import Conflict
-from tests.support.scheduling import deployment, replica
-from tests.support.wait import eventually
+from tests.support.factories.scheduling import deployment, replica
+from tests.support.harness.wait import eventually
 
 
 def status(instance: str, *, host: str = "elsewhere", pid: int = 4242, age: float = 0.0) -> NodeStatus:

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.reference import Reference, perplexity
-from services.inference.runtime.decoder import OnnxDecoder
-from services.inference.text.tokenizer import Tokenizer
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.verify.reference import Reference
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
-from tests.support.awkward_text import AWKWARD
-from tests.support.family_files import open_gguf
-from tests.support.graph_session import GraphSession
-from tests.support.reference_spm import ReferenceSentencePiece
-from tests.support.smollm2 import xsum_text
-from tests.support.spans import prefill
+from shared.text.tokenizer import Tokenizer
+from tests.support.factories.spans import prefill
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.awkward_text import AWKWARD
+from tests.support.models.family_files import open_gguf
+from tests.support.models.smollm2 import xsum_text
+from tests.support.references.perplexity import perplexity
+from tests.support.references.sentencepiece import ReferenceSentencePiece
 
 GGUF = os.environ.get("LLMOS_TEST_GEMMA3_GGUF", "")
 

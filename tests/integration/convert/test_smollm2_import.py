@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import GgufFile, read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference, perplexity
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import GgufFile, read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
-from tests.support.awkward_text import AWKWARD
-from tests.support.graph_session import GraphSession
-from tests.support.reference_bpe import ReferenceTokenizer
-from tests.support.smollm2 import smollm2_gguf, xsum_text
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.awkward_text import AWKWARD
+from tests.support.models.smollm2 import smollm2_gguf, xsum_text
+from tests.support.references.bpe import ReferenceTokenizer
+from tests.support.references.perplexity import perplexity
 
 pytestmark = pytest.mark.slow
 

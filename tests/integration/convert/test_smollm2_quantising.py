@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from devtools.convert import convert_hf, perplexity, quantised_source
+from devtools.convert import convert_hf
 from devtools.convert.decoder_version import write_version
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.hf_model import read_hf_model
-from devtools.convert.quantised_source import QuantisedSource
-from devtools.convert.reference import Reference
-from devtools.convert.reference import perplexity as perplexity_of
-from tests.support.graph_session import GraphSession
-from tests.support.hf_files import hf_weights, rescaled, write_hf
-from tests.support.naive_quantiser import naive_int4
-from tests.support.smollm2 import smollm2_gguf, xsum_text
+from devtools.convert.from_hf import read_hf_model
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.quantise import source as quantised_source
+from devtools.convert.quantise.source import QuantisedSource
+from devtools.convert.verify import perplexity
+from devtools.convert.verify.reference import Reference
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.hf_files import hf_weights, rescaled, write_hf
+from tests.support.models.smollm2 import smollm2_gguf, xsum_text
+from tests.support.references.naive_quantiser import naive_int4
+from tests.support.references.perplexity import perplexity as perplexity_of
 
 pytestmark = pytest.mark.slow
 

@@ -1,9 +1,9 @@
 import pytest
 
-from devtools.convert.encoder_version import convert_encoder
+from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
-from services.inference.runtime.encoder import OnnxEncoder
-from tests.support.minilm import minilm_directory
+from services.inference.runtime.onnx_encoder import OnnxEncoder
+from tests.support.models.minilm import minilm_directory
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from services.inference.encoder.pooling import shortened
 from services.inference.encoder.request import EncodeRequest
 from services.inference.encoder.runner import EncoderRunner
 from shared.errors import ContextLengthExceeded
-from tests.support.minilm import minilm_directory
-from tests.support.minilm_texts import SENTENCES, TEXTS, TOO_LONG
+from tests.support.models.minilm import minilm_directory
+from tests.support.models.minilm_texts import SENTENCES, TEXTS, TOO_LONG
 
 pytestmark = pytest.mark.slow
 
-REFERENCE = np.load(Path(__file__).parents[2] / "support" / "minilm_embeddings.npy")
+REFERENCE = np.load(Path(__file__).parents[2] / "support" / "references" / "minilm_embeddings.npy")
 MAX_LEN = 256
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
-from tests.support.real_model import RealModel
+from tests.support.models.real_model import RealModel
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from devtools.convert import convert_gguf
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.gateway import FinishReason
-from tests.support.engines import sequence_request
-from tests.support.small_model import write_small_gguf
+from tests.support.factories.engines import sequence_request
+from tests.support.models.small_model import write_small_gguf
 
 MIB = 1 << 20
 REQUESTS, WARM = 10_000, 2_500

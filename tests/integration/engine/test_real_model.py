@@ -8,12 +8,12 @@ import pytest
 
 from services.inference.engine.decoder import Span
 from services.inference.engine.limits import EngineLimits
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.gateway import FinishReason
 from shared.errors import CorruptFile, InvalidInput, NotFound
-from tests.support.engines import EngineUnderTest, sequence_request
-from tests.support.real_model import RealModel
-from tests.support.spans import prefill
+from tests.support.factories.engines import EngineUnderTest, sequence_request
+from tests.support.factories.spans import prefill
+from tests.support.models.real_model import RealModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.sequence import SamplingParams, SequenceRequest
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_source import grammar_source
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.source import grammar_source
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
-from tests.support.engines import EngineUnderTest
-from tests.support.schemas import schemas
+from shared.text.tokenizer import Tokenizer
+from tests.support.factories.engines import EngineUnderTest
+from tests.support.factories.schemas import schemas
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -13,9 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.gateway import dispatch, encoders, generation
 from services.gateway.app import gateway as run_gateway
-from services.gateway.http import encoding, observed
+from services.gateway.dispatch import dispatcher as dispatch
+from services.gateway.dispatch import encoders, generation
+from services.gateway.http import middleware as observed
+from services.gateway.openai import encode as encoding
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -23,9 +25,9 @@ from shared.contracts.gateway import TENANTS_BUCKET
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.answering_replica import AnsweringReplica, answering_replica
-from tests.support.nats import NatsServer
-from tests.support.wait import eventually
+from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 ADMIN_KEY = "llmos-" + base64.urlsafe_b64encode(b"a" * 32).rstrip(b"=").decode()
 MODEL = "sample"

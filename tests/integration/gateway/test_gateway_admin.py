@@ -12,7 +12,7 @@ from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Manifest
 from shared.errors import NotFound
 from tests.integration.gateway.conftest import ADMIN_KEY, Stand
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 async def answer_with(stand: Stand, endpoint: Endpoint, answer: Contract | Exception, heard: list[Contract]) -> None:
@@ -33,6 +33,7 @@ async def test_models_and_deployments_are_translated_to_their_services(stand: St
         registry.RESOLVE,
         registry.SET_ALIAS,
         registry.DELETE_VERSION,
+        registry.COLLECT_GARBAGE,
         scheduler.DEPLOY,
         scheduler.UNDEPLOY,
         scheduler.SHOW_DEPLOYMENT,
@@ -58,6 +59,8 @@ async def test_models_and_deployments_are_translated_to_their_services(stand: St
         ("PUT", "/models/m/aliases/prod", {"version": 3}, registry.SetAlias(model="m", alias="prod", version=3)),
         ("DELETE", "/models/m/aliases/prod", None, registry.SetAlias(model="m", alias="prod", version=None)),
         ("DELETE", "/models/m:3", None, registry.DeleteVersion(reference="m:3")),
+        ("POST", "/garbage", {}, registry.CollectGarbage(dry_run=True)),
+        ("POST", "/garbage", {"dry_run": False, "grace": 60}, registry.CollectGarbage(dry_run=False, grace=60)),
         ("GET", "/deployments", None, Empty()),
         (
             "POST",
@@ -103,6 +106,8 @@ async def test_misspelt_fields_and_wrong_values_are_refused(stand: Stand) -> Non
         ("POST", "/deployments", {"reference": "m", "replica": 3}, "replica"),
         ("POST", "/deployments", {"reference": "m", "replicas": 0}, "replicas"),
         ("PUT", "/models/m/aliases/prod", {"version": "three"}, "version"),
+        ("POST", "/garbage", {"dry-run": False}, "dry-run"),
+        ("POST", "/garbage", {"grace": -1}, "grace"),
         ("PUT", "/models/m/aliases/Not%20Good", {"version": 3}, "alias"),
         ("POST", "/keys", {"name": "x", "scopes": ["root"]}, "scopes.0"),
         ("GET", "/traces?limit=many", None, "limit"),

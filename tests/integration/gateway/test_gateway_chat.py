@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.errors import ContextLengthExceeded, Internal, Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
-from tests.support.answering_words import expected_text
-from tests.support.wait import eventually
+from tests.support.fakes.answering_words import expected_text
+from tests.support.harness.wait import eventually
 
 WHOLE = expected_text("tell me words", 7, 6)
 

@@ -9,15 +9,15 @@ import numpy as np
 import openai
 import pytest
 
-from devtools.convert.encoder_version import convert_encoder
+from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
-from services.inference.runtime.encoder import OnnxEncoder
+from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY
-from tests.support.replicas import ReplicaProcess, replica_process, store_version
-from tests.support.small_encoder import HIDDEN, VOCABULARY, write_small_encoder
-from tests.support.wait import eventually
+from tests.support.harness.replicas import ReplicaProcess, replica_process, store_version
+from tests.support.harness.wait import eventually
+from tests.support.models.small_encoder import HIDDEN, VOCABULARY, write_small_encoder
 
 MAX_LEN = 24
 TEXTS = ["the quick brown fox jumps over the lazy dog", "paris is the capital of france", "river", "money ? !"]

@@ -14,10 +14,10 @@ import pytest
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand, chat_body, is_ready
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.answering_replica import AnsweringReplica, answering_replica
-from tests.support.answering_words import expected_text
-from tests.support.nats import NatsServer, free_port
-from tests.support.wait import eventually
+from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
+from tests.support.fakes.answering_words import expected_text
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer, free_port
 
 HEADERS = {"authorization": f"Bearer {ADMIN_KEY}"}
 

@@ -7,8 +7,8 @@ import pytest
 
 from shared.errors import Internal, Overloaded
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand
-from tests.support.answering_words import expected_text
-from tests.support.wait import eventually
+from tests.support.fakes.answering_words import expected_text
+from tests.support.harness.wait import eventually
 
 MESSAGES = [{"role": "user", "content": "tell me words"}]
 WHOLE = expected_text("tell me words", 7, 6)

@@ -5,7 +5,7 @@ import asyncio
 from shared.errors import Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 async def test_usage_tells_how_much_of_the_prompt_was_cached(stand: Stand) -> None:

@@ -9,9 +9,9 @@ import pytest
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.integration.gateway.test_gateway_chat import events
 from tests.integration.gateway.test_gateway_resume import two
-from tests.support.answering_replica import AnsweringReplica
-from tests.support.answering_words import expected_text, prompt_scores
-from tests.support.wait import eventually
+from tests.support.fakes.answering_replica import AnsweringReplica
+from tests.support.fakes.answering_words import expected_text, prompt_scores
+from tests.support.harness.wait import eventually
 
 PROMPT = "one two three four five six seven"
 COUNT = 3

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.http.sampling_request import MAX_CHOICES
+from services.gateway.openai.sampling import MAX_CHOICES
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
 
 CHAT = "/v1/chat/completions"

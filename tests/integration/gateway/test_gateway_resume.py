@@ -5,13 +5,13 @@ import asyncio
 import httpx
 import pytest
 
-from services.gateway import routing
+from services.gateway.routing import table as routing
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.answering_replica import AnsweringReplica
-from tests.support.answering_words import expected_text
-from tests.support.wait import eventually
+from tests.support.fakes.answering_replica import AnsweringReplica
+from tests.support.fakes.answering_words import expected_text
+from tests.support.harness.wait import eventually
 
 COUNT = 11
 WHOLE = expected_text("tell me words", 7, COUNT)

@@ -17,9 +17,9 @@ from shared.bus.connect import connect
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.nats import NatsServer, free_port
-from tests.support.otlp import make_payload, make_span
-from tests.support.wait import eventually
+from tests.support.factories.otlp import make_payload, make_span
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer, free_port
 
 
 class Receiver(TraceServiceServicer):

@@ -10,7 +10,7 @@ from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.storage.open import open_store
 from shared.storage.port import ArtifactStore
-from tests.support.nats import NatsServer
+from tests.support.nats.server import NatsServer
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.monitor import HealthBeat, health_subject
 from shared.contracts.registry import CREATE_VERSION, LIST_MODELS, RESOLVE, CreateVersion, ResolveReference
-from tests.support.manifests import uploaded
-from tests.support.nats import NatsServer, free_port
-from tests.support.wait import eventually
+from tests.support.factories.manifests import uploaded
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer, free_port
 
 pytestmark = pytest.mark.slow
 

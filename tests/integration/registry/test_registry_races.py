@@ -27,8 +27,8 @@ from shared.contracts.registry import (
 from shared.errors import InvalidInput
 from shared.storage.directory import DirectoryStore
 from shared.storage.open import open_store
-from tests.support.blobs import sha256
-from tests.support.manifests import uploaded
+from tests.support.factories.blobs import sha256
+from tests.support.factories.manifests import uploaded
 
 TIMEOUT = 20.0
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

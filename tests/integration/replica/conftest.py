@@ -10,8 +10,8 @@ from devtools.convert import convert_gguf
 from shared.bus.connect import connect
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
-from tests.support.replicas import FrameClient, replica_process, store_version
-from tests.support.small_model import write_small_gguf
+from tests.support.harness.replicas import FrameClient, replica_process, store_version
+from tests.support.models.small_model import write_small_gguf
 
 
 @pytest.fixture(scope="session")

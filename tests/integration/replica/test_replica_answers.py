@@ -11,8 +11,8 @@ from shared.contracts.base import Empty, Endpoint
 from shared.contracts.replica import LoadReport, generate_endpoint, load_subject
 from shared.contracts.scheduler import ReplicaState
 from shared.errors import ContextLengthExceeded, InvalidInput, NoResponders, Overloaded
-from tests.support.replicas import FrameClient
-from tests.support.wait import eventually
+from tests.support.harness.replicas import FrameClient
+from tests.support.harness.wait import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,9 +14,9 @@ from shared.contracts.monitor import TRACES_SUBJECT
 from shared.contracts.replica import drain_endpoint
 from shared.contracts.scheduler import ReplicaState
 from shared.errors import DeadlineExceeded, Draining, NoResponders, Unavailable
-from tests.support.nats import NatsServer
-from tests.support.replicas import FrameClient, replica_process
-from tests.support.wait import eventually
+from tests.support.harness.replicas import FrameClient, replica_process
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
 LONG = GREEDY | {"max_tokens": 480}

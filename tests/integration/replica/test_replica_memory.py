@@ -14,8 +14,8 @@ from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Grammar
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
-from tests.support.replicas import replica_process, store_version
-from tests.support.wait import eventually
+from tests.support.harness.replicas import replica_process, store_version
+from tests.support.harness.wait import eventually
 
 SAMPLED = {"temperature": 0.9, "top_p": 0.9, "top_k": 40, "ignore_eos": True}
 

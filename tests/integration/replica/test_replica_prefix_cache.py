@@ -4,7 +4,7 @@ import pytest
 
 from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import ReplicaState
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 PROMPT = tuple(3 + (7 * index) % 90 for index in range(200))
 SAMPLING = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 12}

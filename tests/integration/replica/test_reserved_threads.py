@@ -10,7 +10,7 @@ from services.inference.engine.decoder import Span
 from services.inference.replica.model import load_model
 from services.inference.runtime import session
 from shared.contracts.scheduler import ReplicaAssignment
-from tests.support.small_model import write_small_gguf
+from tests.support.models.small_model import write_small_gguf
 
 
 @pytest.mark.parametrize("reserved", [True, False])

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
-from tests.support.replicas import FrameClient, replica_process, store_version
+from tests.support.harness.replicas import FrameClient, replica_process, store_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 

@@ -14,8 +14,8 @@ from shared.contracts.registry import RESOLVE, VersionInfo
 from shared.errors import NotFound
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.nats import NatsServer
-from tests.support.sample_node import SampleNode
+from tests.support.fakes.node import SampleNode
+from tests.support.nats.server import NatsServer
 
 TTL_S = 1.0
 

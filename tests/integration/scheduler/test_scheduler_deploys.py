@@ -15,8 +15,8 @@ from shared.contracts.scheduler import (
     DeploymentName,
 )
 from shared.errors import InvalidInput, NoResponders, NotFound, Unavailable
-from tests.support.scheduling import GIB
-from tests.support.wait import eventually
+from tests.support.factories.scheduling import GIB
+from tests.support.harness.wait import eventually
 
 
 async def ask(bus, endpoint, request):

@@ -20,9 +20,9 @@ from shared.contracts.scheduler import (
     Leadership,
 )
 from shared.errors import LlmosError
-from tests.support.sample_node import SampleNode
-from tests.support.scheduling import GIB
-from tests.support.wait import eventually
+from tests.support.factories.scheduling import GIB
+from tests.support.fakes.node import SampleNode
+from tests.support.harness.wait import eventually
 
 
 async def answered(bus, endpoint, request):

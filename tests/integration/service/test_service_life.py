@@ -10,9 +10,9 @@ import pytest
 
 from shared.bus import rpc
 from shared.contracts.monitor import HealthBeat
-from tests.support.forks import PythonForks
-from tests.support.nats import NatsServer, free_port
-from tests.support.wait import eventually
+from tests.support.harness.forks import PythonForks
+from tests.support.harness.wait import eventually
+from tests.support.nats.server import NatsServer, free_port
 
 SERVICE = """
 import asyncio, sys, threading, time

@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.agent.reconcile import Held, Hold, Start, Stop, reconcile
-from tests.support.scheduling import GIB, deployment, replica
+from tests.support.factories.scheduling import GIB, deployment, replica
 
 ONE = replica("r1", deployment(memory=2 * GIB))
 TWO = replica("r2", deployment(memory=2 * GIB))

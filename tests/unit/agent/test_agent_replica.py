@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from services.inference.agent.replica import last_line, replica_environment
+from services.inference.agent.replica_process import last_line, replica_environment
 from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id
 from shared.contracts.scheduler import ReplicaAssignment
 

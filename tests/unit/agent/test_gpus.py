@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.inference.agent.gpus import ask, find_gpus, visible
-from services.inference.agent.replica import replica_environment
+from services.inference.agent.replica_process import replica_environment
 from services.inference.runtime import session
 from shared.contracts.scheduler import Gpu, ReplicaAssignment
 

@@ -2,12 +2,12 @@ import asyncio
 
 import pytest
 
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.scheduler import Leadership
 from shared.errors import Conflict
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 def one(name: str) -> Leadership:

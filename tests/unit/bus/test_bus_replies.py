@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.bus.memory import MemoryBus
-from shared.bus.nats_connection import Address
+from shared.bus.memory.bus import MemoryBus
+from shared.bus.nats.connection import Address
 from shared.bus.replies import ERROR_HEADER, error_reply, unwrap
 from shared.bus.rpc import call, respond
 from shared.contracts.monitor import GET_TRACE, GetTrace, TraceDocument

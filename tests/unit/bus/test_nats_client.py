@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.msg import Msg
 
-from shared.bus.nats_client import PatientClient
-from shared.bus.nats_subscription import InOrder
+from shared.bus.nats.client import PatientClient
+from shared.bus.nats.subscription import InOrder
 from shared.bus.port import Message
 
 TAKEN, OTHER = 7, 8

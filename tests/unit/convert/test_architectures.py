@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.architecture import Activation, Architecture
-from devtools.convert.config_architecture import read_config
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import GgufFile, GgufTensor
+from devtools.convert.decoder.architecture import Activation, Architecture
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import GgufFile, GgufTensor
+from devtools.convert.hf.architecture import read_config
 from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
-from tests.support.tiny_families import CONFIGS
+from tests.support.models.tiny_families import CONFIGS
 
 METADATA: dict[str, Any] = {
     "block_count": 12,

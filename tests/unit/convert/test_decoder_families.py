@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.check import check_graph
-from services.inference.runtime.decoder import OnnxDecoder
-from tests.support.family_files import (
+from devtools.convert.verify.check import check_graph
+from services.inference.runtime.onnx_decoder import OnnxDecoder
+from tests.support.factories.spans import prefill
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.family_files import (
     build,
     open_directory,
     open_gguf,
@@ -17,12 +19,10 @@ from tests.support.family_files import (
     write_directory,
     write_gguf,
 )
-from tests.support.family_references import reference_logits
-from tests.support.graph_session import GraphSession
-from tests.support.spans import prefill
-from tests.support.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.models.family_references import reference_logits
+from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
-GOLDEN = Path(__file__).parents[2] / "support" / "golden_logits.npz"
+GOLDEN = Path(__file__).parents[2] / "support" / "references" / "golden_logits.npz"
 GOLDEN_ROWS = [4, 9, 15]
 IN_GGUF = [name for name in CONFIGS if name != "qwen2_windows"]
 

@@ -6,13 +6,13 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
-from tests.support.graph_session import GraphSession
-from tests.support.llama_files import HEAD_DIM, VOCABULARY, write_llama
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.llama_files import HEAD_DIM, VOCABULARY, write_llama
 
 IDS = [1, 70, 14, 260, 33, 5, 200, 99, 42, 180, 7, 66]
 MIXED = {"attn_v": Type.Q8_0, "attn_q": Type.Q4_0, "ffn_up": Type.Q4_0, "token_embd": Type.Q4_1, "blk.1": Type.F16}

@@ -8,15 +8,15 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from devtools.convert.encoder_config import read_encoder_config
-from devtools.convert.encoder_reference import EncoderReference
-from devtools.convert.encoder_version import convert_encoder, is_encoder_directory
-from devtools.convert.encoder_weights import EncoderWeights
-from devtools.convert.hf_directory import read_tensors
+from devtools.convert.encoder.config import read_encoder_config
+from devtools.convert.encoder.reference import EncoderReference
+from devtools.convert.encoder.version import convert_encoder, is_encoder_directory
+from devtools.convert.encoder.weights import EncoderWeights
+from devtools.convert.hf.directory import read_tensors
 from services.inference.encoder.request import TokenRow
-from services.inference.runtime.encoder import OnnxEncoder
+from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.errors import CorruptFile, NotFound, UnsupportedFormat
-from tests.support.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
+from tests.support.models.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
 
 LENGTHS = (1, 3, 17, POSITIONS)
 

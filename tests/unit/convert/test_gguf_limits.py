@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_file import read_gguf
+from devtools.convert.gguf.file import read_gguf
 from shared.errors import CorruptFile, InvalidInput, NotFound, StorageFull, UnsupportedFormat
-from tests.support.llama_files import HEADS, llama_metadata, write_llama
+from tests.support.models.llama_files import HEADS, llama_metadata, write_llama
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devtools.convert.tokenizer import begins_with_bos, build_tokenizer
+from devtools.convert.gguf.tokenizer import begins_with_bos, build_tokenizer
 from services.inference.text.detokenizer import Detokenizer
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import CorruptFile
-from tests.support.reference_spm import ReferenceSentencePiece
+from shared.text.tokenizer import Tokenizer
+from tests.support.references.sentencepiece import ReferenceSentencePiece
 
-FIXTURE = Path(__file__).parents[2] / "support" / "small_sentencepiece.json"
+FIXTURE = Path(__file__).parents[2] / "support" / "references" / "small_sentencepiece.json"
 LEARNT: dict[str, dict[str, Any]] = json.loads(FIXTURE.read_text(encoding="utf-8"))
 """By whether a space goes before a text; made by the sentencepiece library (`make_small_sentencepiece`)."""
 BUILT = {prefix: (build_tokenizer(metadata), ReferenceSentencePiece(metadata)) for prefix, metadata in LEARNT.items()}

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devtools.convert.tokenizer import begins_with_bos, build_tokenizer, end_token_ids
-from tests.support.awkward_text import AWKWARD
-from tests.support.llama_files import TOKENS, llama_metadata
-from tests.support.reference_bpe import ReferenceTokenizer
+from devtools.convert.gguf.tokenizer import begins_with_bos, build_tokenizer, end_token_ids
+from tests.support.models.awkward_text import AWKWARD
+from tests.support.models.llama_files import TOKENS, llama_metadata
+from tests.support.references.bpe import ReferenceTokenizer
 
 PRE = ["smollm", "gpt-2", "llama-bpe"]
 

@@ -10,17 +10,17 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.reference import Reference
-from devtools.convert.weight_file import read_initializer
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.graph.weight_file import read_initializer
+from devtools.convert.verify.reference import Reference
+from operators.layout import unpack
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
-from shared.operators.layout import unpack
-from tests.support.gguf_blocks import HALVES, random_blocks
-from tests.support.graph_session import GraphSession
-from tests.support.llama_files import VOCABULARY, write_llama
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.gguf_blocks import HALVES, random_blocks
+from tests.support.models.llama_files import VOCABULARY, write_llama
 
 HIDDEN = 256
 """A super-block has 256 weights."""
@@ -35,7 +35,7 @@ MATRICES = {
     "ffn_down": HIDDEN,
 }
 
-STORED = {"embedded": ["token_embd"], "wanted_logits": ["output"]} | {
+STORED = {"embedded": ["token_embd"], "output_logits": ["output"]} | {
     f"blk.{layer}.{node}": [f"blk.{layer}.{part}" for part in parts]
     for layer in range(2)
     for node, parts in {

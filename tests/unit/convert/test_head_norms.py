@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import pytest
 
-from devtools.convert.cuda_graph import check_kernels
-from devtools.convert.head_norms import spell_out_head_norms
-from devtools.convert.runtime_attention import spell_out_attention
+from devtools.convert.cuda.graph import check_kernels
+from devtools.convert.cuda.head_norms import spell_out_head_norms
+from devtools.convert.cuda.runtime_attention import spell_out_attention
 from shared.errors import UnsupportedFormat
-from tests.support.family_files import build, open_directory, write_directory
-from tests.support.graph_session import GraphSession
-from tests.support.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.family_files import build, open_directory, write_directory
+from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3"])

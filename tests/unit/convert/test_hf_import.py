@@ -7,16 +7,16 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_hf
-from devtools.convert.gguf_architecture import read_architecture
-from devtools.convert.gguf_file import read_gguf
-from devtools.convert.gguf_source import GgufSource
-from devtools.convert.hf_model import read_hf_model
-from devtools.convert.reference import Reference
+from devtools.convert.from_hf import read_hf_model
+from devtools.convert.gguf.architecture import read_architecture
+from devtools.convert.gguf.file import read_gguf
+from devtools.convert.gguf.source import GgufSource
+from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
 from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
-from tests.support.graph_session import GraphSession
-from tests.support.hf_files import write_hf
-from tests.support.llama_files import VOCABULARY, write_llama
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.hf_files import write_hf
+from tests.support.models.llama_files import VOCABULARY, write_llama
 
 IDS = [1, 70, 14, 260, 33, 5, 200, 99, 42, 180, 7, 66]
 
@@ -110,16 +110,16 @@ def test_import_that_is_stopped_leaves_nothing(tmp_path: Path, stage: str) -> No
 
 def test_auto_takes_int4_where_the_model_stands_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model(tmp_path)
-    monkeypatch.setattr("devtools.convert.quantised_version.GOOD", 2.0)
+    monkeypatch.setattr("devtools.convert.quantise.version.GOOD", 2.0)
     assert convert_hf(folder, tmp_path / "easy").lineage.quantization == "int4"
-    monkeypatch.setattr("devtools.convert.quantised_version.GOOD", 0.5)
+    monkeypatch.setattr("devtools.convert.quantise.version.GOOD", 0.5)
     manifest = convert_hf(folder, tmp_path / "hard")
     assert manifest.lineage.quantization == "int8"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["easy", "hard", "model", "model.gguf"]
 
 
 def test_quantising_that_spoils_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devtools.convert.quantised_version.TOLERABLE", 0.5)
+    monkeypatch.setattr("devtools.convert.quantise.version.TOLERABLE", 0.5)
     with pytest.raises(UnsupportedFormat, match=r"loses too much.*int4.*--quantize int8"):
         convert_hf(model(tmp_path), tmp_path / "out", quantize="int4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.gguf"]

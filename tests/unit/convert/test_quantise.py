@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from devtools.convert.block_matrix import BlockMatrix
-from devtools.convert.quantise import CHUNK, quantise_int4, quantise_int8
-from tests.support.naive_quantiser import naive_int4
+from devtools.convert.graph.block_matrix import BlockMatrix
+from devtools.convert.quantise.quantiser import CHUNK, quantise_int4, quantise_int8
+from tests.support.references.naive_quantiser import naive_int4
 
 QUANTISERS = {"int4": quantise_int4, "int8": quantise_int8}
 
@@ -87,7 +87,7 @@ def test_result_does_not_depend_on_how_work_is_split(quantiser, monkeypatch: pyt
     importance = np.random.default_rng(4).uniform(0, 2, 96).astype(np.float32)
     assert weights.size // 32 < CHUNK
     at_once = quantiser(weights, importance).dequantise()
-    monkeypatch.setattr("devtools.convert.quantise.CHUNK", 7)
+    monkeypatch.setattr("devtools.convert.quantise.quantiser.CHUNK", 7)
     np.testing.assert_allclose(quantiser(weights, importance).dequantise(), at_once, atol=1e-5)
 
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from devtools.convert.block_matrix import BlockMatrix
-from devtools.convert.gguf_file import GgufTensor
-from devtools.convert.matrices import join
-from devtools.convert.quants import SUPPORTED, dequantise, pack
+from devtools.convert.gguf.file import GgufTensor
+from devtools.convert.gguf.quants import SUPPORTED, dequantise, pack
+from devtools.convert.graph.block_matrix import BlockMatrix
+from devtools.convert.graph.matrices import join
 from shared.errors import CorruptFile
-from tests.support.gguf_blocks import HALVES, random_blocks
+from tests.support.models.gguf_blocks import HALVES, random_blocks
 
 
 def tensor_of(raw: np.ndarray, kind: Type) -> GgufTensor:

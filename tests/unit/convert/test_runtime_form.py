@@ -10,18 +10,18 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from onnx import TensorProto, helper
 
-from devtools.convert.architecture import Activation
-from devtools.convert.block_linear import BlockLinear
-from devtools.convert.block_matrix import BlockMatrix
-from devtools.convert.float_form import with_float_activations
-from devtools.convert.nodes import MICROSOFT, GraphNodes
-from devtools.convert.runtime_attention import spell_out_attention
-from devtools.convert.runtime_form import spell_out_blocks
-from devtools.convert.weight_file import WeightFile
-from shared import operators
-from tests.support.family_files import build, open_gguf, write_gguf
-from tests.support.graph_session import GraphSession
-from tests.support.tiny_families import CONFIGS, IDS, random_weights
+import operators
+from devtools.convert.cuda.runtime_attention import spell_out_attention
+from devtools.convert.decoder.architecture import Activation
+from devtools.convert.decoder.block_linear import BlockLinear
+from devtools.convert.graph.block_matrix import BlockMatrix
+from devtools.convert.graph.float_form import with_float_activations
+from devtools.convert.graph.nodes import MICROSOFT, GraphNodes
+from devtools.convert.graph.runtime_form import spell_out_blocks
+from devtools.convert.graph.weight_file import WeightFile
+from tests.support.harness.graph_session import GraphSession
+from tests.support.models.family_files import build, open_gguf, write_gguf
+from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
 ROWS, COLUMNS = 37, 96
 

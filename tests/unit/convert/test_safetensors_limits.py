@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from devtools.convert.safetensors_file import read_safetensors
+from devtools.convert.hf.safetensors_file import read_safetensors
 from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
 
 

@@ -12,7 +12,7 @@ from services.registry.settings import Settings as RegistrySettings
 from services.scheduler.settings import Settings as SchedulerSettings
 from shared.service import run
 from shared.telemetry import setup as telemetry
-from tests.support.compose import ROOT, SERVICES, MissingVariable, compose, dotenv, seconds
+from tests.support.harness.compose import ROOT, SERVICES, MissingVariable, compose, dotenv, seconds
 
 READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
     "registry": (RegistrySettings,),

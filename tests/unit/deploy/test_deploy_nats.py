@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy.make_secrets import complete
 from deploy.nats.make_conf import TARGET, text
-from tests.support.compose import dotenv
+from tests.support.harness.compose import dotenv
 
 
 def server(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 import re
 
-from tests.support.compose import ROOT, SERVICES, exec_form, instructions
+from tests.support.harness.compose import ROOT, SERVICES, exec_form, instructions
 
 
 def last_stage() -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@ import stat
 
 from deploy.make_secrets import ENV_SECRETS, complete, make
 from services.gateway.keys import read_key
-from tests.support.compose import dotenv
+from tests.support.harness.compose import dotenv
 
 
 def test_all_secrets_are_made_and_differ():

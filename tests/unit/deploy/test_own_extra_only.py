@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.support import only_from_lock
-from tests.support.compose import ROOT, SERVICES
+from tests.support.harness import only_from_lock
+from tests.support.harness.compose import ROOT, SERVICES
 
 
 def import_service(service: str, lock: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from services.inference.encoder.tokens import MAX_CHARS, EncoderTokenizer
 from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput, PayloadTooLarge
-from tests.support.small_encoder import VOCABULARY, tokenizer_json
+from tests.support.models.small_encoder import VOCABULARY, tokenizer_json
 
 MAX_LEN = 12
 

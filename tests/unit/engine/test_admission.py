@@ -5,7 +5,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.sequence import SequenceUpdate
 from shared.errors import Overloaded
-from tests.support.engines import sequence_request
+from tests.support.factories.engines import sequence_request
 
 TOKEN_S = 0.01
 

@@ -7,7 +7,7 @@ from services.inference.engine.sequence import SequenceUpdate
 from services.inference.engine.slots import Move
 from shared.contracts.gateway import FinishReason
 from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInput, Overloaded
-from tests.support.engines import sequence_request
+from tests.support.factories.engines import sequence_request
 
 
 def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batcher:

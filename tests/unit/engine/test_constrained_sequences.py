@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_source import grammar_source
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.source import grammar_source
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
-from tests.support.engines import EngineUnderTest
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.factories.engines import EngineUnderTest
+from tests.support.models.small_tokenizers import byte_level
 
 EOS = 2
 TOKENIZER = Tokenizer(byte_level())

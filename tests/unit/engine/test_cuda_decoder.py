@@ -8,15 +8,15 @@ from gguf import GGMLQuantizationType as Type
 from onnx import TensorProto, helper, numpy_helper
 
 from devtools.convert import add_cuda_graph, convert_gguf
-from devtools.convert.cuda_graph import check_kernels
+from devtools.convert.cuda.graph import check_kernels
 from services.inference.runtime import session as sessions
 from services.inference.runtime.cuda import CudaDevice, DeviceInputs
-from services.inference.runtime.decoder import OnnxDecoder
+from services.inference.runtime.onnx_decoder import OnnxDecoder
 from services.inference.runtime.session import CUDA, cuda_options, nodes_elsewhere
 from shared.errors import InvalidInput, UnsupportedFormat
-from tests.support.host_as_gpu import HostAsGpu
-from tests.support.llama_files import HIDDEN, VOCABULARY, write_llama
-from tests.support.spans import prefill
+from tests.support.factories.spans import prefill
+from tests.support.fakes.host_as_gpu import HostAsGpu
+from tests.support.models.llama_files import HIDDEN, VOCABULARY, write_llama
 
 GIB = 1 << 30
 PROMPT = list(range(5, 45))

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.inference.engine.sample import SampleDecoder
-from tests.support.engines import SMALL, EngineUnderTest, sequence_request
+from services.inference.engine.scripted_decoder import SampleDecoder
+from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
 
 CACHED = replace(SMALL, cache_blocks=32)
 BEGINNING = list(range(20))

@@ -6,10 +6,10 @@ import pytest
 
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from shared.contracts.gateway import FinishReason
 from shared.errors import ContextLengthExceeded, Draining, Internal, Overloaded, ReplicaLost, Unavailable
-from tests.support.engines import SMALL, EngineUnderTest, sequence_request
+from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
 
 
 class GatedDecoder(SampleDecoder):

@@ -15,13 +15,13 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.decoder import Logits
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome, Plan, Row
-from services.inference.engine.sample import SampleDecoder
+from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Internal, Overloaded
-from tests.support.engines import sequence_request
-from tests.support.sampling import sample
-from tests.support.spans import prefill
+from tests.support.factories.engines import sequence_request
+from tests.support.factories.sampling import sample
+from tests.support.factories.spans import prefill
 
 MAX_LEN, VOCAB = 48, 17
 GREEDY = SamplingParams(1, temperature=0.0)

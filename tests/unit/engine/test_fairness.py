@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.fairness import ROW_WEIGHT, Tenants
+from services.inference.engine.policy.fairness import ROW_WEIGHT, Tenants
 from services.inference.engine.sequence import Sequence
-from tests.support.engines import sequence_request
+from tests.support.factories.engines import sequence_request
 
 
 def joined(tenants: Tenants, tenant: str, tokens: int = 8) -> Sequence:

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.sampler import uniform
+from services.inference.engine.sampling.sampler import uniform
 from services.inference.engine.sequence import SamplingParams
-from tests.support.sampling import sample
+from tests.support.factories.sampling import sample
 
 
 def params(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0) -> SamplingParams:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.adjust import Adjuster, apply_mask
-from services.inference.engine.likely import largest, nucleus, pick
-from services.inference.engine.logprobs import RowScores, score_chunk
-from services.inference.engine.params import SamplingParams, TokenScore
-from services.inference.engine.sampler import Choice, Draw, choose
+from services.inference.engine.sampling.filtering import largest, nucleus, pick
+from services.inference.engine.sampling.logits_processors import Adjuster, apply_mask
+from services.inference.engine.sampling.logprobs import RowScores, score_chunk
+from services.inference.engine.sampling.params import SamplingParams, TokenScore
+from services.inference.engine.sampling.sampler import Choice, Draw, choose
 
 VOCAB = 301
 TOKENS = st.integers(0, VOCAB - 1)

@@ -3,7 +3,7 @@ import pytest
 from services.inference.engine.sequence import TRANSITIONS, SamplingParams, Sequence, State
 from shared.contracts.gateway import FinishReason
 from shared.errors import InvalidInput
-from tests.support.engines import sequence_request
+from tests.support.factories.engines import sequence_request
 
 
 def test_an_illegal_move_raises():

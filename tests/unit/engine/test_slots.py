@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from services.inference.engine.sequence import Sequence
 from services.inference.engine.slots import Move, Slots
-from tests.support.engines import sequence_request
+from tests.support.factories.engines import sequence_request
 
 
 def take(slots: Slots, name: str = "r", computed: int = 0) -> Sequence:

@@ -9,9 +9,9 @@ from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
 from services.inference.engine.decoder import Span
-from services.inference.runtime.decoder import OnnxDecoder
-from tests.support.llama_files import VOCABULARY, write_llama
-from tests.support.spans import prefill
+from services.inference.runtime.onnx_decoder import OnnxDecoder
+from tests.support.factories.spans import prefill
+from tests.support.models.llama_files import VOCABULARY, write_llama
 
 TEXTS = [[5 + slot, *range(9, 20 + 7 * slot)] for slot in range(5)]
 MAX_LEN = 64

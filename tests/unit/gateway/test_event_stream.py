@@ -8,10 +8,10 @@ import pytest
 from starlette.types import Message
 
 from services.gateway.http.errors import ClientGone
-from services.gateway.http.observed import STATE, RequestState
+from services.gateway.http.middleware import STATE, RequestState
 from services.gateway.http.sse import EventStream, Source
 from shared.errors import Overloaded
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 class Connection:

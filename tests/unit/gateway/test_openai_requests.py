@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.http.openai_types import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
 from shared.contracts.replica import ChatMessage
 from shared.contracts.sampling import MAX_ALLOWED_TOKENS, MAX_BAD_WORD_CHARS, MAX_BAD_WORDS
 from shared.errors import InvalidInput

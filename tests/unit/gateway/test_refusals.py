@@ -1,4 +1,4 @@
-from services.gateway.refusals import MOST, REMEMBER_S, Refusals
+from services.gateway.routing.refusals import MOST, REMEMBER_S, Refusals
 from shared.errors import Overloaded
 
 FULL = Overloaded("the queue is full", retry_after=3.0)

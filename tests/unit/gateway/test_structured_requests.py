@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from services.gateway.http.openai_tools import call_objects, delta_objects
-from services.gateway.http.openai_types import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.tools import call_objects, delta_objects
 from shared.contracts.gateway import ToolCallDelta
 from shared.contracts.replica import Grammar, Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput

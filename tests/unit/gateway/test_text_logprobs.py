@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.gateway.http.logprobs import TextLogprobs, prompt_logprobs
+from services.gateway.openai.logprobs import TextLogprobs, prompt_logprobs
 from shared.contracts.gateway import ScoredToken, TokenLogprob
 
 

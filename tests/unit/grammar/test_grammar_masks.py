@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_source import grammar_source
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.source import grammar_source
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
-from tests.support.schemas import schemas
-from tests.support.small_tokenizers import byte_fallback, byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.factories.schemas import schemas
+from tests.support.models.small_tokenizers import byte_fallback, byte_level
 
 EOS = 2
 TOKENIZER = Tokenizer(byte_level())

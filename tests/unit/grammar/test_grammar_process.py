@@ -8,16 +8,16 @@ import signal
 import psutil
 import pytest
 
-from services.inference.text import grammar_cache
-from services.inference.text.grammar import GrammarConstraint
-from services.inference.text.grammar_cache import WAITING, Grammars
-from services.inference.text.grammar_process import GrammarProcess
-from services.inference.text.grammar_source import grammar_source
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
+from services.inference.text.grammar import cache as grammar_cache
+from services.inference.text.grammar.cache import WAITING, Grammars
+from services.inference.text.grammar.compiled import GrammarConstraint
+from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.source import grammar_source
+from services.inference.text.grammar.tokens import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import Draining, InvalidInput, Overloaded
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 

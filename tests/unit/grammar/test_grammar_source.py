@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.inference.text.grammar_source import MAX_DEPTH, MAX_SOURCE, grammar_source
+from services.inference.text.grammar.source import MAX_DEPTH, MAX_SOURCE, grammar_source
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 

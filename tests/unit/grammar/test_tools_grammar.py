@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.text.grammar import CompiledGrammar
-from services.inference.text.grammar_tokens import grammar_tokenizer
-from services.inference.text.tokenizer import Tokenizer
-from services.inference.text.tools_form import HERMES, LLAMA, MISTRAL, tool_form
-from services.inference.text.tools_grammar import tools_grammar
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.grammar.compiled import CompiledGrammar
+from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.tools.grammar import tools_grammar
+from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Tool, ToolChoice
 from shared.errors import InvalidInput, PayloadTooLarge
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import HERMES, LLAMA, MISTRAL, tool_form
+from tests.support.models.small_tokenizers import byte_level
 
 EOS = 2
 MARKER = 1  # any control token may stand for [TOOL_CALLS]

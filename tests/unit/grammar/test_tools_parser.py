@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.text.tools_form import HERMES, LLAMA, MISTRAL
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.tools.parser import ToolCallParser
+from shared.text.tool_form import HERMES, LLAMA, MISTRAL
 
 ARGUMENTS = st.dictionaries(
     st.text(max_size=4),

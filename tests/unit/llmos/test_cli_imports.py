@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.nats import free_port
+from tests.support.nats.server import free_port
 
 HEAVY = {
     "devtools.convert",

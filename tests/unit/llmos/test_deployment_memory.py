@@ -1,6 +1,6 @@
 from llmos.cli.deployments import _memory
 from shared.contracts.scheduler import DeploymentStatus, ReplicaStatus, Resources
-from tests.support.scheduling import GIB, deployment
+from tests.support.factories.scheduling import GIB, deployment
 
 
 def status(*used: int, device: str = "cpu") -> DeploymentStatus:

@@ -14,7 +14,7 @@ from shared.errors import (
     Unavailable,
     UnsupportedFormat,
 )
-from tests.support.hub_server import COMMIT, HubServer
+from tests.support.fakes.hub_server import COMMIT, HubServer
 
 FILES = {
     "config.json": b"{}",

@@ -7,7 +7,7 @@ from shared.bus.port import Message
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.errors import NotFound, StorageFull, Unavailable
 from shared.service.readiness import Readiness
-from tests.support.otlp import make_payload, make_span
+from tests.support.factories.otlp import make_payload, make_span
 
 LIMITS = Limits(spans=1000, bytes=10_000_000, age=3600.0)
 

@@ -8,7 +8,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.monitor.spans import decode_spans, trace_document
 from shared.errors import InvalidInput
-from tests.support.otlp import START, make_payload, make_span
+from tests.support.factories.otlp import START, make_payload, make_span
 
 
 def test_a_payload_becomes_spans_that_stand_alone():

@@ -10,12 +10,12 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from shared import operators
+import operators
 from shared.errors import InvalidInput
-from tests.support.compose import ROOT
+from tests.support.harness.compose import ROOT
 
 LIBRARY = operators.LIBRARY.relative_to(ROOT)
-CODE = ("shared", "services", "devtools", "llmos")
+CODE = ("shared", "operators", "services", "devtools", "llmos")
 
 
 @pytest.fixture
@@ -102,6 +102,8 @@ def test_only_the_tree_of_a_service_that_runs_graphs_needs_the_compiler(tree, no
     for folder in (tree / "services").iterdir():
         if folder.is_dir() and folder.name != service:
             shutil.rmtree(folder)
+    if service != "inference":
+        shutil.rmtree(tree / "operators")
     done = install(tree, "wheel", no_compiler)
     if service == "inference":
         assert "not today" in done.stderr
@@ -111,14 +113,14 @@ def test_only_the_tree_of_a_service_that_runs_graphs_needs_the_compiler(tree, no
 
 
 def test_building_needs_nothing_but_python_before_it_asks_for_the_compiler(tree):
-    script = tree / "shared/operators/build.py"
+    script = tree / "operators/build.py"
     done = subprocess.run([sys.executable, "-I", "-S", str(script)], capture_output=True, text=True, check=False)
     assert "no compiler for the operators: `pip install --require-hashes -r requirements/build.lock`" in done.stderr
 
 
 def test_a_missing_library_says_how_to_build_it(monkeypatch, tmp_path):
     monkeypatch.setattr(operators, "LIBRARY", tmp_path / "liboperators.so")
-    with pytest.raises(InvalidInput, match=r"liboperators.so is missing: build it with `python -m shared.operators"):
+    with pytest.raises(InvalidInput, match=r"liboperators.so is missing: build it with `python -m operators"):
         operators.register(onnxruntime.SessionOptions())
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.one_node import Array, OneNode, fast_kernels
+from tests.support.harness.one_node import Array, OneNode, fast_kernels
 
 HEADS, KV_HEADS, SIZE, CAPACITY = 6, 2, 16, 64
 NORMAL, INTERLEAVED = 0, 1

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.operators.layout import pack, unpack
-from tests.support.one_node import Array, OneNode, fast_kernels
+from operators.layout import pack, unpack
+from tests.support.harness.one_node import Array, OneNode, fast_kernels
 
 NONE, SILU, GELU = 0, 1, 2
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from devtools.convert.tokenizer import build_tokenizer
-from services.inference.replica.bad_words import bad_word_ids
-from services.inference.text.tokenizer import Tokenizer
+from devtools.convert.gguf.tokenizer import build_tokenizer
+from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
-from tests.support.memory_replica import ScriptedDecoder, memory_replica, request
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.models.small_tokenizers import byte_level
 
-LEARNT = json.loads((Path(__file__).parents[2] / "support" / "small_sentencepiece.json").read_text(encoding="utf-8"))
+LEARNT = json.loads(
+    (Path(__file__).parents[2] / "support" / "references" / "small_sentencepiece.json").read_text(encoding="utf-8")
+)
 TOKENIZERS = {
     "sentencepiece": Tokenizer(build_tokenizer(LEARNT["True"]).to_str()),
     "sentencepiece without a first space": Tokenizer(build_tokenizer(LEARNT["False"]).to_str()),

@@ -1,4 +1,4 @@
-from services.inference.replica.decoder import limits_for
+from services.inference.replica.generate.replica import limits_for
 from shared.contracts.scheduler import ReplicaAssignment
 
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.frames import Ending, Stream, Streams
+from services.inference.replica.generate.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
-from services.inference.text.tokenizer import Tokenizer
-from services.inference.text.tools_form import HERMES
-from services.inference.text.tools_parser import ToolCallParser
+from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import HERMES
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 TIMINGS = Timings(queue_s=0.1, prefill_s=0.2, decode_s=0.3)

@@ -1,4 +1,4 @@
-from services.inference.replica.gateways import GatewayWatch
+from services.inference.replica.generate.gateway_watch import GatewayWatch
 
 
 def test_a_silent_gateway_is_gone_and_one_that_beats_is_not():

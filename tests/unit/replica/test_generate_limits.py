@@ -1,6 +1,6 @@
 import pytest
 
-from services.inference.replica.sampling import fitting_tokens
+from services.inference.replica.generate.sampling import fitting_tokens
 from shared.errors import ContextLengthExceeded
 
 

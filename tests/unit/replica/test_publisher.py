@@ -1,10 +1,10 @@
 """Frames reach the bus in the order in which the engine made them."""
 
-from services.inference.replica.publisher import Publisher
-from shared.bus.memory import MemoryBroker, MemoryBus
+from services.inference.replica.generate.publisher import Publisher
+from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.bus.port import OBJECT_THRESHOLD
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 LARGE = "x" * OBJECT_THRESHOLD
 

@@ -5,15 +5,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.inference.replica.frames import Ended, Ending, Stream
-from services.inference.replica.spans import RequestSpans
+from services.inference.replica.generate.frames import Ended, Ending, Stream
+from services.inference.replica.generate.spans import RequestSpans
 from services.inference.text.answer import Answer
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason, Timings
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import DeadlineExceeded
 from shared.telemetry import genai
-from tests.support.small_tokenizers import byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 SECOND = 1_000_000_000

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pytest
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.text.tokenizer import Tokenizer
 from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
 from shared.contracts.monitor import HealthBeat
 from shared.contracts.replica import ChatMessage, Grammar, Tool, ToolChoice
@@ -22,9 +21,10 @@ from shared.errors import (
     Overloaded,
     PayloadTooLarge,
 )
-from tests.support.memory_replica import memory_replica, request, small_spec
-from tests.support.small_tokenizers import byte_level
-from tests.support.wait import eventually
+from shared.text.tokenizer import Tokenizer
+from tests.support.fakes.memory_replica import memory_replica, request, small_spec
+from tests.support.harness.wait import eventually
+from tests.support.models.small_tokenizers import byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 SPEC = small_spec(TOKENIZER)

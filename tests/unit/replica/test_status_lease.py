@@ -1,9 +1,9 @@
 import pytest
 
 from services.inference.replica.lease import StatusLease
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 ASSIGNMENT = ReplicaAssignment.EXAMPLE
 

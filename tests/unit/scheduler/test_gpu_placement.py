@@ -5,7 +5,7 @@ import pytest
 from services.scheduler.placement import place, serves
 from services.scheduler.status import node_view
 from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
-from tests.support.scheduling import GIB, deployment, node, runs
+from tests.support.factories.scheduling import GIB, deployment, node, runs
 
 
 def wants(device: str, *, gpu_memory: int = 6 * GIB, **more: int) -> Deployment:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.scheduler.placement import Placement, place, serves
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus
-from tests.support.scheduling import GIB, deployment, node, replica
+from tests.support.factories.scheduling import GIB, deployment, node, replica
 
 thorough = settings(max_examples=60, deadline=None)
 

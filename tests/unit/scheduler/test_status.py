@@ -1,6 +1,6 @@
 from services.scheduler.status import deployment_status, node_view
 from shared.contracts.scheduler import ReplicaState, ReplicaStatus, Resources
-from tests.support.scheduling import GIB, deployment, node, replica, runs
+from tests.support.factories.scheduling import GIB, deployment, node, replica, runs
 
 
 def said(key: str, state: ReplicaState = ReplicaState.READY) -> ReplicaStatus:

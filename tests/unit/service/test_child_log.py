@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from shared.service import child_log
 from shared.service.child_log import cut, keep_within, open_log, previous
 from shared.service.supervise import Child, ChildSpec
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 COUNTING = ("sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; done")
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import NotFound
 from shared.service.supervise import Child, ChildSpec, describe_exit
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 

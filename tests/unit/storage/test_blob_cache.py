@@ -10,8 +10,8 @@ import pytest
 from shared.errors import CorruptFile, StorageFull
 from shared.storage import cache as blob_cache
 from shared.storage.cache import BlobCache
-from tests.support.blobs import content, sha256, stream
-from tests.support.wait import eventually
+from tests.support.factories.blobs import content, sha256, stream
+from tests.support.harness.wait import eventually
 
 BLOBS = [content(100, seed) for seed in range(4)]
 
@@ -140,7 +140,7 @@ async def test_a_killed_process_holds_nothing(tmp_path):
         import asyncio
         from pathlib import Path
         from shared.storage.cache import BlobCache
-        from tests.support.blobs import content, sha256, stream
+        from tests.support.factories.blobs import content, sha256, stream
 
         async def main():
             data = content(100, 0)

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import StorageFull, Unavailable
 from shared.storage.directory import DirectoryStore
-from tests.support.blobs import content, sha256, stream
+from tests.support.factories.blobs import content, sha256, stream
 
 MIB = 1 << 20
 

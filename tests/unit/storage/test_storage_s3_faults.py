@@ -9,8 +9,8 @@ import pytest
 from shared.errors import StorageFull, Unavailable
 from shared.storage.open import open_store
 from shared.storage.port import ArtifactStore
-from tests.support.blobs import content, sha256, stream
-from tests.support.nats import free_port
+from tests.support.factories.blobs import content, sha256, stream
+from tests.support.nats.server import free_port
 
 
 class FaultyServer(ThreadingHTTPServer):

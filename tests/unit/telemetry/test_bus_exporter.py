@@ -7,10 +7,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from structlog.testing import capture_logs
 
-from shared.bus.memory import MemoryBus
+from shared.bus.memory.bus import MemoryBus
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter, Drops
-from tests.support.wait import eventually
+from tests.support.harness.wait import eventually
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_after_the_event_loop_has_ended_spans_are_dropped_without_an_error
 
 async def test_nothing_is_sent_after_the_time_to_flush(bus, payloads):
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
-    exporter.sender.close_by(time.monotonic())
+    exporter.close_by(time.monotonic())
     assert await export(exporter, ended_spans(2)) is SpanExportResult.FAILURE
     assert (exporter.drops.total, payloads) == (2, [])
 

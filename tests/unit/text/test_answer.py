@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.text.answer import Answer
-from services.inference.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import byte_fallback, byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.models.small_tokenizers import byte_fallback, byte_level
 
 TOKENIZER = Tokenizer(byte_level())
 EOS = 2

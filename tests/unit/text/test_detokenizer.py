@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.text.detokenizer import Detokenizer
-from services.inference.text.tokenizer import Tokenizer
-from tests.support.small_tokenizers import TEXT, byte_fallback, byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.models.small_tokenizers import TEXT, byte_fallback, byte_level
 
 BYTE_LEVEL = Tokenizer(byte_level())
 BYTE_FALLBACK = Tokenizer(byte_fallback())

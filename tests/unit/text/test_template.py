@@ -8,10 +8,10 @@ from datetime import datetime
 
 import pytest
 
-from services.inference.text import template_worker
-from services.inference.text.template import MAX_PROMPT, ChatTemplate
-from services.inference.text.template_process import TemplateProcess
 from shared.errors import InvalidInput
+from shared.text import template_worker
+from shared.text.template import MAX_PROMPT, ChatTemplate
+from shared.text.template_process import TemplateProcess
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHATML = """{% for message in messages %}

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from services.inference.text.tokenizer import Tokenizer
 from shared.errors import CorruptFile, UnsupportedFormat
-from tests.support.small_tokenizers import TEXT, byte_fallback, byte_level
+from shared.text.tokenizer import Tokenizer
+from tests.support.models.small_tokenizers import TEXT, byte_fallback, byte_level
 
 
 @pytest.mark.parametrize("definition", [byte_level(), byte_fallback()], ids=["byte level", "byte fallback"])

@@ -1,0 +1,1 @@
+"""The graph of a decoder for ONNX Runtime's CUDA provider."""

@@ -1,0 +1,1 @@
+"""Builds the graph of a decoder from its architecture and weights."""

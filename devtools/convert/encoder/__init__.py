@@ -1,0 +1,1 @@
+"""Converts encoders: BERT and RoBERTa, from safetensors or exported ONNX."""

@@ -1,0 +1,114 @@
+"""An encoder that was exported as ONNX (by optimum, sentence-transformers, torch): read, checked, copied as it is."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import onnx
+
+from devtools.convert.encoder.config import Pooling
+from shared.contracts.manifest import EncoderInput
+from shared.errors import CorruptFile, UnsupportedFormat
+
+PLACES = ("model.onnx", "onnx/model.onnx")
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""Of operators; others would need code that comes with the model."""
+_STATES, _POOLED, _LOGITS = ("last_hidden_state", "token_embeddings"), ("sentence_embedding",), ("logits",)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedGraph:
+    """A graph file, and what it says of itself.
+
+    Attributes:
+        path: The file.
+        inputs: Of the texts.
+        outputs: Names with their numbers of dimensions.
+        data: Files of weights that lie beside it.
+    """
+
+    path: Path
+    inputs: tuple[EncoderInput, ...]
+    outputs: Mapping[str, int]
+    data: tuple[Path, ...]
+
+    def copy(self, destination: Path) -> None:
+        """Copy the graph as `model.onnx`, and its weights under their names."""
+        shutil.copyfile(self.path, destination / "model.onnx")
+        for file in self.data:
+            shutil.copyfile(file, destination / file.name)
+
+    def choose_output(self, *, classifies: bool, pooling: Pooling) -> tuple[str, Pooling]:
+        """The output to read, and how it is pooled: one that is pooled already needs it no more.
+
+        Raises:
+            UnsupportedFormat: none of the outputs is of a known name and shape.
+        """
+        accepted = [(name, 2) for name in (_LOGITS if classifies else _POOLED)]
+        accepted += [] if classifies else [(name, 3) for name in _STATES]
+        for name, dimensions in accepted:
+            if self.outputs.get(name) == dimensions:
+                return name, "none" if dimensions == 2 else pooling
+        shown = ", ".join(f"{name} ({count} dimensions)" for name, count in self.outputs.items())
+        expected = "logits" if classifies else "last_hidden_state, token_embeddings or sentence_embedding"
+        raise UnsupportedFormat(f"the graph has the outputs {shown}; expected {expected}", param="source")
+
+
+def find_exported(folder: Path) -> Path | None:
+    """The exported graph in `folder`, or None."""
+    return next((folder / place for place in PLACES if (folder / place).is_file()), None)
+
+
+def read_exported(path: Path) -> ExportedGraph:
+    """What the graph at `path` says.
+
+    Raises:
+        CorruptFile: It is no ONNX file, or weights are missing.
+        UnsupportedFormat: inputs that LLMOS can't give it, or operators that come with code of their own.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf and onnx raise what they like
+        raise CorruptFile(f"{path.name} is not an ONNX file ({error}); download it again", param="source") from error
+    foreign = sorted({item.domain for item in model.opset_import} - set(_DOMAINS))
+    if foreign or model.functions:
+        raise UnsupportedFormat(
+            f"{path.name} uses operators of {', '.join(foreign) or 'its own'}; supported are those of ONNX and ONNX"
+            " Runtime",
+            param="source",
+        )
+    known: tuple[EncoderInput, ...] = get_args(EncoderInput)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = [put.name for put in model.graph.input if put.name not in constants]
+    strange = [name for name in names if name not in known]
+    if strange or "input_ids" not in names:
+        raise UnsupportedFormat(
+            f"{path.name} has the inputs {', '.join(names)}; an encoder takes input_ids, and may take attention_mask,"
+            " token_type_ids and position_ids",
+            param="source",
+        )
+    wrong = [put.name for put in model.graph.input if put.type.tensor_type.elem_type != onnx.TensorProto.INT64]
+    if wrong:
+        raise UnsupportedFormat(f"{path.name}: the input {wrong[0]} is not of type int64", param="source")
+    return ExportedGraph(
+        path=path,
+        inputs=tuple(name for name in known if name in names),
+        outputs={put.name: len(put.type.tensor_type.shape.dim) for put in model.graph.output},
+        data=_data_files(path, model),
+    )
+
+
+def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
+    places = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    for place in sorted(places):
+        if Path(place).name != place or not (path.parent / place).is_file():
+            raise CorruptFile(
+                f"{path.name} keeps weights in {place[:80]!r}; expected a file that lies beside it", param="source"
+            )
+    if "model.onnx" in places:
+        raise CorruptFile(f"{path.name} keeps weights in model.onnx itself", param="source")
+    return tuple(path.parent / place for place in sorted(places))

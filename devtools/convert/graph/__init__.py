@@ -1,0 +1,1 @@
+"""Nodes, matrices and weight files: what graphs are built from, and their other forms."""

@@ -1,0 +1,1 @@
+"""Quantises float weights to 4 or 8 bits."""

@@ -1,0 +1,1 @@
+"""Compares a built graph with a reference in NumPy."""

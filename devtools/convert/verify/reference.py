@@ -1,0 +1,98 @@
+"""A plain numpy forward pass on dequantised weights: what every built graph is compared with.
+
+It shares no arithmetic with the graph: float32 weights by the definition of their type, attention written out, no
+cache, no fusion.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from devtools.convert.decoder.architecture import Activation, Architecture, LayerAttention
+from devtools.convert.decoder.rope import Rope
+from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.source import WeightSource
+
+
+class Reference:
+    """A decoder in numpy; weights are dequantised when they are used, so that one matrix is in memory at a time."""
+
+    def __init__(self, architecture: Architecture, source: WeightSource) -> None:
+        self.arch = architecture
+        self.source = source
+
+    def logits(self, ids: Sequence[int]) -> Floats:
+        """Token ids [S] to logits float32 [S, vocab_size]."""
+        arch = self.arch
+        hidden = self.source.dequantise("token_embd", np.asarray(ids)) * np.float32(arch.embedding_scale)
+        for layer, attention in enumerate(arch.attention):
+            name = f"blk.{layer}"
+            update = self._attention(self._norm(hidden, f"{name}.attn_norm"), name, attention)
+            hidden = hidden + self._post(update, f"{name}.post_attention_norm")
+            update = self._feed_forward(self._norm(hidden, f"{name}.ffn_norm"), name)
+            hidden = hidden + self._post(update, f"{name}.post_ffw_norm")
+        head = "token_embd" if arch.tied_head else "output"
+        return self._linear(self._norm(hidden, "output_norm"), head)
+
+    def _attention(self, x: Floats, name: str, attention: LayerAttention) -> Floats:
+        arch, length = self.arch, len(x)
+        query = self._linear(x, f"{name}.attn_q").reshape(length, arch.heads, arch.head_dim)
+        key = self._linear(x, f"{name}.attn_k").reshape(length, arch.kv_heads, arch.head_dim)
+        value = self._linear(x, f"{name}.attn_v").reshape(length, arch.kv_heads, arch.head_dim)
+        if arch.qk_norm:
+            query, key = self._norm(query, f"{name}.attn_q_norm"), self._norm(key, f"{name}.attn_k_norm")
+        if attention.rope is not None:
+            query, key = self._rotate(query, attention.rope), self._rotate(key, attention.rope)
+        group = arch.heads // arch.kv_heads
+        key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
+        scale = arch.head_dim**-0.5 if arch.attention_scale is None else arch.attention_scale
+        query, key, value = (part.swapaxes(0, 1) for part in (query, key, value))  # [heads, S, head_dim]
+        scores = query @ key.swapaxes(1, 2) * np.float32(scale)
+        scores = np.where(_seen(length, attention.window), scores, np.float32(-np.inf))
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        mixed = (weights @ value).swapaxes(0, 1).reshape(length, -1)
+        return self._linear(mixed, f"{name}.attn_output")
+
+    def _feed_forward(self, x: Floats, name: str) -> Floats:
+        gate, up = self._linear(x, f"{name}.ffn_gate"), self._linear(x, f"{name}.ffn_up")
+        return self._linear(_activate(gate, self.arch.activation) * up, f"{name}.ffn_down")
+
+    def _rotate(self, x: Floats, rope: Rope) -> Floats:
+        """Turn the pairs of dimensions of `x [S, heads, head_dim]` by position times frequency."""
+        angles = np.arange(len(x))[:, None, None] * rope.frequencies
+        cos = (np.cos(angles) * rope.magnitude).astype(np.float32)
+        sin = (np.sin(angles) * rope.magnitude).astype(np.float32)
+        if self.arch.rotary_interleaved:
+            first, second = x[..., 0::2], x[..., 1::2]
+            rotated = [first * cos - second * sin, first * sin + second * cos]
+            return np.stack(rotated, axis=-1).reshape(x.shape)
+        first, second = np.split(x, 2, axis=-1)
+        return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+    def _post(self, update: Floats, name: str) -> Floats:
+        return self._norm(update, name) if self.arch.sandwich_norms else update
+
+    def _norm(self, x: Floats, name: str) -> Floats:
+        scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(self.arch.norm_epsilon))
+        normed: Floats = x * scale * self.source.vector(name)
+        return normed
+
+    def _linear(self, x: Floats, name: str) -> Floats:
+        product: Floats = x @ self.source.dequantise(name).T
+        bias = f"{name}.bias"
+        return product + self.source.vector(bias) if self.source.has(bias) else product
+
+
+def _seen(length: int, window: int | None) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """[S, S]: which token (row) sees which (column)."""
+    seen = np.tri(length, dtype=bool)
+    return seen if window is None else seen & ~np.tri(length, k=-window, dtype=bool)
+
+
+def _activate(x: Floats, activation: Activation) -> Floats:
+    if activation is Activation.SILU:
+        return np.asarray(x / (1 + np.exp(-x)), np.float32)
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
+    return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)

@@ -1,0 +1,233 @@
+"""The admin routes: models, versions, aliases, deployments, nodes, keys and health.
+
+The owners of the state answer them over the bus; the gateway translates.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from services.gateway.admin.operations import Call, Operation
+from services.gateway.keys import KeyStore
+from shared.bus import rpc
+from shared.bus.port import Bus
+from shared.contracts import monitor, registry, scheduler
+from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
+from shared.contracts.gateway import ApiKey, Scope
+from shared.contracts.manifest import Manifest, Name
+from shared.errors import InvalidInput, NoResponders, Unavailable
+
+CALL_TIMEOUT_S = 30.0
+"""For a service to answer; creating a version reads its blobs' sizes from the store."""
+COLLECT_TIMEOUT_S = 300.0
+"""For the registry to collect garbage: it lists the store and removes files one by one."""
+RETRY_S = 2.0
+
+
+class NewVersion(Contract):
+    """The body of `POST /models/{name}/versions`."""
+
+    manifest: Manifest
+    aliases: tuple[Name, ...] = ()
+
+
+class AliasTarget(Contract):
+    """The body of `PUT /models/{name}/aliases/{alias}`."""
+
+    version: int = Field(ge=1)
+
+
+class NewKey(Contract):
+    """The body of `POST /keys`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
+
+
+class CreatedKey(Contract):
+    """A new key; `key` is shown this once."""
+
+    id: Name
+    name: str
+    key: str
+    scopes: tuple[Scope, ...]
+
+
+class KeyView(Contract):
+    """A key, without its hash."""
+
+    id: Name
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked: bool
+
+
+class KeyList(Contract):
+    """All keys, oldest first."""
+
+    keys: tuple[KeyView, ...]
+
+
+NewVersion.EXAMPLE = NewVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
+AliasTarget.EXAMPLE = AliasTarget(version=3)
+NewKey.EXAMPLE = NewKey(name="notebook", scopes=(Scope.INFERENCE,))
+CreatedKey.EXAMPLE = CreatedKey(
+    id="key-3f2a9c01b7de", name="notebook", key="llmos-" + "A" * 43, scopes=(Scope.INFERENCE,)
+)
+KeyView.EXAMPLE = KeyView(
+    id="key-3f2a9c01b7de",
+    name="notebook",
+    scopes=(Scope.INFERENCE,),
+    created_at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
+    revoked=False,
+)
+KeyList.EXAMPLE = KeyList(keys=(KeyView.EXAMPLE,))
+
+
+class AdminApi:
+    """The operations of the admin API."""
+
+    def __init__(self, bus: Bus, keys: KeyStore) -> None:
+        self._bus = bus
+        self._keys = keys
+
+    def operations(self) -> list[Operation]:
+        """All rows of the table."""
+        one = "/models/{reference}"
+        alias = "/models/{name}/aliases/{alias}"
+        return [
+            Operation("GET", "/models", "All models with versions and aliases", registry.ModelList, self._models),
+            Operation(
+                "POST",
+                "/models/{name}/versions",
+                "Make a version from uploaded blobs",
+                registry.VersionInfo,
+                self._create_version,
+                body=NewVersion,
+            ),
+            Operation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
+            Operation("DELETE", one, "Delete a version or a model", Empty, self._delete),
+            Operation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
+            Operation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            Operation(
+                "POST",
+                "/garbage",
+                "Remove files that no version refers to, or list them (dry_run, the default)",
+                registry.GarbageReport,
+                self._collect_garbage,
+                body=registry.CollectGarbage,
+            ),
+            Operation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
+            Operation(
+                "POST",
+                "/deployments",
+                "Run a version under a public name",
+                scheduler.DeploymentStatus,
+                self._deploy,
+                body=scheduler.Deploy,
+            ),
+            Operation("GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment),
+            Operation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
+            Operation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
+            Operation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
+            Operation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
+            Operation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
+            Operation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
+            Operation(
+                "GET",
+                "/traces",
+                "The newest traces",
+                monitor.TraceList,
+                self._traces,
+                query={"limit": "How many: 1 to 1000, 20 by default"},
+            ),
+        ]
+
+    async def ask(
+        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = CALL_TIMEOUT_S
+    ) -> Response:
+        """Ask the service that owns `endpoint`; raises its error, or `Unavailable` naming the service."""
+        try:
+            return await rpc.call(self._bus, endpoint, request, timeout=timeout)
+        except NoResponders as error:
+            service = endpoint.subject.split(".")[2]
+            raise Unavailable(
+                f"the {service} service is not running; models that are deployed go on answering",
+                retry_after=RETRY_S,
+            ) from error
+
+    async def _models(self, _call: Call) -> registry.ModelList:
+        return await self.ask(registry.LIST_MODELS, Empty())
+
+    async def _create_version(self, call: Call) -> registry.VersionInfo:
+        body: NewVersion = call.body
+        request = registry.CreateVersion(model=call.path["name"], manifest=body.manifest, aliases=body.aliases)
+        return await self.ask(registry.CREATE_VERSION, request)
+
+    async def _resolve(self, call: Call) -> registry.VersionInfo:
+        return await self.ask(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
+
+    async def _delete(self, call: Call) -> Empty:
+        return await self.ask(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
+
+    async def _set_alias(self, call: Call) -> registry.ModelRecord:
+        return await self._alias(call, call.body.version)
+
+    async def _remove_alias(self, call: Call) -> registry.ModelRecord:
+        return await self._alias(call, None)
+
+    async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
+        request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
+        return await self.ask(registry.SET_ALIAS, request)
+
+    async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
+        body: registry.CollectGarbage = call.body
+        return await self.ask(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
+
+    async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
+        return await self.ask(scheduler.LIST_DEPLOYMENTS, Empty())
+
+    async def _deploy(self, call: Call) -> scheduler.DeploymentStatus:
+        body: scheduler.Deploy = call.body
+        return await self.ask(scheduler.DEPLOY, body)
+
+    async def _deployment(self, call: Call) -> scheduler.DeploymentStatus:
+        return await self.ask(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))
+
+    async def _undeploy(self, call: Call) -> Empty:
+        return await self.ask(scheduler.UNDEPLOY, scheduler.DeploymentName(name=call.path["name"]))
+
+    async def _nodes(self, _call: Call) -> scheduler.NodeList:
+        return await self.ask(scheduler.LIST_NODES, Empty())
+
+    async def _list_keys(self, _call: Call) -> KeyList:
+        return KeyList(keys=tuple(_view(record) for record in self._keys.list()))
+
+    async def _create_key(self, call: Call) -> CreatedKey:
+        body: NewKey = call.body
+        record, key = await self._keys.create(body.name, body.scopes)
+        return CreatedKey(id=record.id, name=record.name, key=key, scopes=record.scopes)
+
+    async def _revoke_key(self, call: Call) -> KeyView:
+        return _view(await self._keys.revoke(call.path["id"]))
+
+    async def _health(self, _call: Call) -> monitor.HealthReport:
+        return await self.ask(monitor.GET_HEALTH, Empty())
+
+    async def _traces(self, call: Call) -> monitor.TraceList:
+        limit = call.query.get("limit", "20")
+        if not limit.isdecimal():
+            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
+        return await self.ask(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
+
+
+def _view(record: ApiKey) -> KeyView:
+    return KeyView(
+        id=record.id,
+        name=record.name,
+        scopes=record.scopes,
+        created_at=record.created_at,
+        revoked=record.revoked,
+    )

@@ -1,0 +1,66 @@
+"""`/llmos/v1/blobs/{digest}`: files by their SHA-256, streamed to and from the store."""
+
+import re
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from services.gateway.http.body import stream_body
+from services.gateway.openai.chat import json_answer
+from shared.errors import InvalidInput, NotFound, Unavailable
+from shared.storage.port import ArtifactStore
+
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+
+
+class BlobsApi:
+    """Blobs. Without a store the routes say so."""
+
+    def __init__(self, store: ArtifactStore | None) -> None:
+        self._store = store
+
+    async def show(self, request: Request) -> Response:
+        """Whether a blob exists, and its bytes for GET; raises `NotFound`."""
+        digest, store = _digest(request), self._opened()
+        size = await store.blob_size(digest)
+        if size is None:
+            raise NotFound(f"there is no blob {digest}", param="digest")
+        headers = {"content-length": str(size), "etag": f'"{digest}"'}
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type="application/octet-stream")
+        return StreamingResponse(store.read_blob(digest), headers=headers, media_type="application/octet-stream")
+
+    async def put(self, request: Request) -> Response:
+        """Store a blob: 201 when it is new, 200 when it was there. Raises `CorruptFile` when the digest differs."""
+        digest, store = _digest(request), self._opened()
+        size = await store.blob_size(digest)
+        body = stream_body(request)
+        try:
+            if size is not None:
+                return json_answer({"digest": digest, "size": size})
+            size = await store.put_blob(digest, body, size=_announced(request))
+        finally:
+            # Clients that are still sending would see a reset connection instead of the answer.
+            async for _ in body:
+                pass
+        answer = json_answer({"digest": digest, "size": size})
+        answer.status_code = 201
+        return answer
+
+    def _opened(self) -> ArtifactStore:
+        if self._store is None:
+            raise Unavailable("this gateway has no store: set LLMOS_STORE_URL to the store that the registry uses")
+        return self._store
+
+
+def _digest(request: Request) -> str:
+    digest: str = request.path_params["digest"]
+    if not _DIGEST.match(digest):
+        raise InvalidInput("a digest is the SHA-256 of the file: 64 lower-case hexadecimal digits", param="digest")
+    return digest
+
+
+def _announced(request: Request) -> int | None:
+    """Bytes to come, where the client says so."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None

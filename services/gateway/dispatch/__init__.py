@@ -1,0 +1,1 @@
+"""Sends requests to replicas and brings their answers back."""

@@ -1,0 +1,243 @@
+"""One answer, whatever replicas it takes: frames in order, resumed on another replica when one is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.dispatch.frame_receiver import Attempt, Expired, Lost
+from shared.contracts.gateway import FinishReason, Frame
+from shared.contracts.replica import Accepted
+from shared.errors import (
+    DeadlineExceeded,
+    Draining,
+    Internal,
+    LlmosError,
+    Overloaded,
+    ReplicaLost,
+    Unavailable,
+    from_payload,
+)
+from shared.telemetry import genai
+
+log = structlog.get_logger("llmos.gateway")
+tracer = trace.get_tracer("llmos.gateway")
+
+GAPS_AT_ONCE = 32
+"""Times between tokens that are added to the metrics together: one by one, each takes six calls in cold caches."""
+RESUME_POLL_S = 0.2
+"""How often another replica is looked for while there is none."""
+
+
+class Generation:
+    """An answer in the making. Made by `generating`, which has a replica accept it before it is handed out."""
+
+    def __init__(self, dispatcher: Dispatcher, inquiry: Inquiry, span: trace.Span) -> None:
+        self._dispatcher = dispatcher
+        self._inquiry = inquiry
+        self._span = span
+        self._attempt: Attempt | None = None
+        self._number = 0
+        self._tokens: list[int] = []
+        self._prompt_scores = 0
+        """Of the prompt's log probabilities, how many were handed out."""
+        self._prompt_scores_here = 0
+        """How many came from the present attempt: one that goes on before the first token begins anew."""
+        self._tokens_at_loss = -1
+        self._losses_in_place = 0
+        self._gaps: list[float] = []
+        """Seconds between tokens, not yet in the metrics."""
+
+    @property
+    def served_by(self) -> str:
+        """The version that answers: `smollm2:1`."""
+        assert self._attempt is not None
+        return f"{self._attempt.replica.model}:{self._attempt.replica.version}"
+
+    @property
+    def prompt(self) -> Accepted:
+        """What the replica said of the prompt when it accepted."""
+        assert self._attempt is not None
+        return self._attempt.prompt
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """The frames as if from one replica; the last has a finish reason and the usage.
+
+        Raises:
+            DeadlineExceeded: The request's time is over.
+            ReplicaLost: The replica was lost and none could go on.
+            LlmosError: What the replica says went wrong.
+        """
+        began = last = self._dispatcher.clock()
+        while True:
+            assert self._attempt is not None
+            event = await self._attempt.events.get()
+            if isinstance(event, Lost):
+                await self._resume(event.reason)
+                continue
+            if isinstance(event, Expired):
+                raise DeadlineExceeded("the answer was not complete within the request's time")
+            if event.error is not None or event.finish_reason in (FinishReason.CANCELLED, FinishReason.ERROR):
+                await self._resume(self._resumable(event))
+                continue
+            event = self._new_scores(event)
+            self._tokens.extend(event.token_ids)
+            now = self._dispatcher.clock()
+            if event.token_ids:
+                if len(self._tokens) == len(event.token_ids):
+                    self._dispatcher.metrics.first_token(self._inquiry.deployment, now - began)
+                else:
+                    count = len(event.token_ids)
+                    self._gaps += [(now - last) / count] * count
+                    if len(self._gaps) >= GAPS_AT_ONCE:
+                        self._count_gaps()
+                last = now
+            if event.finish_reason is not None:
+                self._complete(event)
+                yield event
+                return
+            yield event
+
+    async def place(self) -> None:
+        """Have a replica accept the request; raises what `Dispatcher.place` raises."""
+        of = None if self._attempt is None else (self._attempt.replica.model, self._attempt.replica.version)
+        self._attempt = await self._dispatcher.place(
+            self._inquiry, number=self._number, of=of, tokens=tuple(self._tokens)
+        )
+        self._number += 1
+        self._prompt_scores_here = 0
+        replica = self._attempt.replica
+        self._span.set_attribute(genai.REPLICA, replica.replica_id)
+        self._span.set_attribute(genai.RESPONSE_MODEL, self.served_by)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._attempt is not None:
+            self._attempt.events.put(Expired())
+
+    def release(self) -> None:
+        """Nobody reads on: the replica's slot is given back."""
+        self._count_gaps()
+        if self._attempt is not None:
+            self._dispatcher.release(self._attempt)
+
+    def _count_gaps(self) -> None:
+        if self._gaps:  # else a model that is only a client's word would get a series of its own
+            self._dispatcher.metrics.next_tokens(self._inquiry.deployment, self._gaps)
+            self._gaps = []
+
+    def _new_scores(self, frame: Frame) -> Frame:
+        """The frame without those of the prompt's log probabilities that a lost replica had sent."""
+        if frame.prompt_logprobs is None:
+            return frame
+        known = max(0, self._prompt_scores - self._prompt_scores_here)
+        self._prompt_scores_here += len(frame.prompt_logprobs)
+        self._prompt_scores = max(self._prompt_scores, self._prompt_scores_here)
+        return frame.model_copy(update={"prompt_logprobs": frame.prompt_logprobs[known:]}) if known else frame
+
+    def _resumable(self, frame: Frame) -> str:
+        """Why the replica gave the request up, if another can go on; else raises the error."""
+        if frame.error is None:
+            if self._inquiry.deadline <= self._dispatcher.clock():
+                raise DeadlineExceeded("the answer was not complete within the request's time")
+            if frame.finish_reason is FinishReason.CANCELLED:
+                return "it cancelled the request"
+            raise Internal("the replica failed without giving a reason")
+        error = from_payload(frame.error)
+        if isinstance(error, Draining | Unavailable):
+            return error.message
+        raise error
+
+    async def _resume(self, reason: str) -> None:
+        """Go on elsewhere, with the same prompt and all tokens so far."""
+        assert self._attempt is not None
+        lost = self._attempt.replica.replica_id
+        self._dispatcher.release(self._attempt)
+        self._losses_in_place = 1 if len(self._tokens) > self._tokens_at_loss else self._losses_in_place + 1
+        self._tokens_at_loss = len(self._tokens)
+        limits = self._dispatcher.limits
+        if self._losses_in_place > limits.resumes_in_place:
+            raise ReplicaLost(
+                f"{self._losses_in_place} replicas were lost on this request at the same token; the last: {reason}"
+            )
+        log.warning("replica_lost", replica=lost, reason=reason, tokens=len(self._tokens))
+        self._span.add_event("replica lost", {genai.REPLICA: lost, "reason": reason})
+        clock = self._dispatcher.clock
+        give_up = min(self._inquiry.deadline, clock() + limits.resume)
+        while True:
+            try:
+                with trace.use_span(self._span, end_on_exit=False, record_exception=False):
+                    await self.place()
+            except (Overloaded, Draining, Unavailable) as error:
+                if clock() >= self._inquiry.deadline:
+                    raise DeadlineExceeded("the answer was not complete within the request's time") from error
+                if clock() >= give_up:
+                    raise ReplicaLost(
+                        f"the replica {lost} was lost ({reason}), and none could go on within "
+                        f"{limits.resume:g} s: {error.message}",
+                        retry_after=error.retry_after or 1.0,
+                    ) from error
+                await asyncio.sleep(RESUME_POLL_S)
+            else:
+                self._dispatcher.metrics.resumed(self._inquiry.deployment)
+                if clock() >= self._inquiry.deadline:
+                    self.expire()
+                return
+
+    def _complete(self, frame: Frame) -> None:
+        assert frame.finish_reason is not None
+        self._span.set_attribute(genai.RESPONSE_FINISH_REASONS, [frame.finish_reason.value])
+        if frame.usage is not None:
+            self._span.set_attribute(genai.USAGE_INPUT_TOKENS, frame.usage.prompt_tokens)
+            self._span.set_attribute(genai.USAGE_OUTPUT_TOKENS, frame.usage.completion_tokens)
+            self._span.set_attribute(genai.USAGE_CACHE_READ_INPUT_TOKENS, frame.usage.cached_tokens)
+            self._dispatcher.metrics.tokens(self._inquiry.deployment, frame.usage)
+
+
+@asynccontextmanager
+async def generating(dispatcher: Dispatcher, inquiry: Inquiry) -> AsyncIterator[Generation]:
+    """An accepted answer. Leaving the block before its last frame cancels it at the replica.
+
+    Raises what `Dispatcher.place` raises, before the block is entered.
+    """
+    sampling = inquiry.generate.sampling
+    chat = inquiry.generate.messages is not None
+    chosen = {
+        genai.REQUEST_TEMPERATURE: sampling.temperature,
+        genai.REQUEST_TOP_P: sampling.top_p,
+        genai.REQUEST_TOP_K: sampling.top_k,
+    }
+    operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
+    span = tracer.start_span(
+        f"{operation} {inquiry.deployment}",
+        kind=SpanKind.CLIENT,
+        attributes={
+            genai.OPERATION_NAME: operation,
+            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
+            genai.REQUEST_MODEL: inquiry.deployment,
+            genai.REQUEST_ID: inquiry.generate.request_id,
+        }
+        | {name: value for name, value in chosen.items() if value is not None},
+    )
+    generation = Generation(dispatcher, inquiry, span)
+    timer: asyncio.TimerHandle | None = None
+    try:
+        with trace.use_span(span, end_on_exit=False, record_exception=False):
+            await generation.place()
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, inquiry.deadline - dispatcher.clock()), generation.expire
+        )
+        yield generation
+    except LlmosError as error:
+        span.set_status(Status(StatusCode.ERROR, error.message))
+        span.set_attribute(genai.ERROR_TYPE, error.code)
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        generation.release()
+        span.end()

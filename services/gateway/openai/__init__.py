@@ -1,0 +1,1 @@
+"""OpenAI's API: requests parsed, answers in its shapes."""

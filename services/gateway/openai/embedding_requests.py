@@ -1,0 +1,133 @@
+"""The bodies of OpenAI's embedding requests, and of vLLM's classify and rerank requests."""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from services.gateway.http.body import parse_body
+from services.gateway.openai.parameters import check_parameter
+
+MAX_INPUTS = 2048
+"""Texts of one request: OpenAI's limit."""
+MODEL_MAX = -1
+"""vLLM's value of `truncate_prompt_tokens` for "as many as the model takes"."""
+
+Text = str | tuple[int, ...]
+
+
+def _texts(given: object) -> object:
+    """Any of OpenAI's four forms as a tuple of texts, each a string or token ids."""
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, list) or not given:
+        msg = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
+        raise ValueError(msg)
+    texts = [given] if all(_is_id(item) for item in given) else given
+    if len(texts) > MAX_INPUTS:
+        msg = f"at most {MAX_INPUTS} texts go into one request"
+        raise ValueError(msg)
+    kinds = {type(item) for item in texts}
+    if kinds - {str, list} or len(kinds) > 1:
+        msg = "all texts must be strings, or all lists of token ids"
+        raise ValueError(msg)
+    for index, item in enumerate(texts):
+        if isinstance(item, list) and not (item and all(_is_id(token) for token in item)):
+            msg = f"text {index} must be a string, or a list of one or more token ids"
+            raise ValueError(msg)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in texts)
+
+
+def _is_id(item: object) -> bool:
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1 << 31
+
+
+_STRINGS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_FORMS = {
+    "anyOf": [
+        *_STRINGS["anyOf"],
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+    ]
+}
+
+
+class EncoderRequest(BaseModel):
+    """What all requests to encoders have in common."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    model: str
+    user: str | None = None
+    """Accepted without effect."""
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
+    """vLLM's: keep so many tokens of a longer text, -1 for as many as the model takes. Nothing is cut without it."""
+
+
+class EmbeddingRequest(EncoderRequest):
+    """The body of `/v1/embeddings`."""
+
+    input: Annotated[tuple[Text, ...], BeforeValidator(_texts), WithJsonSchema(_FORMS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    """Default: float. base64 is of little-endian float32."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep the first so many numbers of each embedding, normalised anew."""
+
+    @property
+    def strings(self) -> tuple[str, ...] | None:
+        """The texts, if they are strings."""
+        return tuple(text for text in self.input if isinstance(text, str)) or None
+
+    @property
+    def token_ids(self) -> tuple[tuple[int, ...], ...] | None:
+        """The texts, if they are token ids."""
+        return tuple(text for text in self.input if not isinstance(text, str)) or None
+
+
+def _strings(given: object) -> object:
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+        msg = "expected a string, or a list of one or more strings"
+        raise ValueError(msg)
+    if len(texts) > MAX_INPUTS:
+        msg = f"at most {MAX_INPUTS} texts go into one request"
+        raise ValueError(msg)
+    return tuple(texts)
+
+
+class ClassifyRequest(EncoderRequest):
+    """The body of `/v1/classify`."""
+
+    input: Annotated[tuple[str, ...], BeforeValidator(_strings), WithJsonSchema(_STRINGS)]
+
+
+def _documents(given: object) -> object:
+    if not isinstance(given, list) or not given:
+        msg = "expected a list of one or more documents"
+        raise ValueError(msg)
+    return _strings([item.get("text") if isinstance(item, dict) else item for item in given])
+
+
+class RerankRequest(EncoderRequest):
+    """The body of `/v1/rerank`, as Jina, Cohere and vLLM have it."""
+
+    query: str
+    documents: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_documents),
+        WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
+    ]
+    top_n: int | None = Field(default=None, ge=1)
+    """Results to answer; default: all."""
+    return_documents: bool | None = None
+    """Whether results carry their texts; default: yes, as with vLLM."""
+
+
+Kind = TypeVar("Kind", bound=EncoderRequest)
+
+
+def parse_encoder_request(kind: type[Kind], body: bytes) -> Kind:
+    """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
+    request = parse_body(kind, body)
+    for name, value in (request.model_extra or {}).items():
+        check_parameter(name, value)
+    return request

@@ -1,0 +1,231 @@
+"""The bodies of OpenAI's chat and completion requests, as far as LLMOS supports them.
+
+Strict: a wrong type is an error. What is not a field here is judged by `services.gateway.openai.parameters`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from services.gateway.http.body import parse_body
+from services.gateway.openai.parameters import check_message_field, check_parameter
+from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
+from services.gateway.openai.structured_outputs import StructuredRequest
+from services.gateway.openai.tools import MessageToolCall, ToolRequest
+from shared.contracts.replica import ChatMessage
+from shared.contracts.sampling import MAX_LOGPROBS
+from shared.errors import InvalidInput
+
+MAX_PROMPTS = 128
+DEFAULT_COMPLETION_TOKENS = 16
+"""OpenAI's default for `/v1/completions`."""
+
+
+def _flatten(content: object) -> object:
+    """Text parts as one text: parts are told apart by line breaks, as vLLM does for text-only models."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple):
+        msg = "expected a string or a list of text parts"
+        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
+    texts = []
+    for index, part in enumerate(content):
+        if not isinstance(part, Mapping) or "type" not in part:
+            msg = f'part {index} must be an object like {{"type": "text", "text": "…"}}'
+            raise ValueError(msg)
+        if part["type"] != "text":
+            msg = f"part {index} is of type {part['type']!r}, which is not supported yet; only 'text' is"
+            raise ValueError(msg)
+        if not isinstance(part.get("text"), str):
+            msg = f"the text of part {index} must be a string"
+            raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+_TextParts = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "text"],
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+            },
+        },
+        {"type": "null"},
+    ]
+}
+
+
+class Message(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str, BeforeValidator(_flatten), WithJsonSchema(_TextParts)] = ""
+    name: str | None = None
+    tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False)
+    """Of an assistant's message."""
+    tool_call_id: str | None = None
+    """Of a tool's message: the call that it answers."""
+
+    @model_validator(mode="after")
+    def _tool_fields(self) -> "Message":
+        if self.tool_calls and self.role != "assistant":
+            msg = "tool_calls belong to messages of the role 'assistant'"
+            raise ValueError(msg)
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            msg = "tool_call_id belongs to messages of the role 'tool', which need it"
+            raise ValueError(msg)
+        return self
+
+    def chat_message(self) -> ChatMessage:
+        """The contract's."""
+        return ChatMessage(
+            role=self.role,
+            content=self.content,
+            name=self.name,
+            tool_calls=tuple(call.call() for call in self.tool_calls or ()),
+            tool_call_id=self.tool_call_id,
+        )
+
+
+class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
+    """The body of `/v1/chat/completions`."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """OpenAI's newer name of `max_tokens`; it wins."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+
+    def limit(self) -> int | None:
+        """The most tokens to generate; None: as many as fit."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def scored(self) -> int | None:
+        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def chat_messages(self) -> tuple[ChatMessage, ...]:
+        """The contract's messages."""
+        return tuple(message.chat_message() for message in self.messages)
+
+
+Prompt = str | tuple[int, ...]
+
+
+def _prompts(prompt: object) -> object:
+    """Any of OpenAI's four forms as a list of prompts."""
+    if isinstance(prompt, str):
+        return (prompt,)
+    if not isinstance(prompt, list) or not prompt:
+        msg = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
+        raise ValueError(msg)
+    prompts = [prompt] if all(_is_id(item) for item in prompt) else prompt
+    if len(prompts) > MAX_PROMPTS:
+        msg = f"at most {MAX_PROMPTS} prompts go into one request"
+        raise ValueError(msg)
+    for index, item in enumerate(prompts):
+        if isinstance(item, str):
+            continue
+        if not isinstance(item, list) or not item or not all(_is_id(token) for token in item):
+            msg = f"prompt {index} must be a string or a list of token ids"
+            raise ValueError(msg)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in prompts)
+
+
+def _is_id(item: object) -> bool:
+    return isinstance(item, int) and not isinstance(item, bool) and item >= 0
+
+
+class CompletionRequest(SamplingRequest, StructuredRequest):
+    """The body of `/v1/completions`."""
+
+    prompt: Annotated[
+        tuple[Prompt, ...],
+        BeforeValidator(_prompts),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}},
+                    {"type": "array", "items": {"type": "integer"}},
+                    {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+                ]
+            }
+        ),
+    ]
+
+    max_tokens: int | None = Field(default=None, ge=0)
+    """0: no answer, for those who want the log probabilities of the prompt."""
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    echo: bool | None = None
+    best_of: int | None = Field(default=None, ge=1)
+    """Equal to `n` if given: LLMOS returns all answers that it makes."""
+
+    @property
+    def returns_prompt(self) -> bool:
+        """Whether the answer tells the prompt's tokens or text."""
+        return bool(self.return_token_ids or self.echo)
+
+    def limit(self) -> int | None:
+        """The most tokens to generate."""
+        return DEFAULT_COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
+
+    def scored(self) -> int | None:
+        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        return self.logprobs
+
+    def scored_prompt(self) -> int | None:
+        """Likeliest tokens to tell for each token of the prompt: `echo` makes it part of the text."""
+        wanted = (super().scored_prompt(), self.logprobs if self.echo else None)
+        return max((count for count in wanted if count is not None), default=None)
+
+    def scores_each_prompt(self) -> bool:
+        """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""
+        return bool(self.echo) and self.logprobs is not None
+
+
+Request = TypeVar("Request", bound=SamplingRequest)
+
+
+def parse_request(kind: type[Request], body: bytes) -> Request:
+    """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
+    request = parse_body(kind, body)
+    for name, value in (request.model_extra or {}).items():
+        check_parameter(name, value)
+    if isinstance(request, ChatRequest):
+        for index, message in enumerate(request.messages):
+            for name, value in (message.model_extra or {}).items():
+                check_message_field(index, name, value)
+    _check_together(request)
+    return request
+
+
+def _check_together(request: SamplingRequest) -> None:
+    """Raise `InvalidInput` where one parameter contradicts another."""
+    if request.stream_options is not None and not request.stream:
+        raise InvalidInput("stream_options goes with stream=true only", param="stream_options")
+    if request.prompt_logprobs and request.stream:
+        raise InvalidInput("prompt_logprobs does not go with stream=true", param="prompt_logprobs")
+    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
+        raise InvalidInput("top_logprobs goes with logprobs=true only", param="top_logprobs")
+    if isinstance(request, CompletionRequest):
+        if request.best_of is not None and request.best_of != request.choices:
+            raise InvalidInput(
+                f"best_of is {request.best_of} and n is {request.choices}; only best_of equal to n is supported",
+                param="best_of",
+            )
+        if request.choices * len(request.prompt) > MAX_CHOICES:
+            raise InvalidInput(
+                f"n is {request.choices} for {len(request.prompt)} prompts; together at most {MAX_CHOICES} answers"
+                " are made for one request",
+                param="n",
+            )

@@ -1,0 +1,136 @@
+"""Tools in OpenAI's requests and answers."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
+from shared.contracts.gateway import ToolCallDelta
+from shared.contracts.replica import Tool, ToolCall, ToolChoice
+from shared.errors import InvalidInput
+
+_NO_PARAMETERS = '{"type": "object", "properties": {}}'
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+class FunctionDefinition(BaseModel):
+    """A function that the model may call."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema; without it, the function takes nothing."""
+    strict: bool | None = None
+
+
+class ToolDefinition(BaseModel):
+    """One of `tools`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+    def tool(self) -> Tool:
+        """The contract's."""
+        function = self.function
+        parameters = function.parameters
+        return Tool(
+            name=function.name,
+            description=function.description,
+            parameters=_NO_PARAMETERS if not parameters else json.dumps(parameters, ensure_ascii=False),
+            strict=bool(function.strict),
+        )
+
+
+def _json_object(text: object) -> object:
+    try:
+        parsed = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        msg = "expected the text of a JSON object"
+        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
+    return text
+
+
+class CalledFunction(BaseModel):
+    """The function that an assistant's message called."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    name: str
+    arguments: Annotated[str, BeforeValidator(_json_object)]
+
+
+class MessageToolCall(BaseModel):
+    """A call of an assistant's message."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+    def call(self) -> ToolCall:
+        """The contract's."""
+        return ToolCall(id=self.id, name=self.function.name, arguments=self.function.arguments)
+
+
+class ToolRequest(BaseModel):
+    """The fields of a chat request."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    tools: tuple[ToolDefinition, ...] | None = Field(default=None, strict=False, max_length=MAX_TOOLS)
+    tool_choice: ToolSelection = None
+    parallel_tool_calls: bool | None = None
+
+    def contract_tools(self) -> tuple[Tool, ...]:
+        """The contract's tools; raises `InvalidInput` if two have one name."""
+        tools = tuple(definition.tool() for definition in self.tools or ())
+        names: set[str] = set()
+        for index, tool in enumerate(tools):
+            if tool.name in names:
+                raise InvalidInput(
+                    f"two tools are named {tool.name!r}; give each a name of its own",
+                    param=f"tools.{index}.function.name",
+                )
+            names.add(tool.name)
+        return tools
+
+    def contract_choice(self) -> ToolChoice:
+        """The contract's choice; raises `InvalidInput` if it names what is none of the tools."""
+        parallel = self.parallel_tool_calls is not False
+        names = [definition.function.name for definition in self.tools or ()]
+        return (self.tool_choice or Selection(type="auto")).choice(names, parallel=parallel)
+
+
+def delta_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
+    """Pieces of calls as a stream's chunks have them."""
+    return [
+        {"index": delta.index, "function": {"arguments": delta.arguments}}
+        if delta.id is None
+        else {
+            "index": delta.index,
+            "id": delta.id,
+            "type": "function",
+            "function": {"name": delta.name, "arguments": delta.arguments},
+        }
+        for delta in deltas
+    ]
+
+
+def call_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
+    """Whole calls as a message has them, from all their pieces."""
+    calls: list[dict[str, Any]] = []
+    for delta in deltas:
+        if delta.id is not None:
+            calls.append({"id": delta.id, "type": "function", "function": {"name": delta.name, "arguments": ""}})
+        calls[delta.index]["function"]["arguments"] += delta.arguments
+    return calls

@@ -1,0 +1,1 @@
+"""Chooses a replica from what the gateway knows."""

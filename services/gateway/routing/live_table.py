@@ -1,0 +1,105 @@
+"""Keeps the `RoutingTable` live: deployments and replica leases by KV watch, load reports by subscription."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.gateway.routing.table import Candidate, RoutingTable
+from shared.bus.leases import LeaseTable
+from shared.bus.port import Bus, Message
+from shared.bus.records import Records
+from shared.bus.rpc import parse
+from shared.contracts.manifest import Task
+from shared.contracts.replica import LoadReport, load_subject
+from shared.contracts.scheduler import (
+    DEPLOYMENTS_BUCKET,
+    LEASE_TTL_S,
+    REPLICAS_BUCKET,
+    Deployment,
+    ReplicaStatus,
+)
+
+FORGET_EVERY_S = 30.0
+
+
+class LiveTable:
+    """The routing table with the feeds that keep it true. All methods are called on the event loop."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._table = RoutingTable()
+        self._deployments = Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, self._take_deployments)
+        self._replicas = LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode)
+        self._replicas_synced = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["LiveTable"]:
+        """Follow deployments, replicas and load while the block runs."""
+        async with AsyncExitStack() as stack:
+            subscription = await self._bus.subscribe(load_subject(">"), self._on_report)
+            stack.push_async_callback(subscription.unsubscribe)
+            await stack.enter_async_context(self._deployments.running())
+            await stack.enter_async_context(self._replicas)
+            for work in (self._note_sync(), self._forget()):
+                stack.callback(asyncio.create_task(work).cancel)
+            yield self
+
+    @property
+    def synced(self) -> bool:
+        """Whether all deployments and replicas that exist have been read."""
+        return self._deployments.synced and self._replicas_synced
+
+    @property
+    def deployments(self) -> dict[str, Deployment]:
+        """All deployments, by name."""
+        return self._table.deployments
+
+    def loads(self) -> list[LoadReport]:
+        """The reports of all replicas that are not silent."""
+        return self._table.loads(self._clock())
+
+    def choose(self, name: str, *, of: tuple[str, int] | None = None, task: Task = "generate") -> list[Candidate]:
+        """`RoutingTable.choose` on what is known now."""
+        return self.fresh().choose(name, self._clock(), of=of, task=task)
+
+    def ready(self, name: str) -> int:
+        """How many replicas of a deployment can take a request."""
+        return self.fresh().ready(name, self._clock())
+
+    def idle_reports(self, replica_id: str) -> int:
+        """`RoutingTable.idle_reports`."""
+        return self._table.idle_reports(replica_id)
+
+    def sent(self, replica_id: str, request_id: str, tokens: int) -> None:
+        """`RoutingTable.sent`."""
+        self._table.sent(replica_id, request_id, tokens)
+
+    def accepted(self, replica_id: str, request_id: str) -> None:
+        """`RoutingTable.accepted`."""
+        self._table.accepted(replica_id, request_id)
+
+    def finished(self, replica_id: str, request_id: str) -> None:
+        """`RoutingTable.finished`."""
+        self._table.finished(replica_id, request_id)
+
+    def fresh(self) -> RoutingTable:
+        """The table with the replicas that live now. Made once for many questions: it goes through all of them."""
+        self._table.set_replicas(self._replicas.live())
+        return self._table
+
+    def _take_deployments(self) -> None:
+        self._table.set_deployments(self._deployments.values)
+
+    def _on_report(self, message: Message) -> None:
+        self._table.report(parse(LoadReport, message.data), self._clock())
+
+    async def _note_sync(self) -> None:
+        await self._replicas.wait_synced()
+        self._replicas_synced = True
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_EVERY_S)
+            self._table.forget_silent(self._clock())

@@ -1,0 +1,1 @@
+"""Policies of the engine: admission, fairness, prefill, draft lengths, block reservation. Pure."""

@@ -1,0 +1,106 @@
+"""Whether a request is taken: what it asks must fit a slot, and the queue must have room for it. Pure.
+
+Room in the queue is shared by dynamic thresholds (Choudhury and Hahne, "Dynamic Queue Length Thresholds for
+Shared-Memory Packet Switches", 1998): a tenant may hold as much as is still free. One that floods an empty queue
+stops at half of it, n that flood it stop at 1/(n+1) each, and one with nothing in the queue always finds a place.
+"""
+
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.policy.fairness import Tenants
+from services.inference.engine.policy.throughput import Pace
+from services.inference.engine.sequence import Sequence, SequenceRequest
+from shared.errors import ContextLengthExceeded, InvalidInput, Overloaded
+
+_SOONEST_S = 1.0
+"""What `retry_after` says at least."""
+
+
+def check_request(request: SequenceRequest, *, vocab_size: int, max_len: int) -> None:
+    """Raise unless a slot can take the request.
+
+    Raises:
+        InvalidInput: The prompt is empty or has a token id that the vocabulary lacks.
+        ContextLengthExceeded: Prompt and max_tokens together do not fit a slot.
+    """
+    if not request.prompt:
+        raise InvalidInput("the prompt has no tokens", param="prompt")
+    for token in (min(*request.prompt, *request.resumed, 0), max(*request.prompt, *request.resumed, 0)):
+        if not 0 <= token < vocab_size:
+            raise InvalidInput(f"token id {token} is outside the vocabulary of {vocab_size}", param="prompt")
+    need = len(request.prompt) + max(request.sampling.max_tokens, len(request.resumed))
+    if need > max_len:
+        raise ContextLengthExceeded(
+            f"the prompt has {len(request.prompt)} tokens and max_tokens is {request.sampling.max_tokens}: "
+            f"together {need}, but this deployment takes at most {max_len}; "
+            f"shorten the prompt, lower max_tokens, or deploy with a larger max_len",
+            param="max_tokens",
+        )
+
+
+class Admission:
+    """The queue's bounds.
+
+    Args:
+        limits: Name them.
+        tenants: Who has what in the queue.
+        pace: How fast the queue gets shorter.
+        slots: Sequences that run at once.
+    """
+
+    def __init__(self, limits: EngineLimits, tenants: Tenants, pace: Pace, *, slots: int) -> None:
+        self._limits = limits
+        self._tenants = tenants
+        self._pace = pace
+        self._slots = slots
+
+    def check_room(self, sequence: Sequence, *, free_slots: int) -> None:
+        """Raise `Overloaded`, with the time after which there will be room, unless the queue can take it."""
+        name = sequence.request.tenant
+        self.check_queue(name, free_slots=free_slots, work=sequence.expected_work)
+        tenant = self._tenants.get(name)
+        if tenant is None or not tenant.queued_tokens:
+            return
+        queued = sum(each.queued_tokens for each in self._tenants)
+        over = tenant.queued_tokens + sequence.expected_work - (self._limits.max_queued_tokens - queued)
+        if over > 0:
+            raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(len(self._tenants) * over))
+
+    def check_queue(self, name: str, *, free_slots: int, work: int = 0) -> None:
+        """Raise `Overloaded` if a tenant's next request, with `work` tokens to compute, would not be taken."""
+        tenant = self._tenants.get(name)
+        waiting = sum(len(each.waiting) for each in self._tenants)
+        if waiting >= free_slots:  # else it starts in the next step
+            behind = waiting - free_slots
+            mine = min(len(tenant.waiting), behind) if tenant else 0
+            if mine >= self._limits.max_waiting - behind:
+                sharers = len(self._tenants) + (tenant is None)
+                raise _overloaded(f"{waiting} requests wait already", self._pace.slots_s(sharers, self._slots))
+        wait = self.wait_s(name, free_slots=free_slots, work=work)
+        if wait > self._limits.max_wait_s:
+            raise _overloaded(
+                f"a request would wait about {wait:.0f} s, and at most {self._limits.max_wait_s:g} s are allowed",
+                wait - self._limits.max_wait_s,
+            )
+
+    def wait_s(self, name: str, *, free_slots: int, work: int = 0) -> float:
+        """Seconds that a tenant's next request, with `work` tokens to compute, will probably wait for others.
+
+        What is ahead of it is the whole queue, or its tenant's own part as often as there are tenants that take
+        turns, whichever is less. Of its tenant's prompts, those that are shorter go first, and the oldest gets as
+        many chunks as they: a long prompt ahead does not keep a short one waiting.
+        """
+        tenant = self._tenants.get(name)
+        sharers = len(self._tenants) + (tenant is None)
+        sequences = tokens = 0
+        if tenant is not None:
+            shorter = sum(each for each in tenant.queued_work() if each <= work)
+            sequences, tokens = len(tenant.waiting), min(tenant.queued_tokens, 2 * shorter)
+        sequences = min(sum(len(each.waiting) for each in self._tenants), sharers * (sequences + 1))
+        tokens = min(sum(each.queued_tokens for each in self._tenants), sharers * tokens)
+        ahead = sequences + 1 - free_slots
+        return max(self._pace.prefill_s(tokens), self._pace.slots_s(ahead, self._slots))
+
+
+def _overloaded(what: str, retry_after: float) -> Overloaded:
+    retry_after = max(_SOONEST_S, retry_after)
+    return Overloaded(f"{what}; try again in {retry_after:.0f} s", retry_after=retry_after)

@@ -1,0 +1,1 @@
+"""Sampling: logits of one row to a token, reproducible from seed and position."""

@@ -1,0 +1,1 @@
+"""A replica that encodes: texts in, vectors or scores out."""

@@ -1,0 +1,1 @@
+"""A replica that generates: requests in, token frames out."""

@@ -1,0 +1,147 @@
+"""Takes requests: checks them, opens their stream, and hands them to the engine."""
+
+import time
+from collections.abc import Sequence
+
+from opentelemetry import context as otel_context
+
+from services.inference.engine.engine import Engine
+from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.sequence import SequenceRequest
+from services.inference.replica.generate.bad_words import bad_word_ids
+from services.inference.replica.generate.frames import Ending, Stream
+from services.inference.replica.generate.sampling import SamplingResolver
+from services.inference.replica.generate.serving import Serving
+from services.inference.text.answer import Answer
+from services.inference.text.structured import Structured, StructuredAnswers
+from services.inference.text.token_text import ShownTokens
+from shared.contracts.gateway import FinishReason
+from shared.contracts.replica import Accepted, Generate
+from shared.errors import DeadlineExceeded, Draining
+from shared.text.prompt import PromptBuilder
+from shared.text.tokenizer import Tokenizer
+
+
+class Generator:
+    """The handler of `generate`.
+
+    Args:
+        serving: Where accepted requests live.
+        engine: Runs them.
+        prompts: Makes their prompts.
+        tokenizer: The version's.
+        sampling: Resolves what they ask for.
+        structured: Makes what their answers must match.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        engine: Engine,
+        *,
+        prompts: PromptBuilder,
+        tokenizer: Tokenizer,
+        sampling: SamplingResolver,
+        structured: StructuredAnswers,
+    ) -> None:
+        self._serving = serving
+        self._engine = engine
+        self._prompts = prompts
+        self._tokenizer = tokenizer
+        self._sampling = sampling
+        self._structured = structured
+        self._shown = ShownTokens(tokenizer)
+
+    async def __call__(self, request: Generate) -> Accepted:
+        """Answers when the request waits in the engine's queue; frames follow.
+
+        Raises `Draining`, `Overloaded`, `DeadlineExceeded`, `ContextLengthExceeded`, `Conflict`, or `InvalidInput`
+        with the field.
+        """
+        accepted_ns = time.time_ns()
+        self._check(request, accepted_ns)
+        if not request.resume_token_ids:  # which may be complete, and need no place in the queue
+            self._engine.check_queue(request.tenant)
+        structured = await self._structured.of(request)
+        prompt = await self._prompts.token_ids(request)
+        bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words)
+        self._check(request, time.time_ns())
+        params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
+        stream = Stream(
+            request_id=request.request_id,
+            gateway_id=request.gateway_id,
+            answer=Answer(
+                self._tokenizer,
+                request.sampling.stop,
+                params.ending_ids,
+                request.resume_token_ids,
+                include_stop=request.sampling.include_stop_str_in_output,
+                min_tokens=params.min_tokens,
+                markers=structured.markers,
+                exact=request.grammar is not None or self._continues_text(request, prompt),
+            ),
+            prompt_tokens=len(prompt),
+            resumed_tokens=len(request.resume_token_ids),
+            max_tokens=params.max_tokens,
+            deadline_ms=request.deadline_ms,
+            accepted_ns=accepted_ns,
+            context=otel_context.get_current(),
+            shown=None if params.logprobs is None and params.prompt_logprobs is None else self._shown,
+            calls=structured.calls,
+        )
+        if stream.calls is not None:
+            stream.calls.push(stream.answer.resumed_text)
+        if (ending := _complete(stream, params, structured)) is not None:
+            self._serving.close_at_once(stream, ending)
+        else:
+            self._submit(request, prompt, params, stream, structured)
+        if not request.return_prompt:
+            return Accepted(prompt_tokens=len(prompt))
+        text = self._shown.written(prompt) if request.prompt is None else request.prompt
+        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+
+    def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
+        """Whether the answer is the rest of a text: then a space at its start stands between two words."""
+        return request.messages is None and any(map(self._tokenizer.token_bytes, prompt))
+
+    def _check(self, request: Generate, now_ns: int) -> None:
+        if self._serving.draining:
+            raise Draining("this replica is draining; try another replica")
+        if request.deadline_ms is not None and request.deadline_ms <= now_ns // 1_000_000:
+            raise DeadlineExceeded("the request's deadline passed before it could start")
+
+    def _submit(
+        self,
+        request: Generate,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        stream: Stream,
+        structured: Structured,
+    ) -> None:
+        sequence = SequenceRequest(
+            request.request_id,
+            prompt,
+            request.resume_token_ids,
+            sampling=params,
+            tenant=request.tenant,
+            cache_salt=request.cache_salt,
+            constraint=structured.constraint,
+        )
+        self._serving.open(stream)
+        try:
+            self._engine.submit(sequence)
+        except BaseException:
+            self._serving.forget(stream)
+            raise
+
+
+def _complete(stream: Stream, params: SamplingParams, structured: Structured) -> Ending | None:
+    """Why an answer needs no computing.
+
+    It is to have no tokens, or its replica was lost between its last token and its last frame.
+    """
+    if stream.answer.stopped or (structured.constraint is not None and structured.constraint.finished):
+        return Ending(FinishReason.STOP)
+    if stream.answer.tokens >= params.max_tokens and (stream.answer.tokens or params.prompt_logprobs is None):
+        return Ending(FinishReason.LENGTH)
+    return None

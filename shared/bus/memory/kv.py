@@ -1,0 +1,196 @@
+"""Buckets in memory."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from shared.bus.merge import Telling
+from shared.bus.names import check_bucket, check_key
+from shared.bus.port import MAX_RECORD, KvEntry, KvEvent, KvOperation
+from shared.errors import Conflict, Disconnected, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from shared.bus.memory.broker import MemoryBroker
+
+
+@dataclass(slots=True)
+class _Stored:
+    entry: KvEntry
+    written_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """The entries of a bucket and who watches it. Entries older than `ttl` are removed when somebody looks."""
+
+    clock: Callable[[], float]
+    ttl: float | None = None
+    revision: int = 0
+    watchers: list["MemoryWatch"] = field(default_factory=list)
+    _stored: dict[str, _Stored] = field(default_factory=dict)
+
+    def get(self, key: str) -> KvEntry | None:
+        """The entry, or None."""
+        self._expire()
+        stored = self._stored.get(key)
+        return stored.entry if stored else None
+
+    def entries(self) -> list[KvEntry]:
+        """All entries in the order in which they were written."""
+        self._expire()
+        return sorted((stored.entry for stored in self._stored.values()), key=lambda entry: entry.revision)
+
+    def write(self, key: str, value: bytes) -> int:
+        """Write, tell the watchers, answer the revision."""
+        self.revision += 1
+        self._stored[key] = _Stored(KvEntry(key, value, self.revision), self.clock())
+        self._tell(KvEvent(KvOperation.PUT, key, value, self.revision))
+        return self.revision
+
+    def remove(self, key: str) -> None:
+        """Remove what is there, and tell the watchers."""
+        self.revision += 1
+        del self._stored[key]
+        self._tell(KvEvent(KvOperation.DELETE, key, revision=self.revision))
+
+    def _tell(self, event: KvEvent) -> None:
+        for watcher in self.watchers:
+            watcher.tell(event)
+
+    def _expire(self) -> None:
+        if self.ttl is None:
+            return
+        oldest = self.clock() - self.ttl
+        for key in [key for key, stored in self._stored.items() if stored.written_at <= oldest]:
+            del self._stored[key]
+
+
+class MemoryKeyValue:
+    """A bucket through one connection."""
+
+    def __init__(self, broker: "MemoryBroker", bucket: str, ttl: float | None, connected: Callable[[], bool]) -> None:
+        check_bucket(bucket)
+        self.bucket = bucket
+        self._broker = broker
+        self._connected = connected
+        self._bucket = broker.buckets.setdefault(bucket, Bucket(broker.clock))
+        if ttl is not None:
+            self._bucket.ttl = ttl
+
+    async def get(self, key: str) -> KvEntry | None:
+        """The entry, or None."""
+        check_key(key)
+        return self._reached().get(key)
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write whatever stands there; answers the new revision."""
+        self._check(key, value)
+        return self._reached().write(key, value)
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a key that must not exist; raises `Conflict`."""
+        self._check(key, value)
+        if self._reached().get(key) is not None:
+            raise Conflict(f"{key!r} exists already in {self.bucket}")
+        return self._bucket.write(key, value)
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write if the entry is still at `revision`; raises `Conflict`."""
+        self._check(key, value)
+        entry = self._reached().get(key)
+        if (entry.revision if entry else 0) != revision:
+            raise self._changed(key, revision)
+        return self._bucket.write(key, value)
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove the key, if given only at `revision` (raises `Conflict`). A missing key is no error."""
+        check_key(key)
+        entry = self._reached().get(key)
+        if entry is None:
+            return
+        if revision is not None and entry.revision != revision:
+            raise self._changed(key, revision)
+        self._bucket.remove(key)
+
+    async def entries(self) -> list[KvEntry]:
+        """All entries, by key."""
+        return sorted(self._reached().entries(), key=lambda entry: entry.key)
+
+    def watch(self) -> "MemoryWatch":
+        """All that is there, `SYNCED`, then every change, in order, across reconnects."""
+        return MemoryWatch(self._broker, self._bucket, self._connected)
+
+    def _reached(self) -> Bucket:
+        if not self._connected():
+            raise Disconnected("the bus connection is down; it is being made again")
+        return self._bucket
+
+    def _check(self, key: str, value: bytes) -> None:
+        check_key(key)
+        if len(value) > MAX_RECORD:
+            raise PayloadTooLarge(
+                f"the value of {key!r} has {len(value)} bytes; a record of the bus has at most {MAX_RECORD}"
+            )
+
+    def _changed(self, key: str, revision: int) -> Conflict:
+        return Conflict(f"{key!r} in {self.bucket} is no longer at revision {revision}: read it again")
+
+
+class MemoryWatch:
+    """One watch: a context manager that is its own iterator."""
+
+    def __init__(self, broker: "MemoryBroker", bucket: Bucket, connected: Callable[[], bool]) -> None:
+        self._broker = broker
+        self._bucket = bucket
+        self._connected = connected
+        self._telling = Telling()
+        self._arrived = asyncio.Event()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the bucket is seen as it is now."""
+        return self._telling.complete and self._connected()
+
+    def tell(self, event: KvEvent) -> None:
+        """The bucket has changed."""
+        self._telling.add(self._telling.run, event)
+        self._arrived.set()
+
+    async def __aenter__(self) -> Self:
+        self._broker.on_change(self._connection_changed)
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._broker.forget(self._connection_changed)
+        self._end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> KvEvent:
+        while (event := self._telling.read()) is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return event
+
+    def _connection_changed(self) -> None:
+        self._end()
+        self._telling.end_run()
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._connected():
+            return
+        for entry in self._bucket.entries():
+            self.tell(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
+        self.tell(KvEvent(KvOperation.SYNCED))
+        self._bucket.watchers.append(self)
+
+    def _end(self) -> None:
+        if self in self._bucket.watchers:
+            self._bucket.watchers.remove(self)

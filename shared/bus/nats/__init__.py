@@ -1,0 +1,1 @@
+"""The bus over NATS: core messages, JetStream buckets and streams."""

@@ -1,0 +1,101 @@
+"""JetStream calls with our errors, and with patience while the server is coming up again."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig, StreamInfo
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
+from nats.js.manager import JetStreamManager
+
+from shared.bus.nats.connection import NatsConnection
+from shared.bus.tasks import cancellable
+from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
+
+PATIENCE_S = 5.0
+"""After a restart the server answers for its streams a moment after it accepts connections: calls wait this long."""
+CALL_S = 5.0
+STREAM_EXISTS = 10058
+"""JetStream's error code of "stream name already in use with a different configuration"."""
+WRONG_LAST_SEQUENCE = (10071, 10164)
+
+Answer = TypeVar("Answer")
+
+
+class JetStream:
+    """JetStream on the connection's client of the moment."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self.connection = connection
+
+    @property
+    def context(self) -> JetStreamContext:
+        """For publishing into streams."""
+        return self.connection.client.jetstream(timeout=CALL_S)
+
+    @property
+    def manager(self) -> JetStreamManager:
+        """For everything about streams and consumers."""
+        return self.connection.client.jsm(timeout=CALL_S)
+
+    async def call(
+        self, work: Callable[[], Awaitable[Answer]], *, ensure: Callable[[bool], Awaitable[None]] | None = None
+    ) -> Answer:
+        """`work()` with our errors; APIErrors other than "not there" and "not now" pass through.
+
+        `ensure` makes what `work` needs; its argument is true when the server seems to have lost it.
+        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `PATIENCE_S`.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        wait = 0.02
+        lost = False
+        while True:
+            self.check_connected()
+            try:
+                if ensure is not None:
+                    await cancellable(ensure(lost))
+                return await cancellable(work())
+            except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
+                if time.monotonic() + wait > deadline:
+                    raise Unavailable(f"JetStream does not answer: {error}; is it enabled in nats-server?") from error
+                lost = True
+            except nats.errors.MaxPayloadError as error:
+                raise PayloadTooLarge("more bytes than one record of the bus may have") from error
+            except (TimeoutError, nats.errors.TimeoutError) as error:
+                raise DeadlineExceeded(f"JetStream did not answer within {CALL_S:g} s") from error
+            except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
+                raise Disconnected("the bus connection is down; it is being made again") from error
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 0.5)
+
+    def check_connected(self) -> None:
+        """Raise `Disconnected` while the connection is down."""
+        if not self.connection.connected:
+            raise Disconnected("the bus connection is down; it is being made again")
+
+    async def ensure_stream(self, config: StreamConfig, *, keep: Callable[[StreamConfig], bool]) -> StreamInfo:
+        """The stream, made if it is not there; changed to `config` unless `keep` is content with what it finds.
+
+        Safe when several processes do it at once.
+        """
+        assert config.name is not None
+        try:
+            info = await self.manager.stream_info(config.name)
+        except NotFoundError:
+            try:
+                return await self.manager.add_stream(config)
+            except APIError as error:
+                if error.err_code != STREAM_EXISTS:
+                    raise
+            info = await self.manager.stream_info(config.name)
+        if keep(info.config):
+            return info
+        return await self.manager.update_stream(config)
+
+
+def unexpected(what: str, error: APIError) -> LlmosError:
+    """A JetStream refusal that no caller provides for, as an error that says what was refused."""
+    return Unavailable(f"{what} was refused by JetStream: {error.description} (code {error.err_code})")

@@ -1,0 +1,156 @@
+"""Buckets over JetStream KV."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
+from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.kv import KV_DEL, KV_OP, KeyValue
+
+from shared.bus.names import check_bucket, check_key
+from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, unexpected
+from shared.bus.nats.watch import NatsWatch
+from shared.bus.port import MAX_RECORD, KvEntry, KvOperation
+from shared.errors import Conflict, DeadlineExceeded, PayloadTooLarge
+
+MARKER_TTL_S = 3600.0
+"""How long the record that a key was deleted stays. Watchers that were away longer are told by the resync."""
+
+Answer = TypeVar("Answer")
+
+
+class NatsKeyValue:
+    """One bucket. Values never travel as object references: at most `MAX_RECORD` bytes."""
+
+    def __init__(self, jetstream: JetStream, bucket: str, ttl: float | None) -> None:
+        check_bucket(bucket)
+        self.bucket = bucket
+        self.ttl = ttl
+        self._jetstream = jetstream
+        self._stream = f"KV_{bucket}"
+        self._prefix = f"$KV.{bucket}."
+        self._ready = False
+
+    async def get(self, key: str) -> KvEntry | None:
+        """The entry, or None."""
+        check_key(key)
+        try:
+            found = await self._call(lambda kv: kv.get(key))
+        except NotFoundError:
+            return None
+        return KvEntry(key, found.value or b"", found.revision or 0)
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write whatever stands there; answers the new revision."""
+        _check(key, value)
+        return await self._call(lambda kv: kv.put(key, value))
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a key that must not exist; raises `Conflict`."""
+        _check(key, value)
+        try:
+            return await self._call(lambda kv: kv.create(key, value))
+        except KeyWrongLastSequenceError as error:
+            raise Conflict(f"{key!r} exists already in {self.bucket}") from error
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write if the entry is still at `revision`; raises `Conflict`."""
+        _check(key, value)
+        try:
+            return await self._call(lambda kv: kv.update(key, value, last=revision))
+        except KeyWrongLastSequenceError as error:
+            raise self._changed(key, revision) from error
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove the key, if given only at `revision` (raises `Conflict`). A missing key is no error."""
+        check_key(key)
+        entry = await self.get(key)
+        if entry is None:
+            return
+        headers = {KV_OP: KV_DEL}
+        if revision is not None:
+            headers[Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        try:
+            await self._jetstream.call(
+                lambda: self._jetstream.context.publish(
+                    f"{self._prefix}{key}", b"", headers=dict(headers), msg_ttl=MARKER_TTL_S
+                ),
+                ensure=self.ensure,
+            )
+        except APIError as error:
+            if error.err_code not in WRONG_LAST_SEQUENCE:
+                raise unexpected(f"a change of {self.bucket}", error) from error
+            if await self.get(key) is not None:
+                raise self._changed(key, revision) from error
+
+    async def entries(self) -> list[KvEntry]:
+        """All entries, by key."""
+        found: dict[str, KvEntry] = {}
+        self._jetstream.check_connected()
+        try:
+            async with asyncio.timeout(CALL_S), self.watch() as events:
+                async for event in events:
+                    if event.operation is KvOperation.SYNCED:
+                        break
+                    if event.operation is KvOperation.PUT:
+                        found[event.key] = KvEntry(event.key, event.value, event.revision)
+                    else:
+                        found.pop(event.key, None)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{self.bucket} could not be read within {CALL_S:g} s") from error
+        return [found[key] for key in sorted(found)]
+
+    def watch(self) -> NatsWatch:
+        """All that is there, `SYNCED`, then every change, in order, across reconnects."""
+        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure)
+
+    async def ensure(self, lost: bool) -> None:
+        """Make the bucket if it is not there."""
+        if self._ready and not lost:
+            return
+        ttl = self.ttl
+        config = StreamConfig(
+            name=self._stream,
+            subjects=[f"{self._prefix}>"],
+            max_age=ttl or 0,
+            max_msgs_per_subject=1,
+            discard=DiscardPolicy.NEW,
+            storage=StorageType.FILE,
+            duplicate_window=min(ttl or 120.0, 120.0),
+            allow_rollup_hdrs=True,
+            allow_msg_ttl=True,
+            allow_direct=True,
+            deny_delete=True,
+        )
+        await self._jetstream.ensure_stream(config, keep=lambda found: ttl is None or _same(found.max_age, ttl))
+        self._ready = True
+
+    async def _call(self, work: Callable[[KeyValue], Awaitable[Answer]]) -> Answer:
+        try:
+            return await self._jetstream.call(lambda: work(self._kv()), ensure=self.ensure)
+        except (NotFoundError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError):
+            raise
+        except APIError as error:
+            raise unexpected(f"a request to {self.bucket}", error) from error
+
+    def _kv(self) -> KeyValue:
+        # Reads go to the leader: what was written is read back also in a cluster.
+        return KeyValue(
+            name=self.bucket, stream=self._stream, pre=self._prefix, js=self._jetstream.context, direct=False
+        )
+
+    def _changed(self, key: str, revision: int | None) -> Conflict:
+        return Conflict(f"{key!r} in {self.bucket} is no longer at revision {revision}: read it again")
+
+
+def _check(key: str, value: bytes) -> None:
+    check_key(key)
+    if len(value) > MAX_RECORD:
+        raise PayloadTooLarge(
+            f"the value of {key!r} has {len(value)} bytes; a record of the bus has at most {MAX_RECORD}"
+        )
+
+
+def _same(found: float | None, wanted: float) -> bool:
+    return abs((found or 0.0) - wanted) < 1e-3

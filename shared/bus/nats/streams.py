@@ -1,0 +1,188 @@
+"""Event streams over JetStream."""
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error
+from nats.js.api import DiscardPolicy, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+from shared.bus.handlers import run_handler
+from shared.bus.names import check_bucket, check_subject
+from shared.bus.nats.jetstream import JetStream, unexpected
+from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
+from shared.bus.port import Handler, Message
+from shared.bus.tasks import end
+from shared.errors import LlmosError, Unavailable
+
+_log = structlog.get_logger("llmos.bus")
+
+MAX_ATTEMPTS = 5
+"""An event whose handler fails this often is given up, and logged."""
+POLL_S = 30.0
+
+Read = Callable[[str, bytes, Mapping[str, str]], Awaitable[Message]]
+"""Makes a message from subject, data and headers; fetches what travels as an object reference."""
+
+
+class Consumption:
+    """One durable consumer at work; a `Subscription`."""
+
+    def __init__(
+        self, consumer: PullConsumer, read: Read, handler: Handler, alive: set["Consumption"], durable: str
+    ) -> None:
+        self._consumer = consumer
+        self._read = read
+        self._handler = handler
+        self._alive = alive
+        self._durable = durable
+        self._ending = asyncio.Event()
+        self._handling: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, context: contextvars.Context) -> None:
+        """Begin to pull."""
+        self._alive.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._follow(context), context=context.copy())
+
+    async def unsubscribe(self) -> None:
+        """Take nothing new, and wait for the handler that runs."""
+        self._alive.discard(self)
+        self._ending.set()
+        if self._handling is not None and self._handling is not asyncio.current_task():
+            await asyncio.wait([self._handling])
+        await self._stop()
+
+    def cancel(self) -> int:
+        """Cancel the handler that runs, and answer how many were cancelled."""
+        self._ending.set()
+        if self._handling is None or self._handling.done():
+            return 0
+        self._handling.cancel()
+        return 1
+
+    async def _stop(self) -> None:
+        if self._task is not asyncio.current_task():
+            await end(self._task)
+
+    async def _follow(self, context: contextvars.Context) -> None:
+        connection = self._consumer.jetstream.connection
+        while not self._ending.is_set():
+            await connection.up()
+            try:
+                message = await self._consumer.pull(POLL_S)
+                if message is None:
+                    continue
+                self._handling = asyncio.get_running_loop().create_task(self._handle(message), context=context.copy())
+                await asyncio.wait([self._handling])
+            except (Error, LlmosError, TimeoutError) as error:
+                _log.warning("bus.consumer_interrupted", durable=self._durable, error=str(error), retrying=True)
+                await asyncio.sleep(RETRY_S)
+
+    async def _handle(self, raw: Msg) -> None:
+        try:
+            message = await self._read(raw.subject, raw.data, raw.headers or {})
+        except LlmosError as error:
+            _log.exception("bus.event_unreadable", durable=self._durable, subject=raw.subject)
+            good, gone = False, isinstance(error, Unavailable)
+        else:
+            good, gone = await run_handler(self._handler, message), False
+        attempt = raw.metadata.num_delivered
+        with contextlib.suppress(Error):  # not acknowledged: delivered again after `nats_pull.ACK_WAIT_S`
+            if good:
+                await raw.ack()
+            elif gone or attempt >= MAX_ATTEMPTS:
+                _log.error("bus.event_given_up", durable=self._durable, subject=raw.subject, attempts=attempt)
+                await raw.term()
+            else:
+                await raw.nak(delay=RETRY_S)
+
+
+class NatsEventStream:
+    """A durable stream with limits, oldest discarded first."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        config: StreamConfig,
+        read: Read,
+        context: contextvars.Context,
+        alive: set[Consumption],
+    ) -> None:
+        assert config.name is not None
+        check_bucket(config.name)
+        self._jetstream = jetstream
+        self._name = config.name
+        self._config = config
+        self._read = read
+        self._context = context
+        self._alive = alive
+        self._ready = False
+
+    async def consume(self, handler: Handler, *, durable: str) -> Consumption:
+        """Every message from where `durable` stopped last; acknowledged when the handler returns.
+
+        One at a time. A handler that raises is given the message again, `MAX_ATTEMPTS` times in all.
+        """
+        check_bucket(durable)
+        consumer = PullConsumer(self._jetstream, self._config, durable)
+        try:
+            await self._jetstream.call(_nothing, ensure=consumer.ensure)
+        except APIError as error:
+            raise unexpected(f"consuming {self._name}", error) from error
+        consumption = Consumption(consumer, self._read, handler, self._alive, durable)
+        consumption.start(self._context)
+        return consumption
+
+    async def last(self, count: int) -> list[Message]:
+        """The newest `count` messages, oldest first."""
+        try:
+            state = (
+                await self._jetstream.call(
+                    lambda: self._jetstream.manager.stream_info(self._name), ensure=self.ensure
+                )
+            ).state
+            found: list[Message] = []
+            sequence = state.last_seq
+            while len(found) < count and sequence >= max(state.first_seq, 1):
+                with contextlib.suppress(NotFoundError):  # discarded since
+                    found.append(await self._get(sequence))
+                sequence -= 1
+        except APIError as error:
+            raise unexpected(f"reading {self._name}", error) from error
+        return found[::-1]
+
+    async def ensure(self, lost: bool = False) -> None:
+        """Make the stream if it is not there."""
+        if self._ready and not lost:
+            return
+        await self._jetstream.ensure_stream(self._config, keep=lambda found: settled(found, self._config))
+        self._ready = True
+
+    async def _get(self, sequence: int) -> Message:
+        raw = await self._jetstream.call(
+            lambda: self._jetstream.manager.get_msg(self._name, seq=sequence, direct=True)
+        )
+        return await self._read(raw.subject or "", raw.data or b"", raw.headers or {})
+
+
+def event_stream_config(name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> StreamConfig:
+    """The configuration of an event stream; `max_age` in seconds."""
+    for subject in subjects:
+        check_subject(subject, wildcards=True)
+    return StreamConfig(
+        name=name,
+        subjects=sorted(subjects),
+        max_bytes=max_bytes,
+        max_age=max_age,
+        discard=DiscardPolicy.OLD,
+        allow_direct=True,
+    )
+
+
+async def _nothing() -> None:
+    """For making something without using it yet."""

@@ -1,0 +1,15 @@
+"""From messages to token ids: chat templates, tokenizers and prompts.
+
+Serving and training render with the same code, so a model is trained on the prompts that it will be served.
+
+| file | what |
+|---|---|
+| `tokenizer` | text to token ids, and the bytes of one token |
+| `template` | messages to the prompt that the model was trained on; pure |
+| `template_worker`, `template_process` | the process that renders within limits, and its parent's side |
+| `template_messages` | what the two sides send each other |
+| `worker_process` | starts and ends such processes |
+| `tool_form` | how a model writes tool calls, by its chat template |
+| `tool_messages` | tools and tool calls as messages for a template |
+| `prompt` | a request's prompt as token ids |
+"""

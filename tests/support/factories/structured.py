@@ -1,0 +1,21 @@
+"""Structured answers for tests: the real compiler, for any tokenizer."""
+
+from contextlib import AsyncExitStack
+
+from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.structured import StructuredAnswers
+from shared.contracts.manifest import DecoderSpec
+from shared.text.tokenizer import Tokenizer
+
+
+async def structured_answers(
+    stack: AsyncExitStack, tokenizer: Tokenizer, spec: DecoderSpec, template: str | None = None
+) -> StructuredAnswers:
+    """As a replica makes them; stopped by `stack`."""
+    process = await stack.enter_async_context(GrammarProcess())
+    grammars = Grammars(
+        lambda: grammar_tokenizer(tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids), process
+    )
+    return StructuredAnswers(grammars, tokenizer, template)

@@ -1,0 +1,244 @@
+"""A replica without a model: a real responder on the bus that speaks the replica contracts, and can misbehave.
+
+Its answer depends on prompt, seed and position alone, so a resumed answer can be compared with an uninterrupted one.
+Like a real detokeniser it holds text back: after an odd number of tokens the last one's text is not released yet.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from opentelemetry import context
+from opentelemetry.context import Context
+
+from shared.bus import rpc
+from shared.bus.connect import connect
+from shared.bus.port import Bus
+from shared.contracts.base import Empty
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage, frames_subject
+from shared.contracts.replica import (
+    Accepted,
+    Cancel,
+    Generate,
+    LoadReport,
+    cancel_endpoint,
+    generate_endpoint,
+    load_subject,
+)
+from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
+from shared.errors import LlmosError, Overloaded
+from tests.support.fakes.answering_words import prompt_scores, prompt_text, released, token_at, token_score
+
+DEFAULT_TOKENS = 6
+BEAT_S = 0.1
+SCORES_AT_ONCE = 2
+"""Log probabilities of the prompt in one frame."""
+
+
+class AnsweringReplica:
+    """One replica on a connection of its own, so that it can vanish like a process.
+
+    Args:
+        bus: Its own connection.
+        id: Its id.
+        deployment: Whose requests it answers.
+        token_delay: Seconds between tokens.
+    """
+
+    def __init__(self, bus: Bus, id: str, deployment: str, *, token_delay: float = 0.005) -> None:  # noqa: A002
+        self.bus = bus
+        self.id = id
+        self.deployment = deployment
+        self.token_delay = token_delay
+        self.draining = False
+        self.silent = False
+        """Sends neither load reports nor frames, renews no lease, and yet answers."""
+        self.rejection: LlmosError | None = None
+        self.most: int | None = None
+        """Requests at once; more are refused as overload."""
+        self.cached_tokens = 0
+        """What every answer's usage says."""
+        self.skip_token: int | None = None
+        """Leaves out the frame of the token at this position, once."""
+        self.fail_at: tuple[int, LlmosError] | None = None
+        """Ends with an error frame at this position, once."""
+        self.die_at: int | None = None
+        """Goes away at this position, like a killed process."""
+        self.die_after_scores: int | None = None
+        """Goes away after so many frames of the prompt's log probabilities."""
+        self.skip_scores: list[int] = []
+        """Leaves out a frame of the prompt's log probabilities: in the next request the first of these, and so on."""
+        self.omit_last = False
+        """Leaves out the last frame, once."""
+        self.queued_tokens = 0
+        self.received: list[Generate] = []
+        self.contexts: list[Context] = []
+        """The trace context of each request received."""
+        self.cancelled: list[str] = []
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._gone = False
+        self.steps = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def running(self) -> int:
+        """Generations in progress."""
+        return len(self._running)
+
+    async def start(self) -> None:
+        """Subscribe, then announce."""
+        await rpc.respond(self.bus, generate_endpoint(self.id), self._generate)
+        await rpc.respond(self.bus, cancel_endpoint(self.id), self._cancel)
+        await self.beat()
+        self._tasks.append(asyncio.create_task(self._beat_for_ever()))
+
+    async def die(self) -> None:
+        """As a killed process: nothing more comes, and nobody says so."""
+        self._gone = True
+        tasks = [*self._tasks, *self._running.values()]
+        for task in tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        await self.bus.drain()
+
+    def status(self, state: ReplicaState, message: str = "") -> ReplicaStatus:
+        """What the node agent, or the replica itself, writes about it."""
+        return ReplicaStatus(
+            id=self.id,
+            node="node-a",
+            deployment=self.deployment,
+            model=self.deployment,
+            version=1,
+            state=state,
+            message=message,
+            slots=4,
+            max_len=1024,
+        )
+
+    async def beat(self) -> None:
+        """Renew the lease and report load."""
+        if self.silent:
+            return
+        await self.bus.kv(REPLICAS_BUCKET).put(self.id, self.status(ReplicaState.READY).encode())
+        report = LoadReport(
+            replica_id=self.id,
+            deployment=self.deployment,
+            model=self.deployment,
+            version=1,
+            running=self.running,
+            waiting=0,
+            queued_tokens=self.queued_tokens,
+            free_slots=4 - self.running,
+            slots=4,
+            max_len=1024,
+            draining=self.draining,
+            steps=self.steps,
+            max_batch=3,
+            mean_batch=1.5,
+        )
+        await rpc.publish(self.bus, load_subject(self.id), report)
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self.beat()
+
+    async def _generate(self, request: Generate) -> Accepted:
+        self.received.append(request)
+        self.contexts.append(context.get_current())
+        if self.rejection is not None:
+            raise self.rejection
+        if self.most is not None and self.running >= self.most:
+            raise Overloaded("the queue is full", retry_after=2.0)
+        task = asyncio.create_task(self._emit(request))
+        self._running[request.request_id] = task
+        task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
+        text = prompt_text(request)
+        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
+
+    async def _cancel(self, request: Cancel) -> Empty:
+        self.cancelled.append(request.request_id)
+        if task := self._running.get(request.request_id):
+            task.cancel()
+        return Empty()
+
+    async def _emit(self, request: Generate) -> None:
+        wanted = request.sampling.max_tokens
+        count = DEFAULT_TOKENS if wanted is None else wanted
+        tokens = list(request.resume_token_ids)
+        text = released(tokens, finished=False)
+        seq = await self._emit_scores(request)
+        if count == 0 and not self._gone:
+            await self._send(request, self._ended(request, Frame(request_id=request.request_id, seq=seq), 0))
+        while len(tokens) < count and not self._gone:
+            await asyncio.sleep(self.token_delay)
+            position = len(tokens)
+            if self.die_at == position:
+                await self.die()
+                return
+            if self.fail_at is not None and self.fail_at[0] == position:
+                error, self.fail_at = self.fail_at[1], None
+                await self._send(request, Frame(request_id=request.request_id, seq=seq, error=error.payload()))
+                return
+            tokens.append(token_at(request, position))
+            self.steps += 1
+            finished = len(tokens) == count
+            grown = released(tokens, finished=finished)
+            frame = Frame(
+                request_id=request.request_id,
+                seq=seq,
+                text=grown[len(text) :],
+                token_ids=(tokens[-1],),
+                logprobs=None if request.sampling.logprobs is None else (token_score(tokens[-1], position),),
+            )
+            if finished:
+                frame = self._ended(request, frame, len(tokens))
+            text, seq = grown, seq + 1
+            if self.skip_token == position:
+                self.skip_token = None
+            elif finished and self.omit_last:
+                self.omit_last = False
+            else:
+                await self._send(request, frame)
+
+    def _ended(self, request: Generate, frame: Frame, tokens: int) -> Frame:
+        usage = Usage(
+            prompt_tokens=len(prompt_text(request).split()),
+            completion_tokens=tokens,
+            cached_tokens=self.cached_tokens,
+        )
+        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+        return frame.model_copy(update={"finish_reason": FinishReason.LENGTH, "usage": usage, "timings": timings})
+
+    async def _emit_scores(self, request: Generate) -> int:
+        """Tell the prompt's log probabilities, unless the answer goes on here; how many frames that took."""
+        if request.sampling.prompt_logprobs is None or request.resume_token_ids:
+            return 0
+        scores = prompt_scores(prompt_text(request))
+        skipped = self.skip_scores.pop(0) if self.skip_scores else None
+        for seq, start in enumerate(range(0, len(scores), SCORES_AT_ONCE)):
+            await asyncio.sleep(self.token_delay)
+            if self.die_after_scores == seq:
+                await self.die()
+                return 0
+            if seq == skipped:
+                continue
+            part = scores[start : start + SCORES_AT_ONCE]
+            await self._send(request, Frame(request_id=request.request_id, seq=seq, prompt_logprobs=part))
+        return -(-len(scores) // SCORES_AT_ONCE)
+
+    async def _send(self, request: Generate, frame: Frame) -> None:
+        if not self.silent:
+            batch = FrameBatch(replica_id=self.id, frames=(frame,))
+            await rpc.publish(self.bus, frames_subject(request.gateway_id), batch)
+
+
+@asynccontextmanager
+async def answering_replica(url: str, id: str, deployment: str, **options: float) -> AsyncIterator[AnsweringReplica]:  # noqa: A002
+    """A started replica, gone when the block ends."""
+    replica = AnsweringReplica(await connect(url, name=id), id, deployment, **options)
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        await replica.die()

@@ -1,0 +1,80 @@
+from services.inference.engine.ngram_proposer import Drafter
+
+
+def guess(tokens: list[int], count: int = 4) -> tuple[int, ...]:
+    drafter = Drafter(tokens)
+    return drafter.guess(count) if drafter.look() else ()
+
+
+def read(drafter: Drafter, tokens: list[int], more: list[int]) -> None:
+    """Let the sequence have `more` tokens, one at a time, with a look before each."""
+    for token in more:
+        drafter.look()
+        tokens.append(token)
+
+
+def test_the_guess_is_what_followed_the_last_two_tokens_before():
+    assert guess([1, 2, 3, 4, 5, 6, 2, 3]) == (4, 5, 6, 2)
+
+
+def test_of_several_places_the_last_one_counts():
+    assert guess([1, 2, 7, 7, 1, 2, 8, 8, 1, 2], 2) == (8, 8)
+
+
+def test_a_text_that_goes_round_is_guessed_to_go_on_so():
+    assert guess([9, 5, 5, 5], 3) == (5, 5, 5)
+    assert guess([9, 1, 2, 3, 1, 2, 3, 1, 2, 3], 5) == (1, 2, 3, 1, 2)
+
+
+def test_there_is_no_guess_at_what_was_never_there():
+    assert guess([]) == ()
+    assert guess([1]) == ()
+    assert guess([1, 1]) == ()
+    assert guess([1, 2, 3, 4, 1, 3]) == ()
+
+
+def test_a_guess_is_asked_for_no_tokens():
+    assert guess([1, 2, 3, 1, 2], 0) == ()
+    assert guess([1, 2, 3, 1, 2], -1) == ()
+
+
+def test_a_longer_match_is_trusted_more():
+    short = Drafter([9, 1, 2, 3, 8, 1, 2])
+    long = Drafter([9, 1, 2, 3, 9, 1, 2])
+    assert short.look()
+    assert long.look()
+    assert short.odds(0) < long.odds(0) == short.odds(1) == long.odds(5)
+
+
+def test_what_comes_teaches_it_although_nobody_asked_for_the_guess():
+    phrase = [1, 2, 3, 4, 5, 6, 7, 8]
+    tokens = list(phrase)
+    drafter = Drafter(tokens)
+    read(drafter, tokens, [*phrase, *phrase])
+    assert drafter.look()
+    kept = drafter.odds(0)
+    assert kept > 0.9
+    read(drafter, tokens, [9 if i % 3 == 2 else i % 3 for i in range(60)])  # 0 1 9 0 1 9: as guessed again
+    assert drafter.look()
+    assert drafter.odds(0) > kept
+    for other in range(100, 130):  # after 0 1 another token each time
+        read(drafter, tokens, [0, 1, other])
+    read(drafter, tokens, [0, 1])
+    assert drafter.look()
+    assert drafter.odds(0) < 0.1
+
+
+def test_tokens_that_came_several_at_once_count_as_far_as_the_guess_was_right():
+    tokens = [1, 2, 3, 4, 5, 6, 1, 2]
+    drafter = Drafter(tokens)
+    assert drafter.look()
+    before = drafter.odds(1)
+    tokens += [3, 4, 5, 6]
+    drafter.look()
+    assert drafter.odds(1) > before
+    wrong = [1, 2, 3, 4, 5, 6, 1, 2]
+    drafter = Drafter(wrong)
+    assert drafter.look()
+    wrong += [9, 4, 5, 6]
+    drafter.look()
+    assert drafter.odds(1) == before, "what comes behind a wrong guess says nothing"
