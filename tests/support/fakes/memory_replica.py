@@ -106,7 +106,7 @@ async def memory_replica(
     serving.attach(engine)
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
-    process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
+    process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
     generator = Generator(
         serving,
         engine,

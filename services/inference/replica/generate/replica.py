@@ -86,7 +86,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     if model.template is None:
         return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
     template = await stack.enter_async_context(
-        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token)
+        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token).running()
     )
     try:
         await template.render([{"role": "user", "content": "Hello"}])
@@ -103,7 +103,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
 
 
 async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredAnswers:
-    process = await stack.enter_async_context(GrammarProcess())
+    process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
 
     def make_tokenizer() -> LLTokenizer:
