@@ -33,6 +33,7 @@ from shared.contracts.scheduler import (
     Resources,
 )
 from shared.errors import Conflict, LlmosError
+from shared.service.background import background
 from shared.service.supervise import ChildSpec
 
 Value = TypeVar("Value")
@@ -58,7 +59,7 @@ class Node:
 
 
 class NodeAgent:
-    """Runs what the scheduler assigned to this node. `run` it while `holding_node`, then `close` it."""
+    """Runs what the scheduler assigned to this node."""
 
     def __init__(self, bus: Bus, node: Node) -> None:
         self._bus = bus
@@ -83,21 +84,29 @@ class NodeAgent:
         self._changed = asyncio.Event()
 
     @asynccontextmanager
-    async def holding_node(self) -> AsyncIterator[None]:
-        """Be this node while inside. Raises Conflict if another agent is.
+    async def running(self, *, drain_timeout: float) -> AsyncIterator[None]:
+        """Be this node while inside; leaving drains its replicas.
 
-        It is left before `close` is called, so that the scheduler moves replicas while they drain.
-        """
-        await claim(self._nodes, self._status)
-        async with Lease(self._nodes, self._node.id, self._status.encode()):
-            yield
+        The node's lease is given up first, so that the scheduler moves replicas while they drain.
 
-    async def run(self) -> None:
-        """Follow the assignment until cancelled.
+        Args:
+            drain_timeout: Seconds after which replicas that still drain are killed.
 
         Raises:
+            Conflict: Another agent runs as this node.
             ExceptionGroup: With a Conflict, when another agent took the node over.
         """
+        try:
+            await claim(self._nodes, self._status)
+            async with (
+                Lease(self._nodes, self._node.id, self._status.encode()),
+                background(self._run(), "node agent"),
+            ):
+                yield
+        finally:
+            await self._close(drain_timeout)
+
+    async def _run(self) -> None:
         await self._forget_former_replicas()
         async with (
             LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
@@ -107,7 +116,7 @@ class NodeAgent:
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
 
-    async def close(self, timeout: float) -> None:
+    async def _close(self, timeout: float) -> None:
         """Drain all replicas; kill what is left after `timeout` seconds."""
         for replica in self._replicas.values():
             if not replica.stopping:

@@ -1,6 +1,7 @@
 """The replica's own record in KV `LLMOS_REPLICAS`."""
 
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -22,9 +23,13 @@ _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
 
 
 class StatusLease:
-    """Says in `ReplicaStatus` how the replica is, for as long as the process lives; use as an async context manager.
+    """The replica's `ReplicaStatus`, which stands while `running` is inside.
 
-    Leaving removes the record. Only that of a failed start stays: the node agent reads there why.
+    Args:
+        kv: The bucket.
+        assignment: What the replica serves.
+        node_id: Where it runs.
+        restarts: How often its node agent started it again.
     """
 
     def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str, *, restarts: int = 0) -> None:
@@ -43,19 +48,18 @@ class StatusLease:
         )
         self._lease = Lease(kv, self._status.id, self._status.encode())
 
-    async def __aenter__(self) -> Self:
-        await self._lease.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._lease.__aexit__(kind, error, traceback)
-        if self._status.state is ReplicaState.FAILED:
-            try:
-                await self._kv.put(self._status.id, self._status.encode())
-            except LlmosError as problem:  # the log has the reason, too
-                log.warning("failure_not_recorded", error=problem.message)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Hold the record while inside; leaving removes it, but for a failure: the node agent reads the reason."""
+        try:
+            async with self._lease:
+                yield self
+        finally:
+            if self._status.state is ReplicaState.FAILED:
+                try:
+                    await self._kv.put(self._status.id, self._status.encode())
+                except LlmosError as error:  # the log has the reason, too
+                    log.warning("failure_not_recorded", error=error.message)
 
     async def become(self, state: ReplicaState, message: str = "") -> None:
         """Change the state; written on return if the bus is there. Raises ValueError on a move that is none."""
