@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 from services.inference.encoder.pooling import scores, shortened
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
 from shared.contracts.manifest import EncoderSpec
 from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError

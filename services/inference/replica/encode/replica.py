@@ -10,7 +10,7 @@ import structlog
 
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.engine.engine import end_process
 from services.inference.replica.encode.endpoints import subscribe
 from services.inference.replica.encode.handler import Encoding, EncodingEnded

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.inference.encoder.tokens import MAX_CHARS, EncoderTokenizer
+from services.inference.encoder.tokenizer import MAX_CHARS, EncoderTokenizer
 from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput, PayloadTooLarge
 from tests.support.models.small_encoder import VOCABULARY, tokenizer_json
 
