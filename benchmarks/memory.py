@@ -123,7 +123,7 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
     """Compiled schemas of a dozen properties, and an answer's beginning in each."""
     from services.inference.text.grammar.compiled import CompiledGrammar  # noqa: PLC0415
     from services.inference.text.grammar.source import grammar_source  # noqa: PLC0415
-    from services.inference.text.grammar.tokens import grammar_tokenizer  # noqa: PLC0415
+    from services.inference.text.grammar.tokenizer import grammar_tokenizer  # noqa: PLC0415
     from shared.contracts.replica import Grammar  # noqa: PLC0415
 
     spec = manifest.the_decoder

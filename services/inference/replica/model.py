@@ -18,7 +18,7 @@ TEMPLATE_FILE = "chat_template.jinja"
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a replica serves."""
+    """A version, ready to compute."""
 
     decoder: OnnxDecoder
     tokenizer: Tokenizer
@@ -29,7 +29,7 @@ class LoadedModel:
 
 
 def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
-    """Load the files in `folder`, and compute two tokens so that the first request finds everything warm.
+    """Load the files in `folder`, and compute two tokens to warm up.
 
     Takes seconds; call it off the event loop. Raises `NotFound`, `CorruptFile`, `UnsupportedFormat`, or
     `InvalidInput` when the assignment does not fit the model.

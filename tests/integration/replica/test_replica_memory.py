@@ -96,7 +96,7 @@ async def test_full_slots_and_a_full_prefix_cache_stay_within_the_need(small_sto
         assert used <= need, f"{used >> 20} MiB of {need >> 20}"
         status = await replica.status()
         assert status.message == ""
-        assert "memory_above_grant" not in replica.log.read_text()
+        assert "memory.above_grant" not in replica.log.read_text()
 
 
 async def test_a_replica_above_its_grant_goes_on_and_says_so(start_replica, client):
@@ -112,7 +112,7 @@ async def test_a_replica_above_its_grant_goes_on_and_says_so(start_replica, clie
         assert status.state is ReplicaState.READY
         answer = await client.ask(replica.id, prompt="still here", sampling=SAMPLED | {"max_tokens": 4})
         assert len(answer.token_ids) == 4
-        assert "memory_above_grant" in replica.log.read_text()
+        assert "memory.above_grant" in replica.log.read_text()
 
 
 async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, client, tmp_path):

@@ -1,4 +1,4 @@
-"""The parts of a replica that answer, on a bus in memory: no process, no model, no NATS."""
+"""The parts of a replica that serve requests, on a bus in memory: no process, no model, no NATS."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.replica.generate.frames import Ended
-from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.frames import FinishedRequest
+from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
@@ -23,7 +23,7 @@ from shared.contracts.replica import Generate, Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
-from tests.support.factories.structured import structured_answers
+from tests.support.factories.structured_outputs import structured_output_builder
 from tests.support.harness.wait import eventually
 
 
@@ -55,12 +55,17 @@ class ScriptedDecoder(SampleDecoder):
 
 
 class MemoryReplica:
-    """What a test needs of it."""
+    """A replica's parts, and the frames that it sent."""
 
     def __init__(
-        self, bus: MemoryBus, serving: Serving, engine: Engine, generator: Generator, ended: list[Ended]
+        self,
+        bus: MemoryBus,
+        serving: Serving,
+        engine: Engine,
+        handler: GenerateHandler,
+        finished: list[FinishedRequest],
     ) -> None:
-        self.bus, self.serving, self.engine, self.generate, self.ended = bus, serving, engine, generator, ended
+        self.bus, self.serving, self.engine, self.generate, self.finished = bus, serving, engine, handler, finished
         self.frames: dict[str, list[Frame]] = {}
 
     def on_frames(self, message: Message) -> None:
@@ -75,7 +80,7 @@ class MemoryReplica:
         assert [frame.seq for frame in frames] == list(range(len(frames)))
         return frames[-1]
 
-    async def ask(self, request: Generate) -> list[Frame]:
+    async def frames_of(self, request: Generate) -> list[Frame]:
         """All frames of a request."""
         await self.generate(request)
         await self.last(request.request_id)
@@ -94,11 +99,11 @@ async def memory_replica(
     spec: DecoderSpec | None = None,
     max_len: int = 64,
 ) -> MemoryReplica:
-    """A started one whose frames for the gateway `g` are kept; stopped by `stack`."""
+    """A running replica that collects its frames for the gateway `g`; stopped by `stack`."""
     spec = spec or small_spec(tokenizer)
-    bus, ended = MemoryBus(), list[Ended]()
+    bus, finished = MemoryBus(), list[FinishedRequest]()
     publisher = await stack.enter_async_context(Publisher(bus).running())
-    serving = Serving("replica-1", publisher, ended.append)
+    serving = Serving("replica-1", publisher, finished.append)
     if decoder is None:
         decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
     engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
@@ -106,16 +111,16 @@ async def memory_replica(
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
-    generator = Generator(
+    handler = GenerateHandler(
         serving,
         engine,
         prompts=PromptBuilder(tokenizer, process, spec, max_len=max_len),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
-        structured=await structured_answers(stack, tokenizer, spec, template),
+        structured=await structured_output_builder(stack, tokenizer, spec, template),
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
-    replica = MemoryReplica(bus, serving, engine, generator, ended)
+    replica = MemoryReplica(bus, serving, engine, handler, finished)
     await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica
 

@@ -8,7 +8,7 @@ from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SamplingParams, SequenceRequest
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput

@@ -13,7 +13,7 @@ from services.inference.engine.scripted_decoder import SampleDecoder
 from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer

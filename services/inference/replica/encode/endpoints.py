@@ -1,7 +1,7 @@
 """The subjects on which a replica of an encoder listens."""
 
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.replica.encode.handler import Encoding
+from services.inference.replica.encode.handler import EncodeHandler
 from shared.bus import rpc
 from shared.contracts.base import Empty
 from shared.contracts.embedding import classify_endpoint, embed_endpoint
@@ -9,14 +9,14 @@ from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint
 from shared.service.context import Context
 
 
-async def subscribe(context: Context, replica_id: str, encoding: Encoding, runner: EncoderRunner) -> None:
+async def subscribe(context: Context, replica_id: str, handler: EncodeHandler, runner: EncoderRunner) -> None:
     """Listen; active at the server on return.
 
     The bus ends the subscriptions when it drains: until then a new request gets the error `Draining`.
     """
 
     async def cancel(request: Cancel) -> Empty:
-        encoding.cancel(request.request_id)
+        handler.cancel(request.request_id)
         return Empty()
 
     async def drain(_: Empty) -> Empty:
@@ -27,5 +27,5 @@ async def subscribe(context: Context, replica_id: str, encoding: Encoding, runne
     bus = context.bus
     await rpc.respond(bus, cancel_endpoint(replica_id), cancel)
     await rpc.respond(bus, drain_endpoint(replica_id), drain)
-    await rpc.respond(bus, embed_endpoint(replica_id), encoding.embed)
-    await rpc.respond(bus, classify_endpoint(replica_id), encoding.classify)
+    await rpc.respond(bus, embed_endpoint(replica_id), handler.embed)
+    await rpc.respond(bus, classify_endpoint(replica_id), handler.classify)

@@ -13,8 +13,8 @@ from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.engine.engine import end_process
 from services.inference.replica.encode.endpoints import subscribe
-from services.inference.replica.encode.handler import Encoding, EncodingEnded
-from services.inference.replica.encode.spans import EncodingSpans
+from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
+from services.inference.replica.encode.spans import EncodeSpans
 from services.inference.replica.load import report_load
 from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings
@@ -25,23 +25,23 @@ from shared.errors import CorruptFile
 from shared.service.background import background
 from shared.service.context import Context
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 class EncoderReplica:
-    """What runs while an encoder is served."""
+    """A running encoder, to be drained."""
 
     def __init__(self, runner: EncoderRunner) -> None:
         self._runner = runner
 
-    def refuse(self) -> None:
-        """Take nothing new."""
+    def stop_accepting(self) -> None:
+        """Reject new requests."""
         self._runner.drain()
 
     async def drain(self, grace: float) -> None:
-        """Let what is here finish for `grace` seconds; the rest ends with a retryable error at the close."""
+        """Let requests finish for `grace` seconds; the rest ends with a retryable error at the close."""
         if not await asyncio.to_thread(self._runner.wait_idle, grace):
-            log.warning("drain_time_over", grace_s=grace)
+            _log.warning("drain.timed_out", grace_s=grace)
 
 
 @asynccontextmanager
@@ -52,21 +52,21 @@ async def serve_encoder(
     assignment = settings.assignment
     graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
-    spans = EncodingSpans(assignment, settings.node_id)
-    encoding = Encoding(runner, tokenizer, manifest.the_encoder, lambda ended: _on_ended(spans, ended))
+    spans = EncodeSpans(assignment, settings.node_id)
+    handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
     async with AsyncExitStack() as stack:
         runner.start()
         stack.push_async_callback(asyncio.to_thread, runner.close)
         reports = report_load(context.bus, assignment, runner.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await subscribe(context, assignment.id, encoding, runner)
+        await subscribe(context, assignment.id, handler, runner)
         yield EncoderReplica(runner)
 
 
 def _load(
     folder: Path, manifest: Manifest, assignment: ReplicaAssignment, threads: int
 ) -> tuple[OnnxEncoder, EncoderTokenizer]:
-    """Read the files, and compute a text so that the first request finds everything warm."""
+    """Read the files, and compute one text to warm up."""
     spec = manifest.the_encoder
     if TOKENIZER_FILE not in {file.path for file in manifest.files}:
         raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
@@ -78,13 +78,13 @@ def _load(
     return graph, tokenizer
 
 
-def _on_ended(spans: EncodingSpans, ended: EncodingEnded) -> None:
-    spans.record(ended, end_ns=time.time_ns())
-    log.info(
-        "request_ended",
-        request_id=ended.request_id,
-        operation=ended.operation,
-        error=None if ended.error is None else ended.error.code,
-        texts=ended.texts,
-        tokens=ended.tokens,
+def _on_finished(spans: EncodeSpans, finished: FinishedRequest) -> None:
+    spans.record(finished, end_ns=time.time_ns())
+    _log.info(
+        "request.finished",
+        request_id=finished.request_id,
+        operation=finished.operation,
+        error=None if finished.error is None else finished.error.code,
+        texts=finished.texts,
+        tokens=finished.tokens,
     )

@@ -1,6 +1,6 @@
-"""The subjects a replica listens on."""
+"""The subjects on which a replica of a decoder listens."""
 
-from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.serving import Serving
 from shared.bus import rpc
 from shared.bus.port import Message
@@ -11,14 +11,14 @@ from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, ge
 from shared.service.context import Context
 
 
-async def subscribe(context: Context, replica_id: str, generator: Generator, serving: Serving) -> None:
+async def subscribe(context: Context, replica_id: str, handler: GenerateHandler, serving: Serving) -> None:
     """Listen; active at the server on return.
 
-    The bus ends the subscriptions when it drains: until then a request is told that the replica drains.
+    The bus ends the subscriptions when it drains: until then a new request gets the error `Draining`.
     """
 
     async def cancel(request: Cancel) -> Empty:
-        serving.end([request.request_id], FinishReason.CANCELLED)
+        serving.abort([request.request_id], FinishReason.CANCELLED)
         return Empty()
 
     async def drain(_: Empty) -> Empty:
@@ -26,11 +26,11 @@ async def subscribe(context: Context, replica_id: str, generator: Generator, ser
         context.stop()
         return Empty()
 
-    def beat(message: Message) -> None:
-        serving.gateway_beat(rpc.parse(HealthBeat, message.data))
+    def heartbeat(message: Message) -> None:
+        serving.gateway_heartbeat(rpc.parse(HealthBeat, message.data))
 
     bus = context.bus
-    await bus.subscribe(health_subject("gateway", "*"), beat)
+    await bus.subscribe(health_subject("gateway", "*"), heartbeat)
     await rpc.respond(bus, cancel_endpoint(replica_id), cancel)
     await rpc.respond(bus, drain_endpoint(replica_id), drain)
-    await rpc.respond(bus, generate_endpoint(replica_id), generator)
+    await rpc.respond(bus, generate_endpoint(replica_id), handler)

@@ -14,7 +14,7 @@ from shared.contracts.gateway import FrameBatch, frames_subject
 from shared.errors import LlmosError
 from shared.service.background import background
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 class Publisher:
@@ -51,6 +51,6 @@ class Publisher:
                 await rpc.publish(self._bus, frames_subject(gateway_id), batch)
             except LlmosError as error:
                 # The gateway sees the gap in the sequence numbers and resumes.
-                log.warning("frames_not_sent", gateway=gateway_id, frames=len(batch.frames), error=error.message)
+                _log.warning("frames.not_sent", gateway=gateway_id, frames=len(batch.frames), error=error.message)
             self.waiting -= 1
             self._queue.task_done()

@@ -1,1 +1,1 @@
-"""Tool calls: the grammar that allows them, and the parser that takes them out of the text."""
+"""Tool calls: the grammar that allows them, and the parser that finds them in the text."""

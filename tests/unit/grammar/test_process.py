@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from services.inference.text.grammar import cache as grammar_cache
-from services.inference.text.grammar.cache import WAITING, Grammars
+from services.inference.text.grammar.cache import MAX_COMPILING, GrammarCache
 from services.inference.text.grammar.compiled import GrammarConstraint
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import Draining, InvalidInput, Overloaded
 from shared.text.tokenizer import Tokenizer
@@ -39,9 +39,9 @@ async def process():
 
 @pytest.fixture
 def grammars(process, monkeypatch):
-    # Grammars are compiled at the lowest priority: on a busy machine a second of processor time can take long.
+    # GrammarCache are compiled at the lowest priority: on a busy machine a second of processor time can take long.
     monkeypatch.setattr(grammar_cache, "WALL_LIMIT_S", 60.0)
-    return Grammars(make_tokenizer, process)
+    return GrammarCache(make_tokenizer, process)
 
 
 def exponential(parts):
@@ -120,10 +120,10 @@ async def test_a_worker_that_died_idle_is_replaced(grammars, process):
 
 
 async def test_more_new_grammars_than_may_wait_are_turned_away(grammars):
-    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(WAITING + 3)]
+    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(MAX_COMPILING + 3)]
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(each) for each in done[WAITING:]] == [Overloaded] * 3
-    assert not any(isinstance(each, Exception) for each in done[:WAITING])
+    assert [type(each) for each in done[MAX_COMPILING:]] == [Overloaded] * 3
+    assert not any(isinstance(each, Exception) for each in done[:MAX_COMPILING])
 
 
 async def test_who_leaves_does_not_take_the_grammar_from_the_others(grammars):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.text.grammar.compiled import CompiledGrammar
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from services.inference.text.tools.grammar import tools_grammar
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Tool, ToolChoice
