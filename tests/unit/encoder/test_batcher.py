@@ -1,4 +1,4 @@
-"""The batcher against a model of itself: every request ends once, budgets are kept, nobody starves."""
+"""The batcher against a model of itself: every request ends once, budgets hold, no request starves."""
 
 from itertools import count
 
@@ -26,7 +26,7 @@ def request(name: str, *lengths: int, tenant: str = "") -> EncodeRequest:
 
 
 def computed(batch: Batch) -> list[np.ndarray]:
-    """A vector that tells which row it is of: its index and its length."""
+    """A vector that identifies its row: its index and its length."""
     return [np.array([tokens.ids[0], len(tokens)], np.float32) for tokens in batch.rows]
 
 
@@ -167,7 +167,7 @@ def test_a_large_request_does_not_starve_while_small_ones_keep_coming() -> None:
     for number in range(4):
         batcher.admit(request(f"small-{number}", 12), 0.0)
     for number in range(4, 200):
-        batcher.admit(request(f"small-{number}", 12), 0.0)  # as many as a batch computes come anew
+        batcher.admit(request(f"small-{number}", 12), 0.0)  # as many as a batch computes arrive each time
         batcher.admit(request(f"other-{number}", 12), 0.0)
         batch = batcher.plan(0.0)
         assert batch is not None

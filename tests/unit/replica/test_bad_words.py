@@ -58,11 +58,11 @@ async def answered(stack, tokenizer, script, prompt, **sampling):
     decoder = ScriptedDecoder(tokenizer.encode(prompt + script), vocab_size=tokenizer.vocab_size, max_len=128)
     replica = await memory_replica(stack, tokenizer, decoder=decoder, max_len=128)
     count = len(tokenizer.encode(prompt + script)) - len(tokenizer.encode(prompt))
-    wanted = {"max_tokens": count, "ignore_eos": True, **sampling}
-    frames = await replica.frames_of(request(prompt=prompt, sampling=wanted))
+    options = {"max_tokens": count, "ignore_eos": True, **sampling}
+    frames = await replica.frames_of(request(prompt=prompt, sampling=options))
     tokens = tuple(token for frame in frames for token in frame.token_ids)
     for cut in range(1, count):
-        again = request(f"r{cut}", prompt=prompt, sampling=wanted, resume_token_ids=tokens[:cut])
+        again = request(f"r{cut}", prompt=prompt, sampling=options, resume_token_ids=tokens[:cut])
         resumed = await replica.frames_of(again)
         assert tokens[:cut] + tuple(token for frame in resumed for token in frame.token_ids) == tokens
     return "".join(frame.text for frame in frames), tokens

@@ -129,7 +129,7 @@ def test_the_first_reason_to_end_stands():
     assert only(streams.apply([update([], FinishReason.LENGTH)])).finish_reason is FinishReason.CANCELLED
 
 
-def test_tokens_after_the_end_are_nobodys():
+def test_tokens_after_the_end_are_ignored():
     streams = opened(stream())
     streams.abort("r", Finish(FinishReason.CANCELLED))
     assert streams.apply([update("late")]).batches == {}
@@ -197,7 +197,7 @@ def test_whatever_happens_each_request_gets_one_terminal_frame_and_no_gap(events
     assert len(streams) == 0
 
 
-def test_the_last_frame_tells_how_much_of_the_prompt_was_cached():
+def test_the_last_frame_has_how_much_of_the_prompt_was_cached():
     table = opened(stream())
     last = update("x", FinishReason.STOP)
     last.cached_tokens = 3

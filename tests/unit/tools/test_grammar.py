@@ -193,5 +193,5 @@ def test_schemas_too_large_together_are_refused():
         ('{% if tools %}{"name": "x", "parameters": {}}{% endif %}<|eot_id|>', LLAMA),
     ],
 )
-def test_the_template_tells_the_form(template, form):
+def test_the_template_defines_the_form(template, form):
     assert tool_form(template) is form
