@@ -1,4 +1,4 @@
-"""Wires the node agent."""
+"""Connects the node agent to the bus and to its settings."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from shared.contracts.scheduler import Resources
 from shared.service.context import Context
 
 CLOSE_MARGIN_S = 1.0
-"""Of the drain time, for the records of what was drained."""
+"""Seconds of the drain time that remain for the records of drained replicas."""
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.compiled import CompiledGrammar, GrammarConstraint
 from services.inference.text.grammar.source import GrammarSource, grammar_source
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.grammar import tools_grammar
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Generate
@@ -60,7 +61,7 @@ class StructuredOutputBuilder:
         constraint = await _start(compiled, request.resume_token_ids, source.param)
         if request.grammar is not None:
             return StructuredOutput(constraint)
-        return StructuredOutput(constraint, ToolCallParser(self._form), self._control_texts)
+        return StructuredOutput(constraint, ToolCallParser(self._form, random_id), self._control_texts)
 
     def _source(self, request: Generate) -> GrammarSource | None:
         calls = bool(request.tools) and request.tool_choice.mode != "none"

@@ -10,11 +10,11 @@ from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.replica.generate.frames import FinishedRequest
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
+from services.inference.replica.generate.stream import FinishedRequest
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject

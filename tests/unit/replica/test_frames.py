@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.generate.frames import Finish, Stream, Streams
+from services.inference.replica.generate.frames import Streams
+from services.inference.replica.generate.stream import Finish, Stream
 from services.inference.text.answer_text import AnswerText
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
@@ -208,7 +210,7 @@ def test_the_last_frame_has_how_much_of_the_prompt_was_cached():
 
 def test_tool_calls_leave_the_text_and_say_so_at_the_end():
     streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES)
+    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
     frame = only(streams.apply([update('a <tool_call>\n{"name": "f", "arguments": {"x')]))
     assert frame.text == "a"
     assert [(delta.name, delta.arguments) for delta in frame.tool_calls] == [("f", '{"x')]
@@ -219,6 +221,6 @@ def test_tool_calls_leave_the_text_and_say_so_at_the_end():
 
 def test_a_call_cut_by_max_tokens_keeps_the_reason():
     streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES)
+    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
     last = only(streams.apply([update('<tool_call>\n{"name": "f", "arguments": {"x', FinishReason.LENGTH)]))
     assert (last.tool_calls[0].arguments, last.finish_reason) == ('{"x', FinishReason.LENGTH)

@@ -5,8 +5,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.inference.replica.generate.frames import Finish, FinishedRequest, Stream
 from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
 from services.inference.text.answer_text import AnswerText
 from shared.contracts.gateway import FinishReason, Timings
 from shared.contracts.scheduler import ReplicaAssignment

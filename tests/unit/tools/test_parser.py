@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.parser import ToolCallParser
 from shared.text.tool_form import HERMES, LLAMA, MISTRAL
 
@@ -86,8 +87,8 @@ def test_a_beginning_that_never_became_a_call_is_text():
 
 
 def test_ids_have_the_form_that_the_model_knows():
-    (delta,) = ToolCallParser(MISTRAL).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]').calls
+    (delta,) = ToolCallParser(MISTRAL, random_id).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]').calls
     assert len(delta.id) == 9
     assert delta.id.isalnum()
-    (delta,) = ToolCallParser(HERMES).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>').calls
+    (delta,) = ToolCallParser(HERMES, random_id).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>').calls
     assert delta.id.startswith("call_")

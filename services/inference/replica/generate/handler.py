@@ -9,9 +9,9 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.engine.sequence import SequenceRequest
 from services.inference.replica.generate.bad_words import bad_word_ids
-from services.inference.replica.generate.frames import Finish, Stream
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
+from services.inference.replica.generate.stream import Finish, Stream
 from services.inference.text.answer_text import AnswerText
 from services.inference.text.structured_output import StructuredOutput, StructuredOutputBuilder
 from services.inference.text.token_texts import TokenTexts

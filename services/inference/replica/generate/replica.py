@@ -12,12 +12,12 @@ from llguidance import LLTokenizer
 from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.generate.endpoints import subscribe
-from services.inference.replica.generate.frames import FinishedRequest
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.load import report_load
 from services.inference.replica.model import LoadedModel, load_model
 from services.inference.replica.settings import Settings

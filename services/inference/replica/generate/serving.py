@@ -9,9 +9,10 @@ import structlog
 
 from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.generate.frames import Finish, FinishedRequest, Stream, Streams, terminal_frame
+from services.inference.replica.generate.frames import Streams, terminal_frame
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 from services.inference.replica.generate.publisher import Publisher
+from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
 from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
 from shared.errors import DeadlineExceeded, Draining, LlmosError

@@ -1,15 +1,15 @@
-"""The trace of a finished request: made at its end, with the times that the engine measured.
+"""The trace of a finished request, made at its end from the times that the engine measured.
 
     replica {model} ── queue ── prefill ── decode
 
-A token's path carries no tracing work; one request costs four spans at its end.
+No tracing work is done per token; each request costs four spans at its end.
 """
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from services.inference.replica.generate.frames import FinishedRequest
+from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.span_attributes import replica_attributes
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.telemetry import genai

@@ -1,4 +1,4 @@
-"""GrammarCache: a request's schema, regular expression or Lark source, compiled within limits to masks over tokens.
+"""Grammars: a request's schema, regular expression or Lark source, compiled within limits to masks over tokens.
 
 | file | what |
 |---|---|

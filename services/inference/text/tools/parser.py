@@ -5,8 +5,6 @@ Text that may begin a call is held back until that is certain; arguments of a ca
 
 import json
 import re
-import secrets
-import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -15,8 +13,6 @@ from services.inference.text.stop import StopMatcher
 from services.inference.text.tools.json_value import JsonValue
 from shared.contracts.gateway import ToolCallDelta
 from shared.text.tool_form import ToolForm
-
-_LETTERS = string.ascii_letters + string.digits
 
 
 class _State(Enum):
@@ -52,9 +48,9 @@ class ToolCallParser:
         new_id: Makes n letters and digits of a call's id.
     """
 
-    def __init__(self, form: ToolForm, new_id: Callable[[int], str] | None = None) -> None:
+    def __init__(self, form: ToolForm, new_id: Callable[[int], str]) -> None:
         self._form = form
-        self._new_id = new_id or _random_id
+        self._new_id = new_id
         self._head = re.compile(
             rf'[\s,;\[]*\{{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"{form.arguments}"\s*:\s*(?=\{{)', re.DOTALL
         )
@@ -155,7 +151,3 @@ class ToolCallParser:
         else:
             self._state = _State.HEAD
         return rest
-
-
-def _random_id(chars: int) -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(chars))
