@@ -9,6 +9,8 @@ import grpc
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from shared.service.background import background
+
 _log = structlog.get_logger("llmos.monitor")
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
@@ -70,15 +72,11 @@ class Forwarder:
         """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
         async with _channel(self._endpoint) as channel:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    sending = tasks.create_task(self._send_for_ever(channel), name="forward telemetry")
-                    try:
-                        yield
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(FLUSH_S):
-                                await self._emptied.wait()
-                    finally:
-                        sending.cancel()
+                async with background(self._send_for_ever(channel), "forward telemetry"):
+                    yield
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(FLUSH_S):
+                            await self._emptied.wait()
             finally:
                 self.dropped += len(self._queue)
                 if self.dropped:

@@ -42,20 +42,27 @@ class HealthTable:
         )
 
 
-@asynccontextmanager
-async def watching_health(bus: Bus, table: HealthTable, clock: Callable[[], float]) -> AsyncIterator[None]:
-    """Feed `table` with every beat while inside."""
+class HealthWatch:
+    """Feeds a `HealthTable` with every heartbeat on the bus."""
 
-    def on_beat(message: Message) -> None:
+    def __init__(self, bus: Bus, table: HealthTable, clock: Callable[[], float]) -> None:
+        self._bus = bus
+        self._table = table
+        self._clock = clock
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["HealthWatch"]:
+        """Receive heartbeats while inside."""
+        subscription = await self._bus.subscribe(ALL_BEATS, self._receive)
+        try:
+            yield self
+        finally:
+            await subscription.unsubscribe()
+
+    def _receive(self, message: Message) -> None:
         try:
             beat = rpc.parse(HealthBeat, message.data)
         except InvalidInput as error:
             _log.warning("not a health beat", subject=message.subject, error=error.message)
             return
-        table.observe(beat, clock())
-
-    subscription = await bus.subscribe(ALL_BEATS, on_beat)
-    try:
-        yield
-    finally:
-        await subscription.unsubscribe()
+        self._table.observe(beat, self._clock())

@@ -8,10 +8,9 @@ one full time to live.
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import structlog
@@ -33,7 +32,7 @@ class _Seen(Generic[Value]):
 
 
 class LeaseTable(Generic[Value]):
-    """A local view of the leases in a bucket; an async context manager, or `start` and `stop`.
+    """A local view of the leases in a bucket.
 
     Args:
         bucket: Where the leases are.
@@ -56,9 +55,7 @@ class LeaseTable(Generic[Value]):
         self._clock = clock
         self._seen: dict[str, _Seen[Value]] = {}
         self._synced = asyncio.Event()
-        self._stack = AsyncExitStack()
         self._watch: Watch | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def live(self) -> dict[str, Value]:
         """The leases that hold now, by key."""
@@ -74,25 +71,15 @@ class LeaseTable(Generic[Value]):
         """Wait until the bucket was read once."""
         await self._synced.wait()
 
-    async def start(self) -> None:
-        """Begin to watch."""
-        self._watch = await self._stack.enter_async_context(self._bucket.watch())
-        self._task = asyncio.get_running_loop().create_task(self._follow(self._watch))
-
-    async def stop(self) -> None:
-        """End the watch. Idempotent."""
-        task, self._task = self._task, None
-        await end(task)
-        await self._stack.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Watch the bucket while inside."""
+        async with self._bucket.watch() as self._watch:
+            following = asyncio.create_task(self._follow(self._watch), name="follow leases")
+            try:
+                yield self
+            finally:
+                await end(following)
 
     async def _follow(self, events: Watch) -> None:
         async for event in events:
@@ -121,7 +108,7 @@ class LeaseTable(Generic[Value]):
 
 
 class Lease:
-    """A lease held by this process: an async context manager that renews it, and deletes it at the end.
+    """A lease held by this process while it is `running`.
 
     What another process has written there meanwhile is left alone. A lost connection does no harm: the lease is
     renewed as soon as it is back.
@@ -139,7 +126,6 @@ class Lease:
         self._value = value
         self._every = every
         self._writing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
         self._failing = False
 
     async def set(self, value: bytes) -> None:
@@ -147,15 +133,18 @@ class Lease:
         self._value = value
         await self._renew()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Renew the lease while inside; leaving deletes it."""
         await self._renew()
-        self._task = asyncio.get_running_loop().create_task(self._keep())
-        return self
+        keeping = asyncio.create_task(self._keep(), name=f"keep the lease of {self._key}")
+        try:
+            yield self
+        finally:
+            await end(keeping)
+            await self._delete()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await end(self._task)
+    async def _delete(self) -> None:
         try:
             entry = await self._bucket.get(self._key)
             if entry is not None and entry.value == self._value:

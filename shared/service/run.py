@@ -23,7 +23,7 @@ from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.errors import LlmosError
 from shared.service.context import Context
-from shared.service.heartbeat import beating
+from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
 from shared.service.readiness import Readiness
 from shared.service.settings import ServiceSettings, Settings, load_settings
@@ -119,7 +119,7 @@ class _Life:
             telemetry.configure(self._name, self._instance, bus)
             stack.push_async_callback(telemetry.shutdown)
             context = Context(self._name, self._instance, bus, readiness, stop=self._stop.set)
-            await stack.enter_async_context(beating(context, self._settings.health_file))
+            await stack.enter_async_context(HeartbeatPublisher(context, self._settings.health_file).running())
             async with self._app(context):
                 self._started = True
                 readiness.set("start", None)

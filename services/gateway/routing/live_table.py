@@ -45,7 +45,7 @@ class LiveTable:
             subscription = await self._bus.subscribe(load_subject(">"), self._on_report)
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
-            await stack.enter_async_context(self._replicas)
+            await stack.enter_async_context(self._replicas.running())
             for work in (self._note_sync(), self._forget()):
                 stack.callback(asyncio.create_task(work).cancel)
             yield self

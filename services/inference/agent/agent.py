@@ -89,7 +89,7 @@ class NodeAgent:
         It is left before `close` is called, so that the scheduler moves replicas while they drain.
         """
         await claim(self._nodes, self._status)
-        async with Lease(self._nodes, self._node.id, self._status.encode()):
+        async with Lease(self._nodes, self._node.id, self._status.encode()).running():
             yield
 
     async def run(self) -> None:
@@ -100,7 +100,7 @@ class NodeAgent:
         """
         await self._forget_former_replicas()
         async with (
-            LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
+            LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode).running() as replicas,
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(yield_to_successor(self._nodes, self._status), name="yield to a successor")

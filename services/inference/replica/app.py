@@ -46,7 +46,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     kv = context.bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
     async with AsyncExitStack() as stack:
         lease = await stack.enter_async_context(
-            StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
+            StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts).running()
         )
         try:
             served = await _start(context, settings, lease, stack)

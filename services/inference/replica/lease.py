@@ -1,6 +1,7 @@
 """The replica's own record in KV `LLMOS_REPLICAS`."""
 
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -22,7 +23,7 @@ _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
 
 
 class StatusLease:
-    """Says in `ReplicaStatus` how the replica is, for as long as the process lives; use as an async context manager.
+    """Says in `ReplicaStatus` how the replica is, for as long as the process lives.
 
     Leaving removes the record. Only that of a failed start stays: the node agent reads there why.
     """
@@ -43,19 +44,22 @@ class StatusLease:
         )
         self._lease = Lease(kv, self._status.id, self._status.encode())
 
-    async def __aenter__(self) -> Self:
-        await self._lease.__aenter__()
-        return self
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Keep the record while inside."""
+        try:
+            async with self._lease.running():
+                yield self
+        finally:
+            await self._record_failure()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._lease.__aexit__(kind, error, traceback)
-        if self._status.state is ReplicaState.FAILED:
-            try:
-                await self._kv.put(self._status.id, self._status.encode())
-            except LlmosError as problem:  # the log has the reason, too
-                log.warning("failure_not_recorded", error=problem.message)
+    async def _record_failure(self) -> None:
+        if self._status.state is not ReplicaState.FAILED:
+            return
+        try:
+            await self._kv.put(self._status.id, self._status.encode())
+        except LlmosError as problem:  # the log has the reason, too
+            log.warning("failure_not_recorded", error=problem.message)
 
     async def become(self, state: ReplicaState, message: str = "") -> None:
         """Change the state; written on return if the bus is there. Raises ValueError on a move that is none."""

@@ -1,9 +1,9 @@
 """Buckets in memory."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from shared.bus.merge import Telling
@@ -118,9 +118,9 @@ class MemoryKeyValue:
         """All entries, by key."""
         return sorted(self._reached().entries(), key=lambda entry: entry.key)
 
-    def watch(self) -> "MemoryWatch":
+    def watch(self) -> AbstractAsyncContextManager["MemoryWatch"]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
-        return MemoryWatch(self._broker, self._bucket, self._connected)
+        return MemoryWatch(self._broker, self._bucket, self._connected).running()
 
     def _reached(self) -> Bucket:
         if not self._connected():
@@ -139,7 +139,7 @@ class MemoryKeyValue:
 
 
 class MemoryWatch:
-    """One watch: a context manager that is its own iterator."""
+    """One watch: an iterator of events while it is `running`."""
 
     def __init__(self, broker: "MemoryBroker", bucket: Bucket, connected: Callable[[], bool]) -> None:
         self._broker = broker
@@ -158,16 +158,16 @@ class MemoryWatch:
         self._telling.add(self._telling.run, event)
         self._arrived.set()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Receive the bucket's events while inside."""
         self._broker.on_change(self._connection_changed)
         self._begin()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._broker.forget(self._connection_changed)
-        self._end()
+        try:
+            yield self
+        finally:
+            self._broker.forget(self._connection_changed)
+            self._end()
 
     def __aiter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
@@ -101,9 +102,9 @@ class NatsKeyValue:
             raise DeadlineExceeded(f"{self.bucket} could not be read within {CALL_S:g} s") from error
         return [found[key] for key in sorted(found)]
 
-    def watch(self) -> NatsWatch:
+    def watch(self) -> AbstractAsyncContextManager[NatsWatch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
-        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure)
+        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure).running()
 
     async def ensure(self, lost: bool) -> None:
         """Make the bucket if it is not there."""

@@ -8,8 +8,8 @@ bucket and then `SYNCED`.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from types import TracebackType
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -34,7 +34,7 @@ RETRY_S = 0.5
 
 
 class NatsWatch:
-    """One watch: a context manager that is its own iterator."""
+    """One watch: an iterator of events while it is `running`."""
 
     def __init__(
         self, jetstream: JetStream, stream: str, prefix: str, ensure: Callable[[bool], Awaitable[None]]
@@ -49,7 +49,6 @@ class NatsWatch:
         self._heard_at = 0.0
         self._left = False
         self._over = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def fresh(self) -> bool:
@@ -57,18 +56,18 @@ class NatsWatch:
         lately = asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
         return lately and self._telling.complete and self._connection.connected
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Receive the bucket's events while inside."""
         self._connection.on_lost.add(self._end_run)
-        self._task = asyncio.get_running_loop().create_task(self._follow())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.on_lost.discard(self._end_run)
-        self._left = True
-        self._end_run()
-        await end(self._task)
+        following = asyncio.create_task(self._follow(), name=f"watch {self._stream}")
+        try:
+            yield self
+        finally:
+            self._connection.on_lost.discard(self._end_run)
+            self._left = True
+            self._end_run()
+            await end(following)
 
     def __aiter__(self) -> Self:
         return self

@@ -61,7 +61,7 @@ class SampleNode:
 
     async def __aenter__(self) -> Self:
         lease = Lease(self._bus.kv(NODES_BUCKET), self.name, self.status.encode(), every=self._renew)
-        await self._stack.enter_async_context(lease)
+        await self._stack.enter_async_context(lease.running())
         self._task = asyncio.create_task(self._follow())
         return self
 
@@ -101,4 +101,4 @@ class SampleNode:
                     max_len=replica.max_len,
                 )
                 lease = Lease(self._bus.kv(REPLICAS_BUCKET), replica.id, status.encode(), every=self._renew)
-                await stack.enter_async_context(lease)
+                await stack.enter_async_context(lease.running())

@@ -19,7 +19,7 @@ async def status(kv):
 
 
 async def test_the_record_stands_from_the_start_follows_each_change_and_goes_after_the_drain(kv):
-    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+    async with StatusLease(kv, ASSIGNMENT, "node-a").running() as lease:
         first = await status(kv)
         assert (first.state, first.node, first.slots) == (ReplicaState.STARTING, "node-a", ASSIGNMENT.slots)
         for state in (ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING):
@@ -29,7 +29,7 @@ async def test_the_record_stands_from_the_start_follows_each_change_and_goes_aft
 
 
 async def test_the_record_is_renewed(kv):
-    async with StatusLease(kv, ASSIGNMENT, "node-a"):
+    async with StatusLease(kv, ASSIGNMENT, "node-a").running():
         first = (await kv.get(ASSIGNMENT.id)).revision
 
         async def renewed():
@@ -39,7 +39,7 @@ async def test_the_record_is_renewed(kv):
 
 
 async def test_after_a_failed_start_the_record_stays_and_says_why(kv):
-    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+    async with StatusLease(kv, ASSIGNMENT, "node-a").running() as lease:
         await lease.become(ReplicaState.LOADING)
         await lease.become(ReplicaState.FAILED, "the weights are gone")
     last = await status(kv)
@@ -47,12 +47,12 @@ async def test_after_a_failed_start_the_record_stays_and_says_why(kv):
 
 
 async def test_a_state_that_does_not_follow_is_refused(kv):
-    async with StatusLease(kv, ASSIGNMENT, "node-a") as lease:
+    async with StatusLease(kv, ASSIGNMENT, "node-a").running() as lease:
         with pytest.raises(ValueError, match="starting to ready"):
             await lease.become(ReplicaState.READY)
 
 
 async def test_the_record_says_how_often_the_replica_was_started_again(kv):
-    async with StatusLease(kv, ASSIGNMENT, "node-a", restarts=3) as lease:
+    async with StatusLease(kv, ASSIGNMENT, "node-a", restarts=3).running() as lease:
         await lease.become(ReplicaState.LOADING)
         assert (await status(kv)).restarts == 3
