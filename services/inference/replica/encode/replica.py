@@ -52,8 +52,6 @@ async def start_encoder(
     assignment, bus, spec = settings.assignment, context.bus, manifest.the_encoder
     graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
-    runner.start()
-    stack.push_async_callback(asyncio.to_thread, runner.close)
     spans = EncodingSpans(assignment, settings.node_id)
 
     def on_ended(ended: EncodingEnded) -> None:
@@ -78,11 +76,16 @@ async def start_encoder(
         context.stop()
         return Empty()
 
+    handlers: rpc.Handlers = {
+        cancel_endpoint(assignment.id): cancel,
+        drain_endpoint(assignment.id): drain,
+        embed_endpoint(assignment.id): encoding.embed,
+        classify_endpoint(assignment.id): encoding.classify,
+    }
+    await stack.enter_async_context(rpc.serve(bus, handlers))
+    runner.start()
+    stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for their requests
     await stack.enter_async_context(background(report_load(bus, assignment, runner.load), "report the load"))
-    await rpc.respond(bus, cancel_endpoint(assignment.id), cancel)
-    await rpc.respond(bus, drain_endpoint(assignment.id), drain)
-    await rpc.respond(bus, embed_endpoint(assignment.id), encoding.embed)
-    await rpc.respond(bus, classify_endpoint(assignment.id), encoding.classify)
     return EncoderReplica(runner)
 
 

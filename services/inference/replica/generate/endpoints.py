@@ -1,5 +1,8 @@
 """The subjects a replica listens on."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from services.inference.replica.generate.handler import Generator
 from services.inference.replica.generate.serving import Serving
 from shared.bus import rpc
@@ -11,11 +14,9 @@ from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, ge
 from shared.service.context import Context
 
 
-async def subscribe(context: Context, replica_id: str, generator: Generator, serving: Serving) -> None:
-    """Listen; active at the server on return.
-
-    The bus ends the subscriptions when it drains: until then a request is told that the replica drains.
-    """
+@asynccontextmanager
+async def endpoints(context: Context, replica_id: str, generator: Generator, serving: Serving) -> AsyncIterator[None]:
+    """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
         serving.end([request.request_id], FinishReason.CANCELLED)
@@ -30,7 +31,14 @@ async def subscribe(context: Context, replica_id: str, generator: Generator, ser
         serving.gateway_beat(rpc.parse(HealthBeat, message.data))
 
     bus = context.bus
-    await bus.subscribe(health_subject("gateway", "*"), beat)
-    await rpc.respond(bus, cancel_endpoint(replica_id), cancel)
-    await rpc.respond(bus, drain_endpoint(replica_id), drain)
-    await rpc.respond(bus, generate_endpoint(replica_id), generator)
+    handlers: rpc.Handlers = {
+        cancel_endpoint(replica_id): cancel,
+        drain_endpoint(replica_id): drain,
+        generate_endpoint(replica_id): generator,
+    }
+    heartbeats = await bus.subscribe(health_subject("gateway", "*"), beat)
+    try:
+        async with rpc.serve(bus, handlers):
+            yield
+    finally:
+        await heartbeats.unsubscribe()

@@ -11,7 +11,7 @@ from llguidance import LLTokenizer
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.background import background
-from services.inference.replica.generate.endpoints import subscribe
+from services.inference.replica.generate.endpoints import endpoints
 from services.inference.replica.generate.frames import Ended
 from services.inference.replica.generate.handler import Generator
 from services.inference.replica.generate.publisher import Publisher
@@ -77,7 +77,7 @@ async def start_decoder(
     )
     await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch deadlines and gateways"))
     await stack.enter_async_context(background(report_load(bus, assignment, engine.load), "report the load"))
-    await subscribe(context, assignment.id, generator, serving)
+    await stack.enter_async_context(endpoints(context, assignment.id, generator, serving))
     return DecoderReplica(serving, engine)
 
 
