@@ -30,7 +30,7 @@ class Ingest:
         self._readiness = readiness
 
     async def handle(self, message: Message) -> None:
-        """Take in one message of any telemetry subject; only spans are kept as yet."""
+        """Take in one message of any telemetry subject; only spans are kept."""
         if message.subject != TRACES_SUBJECT:
             return
         try:

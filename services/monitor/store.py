@@ -94,11 +94,6 @@ class TraceStore:
             "SELECT coalesce(sum(spans), 0), coalesce(sum(bytes), 0) FROM traces"
         ).fetchone()
 
-    @property
-    def span_count(self) -> int:
-        """Spans kept now."""
-        return int(self._spans)
-
     def add(self, spans: Iterable[StoredSpan]) -> int:
         """Keep `spans`, forget what is over the limits; how many of them were new.
 

@@ -24,7 +24,6 @@ from shared.contracts.registry import (
     LIST_MODELS,
     RESOLVE,
     SET_ALIAS,
-    SHOW_MODEL,
     CollectGarbage,
     CreateVersion,
     DeleteVersion,
@@ -33,7 +32,6 @@ from shared.contracts.registry import (
     ModelRecord,
     ResolveReference,
     SetAlias,
-    ShowModel,
     VersionEntry,
     VersionInfo,
 )
@@ -74,7 +72,6 @@ class RegistryService:
         handlers: Handlers = {
             CREATE_VERSION: self.create_version,
             RESOLVE: self.resolve,
-            SHOW_MODEL: self.show_model,
             LIST_MODELS: self.list_models,
             SET_ALIAS: self.set_alias,
             DELETE_VERSION: self.delete_version,
@@ -100,10 +97,6 @@ class RegistryService:
         entry = catalogue.resolve(record, reference)
         _describe(record.name, entry.version)
         return _info(record, entry, await read_manifest(self._store, record.name, entry))
-
-    async def show_model(self, request: ShowModel) -> ModelRecord:
-        """One model."""
-        return await self._find(request.name)
 
     async def list_models(self, _: Empty) -> ModelList:
         """All models, by name."""

@@ -23,7 +23,7 @@ OBJECT_THRESHOLD = 512 * 1024
 MAX_OBJECT = 64 * 1024 * 1024
 """Bytes above which a payload is refused."""
 MAX_RECORD = 1024 * 1024 - 16 * 1024
-"""Bytes above which a KV value or a job is refused: these outlive object references, so they never are one."""
+"""Bytes above which a KV value is refused: it outlives object references, so it never is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +122,6 @@ class KeyValue(Protocol):
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A message of a work queue, held until `ack` or `nack`; redelivered when its holder dies."""
-
-    data: bytes
-    attempt: int
-    """1 on first delivery."""
-    ack: Callable[[], Awaitable[None]]
-    nack: Callable[[], Awaitable[None]]
-    in_progress: Callable[[], Awaitable[None]]
-    """Ask for more time."""
-
-
-class WorkQueue(Protocol):
-    """A durable queue: each job goes to one worker, at least once."""
-
-    async def put(self, data: bytes, *, message_id: str | None = None) -> None:
-        """Queue a job; the same `message_id` within two minutes is queued once."""
-
-    async def take(self, timeout: float) -> Job | None:
-        """The next job, or None after `timeout` seconds."""
-
-
 class EventStream(Protocol):
     """A durable stream with limits, oldest discarded first."""
 
@@ -197,9 +174,6 @@ class Bus(Protocol):
 
         None: as whoever made it has said, else for ever. Another `ttl` than before changes the bucket.
         """
-
-    def work_queue(self, stream: str, subject: str) -> WorkQueue:
-        """A durable work queue."""
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> EventStream:
         """A durable stream; made on first use."""

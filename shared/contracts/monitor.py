@@ -9,8 +9,6 @@ from shared.contracts.base import Contract, Empty, Endpoint
 TELEMETRY_STREAM = "LLMOS_TELEMETRY"
 TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
-METRICS_SUBJECT = "llmos.v1.telemetry.metrics"
-LOGS_SUBJECT = "llmos.v1.telemetry.logs"
 
 HEALTH_BEAT_S = 1.0
 """Every process publishes its `HealthBeat` this often."""

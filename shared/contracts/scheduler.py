@@ -100,7 +100,6 @@ class NodeStatus(Contract):
     capacity: Resources
     """What replicas may use in all."""
     gpus: tuple[Gpu, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""

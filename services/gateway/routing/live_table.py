@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import structlog
-
 from services.gateway.routing.table import Candidate, RoutingTable
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus, Message
@@ -21,8 +19,6 @@ from shared.contracts.scheduler import (
     Deployment,
     ReplicaStatus,
 )
-
-log = structlog.get_logger("llmos.gateway")
 
 FORGET_EVERY_S = 30.0
 

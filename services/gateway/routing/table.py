@@ -44,8 +44,6 @@ class Candidate:
     model: str
     version: int
     incarnation: int
-    outstanding: int
-    """Tokens of work before a new request would be computed."""
 
 
 @dataclass(slots=True)
@@ -176,10 +174,7 @@ class RoutingTable:
                 status.id,
             ),
         )
-        return [
-            Candidate(status.id, status.model, status.version, self.incarnation(status.id), self._outstanding(status))
-            for status in ordered
-        ]
+        return [Candidate(status.id, status.model, status.version, self.incarnation(status.id)) for status in ordered]
 
     def lost(self, candidate: Candidate, now: float) -> str | None:
         """Why a replica that has a request of ours is taken for gone, or None while it lives."""
@@ -262,6 +257,7 @@ class RoutingTable:
         return list(self._sent.get(replica_id, {}).values())
 
     def _outstanding(self, status: ReplicaStatus) -> int:
+        """Tokens of work before a new request would be computed."""
         report = self._loads[status.id].report
         unreported = self._unreported(status.id)
         sequences = report.running + report.waiting + len(unreported)

@@ -31,11 +31,6 @@ class Batch:
     places: tuple[Place, ...]
     rows: tuple[TokenRow, ...]
 
-    @property
-    def padded_tokens(self) -> int:
-        """Rows times the longest row."""
-        return len(self.rows) * max(map(len, self.rows))
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:

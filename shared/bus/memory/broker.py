@@ -1,4 +1,4 @@
-"""What the connections of one process share: subscriptions, buckets, queues and streams, all in memory."""
+"""What the connections of one process share: subscriptions, buckets and streams, all in memory."""
 
 import itertools
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.bus.memory.kv import Bucket
-from shared.bus.memory.streams import Queue, Stream
+from shared.bus.memory.streams import Stream
 from shared.bus.names import matches
 from shared.bus.port import Message
 from shared.bus.replies import Reply
@@ -41,7 +41,6 @@ class MemoryBroker:
     running: bool = True
     receivers: list[Receiver] = field(default_factory=list)
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    queues: dict[str, Queue] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
     _on_change: list[Callable[[], None]] = field(default_factory=list)
@@ -84,8 +83,6 @@ class MemoryBroker:
         return len(chosen)
 
     def _tell(self) -> None:
-        for queue in self.queues.values():
-            queue.changed.set()
         for stream in self.streams.values():
             stream.changed.set()
         for tell in tuple(self._on_change):

@@ -10,7 +10,7 @@ import structlog
 from shared.bus.handlers import HandlerTasks, attach_trace, hand_over, with_trace
 from shared.bus.memory.broker import Delivery, MemoryBroker, Receiver
 from shared.bus.memory.kv import MemoryKeyValue
-from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, MemoryWorkQueue, Queue, Stream
+from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, Stream
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
@@ -152,13 +152,6 @@ class MemoryBus:
     def kv(self, bucket: str, *, ttl: float | None = None) -> MemoryKeyValue:
         """A bucket; entries not rewritten for `ttl` seconds vanish (None: as whoever made it has said)."""
         return MemoryKeyValue(self.broker, bucket, ttl, lambda: self.connected)
-
-    def work_queue(self, stream: str, subject: str) -> MemoryWorkQueue:
-        """A durable work queue."""
-        check_bucket(stream)
-        check_subject(subject)
-        queue = self.broker.queues.setdefault(stream, Queue(self.broker.clock))
-        return MemoryWorkQueue(queue, lambda: self.connected)
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> MemoryEventStream:
         """A durable stream; made on first use."""

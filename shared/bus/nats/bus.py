@@ -28,7 +28,6 @@ from shared.bus.nats.connection import NatsConnection
 from shared.bus.nats.jetstream import JetStream
 from shared.bus.nats.kv import NatsKeyValue
 from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
-from shared.bus.nats.queue import NatsWorkQueue
 from shared.bus.nats.streams import Consumption, NatsEventStream, event_stream_config
 from shared.bus.nats.subscription import InOrder, NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
@@ -154,10 +153,6 @@ class NatsBus:
     def kv(self, bucket: str, *, ttl: float | None = None) -> NatsKeyValue:
         """A bucket; entries not rewritten for `ttl` seconds vanish (None: as whoever made it has said)."""
         return self._buckets.setdefault((bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl))
-
-    def work_queue(self, stream: str, subject: str) -> NatsWorkQueue:
-        """A durable work queue."""
-        return NatsWorkQueue(self._jetstream, stream, subject)
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
         """A durable stream; made on first use."""

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js.api import ConsumerConfig, Header, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 from nats.js.errors import ServiceUnavailableError
 
 from shared.bus.nats.jetstream import JetStream
@@ -29,13 +29,12 @@ RETRY_S = 0.5
 class PullConsumer:
     """A durable pull consumer of one stream."""
 
-    def __init__(self, jetstream: JetStream, stream: StreamConfig, consumer: ConsumerConfig) -> None:
+    def __init__(self, jetstream: JetStream, stream: StreamConfig, durable: str) -> None:
         assert stream.name is not None
-        assert consumer.durable_name is not None
         self.jetstream = jetstream
         self.stream = stream
-        self._consumer = consumer
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{consumer.durable_name}"
+        self._consumer = ConsumerConfig(durable_name=durable, ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S)
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{durable}"
         self._ready = False
 
     async def ensure(self, lost: bool) -> None:
@@ -63,7 +62,7 @@ class PullConsumer:
         return None
 
     async def _ask(self, expires: float) -> Msg:
-        """One pull: a message, or a status. A job that arrives when nobody waits any more is given back at once."""
+        """One pull: a message, or a status. A message that arrives after the wait has ended is given back at once."""
         connection = self.jetstream.connection
         client = connection.client
         arrived: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()

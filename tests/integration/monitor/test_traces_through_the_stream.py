@@ -17,7 +17,6 @@ from shared.contracts.monitor import (
     GET_HEALTH,
     GET_TRACE,
     LIST_TRACES,
-    LOGS_SUBJECT,
     TRACES_SUBJECT,
     GetTrace,
     HealthBeat,
@@ -139,7 +138,7 @@ async def test_garbage_is_skipped_and_what_follows_is_kept(server, bus):
     async with monitor(server) as context:
         await bus.publish(TRACES_SUBJECT, b"\xff\xfe garbage \x00" * 100)
         await bus.publish(TRACES_SUBJECT, b"")
-        await bus.publish(LOGS_SUBJECT, b"no log record either")
+        await bus.publish("llmos.v1.telemetry.logs", b"no log record either")
         await bus.publish("llmos.v1.telemetry.unheard.of", b"\x00")
         await bus.publish(health_subject("registry", "evil"), b"{not json")
         await bus.publish(TRACES_SUBJECT, make_payload([make_span(101, 1)]))

@@ -67,10 +67,11 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batch = self.batcher.plan(self.time)
         assert (self.batch is None) == (not self.alive), "who waits is computed at once"
         if self.batch is not None:
-            assert self.batch.padded_tokens <= LIMITS.batch_tokens or len(self.batch.rows) == 1
             longest = max(map(len, self.batch.rows))
+            padded_tokens = len(self.batch.rows) * longest
+            assert padded_tokens <= LIMITS.batch_tokens or len(self.batch.rows) == 1
             wasted = [tokens for tokens in self.batch.rows if bucket(len(tokens)) != bucket(longest)]
-            assert not wasted or self.batch.padded_tokens <= LIMITS.fill_tokens
+            assert not wasted or padded_tokens <= LIMITS.fill_tokens
 
     @precondition(lambda self: self.batch is not None)
     @rule()

@@ -112,7 +112,7 @@ async def test_after_the_event_loop_has_ended_spans_are_dropped_without_an_error
 
 async def test_nothing_is_sent_after_the_time_to_flush(bus, payloads):
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
-    exporter.sender.close_by(time.monotonic())
+    exporter.close_by(time.monotonic())
     assert await export(exporter, ended_spans(2)) is SpanExportResult.FAILURE
     assert (exporter.drops.total, payloads) == (2, [])
 
