@@ -42,7 +42,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Take in telemetry and answer for it while inside; leaving stops taking in first."""
     bus, table = context.bus, HealthTable()
     if settings.folder is None:
-        _log.info("traces are kept in memory and go at exit; set LLMOS_MONITOR_DIR to keep them")
+        _log.info("traces.in_memory", consequence="they are lost at exit", to_keep_them="set LLMOS_MONITOR_DIR")
     async with AsyncExitStack() as stack:
         limits = Limits(spans=settings.max_spans, bytes=settings.max_bytes, age=settings.max_age)
         archive = await stack.enter_async_context(Archive(settings.folder, limits).running())
@@ -76,4 +76,4 @@ async def _sweep(archive: Archive) -> None:
         try:
             await archive.enforce_limits()
         except StorageFull as error:
-            _log.warning("old traces could not be forgotten; it is tried again", error=error.message)
+            _log.warning("traces.not_deleted", error=error.message, retrying=True)

@@ -80,7 +80,7 @@ class Forwarder:
             finally:
                 self.dropped += len(self._queue)
                 if self.dropped:
-                    _log.warning("telemetry was not forwarded", endpoint=self._endpoint, dropped=self.dropped)
+                    _log.warning("forwarding.incomplete", endpoint=self._endpoint, dropped=self.dropped)
 
     async def _send_for_ever(self, channel: grpc.aio.Channel) -> None:
         export: grpc.aio.UnaryUnaryMultiCallable[bytes, ExportTraceServiceResponse] = channel.unary_unary(
@@ -112,22 +112,23 @@ class Forwarder:
         self.sent += 1
         if response.partial_success.rejected_spans:
             _log.warning(
-                "the receiver rejected spans",
+                "forwarding.spans_rejected",
                 endpoint=self._endpoint,
                 spans=response.partial_success.rejected_spans,
                 why=response.partial_success.error_message,
             )
         if self._failing:
             self._failing = False
-            _log.info("telemetry is forwarded again", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
+            _log.info("forwarding.resumed", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
             self._unsaid = 0
 
     def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
         if not self._failing:
             self._failing = True
             _log.warning(
-                "telemetry cannot be forwarded now; it is tried again",
+                "forwarding.interrupted",
                 endpoint=self._endpoint,
+                retrying=True,
                 status=error.code().name,
                 details=error.details(),
             )
@@ -136,7 +137,7 @@ class Forwarder:
         self.dropped += 1
         self._unsaid += 1
         if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: said often at first, then ever more rarely
-            _log.warning("telemetry is not forwarded", endpoint=self._endpoint, dropped=self.dropped, why=why)
+            _log.warning("forwarding.dropped", endpoint=self._endpoint, dropped=self.dropped, why=why)
 
 
 def _channel(endpoint: str) -> grpc.aio.Channel:

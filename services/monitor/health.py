@@ -63,6 +63,6 @@ class HealthWatch:
         try:
             beat = rpc.parse(HealthBeat, message.data)
         except InvalidInput as error:
-            _log.warning("not a health beat", subject=message.subject, error=error.message)
+            _log.warning("heartbeat.unreadable", subject=message.subject, error=error.message)
             return
         self._table.observe(beat, self._clock())

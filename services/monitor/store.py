@@ -201,4 +201,4 @@ class TraceStore:
         self._path.rename(aside)
         for suffix in ("-wal", "-shm"):
             self._path.with_name(f"traces.db{suffix}").unlink(missing_ok=True)
-        _log.warning("the trace store could not be read and is set aside", moved_to=str(aside), why=why)
+        _log.warning("traces.set_aside", moved_to=str(aside), why=why)

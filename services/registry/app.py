@@ -44,6 +44,6 @@ async def _watch(store: ArtifactStore, readiness: Readiness, interval: float) ->
 async def _check(store: ArtifactStore, readiness: Readiness) -> bool:
     problem = await store.ready()
     if problem is not None:
-        _log.warning("the store can't be used", reason=problem)
+        _log.warning("store.unavailable", reason=problem)
     readiness.set("store", problem)
     return problem is None

@@ -168,7 +168,10 @@ class RegistryService:
                 await self._store.delete_manifest(name, entry.version)
             except LlmosError as error:
                 _log.warning(
-                    "manifest left to garbage collection", version=f"{name}:{entry.version}", error=error.message
+                    "manifest.not_deleted",
+                    version=f"{name}:{entry.version}",
+                    error=error.message,
+                    consequence="garbage collection deletes it",
                 )
 
     async def _tell(self, kind: str, name: str, **detail: str) -> None:

@@ -103,12 +103,12 @@ class Leader:
                 elif not await self._take(sent):
                     return
         except Conflict:
-            _log.warning("lease taken by another scheduler", holder=self._holder)
+            _log.warning("leadership.lost", holder=self._holder)
             self._until = 0.0
         except (LlmosError, TimeoutError) as error:
             if not self._failing:
                 why = str(error) or type(error).__name__
-                _log.warning("lease neither taken nor renewed; trying on", holder=self._holder, error=why)
+                _log.warning("leadership.lease_not_written", holder=self._holder, error=why, retrying=True)
             self._failing = True
         else:
             self._failing = False
@@ -131,7 +131,7 @@ class Leader:
     async def _announce(self) -> None:
         if self.leading != self._announced:
             self._announced = self.leading
-            _log.info("leads" if self._announced else "follows", holder=self._holder)
+            _log.info("leadership.began" if self._announced else "leadership.ended", holder=self._holder)
             if self._announced:
                 await self._current_term.enter_async_context(self._term())
             else:
@@ -145,4 +145,8 @@ class Leader:
                 async with asyncio.timeout(self._ttl / 2):
                     await self._kv.delete(KEY, self._revision)
             except (LlmosError, TimeoutError) as error:
-                _log.warning("lease not given up; it runs out by itself", error=str(error) or type(error).__name__)
+                _log.warning(
+                    "leadership.lease_not_deleted",
+                    error=str(error) or type(error).__name__,
+                    consequence="it expires",
+                )

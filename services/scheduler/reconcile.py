@@ -102,7 +102,7 @@ class Reconciler:
         try:
             await self.reconcile()
         except LlmosError as error:
-            _log.warning("assignments not written; tried again", error=error.message)
+            _log.warning("assignments.not_written", error=error.message, retrying=True)
 
     async def reconcile(self) -> None:
         """One pass: place, and write what differs. Raises what writing raises."""

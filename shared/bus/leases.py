@@ -90,7 +90,7 @@ class LeaseTable(Generic[Value]):
             try:
                 self._seen[event.key] = _Seen(self._decode(event.value), self._clock())
             except Exception as error:  # noqa: BLE001  # whatever a foreign value does to `decode`, the others live on
-                _log.warning("leases.unreadable", key=event.key, error=str(error))
+                _log.warning("lease.unreadable", key=event.key, error=str(error))
                 self._seen.pop(event.key, None)
         elif event.operation is KvOperation.DELETE:
             self._seen.pop(event.key, None)
@@ -103,7 +103,7 @@ class LeaseTable(Generic[Value]):
         now = self._clock()
         for key, seen in list(self._seen.items()):
             if now - seen.at > self._ttl:
-                _log.info("leases.expired", key=key, silent_for=round(now - seen.at, 3))
+                _log.info("lease.expired", key=key, silent_for=round(now - seen.at, 3))
                 del self._seen[key]
 
 
@@ -150,9 +150,9 @@ class Lease:
             if entry is not None and entry.value == self._value:
                 await self._bucket.delete(self._key, entry.revision)
         except Conflict:
-            _log.info("leases.left", key=self._key, reason="another process holds it now")
+            _log.info("lease.left", key=self._key, reason="another process holds it now")
         except LlmosError as failure:
-            _log.warning("leases.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
+            _log.warning("lease.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
 
     async def _keep(self) -> None:
         while True:
@@ -160,7 +160,7 @@ class Lease:
             try:
                 await self._renew()
             except LlmosError as error:
-                _log.exception("leases.refused", key=self._key, error=error.message, retrying=True)
+                _log.exception("lease.refused", key=self._key, error=error.message, retrying=True)
 
     async def _renew(self) -> None:
         async with self._writing:
@@ -168,7 +168,7 @@ class Lease:
                 await self._bucket.put(self._key, self._value)
             except (Unavailable, DeadlineExceeded) as error:
                 if not self._failing:
-                    _log.warning("leases.not_renewed", key=self._key, error=error.message, retrying=True)
+                    _log.warning("lease.not_renewed", key=self._key, error=error.message, retrying=True)
                 self._failing = True
             else:
                 self._failing = False

@@ -81,7 +81,7 @@ class Records(Generic[Record]):
             try:
                 self._values[event.key] = self.contract.decode(event.value)
             except ValidationError as error:
-                _log.error("record does not parse", key=event.key, kind=self.contract.__name__, error=str(error))
+                _log.error("record.unreadable", key=event.key, kind=self.contract.__name__, error=str(error))
 
     async def _read_all(self) -> None:
         """Begin anew: what was deleted, or lost by the server, while the watch was down is told by nobody."""
@@ -90,7 +90,7 @@ class Records(Generic[Record]):
             try:
                 entries = await self.kv.entries()
             except LlmosError as error:
-                _log.warning("bucket not read; tried again", kind=self.contract.__name__, error=error.message)
+                _log.warning("bucket.read_failed", kind=self.contract.__name__, error=error.message, retrying=True)
                 await asyncio.sleep(RETRY_S)
                 continue
             self._values.clear()

@@ -44,7 +44,7 @@ class Drops:
             if now - self._warned_at < WARN_EVERY_S:
                 return
             self._warned_at, unsaid, self._unsaid = now, self._unsaid, 0
-        _log.warning("telemetry dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
+        _log.warning("telemetry.dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
 
 
 class BusSpanExporter(SpanExporter):

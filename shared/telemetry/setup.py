@@ -63,4 +63,4 @@ async def shutdown(timeout: float = FLUSH_S) -> None:
     running.spans.close_by(time.monotonic() + timeout)
     await asyncio.to_thread(running.provider.shutdown)
     if lost := running.spans.drops.total:
-        _log.warning("telemetry was lost in this run", items=lost)
+        _log.warning("telemetry.lost", items=lost)

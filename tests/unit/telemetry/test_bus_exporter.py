@@ -78,7 +78,7 @@ async def test_a_span_that_is_too_large_alone_is_dropped_counted_and_said(bus, p
         assert await export(exporter, [*small, *large, *small]) is SpanExportResult.FAILURE
     await eventually(lambda: names(payloads) == ["span 0", "span 0"])
     assert exporter.drops.total == 1
-    assert logs[0]["event"] == "telemetry dropped"
+    assert logs[0]["event"] == "telemetry.dropped"
     assert "the limit is 4096" in logs[0]["why"]
 
 
