@@ -9,9 +9,8 @@ from typing import Protocol
 
 import structlog
 
-from services.inference.replica.background import background
-from services.inference.replica.encode.replica import start_encoder
-from services.inference.replica.generate.replica import start_decoder
+from services.inference.replica.encode.replica import serve_encoder
+from services.inference.replica.generate.replica import serve_decoder
 from services.inference.replica.generate.serving import CONFIRM_S
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
@@ -45,9 +44,8 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     assignment = settings.assignment
     kv = context.bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
     async with AsyncExitStack() as stack:
-        lease = await stack.enter_async_context(
-            StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts).running()
-        )
+        status = StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
+        lease = await stack.enter_async_context(status.running())
         try:
             served = await _start(context, settings, lease, stack)
         except (LlmosError, OSError) as error:
@@ -56,8 +54,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
             raise
         await lease.become(ReplicaState.READY)
         log.info("replica_ready", seconds=round(time.monotonic() - begun, 2))
-        watch = MemoryWatch(assignment.resources.memory, lease)
-        await stack.enter_async_context(background(watch.run(), "watch the memory"))
+        await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
         try:
             yield
         finally:
@@ -71,8 +68,8 @@ async def _start(context: Context, settings: Settings, lease: StatusLease, stack
     await lease.become(ReplicaState.LOADING)
     manifest, folder = await _fetch(settings, stack)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
-    start = start_decoder if manifest.generates else start_encoder
-    return await start(context, settings, manifest, folder, threads=threads, stack=stack)
+    serve = serve_decoder if manifest.generates else serve_encoder
+    return await stack.enter_async_context(serve(context, settings, manifest, folder, threads=threads))
 
 
 async def _fetch(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Path]:

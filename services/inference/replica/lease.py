@@ -23,9 +23,13 @@ _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
 
 
 class StatusLease:
-    """Says in `ReplicaStatus` how the replica is, for as long as the process lives.
+    """The replica's `ReplicaStatus`, which stands while `running` is inside.
 
-    Leaving removes the record. Only that of a failed start stays: the node agent reads there why.
+    Args:
+        kv: The bucket.
+        assignment: What the replica serves.
+        node_id: Where it runs.
+        restarts: How often its node agent started it again.
     """
 
     def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str, *, restarts: int = 0) -> None:
@@ -46,20 +50,16 @@ class StatusLease:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Keep the record while inside."""
+        """Hold the record while inside; leaving removes it, but for a failure: the node agent reads the reason."""
         try:
             async with self._lease.running():
                 yield self
         finally:
-            await self._record_failure()
-
-    async def _record_failure(self) -> None:
-        if self._status.state is not ReplicaState.FAILED:
-            return
-        try:
-            await self._kv.put(self._status.id, self._status.encode())
-        except LlmosError as problem:  # the log has the reason, too
-            log.warning("failure_not_recorded", error=problem.message)
+            if self._status.state is ReplicaState.FAILED:
+                try:
+                    await self._kv.put(self._status.id, self._status.encode())
+                except LlmosError as error:  # the log has the reason, too
+                    log.warning("failure_not_recorded", error=error.message)
 
     async def become(self, state: ReplicaState, message: str = "") -> None:
         """Change the state; written on return if the bus is there. Raises ValueError on a move that is none."""

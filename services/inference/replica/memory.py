@@ -8,11 +8,15 @@ status and its log that the estimate was wrong.
 
 import asyncio
 import ctypes
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import psutil
 import structlog
+
+from services.inference.engine.engine import end_process
+from shared.service.background import background
 
 CHECK_S = 5.0
 _MIB = 1 << 20
@@ -75,11 +79,11 @@ class MemoryWatch:
         self._give_back = give_back
         self._exceeded = False
 
-    async def run(self) -> None:
-        """Look every `CHECK_S` seconds, for as long as it runs."""
-        while True:
-            await self.look()
-            await asyncio.sleep(CHECK_S)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look every `CHECK_S` seconds while inside."""
+        async with background(self._run(), "memory watch", on_failure=end_process):
+            yield
 
     async def look(self) -> None:
         """Measure now, and tell."""
@@ -94,6 +98,11 @@ class MemoryWatch:
             log.info("memory_within_grant_again", resident_bytes=used, granted_bytes=self._granted)
         self._exceeded = exceeded
         await self._teller.tell(memory=used, message=self._problem(used) if exceeded else "")
+
+    async def _run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(CHECK_S)
 
     def _above(self, used: int) -> bool:
         return 0 < self._granted < used

@@ -37,7 +37,7 @@ class Bench:
     def environment(self):
         return {
             "LLMOS_NATS_URL": self.url,
-            "SAMPLE_REPLICA_FOLDER": str(self.folder),
+            "FAKE_REPLICA_FOLDER": str(self.folder),
             "PYTHONPATH": str(REPOSITORY),
         }
 

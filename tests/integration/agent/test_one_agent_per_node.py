@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.inference.agent.claim import claim, yield_to_successor
+from services.inference.agent.claim import claim, watch_for_takeover
 from shared.contracts.scheduler import NODES_BUCKET, NodeStatus, Resources
 from shared.errors import Conflict
 from tests.support.factories.scheduling import deployment, replica
@@ -74,7 +74,7 @@ async def test_of_two_that_start_at_once_one_gets_the_node(nodes):
 
 async def test_an_agent_that_was_taken_for_dead_yields_to_its_successor(nodes):
     old = status("old", age=60)
-    watching = asyncio.create_task(yield_to_successor(nodes, old))
+    watching = asyncio.create_task(watch_for_takeover(nodes, old))
     await nodes.put("node-a", old.encode())
     await nodes.put("node-a", status("older", age=120).encode())
     await asyncio.sleep(0)

@@ -19,7 +19,7 @@ from shared.contracts.scheduler import (
 )
 from shared.errors import LlmosError
 from tests.support.factories.scheduling import GIB
-from tests.support.fakes.node import SampleNode
+from tests.support.fakes.node import FakeNode
 from tests.support.harness.wait import eventually
 
 
@@ -127,7 +127,7 @@ async def test_a_stopped_process_that_wakes_up_finds_that_it_leads_no_more(bus, 
 
 async def test_a_dead_nodes_replica_moves_and_stays_where_it_is_when_the_node_returns(bus, scheduler, nodes):
     other = await nodes("node-b", memory=8 * GIB)
-    async with SampleNode(bus, "node-a", memory=4 * GIB) as first:
+    async with FakeNode(bus, "node-a", memory=4 * GIB).running() as first:
         await eventually(lambda: known(bus, "node-a", "node-b"))
         await deploy(bus)
         await eventually(lambda: first.ids)  # the tighter fit
@@ -135,7 +135,7 @@ async def test_a_dead_nodes_replica_moves_and_stays_where_it_is_when_the_node_re
     await eventually(lambda: ready(bus))
     moved = other.ids
     assert moved != first.ids
-    async with SampleNode(bus, "node-a", memory=4 * GIB) as returned:
+    async with FakeNode(bus, "node-a", memory=4 * GIB).running() as returned:
         await eventually(lambda: returned.history)
         assert returned.history == [()]
         assert other.ids == moved
@@ -146,7 +146,7 @@ async def known(bus, *names):
 
 
 async def test_the_only_node_goes_on_with_its_replica_when_it_returns(bus, scheduler):
-    async with SampleNode(bus, "node-a") as first:
+    async with FakeNode(bus, "node-a").running() as first:
         await deploy(bus)
         await eventually(lambda: ready(bus))
         replica = first.ids
@@ -156,7 +156,7 @@ async def test_the_only_node_goes_on_with_its_replica_when_it_returns(bus, sched
         return found.unplaced == ("no nodes are up; down: node-a",)
 
     await eventually(says_why)
-    async with SampleNode(bus, "node-a") as returned:
+    async with FakeNode(bus, "node-a").running() as returned:
         await eventually(lambda: ready(bus))
         assert returned.ids == replica
         assert returned.history == [tuple(replica)]

@@ -14,7 +14,7 @@ async def structured_answers(
     stack: AsyncExitStack, tokenizer: Tokenizer, spec: DecoderSpec, template: str | None = None
 ) -> StructuredAnswers:
     """As a replica makes them; stopped by `stack`."""
-    process = await stack.enter_async_context(GrammarProcess())
+    process = await stack.enter_async_context(GrammarProcess().running())
     grammars = Grammars(
         lambda: grammar_tokenizer(tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids), process
     )

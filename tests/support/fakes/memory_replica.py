@@ -10,7 +10,6 @@ from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.replica.background import background
 from services.inference.replica.generate.frames import Ended
 from services.inference.replica.generate.handler import Generator
 from services.inference.replica.generate.publisher import Publisher
@@ -98,7 +97,7 @@ async def memory_replica(
     """A started one whose frames for the gateway `g` are kept; stopped by `stack`."""
     spec = spec or small_spec(tokenizer)
     bus, ended = MemoryBus(), list[Ended]()
-    publisher = await stack.enter_async_context(Publisher(bus))
+    publisher = await stack.enter_async_context(Publisher(bus).running())
     serving = Serving("replica-1", publisher, ended.append)
     if decoder is None:
         decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
@@ -106,7 +105,7 @@ async def memory_replica(
     serving.attach(engine)
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
-    process = None if template is None else await stack.enter_async_context(TemplateProcess(template))
+    process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
     generator = Generator(
         serving,
         engine,
@@ -115,7 +114,7 @@ async def memory_replica(
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_answers(stack, tokenizer, spec, template),
     )
-    await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch"))
+    await stack.enter_async_context(serving.running(lambda: bus.connected))
     replica = MemoryReplica(bus, serving, engine, generator, ended)
     await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica

@@ -33,7 +33,7 @@ def source(kind, value, param="guided_x"):
 
 @pytest.fixture
 async def process():
-    async with GrammarProcess() as process:
+    async with GrammarProcess().running() as process:
         yield process
 
 
@@ -137,7 +137,7 @@ async def test_who_leaves_does_not_take_the_grammar_from_the_others(grammars):
 
 
 async def test_the_worker_ends_with_its_owner_and_nothing_new_is_tried():
-    async with GrammarProcess() as process:
+    async with GrammarProcess().running() as process:
         assert await process.check(source("regex", "a")) is None
         worker = process._process
     assert worker.returncode is not None

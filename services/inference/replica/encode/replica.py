@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -10,20 +11,18 @@ import structlog
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokens import EncoderTokenizer
-from services.inference.replica.background import background
+from services.inference.engine.engine import end_process
+from services.inference.replica.encode.endpoints import endpoints
 from services.inference.replica.encode.handler import Encoding, EncodingEnded
 from services.inference.replica.encode.spans import EncodingSpans
 from services.inference.replica.load import report_load
 from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings
 from services.inference.runtime.onnx_encoder import OnnxEncoder
-from shared.bus import rpc
-from shared.contracts.base import Empty
-from shared.contracts.embedding import classify_endpoint, embed_endpoint
 from shared.contracts.manifest import Manifest
-from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
+from shared.service.background import background
 from shared.service.context import Context
 
 log = structlog.get_logger("llmos.replica")
@@ -45,48 +44,23 @@ class EncoderReplica:
             log.warning("drain_time_over", grace_s=grace)
 
 
-async def start_encoder(
-    context: Context, settings: Settings, manifest: Manifest, folder: Path, *, threads: int, stack: AsyncExitStack
-) -> EncoderReplica:
-    """Load and subscribe; what is started is stopped by `stack`. Raises what `OnnxEncoder` raises."""
-    assignment, bus, spec = settings.assignment, context.bus, manifest.the_encoder
+@asynccontextmanager
+async def serve_encoder(
+    context: Context, settings: Settings, manifest: Manifest, folder: Path, *, threads: int
+) -> AsyncIterator[EncoderReplica]:
+    """Load the version and take requests while inside. Raises what `OnnxEncoder` raises."""
+    assignment = settings.assignment
     graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
     spans = EncodingSpans(assignment, settings.node_id)
-
-    def on_ended(ended: EncodingEnded) -> None:
-        spans.record(ended, end_ns=time.time_ns())
-        log.info(
-            "request_ended",
-            request_id=ended.request_id,
-            operation=ended.operation,
-            error=None if ended.error is None else ended.error.code,
-            texts=ended.texts,
-            tokens=ended.tokens,
-        )
-
-    encoding = Encoding(runner, tokenizer, spec, on_ended)
-
-    async def cancel(request: Cancel) -> Empty:
-        encoding.cancel(request.request_id)
-        return Empty()
-
-    async def drain(_: Empty) -> Empty:
-        runner.drain()
-        context.stop()
-        return Empty()
-
-    handlers: rpc.Handlers = {
-        cancel_endpoint(assignment.id): cancel,
-        drain_endpoint(assignment.id): drain,
-        embed_endpoint(assignment.id): encoding.embed,
-        classify_endpoint(assignment.id): encoding.classify,
-    }
-    await stack.enter_async_context(rpc.serve(bus, handlers))
-    runner.start()
-    stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for their requests
-    await stack.enter_async_context(background(report_load(bus, assignment, runner.load), "report the load"))
-    return EncoderReplica(runner)
+    encoding = Encoding(runner, tokenizer, manifest.the_encoder, lambda ended: _on_ended(spans, ended))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(endpoints(context, assignment.id, encoding, runner))
+        runner.start()
+        stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for requests
+        reports = report_load(context.bus, assignment, runner.load)
+        await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
+        yield EncoderReplica(runner)
 
 
 def _load(
@@ -102,3 +76,15 @@ def _load(
     graph = OnnxEncoder(folder, spec, threads=threads)
     graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
     return graph, tokenizer
+
+
+def _on_ended(spans: EncodingSpans, ended: EncodingEnded) -> None:
+    spans.record(ended, end_ns=time.time_ns())
+    log.info(
+        "request_ended",
+        request_id=ended.request_id,
+        operation=ended.operation,
+        error=None if ended.error is None else ended.error.code,
+        texts=ended.texts,
+        tokens=ended.tokens,
+    )

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
 from llguidance import LLTokenizer
 
-from services.inference.engine.engine import Engine
+from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
-from services.inference.replica.background import background
 from services.inference.replica.generate.endpoints import endpoints
 from services.inference.replica.generate.frames import Ended
 from services.inference.replica.generate.handler import Generator
@@ -28,6 +28,7 @@ from services.inference.text.structured import StructuredAnswers
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import InvalidInput
+from shared.service.background import background
 from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
@@ -52,33 +53,35 @@ class DecoderReplica:
         await self._serving.drain(grace)
 
 
-async def start_decoder(
-    context: Context, settings: Settings, manifest: Manifest, folder: Path, *, threads: int, stack: AsyncExitStack
-) -> DecoderReplica:
-    """Load and subscribe; what is started is stopped by `stack`. Raises what `load_model` raises."""
+@asynccontextmanager
+async def serve_decoder(
+    context: Context, settings: Settings, manifest: Manifest, folder: Path, *, threads: int
+) -> AsyncIterator[DecoderReplica]:
+    """Load the version and take requests while inside. Raises what `load_model` raises."""
     assignment, bus = settings.assignment, context.bus
     model = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
     spans = RequestSpans(assignment, settings.node_id)
-    publisher = await stack.enter_async_context(Publisher(bus))
-    serving = Serving(assignment.id, publisher, lambda ended: _on_ended(spans, ended))
-    limits = limits_for(assignment, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
-    engine = Engine(model.decoder, limits, serving.on_step)
-    serving.attach(engine)
-    engine.start()
-    stack.push_async_callback(asyncio.to_thread, engine.close)
-    prompts = await _prompts(model, manifest, assignment.max_len, stack)
-    generator = Generator(
-        serving,
-        engine,
-        prompts=prompts,
-        tokenizer=model.tokenizer,
-        sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.max_len),
-        structured=await _structured(model, manifest, stack),
-    )
-    await stack.enter_async_context(background(serving.watch(lambda: bus.connected), "watch deadlines and gateways"))
-    await stack.enter_async_context(background(report_load(bus, assignment, engine.load), "report the load"))
-    await stack.enter_async_context(endpoints(context, assignment.id, generator, serving))
-    return DecoderReplica(serving, engine)
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(Publisher(bus).running())
+        serving = Serving(assignment.id, publisher, lambda ended: _on_ended(spans, ended))
+        limits = limits_for(assignment, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
+        engine = Engine(model.decoder, limits, serving.on_step)
+        serving.attach(engine)
+        engine.start()
+        stack.push_async_callback(asyncio.to_thread, engine.close)
+        generator = Generator(
+            serving,
+            engine,
+            prompts=await _prompts(model, manifest, assignment.max_len, stack),
+            tokenizer=model.tokenizer,
+            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.max_len),
+            structured=await _structured(model, manifest, stack),
+        )
+        await stack.enter_async_context(serving.running(lambda: bus.connected))
+        reports = report_load(bus, assignment, engine.load)
+        await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
+        await stack.enter_async_context(endpoints(context, assignment.id, generator, serving))
+        yield DecoderReplica(serving, engine)
 
 
 async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
@@ -86,7 +89,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     if model.template is None:
         return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
     template = await stack.enter_async_context(
-        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token)
+        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token).running()
     )
     try:
         await template.render([{"role": "user", "content": "Hello"}])
@@ -103,7 +106,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
 
 
 async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredAnswers:
-    process = await stack.enter_async_context(GrammarProcess())
+    process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
 
     def make_tokenizer() -> LLTokenizer:

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import structlog
 
-from services.inference.engine.engine import Engine
+from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.sequence import SequenceUpdate
 from services.inference.replica.generate.frames import Ended, Ending, Stream, Streams, terminal_frame
 from services.inference.replica.generate.gateway_watch import GatewayWatch
@@ -15,6 +15,7 @@ from services.inference.replica.generate.publisher import Publisher
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
 from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
 from shared.errors import DeadlineExceeded, Draining, LlmosError
+from shared.service.background import background
 
 log = structlog.get_logger("llmos.replica")
 
@@ -88,21 +89,15 @@ class Serving:
         else:
             self._gateways.heard(beat.instance, time.monotonic())
 
-    async def watch(self, connected: Callable[[], bool]) -> None:
-        """End, for as long as it runs, requests whose deadline passed or whose gateway is gone."""
-        while True:
-            await asyncio.sleep(CHECK_S)
-            overdue = self._streams.overdue(time.time_ns() // 1_000_000)
-            self.end(
-                overdue, FinishReason.ERROR, DeadlineExceeded("the request's deadline passed before its answer ended")
-            )
-            if not connected():
-                self._gateways.deaf(time.monotonic())
-            gone = self._gateways.gone(time.monotonic())
-            if gone:
-                count = self.end(self._streams.of_gateways(gone), FinishReason.CANCELLED)
-                log.warning("gateways_gone", gateways=gone, cancelled=count)
-                self._gateways.forget(gone)
+    @contextlib.asynccontextmanager
+    async def running(self, connected: Callable[[], bool]) -> AsyncIterator[None]:
+        """End requests whose deadline passed or whose gateway is gone, while inside.
+
+        Args:
+            connected: Whether the bus is connected: without it the heartbeats of gateways are not heard.
+        """
+        async with background(self._watch(connected), "watch deadlines and gateways", on_failure=end_process):
+            yield
 
     async def drain(self, grace: float) -> None:
         """Refuse new requests, let the others finish for `grace` seconds, and hand the rest back.
@@ -118,6 +113,21 @@ class Serving:
         log.warning("drain_time_over", handed_back=count, grace_s=grace)
         if not await self._is_quiet(CONFIRM_S):
             log.error("engine_did_not_confirm", open=len(self._streams))
+
+    async def _watch(self, connected: Callable[[], bool]) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            overdue = self._streams.overdue(time.time_ns() // 1_000_000)
+            self.end(
+                overdue, FinishReason.ERROR, DeadlineExceeded("the request's deadline passed before its answer ended")
+            )
+            if not connected():
+                self._gateways.deaf(time.monotonic())
+            gone = self._gateways.gone(time.monotonic())
+            if gone:
+                count = self.end(self._streams.of_gateways(gone), FinishReason.CANCELLED)
+                log.warning("gateways_gone", gateways=gone, cancelled=count)
+                self._gateways.forget(gone)
 
     async def _is_quiet(self, timeout: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from services.inference.agent.replica_process import last_line, replica_environment
+from services.inference.agent.replica_process import last_log_line, replica_environment
 from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id
 from shared.contracts.scheduler import ReplicaAssignment
 
@@ -19,31 +19,31 @@ def test_the_replica_gets_its_assignment_and_keeps_within_its_threads():
 def test_the_last_line_with_text_is_found(tmp_path):
     log = tmp_path / "log"
     log.write_text("Traceback\n  File x\nModuleNotFoundError: No module named 'numpy'\n\n")
-    assert last_line(log) == "ModuleNotFoundError: No module named 'numpy'"
+    assert last_log_line(log) == "ModuleNotFoundError: No module named 'numpy'"
 
 
 def test_the_frame_around_a_grouped_traceback_is_left_out(tmp_path):
     log = tmp_path / "log"
     log.write_text("  | ExceptionGroup: 1\n    | TypeError: no max_len\n    +------------------------------------\n")
-    assert last_line(log) == "TypeError: no max_len"
+    assert last_log_line(log) == "TypeError: no max_len"
 
 
 def test_of_a_json_line_event_and_error_are_told(tmp_path):
     log = tmp_path / "log"
     log.write_text(json.dumps({"event": "service.start_failed", "error": "no such blob", "level": "error"}))
-    assert last_line(log) == "service.start_failed: no such blob"
+    assert last_log_line(log) == "service.start_failed: no such blob"
 
 
 def test_a_long_line_is_cut_and_says_so(tmp_path):
     log = tmp_path / "log"
     log.write_text("x" * 10_000)
-    assert last_line(log) == "x" * 299 + "…"
+    assert last_log_line(log) == "x" * 299 + "…"
 
 
 def test_without_a_log_there_is_no_line(tmp_path):
-    assert last_line(tmp_path / "none") == ""
+    assert last_log_line(tmp_path / "none") == ""
     (tmp_path / "empty").touch()
-    assert last_line(tmp_path / "empty") == ""
+    assert last_log_line(tmp_path / "empty") == ""
 
 
 def test_the_host_name_becomes_a_valid_node_id(monkeypatch):
