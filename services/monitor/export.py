@@ -9,6 +9,7 @@ import grpc
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from shared.deadlines import FORWARDING_FLUSH_S
 from shared.service.background import background
 
 _log = structlog.get_logger("llmos.monitor")
@@ -17,7 +18,6 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 EXPORT_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
-FLUSH_S = 2.0
 RETRYABLE = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -69,13 +69,13 @@ class Forwarder:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
+        """Send while inside; on leaving, send what is queued within `FORWARDING_FLUSH_S`."""
         async with _channel(self._endpoint) as channel:
             try:
                 async with background(self._send_for_ever(channel), "forward telemetry"):
                     yield
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(FLUSH_S):
+                        async with asyncio.timeout(FORWARDING_FLUSH_S):
                             await self._emptied.wait()
             finally:
                 self.dropped += len(self._queue)

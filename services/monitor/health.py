@@ -7,13 +7,12 @@ import structlog
 
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
-from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat, HealthReport, InstanceHealth
+from shared.contracts.monitor import HealthBeat, HealthReport, InstanceHealth
+from shared.deadlines import FORGET_INSTANCE_S, HEARTBEAT_TTL_S
 from shared.errors import InvalidInput
 
 _log = structlog.get_logger("llmos.monitor")
 
-FORGET_AFTER_S = 60.0
-"""A process that went without a word is shown as down for this long."""
 ALL_BEATS = "llmos.v1.health.>"
 
 
@@ -32,11 +31,11 @@ class HealthTable:
             self._last[key] = (beat, now)
 
     def report(self, now: float) -> HealthReport:
-        """Everybody heard of lately, by service and instance. Forgets who was silent for `FORGET_AFTER_S`."""
-        self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_AFTER_S}
+        """Everybody heard of lately, by service and instance. Forgets who was silent for `FORGET_INSTANCE_S`."""
+        self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_INSTANCE_S}
         return HealthReport(
             instances=tuple(
-                InstanceHealth(beat=beat, age=round(now - seen, 3), up=now - seen < HEALTH_TTL_S)
+                InstanceHealth(beat=beat, age=round(now - seen, 3), up=now - seen < HEARTBEAT_TTL_S)
                 for _, (beat, seen) in sorted(self._last.items())
             )
         )

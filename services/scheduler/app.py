@@ -15,7 +15,6 @@ from shared.bus.records import Records
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
-    LEASE_TTL_S,
     LEASES_BUCKET,
     NODES_BUCKET,
     REPLICAS_BUCKET,
@@ -24,6 +23,7 @@ from shared.contracts.scheduler import (
     NodeStatus,
     ReplicaStatus,
 )
+from shared.deadlines import LEASE_TTL_S
 from shared.service.context import Context
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import structlog
 
 from shared.bus.port import KeyValue, KvEntry
-from shared.contracts.scheduler import LEASE_TTL_S, Leadership
+from shared.contracts.scheduler import Leadership
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
 

@@ -27,10 +27,10 @@ from shared.contracts.scheduler import (
     DeploymentStatus,
     NodeList,
 )
+from shared.deadlines import RESOLVE_S
 from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
 
 QUEUE = "scheduler"
-REGISTRY_TIMEOUT_S = 5.0
 WRITE_TRIES = 5
 
 
@@ -118,7 +118,7 @@ class SchedulerService:
         except ValueError as error:
             raise InvalidInput(str(error), param="reference") from error
         try:
-            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=REGISTRY_TIMEOUT_S)
+            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=RESOLVE_S)
         except NoResponders as error:
             raise Unavailable(
                 "the registry is down, and deploying asks it for the version; try again when it is up"

@@ -2,11 +2,10 @@
 
 from shared.bus.nats.bus import NatsBus
 from shared.bus.port import Bus
+from shared.deadlines import BUS_CONNECT_S
 
-CONNECT_S = 30.0
 
-
-async def connect(url: str, *, name: str, timeout: float = CONNECT_S) -> Bus:
+async def connect(url: str, *, name: str, timeout: float = BUS_CONNECT_S) -> Bus:
     """The bus at `nats://[user:password@]host:port` (several servers: separated by commas).
 
     A server that is not there yet is tried again for `timeout` seconds, then `Disconnected` is raised; once

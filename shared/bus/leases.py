@@ -17,7 +17,7 @@ import structlog
 
 from shared.bus.port import KeyValue, KvEvent, KvOperation, Watch
 from shared.bus.tasks import end
-from shared.contracts.scheduler import LEASE_RENEW_S
+from shared.deadlines import LEASE_RENEW_S
 from shared.errors import Conflict, DeadlineExceeded, LlmosError, Unavailable
 
 _log = structlog.get_logger("llmos.bus")

@@ -10,11 +10,6 @@ TELEMETRY_STREAM = "LLMOS_TELEMETRY"
 TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
 
-HEALTH_BEAT_S = 1.0
-"""Every process publishes its `HealthBeat` this often."""
-HEALTH_TTL_S = 5.0
-"""A process that was silent for this long is down."""
-
 
 class HealthBeat(Contract):
     """A process says how it is; published on `health_subject(service, instance)`."""

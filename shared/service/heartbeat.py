@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.bus import rpc
-from shared.contracts.monitor import HEALTH_BEAT_S, HealthBeat, health_subject
+from shared.contracts.monitor import HealthBeat, health_subject
+from shared.deadlines import HEARTBEAT_S
 from shared.service import health_file
 from shared.service.background import background
 from shared.service.context import Context
@@ -53,7 +54,7 @@ class HeartbeatPublisher:
             self._changed.clear()
             await self._publish()
             with suppress(TimeoutError):  # asyncio.timeout, since wait_for may swallow a cancellation
-                async with asyncio.timeout(HEALTH_BEAT_S):
+                async with asyncio.timeout(HEARTBEAT_S):
                     await self._changed.wait()
 
     async def _publish(self, *, leaving: bool = False) -> None:

@@ -21,6 +21,7 @@ import structlog
 
 from shared.bus.connect import connect
 from shared.bus.port import Bus
+from shared.deadlines import BUS_DRAIN_S, CUT_S, TEARDOWN_S, TELEMETRY_FLUSH_S
 from shared.errors import LlmosError
 from shared.service.context import Context
 from shared.service.heartbeat import HeartbeatPublisher
@@ -37,11 +38,6 @@ _log = structlog.get_logger("llmos.service")
 App = Callable[[Context], AbstractAsyncContextManager[None]]
 """Entering is starting up, leaving is draining."""
 
-CUT_S = 3.0
-"""Seconds for clean-up after the drain was cut short."""
-BUS_DRAIN_S = 3.0
-TEARDOWN_S = 3.0
-"""Seconds for threads to end after everything else has."""
 EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
 
 
@@ -94,7 +90,7 @@ class _Life:
         serving = asyncio.create_task(self._serve(), name="serve")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        cut, limit = False, self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
+        cut, limit = False, self._settings.drain_timeout + CUT_S + TELEMETRY_FLUSH_S + BUS_DRAIN_S
         watchdog = _limit(limit, EXIT_FAILED)
         if not serving.done():
             if not self._started:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
 from shared.service import child_log, tether
 from shared.service.health_file import HEALTH_FILE_VARIABLE
@@ -42,7 +43,7 @@ class ChildSpec:
     """Takes stdout and stderr, appended; None: inherited."""
     log_limit: int = child_log.LIMIT
     """Bytes of the log; what is before is kept once more in `<log>.1`, then dropped."""
-    stop_timeout: float = 15.0
+    stop_timeout: float = CHILD_STOP_S
     """Seconds between `stop_signal` and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
 

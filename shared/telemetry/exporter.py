@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from shared.bus.port import OBJECT_THRESHOLD, Bus
 from shared.contracts.monitor import TRACES_SUBJECT
+from shared.deadlines import TELEMETRY_PUBLISH_S
 
 _log = structlog.get_logger("llmos.telemetry")
 
 MAX_PAYLOAD = OBJECT_THRESHOLD // 2
 """Bytes of one telemetry message; a larger batch is split."""
-PUBLISH_TIMEOUT_S = 2.0
 WARN_EVERY_S = 10.0
 
 
@@ -104,7 +104,7 @@ class BusSpanExporter(SpanExporter):
 
     def _publish(self, payload: bytes) -> str | None:
         """What went wrong, or None."""
-        patience = min(PUBLISH_TIMEOUT_S, self._deadline - time.monotonic())
+        patience = min(TELEMETRY_PUBLISH_S, self._deadline - time.monotonic())
         if patience <= 0:
             return "the time to flush is over"
         if not self._bus.connected:

@@ -16,9 +16,9 @@ from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
 from shared.contracts.gateway import ApiKey, Scope
 from shared.contracts.manifest import Manifest, Name
+from shared.deadlines import ADMIN_CALL_S
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
-CALL_TIMEOUT_S = 30.0
 """For a service to answer; creating a version reads its blobs' sizes from the store."""
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
@@ -146,7 +146,7 @@ class AdminApi:
         ]
 
     async def ask(
-        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = CALL_TIMEOUT_S
+        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
     ) -> Response:
         """Ask the service that owns `endpoint`; raises its error, or `Unavailable` naming the service."""
         try:

@@ -14,11 +14,11 @@ from shared.contracts.manifest import Task
 from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import (
     DEPLOYMENTS_BUCKET,
-    LEASE_TTL_S,
     REPLICAS_BUCKET,
     Deployment,
     ReplicaStatus,
 )
+from shared.deadlines import LEASE_TTL_S
 
 FORGET_EVERY_S = 30.0
 

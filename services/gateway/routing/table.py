@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.contracts.manifest import Task
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus
+from shared.contracts.replica import LoadReport
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
+from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 from shared.errors import InvalidInput, NotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
@@ -20,8 +21,6 @@ STARTING_RETRY_S = 2.0
 """What `Retry-After` says while a deployment's replicas start."""
 FAILED_RETRY_S = 10.0
 """What `Retry-After` says when nothing is starting."""
-FRESH_S = 3 * LOAD_REPORT_S
-"""A replica that reported within this time lives, even when its lease could not be renewed."""
 
 _DOES: Mapping[Task, str] = {
     "generate": "generates text",
@@ -187,7 +186,7 @@ class RoutingTable:
         silent = now - known.at if known else LEASE_TTL_S + 1
         if silent > LEASE_TTL_S:
             return f"it was silent for {LEASE_TTL_S:g} s"
-        if status is None and silent > FRESH_S:
+        if status is None and silent > LOAD_FRESH_S:
             return "its lease is gone"
         return None
 

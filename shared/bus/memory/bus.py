@@ -14,6 +14,7 @@ from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, Stre
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
+from shared.deadlines import HANDLERS_DRAIN_S
 from shared.errors import DeadlineExceeded, Disconnected, NoResponders, PayloadTooLarge
 
 __all__ = ["MemoryBroker", "MemoryBus"]
@@ -21,7 +22,6 @@ __all__ = ["MemoryBroker", "MemoryBus"]
 _log = structlog.get_logger("llmos.bus")
 
 RESPOND_CONCURRENCY = 256
-DRAIN_S = 10.0
 
 
 class MemorySubscription:
@@ -164,7 +164,7 @@ class MemoryBus:
         return MemoryEventStream(stream, lambda: self.connected, self._context, self._consumptions)
 
     async def drain(self) -> None:
-        """Unsubscribe everything, let handlers finish (for `DRAIN_S`), close. Idempotent."""
+        """Unsubscribe everything, let handlers finish (for `HANDLERS_DRAIN_S`), close. Idempotent."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_task(self._drain())
         await asyncio.shield(self._drained)
@@ -173,10 +173,10 @@ class MemoryBus:
         parts: list[MemorySubscription | MemoryConsumption] = [*self._subscriptions, *self._consumptions]
         ending = [asyncio.ensure_future(part.unsubscribe()) for part in parts]
         if ending:
-            _, late = await asyncio.wait(ending, timeout=DRAIN_S)
+            _, late = await asyncio.wait(ending, timeout=HANDLERS_DRAIN_S)
             if late:
                 cancelled = sum(part.cancel() for part in parts)
-                _log.warning("bus.drain_incomplete", seconds=DRAIN_S, handlers_cancelled=cancelled)
+                _log.warning("bus.drain_incomplete", seconds=HANDLERS_DRAIN_S, handlers_cancelled=cancelled)
         self._closed = True
         self.broker.forget(self._connection_changed)
         self._connection_changed()

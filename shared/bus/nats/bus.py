@@ -33,6 +33,7 @@ from shared.bus.nats.subscription import InOrder, NatsSubscription
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
 from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
 from shared.bus.tasks import cancellable
+from shared.deadlines import HANDLERS_DRAIN_S
 from shared.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -47,8 +48,6 @@ from shared.errors import (
 _log = structlog.get_logger("llmos.bus")
 
 RESPOND_CONCURRENCY = 256
-DRAIN_S = 10.0
-"""The longest that `drain` waits for handlers before it cancels them."""
 
 
 class NatsBus:
@@ -160,7 +159,7 @@ class NatsBus:
         return NatsEventStream(self._jetstream, config, self._read, self._context, self._consumptions)
 
     async def drain(self) -> None:
-        """Unsubscribe everything, let handlers finish (for `DRAIN_S`), flush, close. Idempotent."""
+        """Unsubscribe everything, let handlers finish (for `HANDLERS_DRAIN_S`), flush, close. Idempotent."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_task(self._drain())
         await asyncio.shield(self._drained)
@@ -170,10 +169,10 @@ class NatsBus:
         ending = [asyncio.ensure_future(part.unsubscribe()) for part in parts]
         ending += self._background
         if ending:
-            _, late = await asyncio.wait(ending, timeout=DRAIN_S)
+            _, late = await asyncio.wait(ending, timeout=HANDLERS_DRAIN_S)
             if late:
                 cancelled = sum(part.cancel() for part in parts)
-                _log.warning("bus.drain_incomplete", seconds=DRAIN_S, handlers_cancelled=cancelled)
+                _log.warning("bus.drain_incomplete", seconds=HANDLERS_DRAIN_S, handlers_cancelled=cancelled)
                 _, stuck = await asyncio.wait(late, timeout=1.0)
                 for task in stuck:
                     task.cancel()

@@ -23,13 +23,11 @@ from shared.bus.merge import Telling
 from shared.bus.nats.jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.tasks import end
+from shared.deadlines import WATCH_HEARTBEAT_S, WATCH_SILENCE_S
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.bus")
 
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.0
-"""Without a heartbeat for this long the consumer is taken for lost; below the time to live of leases."""
 RETRY_S = 0.5
 
 
@@ -53,7 +51,7 @@ class NatsWatch:
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        lately = asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
+        lately = asyncio.get_running_loop().time() - self._heard_at < WATCH_SILENCE_S
         return lately and self._telling.complete and self._connection.connected
 
     @asynccontextmanager
@@ -122,7 +120,7 @@ class NatsWatch:
                         filter_subject=f"{self._prefix}>",
                         deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
                         ack_policy=AckPolicy.NONE,
-                        idle_heartbeat=HEARTBEAT_S,
+                        idle_heartbeat=WATCH_HEARTBEAT_S,
                         inactive_threshold=30.0,
                         mem_storage=True,
                         num_replicas=1,
@@ -136,10 +134,10 @@ class NatsWatch:
                 run.synced()
             while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(SILENCE_S):
+                    async with asyncio.timeout(WATCH_SILENCE_S):
                         await self._over.wait()
-                if asyncio.get_running_loop().time() - self._heard_at > SILENCE_S:
-                    _log.warning("bus.watch_silent", stream=self._stream, seconds=SILENCE_S, retrying=True)
+                if asyncio.get_running_loop().time() - self._heard_at > WATCH_SILENCE_S:
+                    _log.warning("bus.watch_silent", stream=self._stream, seconds=WATCH_SILENCE_S, retrying=True)
                     break
         finally:
             await self._forget(subscription, consumer)

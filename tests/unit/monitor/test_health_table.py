@@ -1,7 +1,8 @@
 from datetime import UTC, datetime
 
-from services.monitor.health import FORGET_AFTER_S, HealthTable
-from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
+from services.monitor.health import HealthTable
+from shared.contracts.monitor import HealthBeat
+from shared.deadlines import FORGET_INSTANCE_S, HEARTBEAT_TTL_S
 
 
 def beat(service="registry", instance="registry-1", *, ready=True, reasons=(), leaving=False):
@@ -29,9 +30,9 @@ def test_who_beats_is_up_with_its_reasons():
 def test_who_is_silent_is_down_then_forgotten():
     table = HealthTable()
     table.observe(beat(), now=0.0)
-    assert table.report(HEALTH_TTL_S - 0.1).instances[0].up
-    assert not table.report(HEALTH_TTL_S).instances[0].up
-    assert table.report(FORGET_AFTER_S).instances == ()
+    assert table.report(HEARTBEAT_TTL_S - 0.1).instances[0].up
+    assert not table.report(HEARTBEAT_TTL_S).instances[0].up
+    assert table.report(FORGET_INSTANCE_S).instances == ()
 
 
 def test_who_says_goodbye_is_gone_at_once():

@@ -95,7 +95,7 @@ async def test_while_the_bus_is_down_spans_are_dropped_and_counted_at_once(bus, 
 
 
 async def test_a_busy_event_loop_costs_the_spans_and_not_the_process(bus, monkeypatch):
-    monkeypatch.setattr("shared.telemetry.exporter.PUBLISH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("shared.telemetry.exporter.TELEMETRY_PUBLISH_S", 0.05)
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
     # On the loop's own thread the publication cannot make progress: as if the loop were blocked.
     assert exporter.export(ended_spans(2)) is SpanExportResult.FAILURE

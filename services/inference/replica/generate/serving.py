@@ -13,7 +13,8 @@ from services.inference.replica.generate.frames import Ended, Ending, Stream, St
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 from services.inference.replica.generate.publisher import Publisher
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
-from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
+from shared.contracts.monitor import HealthBeat
+from shared.deadlines import ENGINE_CONFIRM_S, HEARTBEAT_TTL_S
 from shared.errors import DeadlineExceeded, Draining, LlmosError
 from shared.service.background import background
 
@@ -21,8 +22,6 @@ log = structlog.get_logger("llmos.replica")
 
 CHECK_S = 0.2
 """Deadlines and silent gateways are looked at this often."""
-CONFIRM_S = 3.0
-"""An ended sequence is confirmed by the engine within a step; a step lasts less than this."""
 
 
 class Serving:
@@ -39,7 +38,7 @@ class Serving:
         self._streams = Streams(replica_id)
         self._publisher = publisher
         self._on_ended = on_ended
-        self._gateways = GatewayWatch(HEALTH_TTL_S)
+        self._gateways = GatewayWatch(HEARTBEAT_TTL_S)
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
         self._quiet = asyncio.Event()
@@ -111,7 +110,7 @@ class Serving:
             self._streams.open_ids(), FinishReason.ERROR, Draining("this replica stops; the answer goes on elsewhere")
         )
         log.warning("drain_time_over", handed_back=count, grace_s=grace)
-        if not await self._is_quiet(CONFIRM_S):
+        if not await self._is_quiet(ENGINE_CONFIRM_S):
             log.error("engine_did_not_confirm", open=len(self._streams))
 
     async def _watch(self, connected: Callable[[], bool]) -> None:
