@@ -125,7 +125,7 @@ def _missing(health: httpx.Response) -> str:
     if health.status_code != httpx.codes.OK:
         return f"gateway: {health.text[:200]}"
     seen = {
-        item["beat"]["service"]: item["beat"].get("reasons") or [] if item["up"] else ["down"]
+        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
         for item in health.json()["instances"]
     }
     return "; ".join(

@@ -2,7 +2,7 @@
 
     python -m shared.service.health_file     # 0: ready; 1: not, with the reasons on stdout
 
-The process writes the file named by `LLMOS_HEALTH_FILE` with every health beat. A file that is no longer written is
+The process writes the file named by `LLMOS_HEALTH_FILE` with every heartbeat. A file that is no longer written is
 the file of a process that hangs or is gone.
 """
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.bus import rpc
-from shared.contracts.monitor import HealthBeat, health_subject
+from shared.contracts.monitor import Heartbeat, health_subject
 from shared.deadlines import HEARTBEAT_S
 from shared.service import health_file
 from shared.service.background import background
@@ -62,7 +62,7 @@ class HeartbeatPublisher:
         reasons = context.readiness.reasons
         if self._file is not None:
             health_file.write(self._file, ("leaving",) if leaving else reasons)
-        message = HealthBeat(
+        message = Heartbeat(
             service=context.name,
             instance=context.instance,
             pid=os.getpid(),

@@ -1,7 +1,7 @@
 """The life of a service process: connect, start, serve, drain, exit.
 
-    logs -> follow the parent -> bus -> telemetry -> health beats -> enter app -> ready
-    SIGTERM -> leave app (drain) -> last beat -> flush telemetry -> drain bus -> exit 0
+    logs -> follow the parent -> bus -> telemetry -> heartbeats -> enter app -> ready
+    SIGTERM -> leave app (drain) -> last heartbeat -> flush telemetry -> drain bus -> exit 0
 
 Clean-up also runs after a failed start. Exit codes: 0 stopped as asked; 1 crashed, could not start, or the drain was
 cut short; 2 wrong settings. A second signal ends the process at once by that signal.

@@ -53,7 +53,7 @@ class ServiceSettings(BaseSettings):
     drain_timeout: float = Field(default=SERVICE_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that work under way is given after SIGTERM."""
     health_file: Path | None = None
-    """Written with every health beat, for a container's health check (`shared.service.health_file`)."""
+    """Written with every heartbeat, for a container's health check (`shared.service.health_file`)."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

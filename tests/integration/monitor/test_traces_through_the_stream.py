@@ -19,7 +19,7 @@ from shared.contracts.monitor import (
     LIST_TRACES,
     TRACES_SUBJECT,
     GetTrace,
-    HealthBeat,
+    Heartbeat,
     ListTraces,
     TraceDocument,
     health_subject,
@@ -203,14 +203,14 @@ async def test_a_trace_that_is_not_there_and_a_wrong_id_are_told_apart(server, b
             assert caught.value.param == "trace_id"
 
 
-async def test_health_tells_who_beats(server, bus):
+async def test_health_reports_every_process_with_a_heartbeat(server, bus):
     async with monitor(server):
-        beat = HealthBeat.EXAMPLE
-        assert beat is not None
-        await bus.publish(health_subject(beat.service, beat.instance), beat.encode())
+        heartbeat = Heartbeat.EXAMPLE
+        assert heartbeat is not None
+        await bus.publish(health_subject(heartbeat.service, heartbeat.instance), heartbeat.encode())
 
         async def told() -> bool:
             report = await rpc.call(bus, GET_HEALTH, Empty(), timeout=5)
-            return [(each.beat, each.up) for each in report.instances] == [(beat, True)]
+            return [(each.heartbeat, each.up) for each in report.instances] == [(heartbeat, True)]
 
         await eventually(told)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from shared.bus import rpc
-from shared.contracts.monitor import HealthBeat
+from shared.contracts.monitor import Heartbeat
 from tests.support.harness.forks import PythonForks
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
@@ -267,34 +267,36 @@ async def test_a_service_whose_parent_is_gone_already_does_not_start(start):
     assert await start(LLMOS_PARENT_PID=str(gone.pid)).exit_code() == -signal.SIGKILL
 
 
-async def test_beats_tell_of_a_start_that_takes_its_time(start, bus):
-    beats: list[HealthBeat] = []
+async def test_heartbeats_report_a_start_that_takes_its_time(start, bus):
+    heartbeats: list[Heartbeat] = []
 
-    def on_beat(message):
-        beats.append(rpc.parse(HealthBeat, message.data))
+    def on_heartbeat(message):
+        heartbeats.append(rpc.parse(Heartbeat, message.data))
 
-    subscription = await bus.subscribe("llmos.v1.health.tester.sleepy", on_beat)
+    subscription = await bus.subscribe("llmos.v1.health.tester.sleepy", on_heartbeat)
     start("slow start", LLMOS_INSTANCE="sleepy")
-    await eventually(lambda: [beat.reasons for beat in beats] == [("start: starting",)])
+    await eventually(lambda: [heartbeat.reasons for heartbeat in heartbeats] == [("start: starting",)])
     await subscription.unsubscribe()
 
 
-async def test_beats_tell_readiness_and_say_goodbye(start, bus):
-    beats: list[HealthBeat] = []
+async def test_heartbeats_report_readiness_and_say_goodbye(start, bus):
+    heartbeats: list[Heartbeat] = []
 
-    def on_beat(message):
-        beats.append(rpc.parse(HealthBeat, message.data))
+    def on_heartbeat(message):
+        heartbeats.append(rpc.parse(Heartbeat, message.data))
 
-    subscription = await bus.subscribe("llmos.v1.health.tester.beater", on_beat)
-    service = start("slow drain", LLMOS_INSTANCE="beater")
-    await eventually(lambda: any(beat.ready for beat in beats))
-    count = len(beats)
-    await eventually(lambda: len(beats) > count + 1)
+    subscription = await bus.subscribe("llmos.v1.health.tester.steady", on_heartbeat)
+    service = start("slow drain", LLMOS_INSTANCE="steady")
+    await eventually(lambda: any(heartbeat.ready for heartbeat in heartbeats))
+    count = len(heartbeats)
+    await eventually(lambda: len(heartbeats) > count + 1)
     service.process.terminate()
     assert await service.exit_code() == 0
-    await eventually(lambda: beats[-1].leaving)
-    assert any(beat.reasons == ("drain: draining",) for beat in beats)
-    assert {(beat.service, beat.instance, beat.pid) for beat in beats} == {("tester", "beater", service.process.pid)}
+    await eventually(lambda: heartbeats[-1].leaving)
+    assert any(heartbeat.reasons == ("drain: draining",) for heartbeat in heartbeats)
+    assert {(heartbeat.service, heartbeat.instance, heartbeat.pid) for heartbeat in heartbeats} == {
+        ("tester", "steady", service.process.pid)
+    }
     await subscription.unsubscribe()
 
 

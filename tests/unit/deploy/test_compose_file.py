@@ -1,4 +1,4 @@
-"""docker-compose.yml agrees with what it runs: settings, lock files, files. Drain times: `tests/unit/service/test_deadlines.py`."""
+"""docker-compose.yml agrees with what it runs: settings, lock files, files. Drain times: `test_deadlines.py`."""
 
 import pytest
 from pydantic_settings import BaseSettings

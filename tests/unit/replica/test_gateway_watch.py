@@ -1,7 +1,7 @@
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 
 
-def test_a_silent_gateway_is_gone_and_one_that_beats_is_not():
+def test_a_silent_gateway_is_gone_and_one_with_a_heartbeat_is_not():
     watch = GatewayWatch(5.0)
     watch.heard("a", 0.0)
     watch.heard("b", 0.0)

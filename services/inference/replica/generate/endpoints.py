@@ -9,7 +9,7 @@ from shared.bus import rpc
 from shared.bus.port import Message
 from shared.contracts.base import Empty
 from shared.contracts.gateway import FinishReason
-from shared.contracts.monitor import HealthBeat, health_subject
+from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, generate_endpoint
 from shared.service.context import Context
 
@@ -27,8 +27,8 @@ async def endpoints(context: Context, replica_id: str, generator: Generator, ser
         context.stop()
         return Empty()
 
-    def beat(message: Message) -> None:
-        serving.gateway_beat(rpc.parse(HealthBeat, message.data))
+    def heartbeat(message: Message) -> None:
+        serving.gateway_heartbeat(rpc.parse(Heartbeat, message.data))
 
     bus = context.bus
     handlers: rpc.Handlers = {
@@ -36,7 +36,7 @@ async def endpoints(context: Context, replica_id: str, generator: Generator, ser
         drain_endpoint(replica_id): drain,
         generate_endpoint(replica_id): generator,
     }
-    heartbeats = await bus.subscribe(health_subject("gateway", "*"), beat)
+    heartbeats = await bus.subscribe(health_subject("gateway", "*"), heartbeat)
     try:
         async with rpc.serve(bus, handlers):
             yield

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 class GatewayWatch:
     """When each gateway was last heard. Pure: the caller passes the time, in seconds on a monotonic clock.
 
-    Only gateways that were heard once are judged: one that was never heard may beat under another name.
+    Only gateways that were heard once are judged: one that was never heard may have another name.
 
     Args:
         ttl: Seconds of silence after which a gateway is gone.
@@ -18,7 +18,7 @@ class GatewayWatch:
         self._heard: dict[str, float] = {}
 
     def heard(self, gateway: str, now: float) -> None:
-        """A beat came."""
+        """A heartbeat came."""
         self._heard[gateway] = now
 
     def left(self, gateway: str) -> None:

@@ -13,7 +13,7 @@ from services.inference.replica.generate.frames import Ended, Ending, Stream, St
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 from services.inference.replica.generate.publisher import Publisher
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
-from shared.contracts.monitor import HealthBeat
+from shared.contracts.monitor import Heartbeat
 from shared.deadlines import ENGINE_CONFIRM_S, HEARTBEAT_TTL_S
 from shared.errors import DeadlineExceeded, Draining, LlmosError
 from shared.service.background import background
@@ -81,12 +81,12 @@ class Serving:
                 count += 1
         return count
 
-    def gateway_beat(self, beat: HealthBeat) -> None:
+    def gateway_heartbeat(self, heartbeat: Heartbeat) -> None:
         """A gateway lives, or says goodbye."""
-        if beat.leaving:
-            self._gateways.left(beat.instance)
+        if heartbeat.leaving:
+            self._gateways.left(heartbeat.instance)
         else:
-            self._gateways.heard(beat.instance, time.monotonic())
+            self._gateways.heard(heartbeat.instance, time.monotonic())
 
     @contextlib.asynccontextmanager
     async def running(self, connected: Callable[[], bool]) -> AsyncIterator[None]:
