@@ -1,9 +1,8 @@
-"""Leases: entries that their holders renew, and that count as gone when they are not renewed.
+"""Leases: entries that their holders renew, and that expire when they are not renewed.
 
-A bucket's own time to live removes an entry at the server without telling watchers. So every reader keeps a
-`LeaseTable`: it watches the bucket and lets an entry go when no renewal was seen for the time to live, by its own
-clock. What it cannot see it does not judge: while the watch is not fresh nobody expires, and after that everybody has
-one full time to live.
+A bucket's own time to live removes an entry at the server without an event. So every reader has a `LeaseTable`: it
+watches the bucket and drops a lease when no renewal was seen for the time to live, by its own clock. While the watch
+is not fresh no lease expires; afterwards each has one full time to live.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ class LeaseTable(Generic[Value]):
 
     Args:
         bucket: Where the leases are.
-        ttl: Seconds without a renewal after which a lease is gone.
+        ttl: Seconds without a renewal after which a lease has expired.
         decode: A value from its bytes. What it cannot decode is logged and left out.
         clock: Seconds that never go back.
     """
@@ -89,7 +88,7 @@ class LeaseTable(Generic[Value]):
         if event.operation is KvOperation.PUT:
             try:
                 self._seen[event.key] = _Seen(self._decode(event.value), self._clock())
-            except Exception as error:  # noqa: BLE001  # whatever a foreign value does to `decode`, the others live on
+            except Exception as error:  # noqa: BLE001  # a foreign value must not stop the other leases
                 _log.warning("lease.unreadable", key=event.key, error=str(error))
                 self._seen.pop(event.key, None)
         elif event.operation is KvOperation.DELETE:
@@ -110,11 +109,11 @@ class LeaseTable(Generic[Value]):
 class Lease:
     """A lease held by this process while it is `running`.
 
-    What another process has written there meanwhile is left alone. A lost connection does no harm: the lease is
-    renewed as soon as it is back.
+    A value that another process wrote to the key meanwhile stays. A lost connection only delays the renewal until the
+    connection is back.
 
     Args:
-        bucket: Where the lease is; made with a time to live, so that it also vanishes when nobody deletes it.
+        bucket: Where the lease is; made with a time to live, so that it expires if it is not deleted.
         key: The lease's key.
         value: What it says.
         every: Seconds between renewals.
@@ -137,11 +136,11 @@ class Lease:
     async def running(self) -> AsyncIterator[Self]:
         """Renew the lease while inside; leaving deletes it."""
         await self._renew()
-        keeping = asyncio.create_task(self._keep(), name=f"keep the lease of {self._key}")
+        renewing = asyncio.create_task(self._renew_for_ever(), name=f"renew the lease {self._key}")
         try:
             yield self
         finally:
-            await end(keeping)
+            await end(renewing)
             await self._delete()
 
     async def _delete(self) -> None:
@@ -150,17 +149,17 @@ class Lease:
             if entry is not None and entry.value == self._value:
                 await self._bucket.delete(self._key, entry.revision)
         except Conflict:
-            _log.info("lease.left", key=self._key, reason="another process holds it now")
+            _log.info("lease.not_deleted", key=self._key, reason="another process holds it now")
         except LlmosError as failure:
-            _log.warning("lease.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
+            _log.warning("lease.not_deleted", key=self._key, error=failure.message, consequence="it expires")
 
-    async def _keep(self) -> None:
+    async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._every)
             try:
                 await self._renew()
             except LlmosError as error:
-                _log.exception("lease.refused", key=self._key, error=error.message, retrying=True)
+                _log.exception("lease.not_renewed", key=self._key, error=error.message, retrying=True)
 
     async def _renew(self) -> None:
         async with self._writing:

@@ -2,8 +2,8 @@
 
 nats-py's own watcher rests on an ordered push consumer that does not survive a restart of the server. Here every run
 makes an ephemeral consumer of its own, checks that its messages have no gap and that the server still sends
-heartbeats, and begins again from the start when either fails or the connection was lost. Each run tells the whole
-bucket and then `SYNCED`.
+heartbeats, and begins again from the start when either fails or the connection was lost. Each run sends the
+whole bucket and then `SYNCED`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from nats.errors import Error
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
 from nats.js.kv import KV_MARKER_REASON, KV_OP
 
-from shared.bus.merge import Telling
+from shared.bus.merge import WatchMerge
 from shared.bus.nats.jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.tasks import end
@@ -42,17 +42,17 @@ class NatsWatch:
         self._stream = stream
         self._prefix = prefix
         self._ensure = ensure
-        self._telling = Telling()
+        self._merge = WatchMerge()
         self._arrived = asyncio.Event()
-        self._heard_at = 0.0
+        self._message_at = 0.0
         self._left = False
         self._over = asyncio.Event()
 
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        lately = asyncio.get_running_loop().time() - self._heard_at < WATCH_SILENCE_S
-        return lately and self._telling.complete and self._connection.connected
+        lately = asyncio.get_running_loop().time() - self._message_at < WATCH_SILENCE_S
+        return lately and self._merge.complete and self._connection.connected
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -71,26 +71,26 @@ class NatsWatch:
         return self
 
     async def __anext__(self) -> KvEvent:
-        while (event := self._telling.read()) is None:
+        while (event := self._merge.read()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         return event
 
     def _end_run(self) -> None:
-        """This telling is over, from this moment on."""
+        """The run is over, from this moment on."""
         if not self._over.is_set():
-            self._telling.end_run()
+            self._merge.end_run()
             self._over.set()
 
-    def _hear(self) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
+    def _note_message(self) -> None:
+        self._message_at = asyncio.get_running_loop().time()
 
     async def _follow(self) -> None:
         while True:
             await self._connection.up()
             self._over.clear()
             try:
-                await self._tell()
+                await self._run()
             except (Error, LlmosError, TimeoutError) as error:
                 _log.warning("bus.watch_interrupted", stream=self._stream, error=str(error), retrying=True)
                 await asyncio.sleep(RETRY_S)
@@ -98,15 +98,15 @@ class NatsWatch:
             if self._left:
                 return
 
-    async def _tell(self) -> None:
-        """One telling: returns when it is over."""
-        number = self._telling.run
+    async def _run(self) -> None:
+        """One run; returns when it is over."""
+        number = self._merge.run
 
         def emit(event: KvEvent) -> None:
-            self._telling.add(number, event)
+            self._merge.add(number, event)
             self._arrived.set()
 
-        run = _Run(self._prefix, emit, end=self._end_run, hear=self._hear)
+        run = _Run(self._prefix, emit, end=self._end_run, on_message=self._note_message)
         client = self._connection.client
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=run.receive)
@@ -129,14 +129,14 @@ class NatsWatch:
                 ensure=self._ensure,
             )
             consumer = info.name
-            self._hear()
+            self._note_message()
             if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
                 run.synced()
             while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_SILENCE_S):
                         await self._over.wait()
-                if asyncio.get_running_loop().time() - self._heard_at > WATCH_SILENCE_S:
+                if asyncio.get_running_loop().time() - self._message_at > WATCH_SILENCE_S:
                     _log.warning("bus.watch_silent", stream=self._stream, seconds=WATCH_SILENCE_S, retrying=True)
                     break
         finally:
@@ -157,24 +157,24 @@ class _Run:
     """What one consumer delivers, in order and without gaps, as events."""
 
     def __init__(
-        self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], hear: Callable[[], None]
+        self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], on_message: Callable[[], None]
     ) -> None:
         self._prefix = prefix
         self._emit = emit
         self._end = end
-        self._hear = hear
+        self._on_message = on_message
         self._sequence = 0
         self._synced = False
 
     def synced(self) -> None:
-        """Tell `SYNCED`, once."""
+        """Emit `SYNCED`, once."""
         if not self._synced:
             self._synced = True
             self._emit(KvEvent(KvOperation.SYNCED))
 
     async def receive(self, message: Msg) -> None:
         """A message of the consumer: an entry, or a heartbeat."""
-        self._hear()
+        self._on_message()
         headers = message.headers or {}
         if Header.STATUS in headers:
             self._heartbeat(headers)
