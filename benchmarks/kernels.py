@@ -5,7 +5,7 @@
 One graph has `MatMulBlocks`, `GatherBlocks` and `CachedAttention`; the other is the same graph spelt out in
 `MatMulNBits`, `GatherBlockQuantized` and `GroupQueryAttention`. One JSON line per point, milliseconds of a step;
 `ratio` is ONNX Runtime's operators / ours, the median over rounds (above 1: ours are faster). A lone sequence costs
-the second graph two rows in service (docs/adr/0005): `ratio_two_rows` compares with that.
+the second graph two rows in service (docs/adr/0014): `ratio_two_rows` compares with that.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     full = _resident()
     memory = manifest.memory
     need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS - memory.grammars
-    kept = _grammars(tokenizer, manifest)
+    grammars = _grammars(tokenizer, manifest)
     grammars = _resident() - full
     parts = list(stages.items())
     print(
@@ -116,7 +116,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
         flush=True,
     )  # fmt: skip
     sys.stdin.readline()
-    del tokenizer, kept
+    del tokenizer, grammars
 
 
 def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
@@ -128,7 +128,7 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
 
     spec = manifest.the_decoder
     vocabulary = grammar_tokenizer(tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
-    kept: list[object] = []
+    held: list[object] = []
     for name in range(GRAMMARS):
         properties = {f"field_{name}_{index}": {"type": "string"} for index in range(12)}
         schema = json.dumps({"type": "object", "properties": properties, "additionalProperties": False})
@@ -137,8 +137,8 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
         for token in tokenizer.encode(f'{{"field_{name}_0": "some text", "field_{name}_1": "more'):
             constraint.mask()
             constraint.accept(token)
-        kept.append((grammar, constraint))
-    return kept
+        held.append((grammar, constraint))
+    return held
 
 
 def _resident() -> int:

@@ -17,7 +17,7 @@ import orjson
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
-from shared.contracts.registry import ModelList, ModelRecord, VersionInfo
+from shared.contracts.registry import CollectGarbage, GarbageReport, ModelList, ModelRecord, VersionInfo
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
 from shared.errors import ErrorPayload, Internal, LlmosError, Unavailable, from_payload
 from shared.storage.port import CHUNK
@@ -86,6 +86,11 @@ class Client:
     def delete(self, reference: str) -> None:
         """Delete a version, or a model with all its versions."""
         self._call("DELETE", f"/llmos/v1/models/{reference}")
+
+    def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
+        """Remove files that no version refers to, or only list them."""
+        body = CollectGarbage(dry_run=dry_run).model_dump(mode="json")
+        return GarbageReport.decode(self._call("POST", "/llmos/v1/garbage", body))
 
     def has_blob(self, digest: str) -> bool:
         """Whether the store has these bytes already."""

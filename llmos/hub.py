@@ -22,7 +22,7 @@ Progress = Callable[[str, float], None]
 
 HUB = "https://huggingface.co"
 _REFERENCE = re.compile(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")
-_WANTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.json",
+_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.json",
            "chat_template.jinja", "README.md", "model.safetensors", "model.safetensors.index.json",
            "model-?????-of-?????.safetensors")  # fmt: skip
 _ATTEMPTS = 5
@@ -108,7 +108,7 @@ class Hub:
         try:
             body = response.json()
             commit, siblings = body["sha"], body["siblings"]
-            files = [_described(sibling) for sibling in siblings if _is_wanted(sibling["rfilename"])]
+            files = [_described(sibling) for sibling in siblings if _is_needed(sibling["rfilename"])]
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"{url} answered something else than a hub does") from error
         if not re.fullmatch(r"[0-9a-f]{40}", str(commit)):
@@ -178,8 +178,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_wanted(name: Any) -> bool:
-    return isinstance(name, str) and any(fnmatch(name, pattern) for pattern in _WANTED)
+def _is_needed(name: Any) -> bool:
+    return isinstance(name, str) and any(fnmatch(name, pattern) for pattern in _NEEDED)
 
 
 def _described(sibling: dict[str, Any]) -> _File:

@@ -9,7 +9,7 @@
 
 They have no kernels but for the CPU. With them a token's numbers have the same bits alone, in any batch, in a
 prompt of any chunks and on any number of threads, which ONNX Runtime's own (`MatMulNBits`, `GroupQueryAttention`)
-do not give; and on x86 with AVX2 or AVX-512 VNNI they are faster (docs/performance.md, docs/adr/0008, 0011). The
+do not give; and on x86 with AVX2 or AVX-512 VNNI they are faster (docs/performance.md, docs/adr/0008, 0016). The
 library is C because nothing else reaches a processor's integer instructions; `build.py` compiles it when LLMOS is
 installed. It has kernels for AVX-512 VNNI, for AVX2 and for any processor, which give the same bits, the last ones
 slowly; for tests and for doubt the environment variable `LLMOS_KERNELS` names one: `vnni`, `avx2` or `portable`.

@@ -13,9 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
+MAX_SHARDS = 128
+"""Parts of one operator's work at most: enough to share evenly among 40 threads. Attention has scratch for each part,
+all at once, which a replica's memory need counts."""
 _FLAGS = (
     "-shared", "-fPIC", "-O3", "-std=c11", "-mcpu=baseline", "-ffp-contract=off", "-fvisibility=hidden", "-s",
-    "-Wall", "-Wextra", "-Werror", "-rtlib=none",
+    "-Wall", "-Wextra", "-Werror", "-rtlib=none", f"-DMAX_SHARDS={MAX_SHARDS}",
 )  # fmt: skip
 """For any processor of the kind: the kernels with AVX2 or AVX-512 are chosen when a graph is loaded. Without
 contraction the compiler fuses no operations of its own: the same bits from every build. Zig would first build a

@@ -7,6 +7,10 @@
 #include "blocks.h"
 #include "onnxruntime_abi.h"
 
+#ifndef MAX_SHARDS
+#error "build.py defines MAX_SHARDS"
+#endif
+
 #define TRY(call)                                                                                                      \
     do {                                                                                                               \
         OrtStatus *status = (call);                                                                                    \
@@ -15,8 +19,7 @@
 
 enum {
     WORTH_SHARING = 1 << 19,  // multiplications that take longer than waking a thread
-    SHARD = 1 << 16,          // multiplications of a part: small, so that a thread which comes late leaves the rest
-    MOST_SHARDS = 128         // attention has scratch for each, all at once; enough to share evenly among 40 threads
+    SHARD = 1 << 16           // multiplications of a part: small, so that a thread which comes late leaves the rest
 };
 
 // The best kernels that the processor has, or those that LLMOS_KERNELS names.
@@ -25,10 +28,10 @@ static OrtStatus *choose_kernels(const OrtApi *api, Kernels *out) {
         const char *name;
         bool (*get)(Kernels *);
     } all[] = {{"vnni", vnni_kernels}, {"avx2", avx2_kernels}, {"portable", portable_kernels}};
-    const char *wanted = getenv("LLMOS_KERNELS");
-    const bool any = wanted == NULL || *wanted == '\0';
+    const char *named = getenv("LLMOS_KERNELS");
+    const bool any = named == NULL || *named == '\0';
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if ((any || strcmp(wanted, all[i].name) == 0) && all[i].get(out)) return NULL;
+        if ((any || strcmp(named, all[i].name) == 0) && all[i].get(out)) return NULL;
     return api->CreateStatus(
         ORT_INVALID_ARGUMENT, "LLMOS_KERNELS names none of vnni, avx2, portable, or one that this processor lacks");
 }
@@ -61,7 +64,7 @@ static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context,
 static int64_t shards_for(int64_t work, int64_t most) {
     if (work < WORTH_SHARING) return 1;
     const int64_t shards = work / SHARD;
-    most = most < MOST_SHARDS ? most : MOST_SHARDS;
+    most = most < MAX_SHARDS ? most : MAX_SHARDS;
     return shards > most ? most : shards;
 }
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import onnxruntime
 
 from benchmarks.processor import processor_name
-from benchmarks.serving import conversation, drafts, interference, overload, throughput
+from benchmarks.serving import conversation, interference, overload, speculative, throughput
 from benchmarks.serving.figures import report
 from benchmarks.serving.in_process import Bound, openvino
 from benchmarks.serving.setting import Setting
@@ -34,7 +34,7 @@ from shared.telemetry.logs import configure_logs
 SCENARIOS = {
     "throughput": throughput.measure,
     "conversation": conversation.measure,
-    "drafts": drafts.measure,
+    "speculative": speculative.measure,
     "long_prompts": interference.measure,
     "overload": overload.measure,
 }

@@ -20,7 +20,7 @@ TIMEOUT_S = 600.0
 
 
 @dataclass(slots=True)
-class Answer:
+class Completion:
     """One request as its client saw it; times are `time.perf_counter()`."""
 
     start: float
@@ -76,7 +76,7 @@ class ChatClient:
         max_tokens: int,
         until: Callable[[], bool] = lambda: False,
         **more: Any,
-    ) -> Answer:
+    ) -> Completion:
         """Ask and read the stream to its end, or until `until` says so when something comes. Never raises."""
         return (await self.record(messages, max_tokens=max_tokens, until=until, **more)).answer()
 
@@ -150,9 +150,9 @@ class Recording(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def answer(self) -> Answer:
+    def answer(self) -> Completion:
         """Read it."""
-        answer = Answer(self._start, error=self.error)
+        answer = Completion(self._start, error=self.error)
         answer.end = self._pieces[-1][0] if self._pieces else time.perf_counter()
         try:
             self._read(answer)
@@ -160,7 +160,7 @@ class Recording(asyncio.Protocol):
             answer.error = answer.error or repr(error)
         return answer
 
-    def _read(self, answer: Answer) -> None:
+    def _read(self, answer: Completion) -> None:
         whole = b"".join(data for _, data in self._pieces)
         head, _, body = whole.partition(b"\r\n\r\n")
         if not head:
@@ -207,7 +207,7 @@ def _dechunk(data: bytes) -> tuple[bytes, bytes]:
     return data, content
 
 
-def _take(event: dict[str, Any], stamp: float, answer: Answer) -> None:
+def _take(event: dict[str, Any], stamp: float, answer: Completion) -> None:
     if "error" in event:
         answer.error = str(event["error"])
         return
@@ -223,7 +223,7 @@ def _take(event: dict[str, Any], stamp: float, answer: Answer) -> None:
 
 async def closed_loop(
     client: ChatClient, prompts: list[Messages], *, concurrency: int, max_tokens: int, ignore_eos: bool = True
-) -> list[Answer]:
+) -> list[Completion]:
     """Ask all prompts, `concurrency` at a time; the answers are read when all are there."""
     left, recordings = iter(prompts), []
 

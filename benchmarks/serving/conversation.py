@@ -2,7 +2,7 @@
 
 import random
 
-from benchmarks.serving.client import Answer, ChatClient, run
+from benchmarks.serving.client import ChatClient, Completion, run
 from benchmarks.serving.figures import Figures, first_error, medians, milliseconds, ratios, report
 from benchmarks.serving.prompts import Messages, words
 from benchmarks.serving.setting import Setting
@@ -35,7 +35,7 @@ def measure(setting: Setting) -> None:
             report("conversation", side=name, prefix_cache=cached, rounds=len(each), **medians(each), **versus)
 
 
-async def _talk(client: ChatClient, rng: random.Random, turns: int) -> list[Answer]:
+async def _talk(client: ChatClient, rng: random.Random, turns: int) -> list[Completion]:
     """Each turn holds all before it."""
     messages: Messages = []
     answers = []
@@ -49,7 +49,7 @@ async def _talk(client: ChatClient, rng: random.Random, turns: int) -> list[Answ
     return answers
 
 
-def _of(answers: list[Answer]) -> Figures:
+def _of(answers: list[Completion]) -> Figures:
     first, last = answers[0], answers[-1]
     return {
         "ttft_turn_1_ms": milliseconds(first.ttft),

@@ -5,10 +5,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.serving.client import Answer
+from benchmarks.serving.client import Completion
 
 Figures = dict[str, float]
-HIGHER_IS_BETTER = ("output_tok_per_s",)
 
 
 def quantile(values: Iterable[float], q: float) -> float:
@@ -22,7 +21,7 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
 
 
-def of_answers(answers: Sequence[Answer]) -> Figures:
+def of_answers(answers: Sequence[Completion]) -> Figures:
     """Throughput over the whole time, and latencies over all requests."""
     good = [answer for answer in answers if answer.ok]
     if not good:
@@ -57,7 +56,7 @@ def ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Figures:
     return {name: round(statistics.median(mine[name] / their[name] for mine, their in pairs), 3) for name in names}
 
 
-def first_error(answers: Iterable[Answer]) -> str | None:
+def first_error(answers: Iterable[Completion]) -> str | None:
     """What went wrong first, if anything did."""
     return next((answer.error for answer in answers if answer.error), None)
 

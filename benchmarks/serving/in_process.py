@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bare_loop import BareLoop
-from benchmarks.serving.client import Answer
+from benchmarks.serving.client import Completion
 from benchmarks.serving.figures import Figures
 from benchmarks.serving.prompts import Messages
 from services.inference.runtime.onnx_decoder import GRAPH_FILE
@@ -27,7 +27,7 @@ class OpenVino:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def run(self, prompts: list[Messages], *, concurrency: int, max_tokens: int) -> list[Answer]:
+    def run(self, prompts: list[Messages], *, concurrency: int, max_tokens: int) -> list[Completion]:
         """Ask all prompts, `concurrency` at a time."""
         assert self._process.stdin
         assert self._process.stdout
@@ -37,7 +37,7 @@ class OpenVino:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"OpenVINO's worker ended with {self._process.wait()}")
-        return [Answer(**answer) for answer in json.loads(line)["answers"]]
+        return [Completion(**answer) for answer in json.loads(line)["answers"]]
 
 
 @contextmanager

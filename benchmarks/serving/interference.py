@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from benchmarks.serving.client import Answer, ChatClient, run
+from benchmarks.serving.client import ChatClient, Completion, run
 from benchmarks.serving.figures import Figures, first_error, medians, milliseconds, quantile, ratios, report
 from benchmarks.serving.prompts import listing
 from benchmarks.serving.setting import Setting
@@ -45,7 +45,7 @@ async def _run(client: ChatClient, seed: str, prompts: int) -> tuple[Figures, st
     """Streams alone for a while, then with long prompts, until these have their first token."""
     rng = random.Random(seed)
     stop = asyncio.Event()
-    answers: list[Answer] = []
+    answers: list[Completion] = []
     streams = [
         asyncio.create_task(_stream(client, random.Random(f"{seed} {n}"), stop, answers)) for n in range(STREAMS)
     ]
@@ -72,7 +72,7 @@ async def _run(client: ChatClient, seed: str, prompts: int) -> tuple[Figures, st
     }, error
 
 
-async def _stream(client: ChatClient, rng: random.Random, stop: asyncio.Event, answers: list[Answer]) -> None:
+async def _stream(client: ChatClient, rng: random.Random, stop: asyncio.Event, answers: list[Completion]) -> None:
     """One stream after another until told to stop or something fails, so that there are always as many."""
     while not stop.is_set():
         answer = await client.chat(listing(rng, 30), max_tokens=SHAPE.max_len - 200, until=stop.is_set)
@@ -81,7 +81,7 @@ async def _stream(client: ChatClient, rng: random.Random, stop: asyncio.Event, a
             return
 
 
-def _gaps(answer: Answer, begin: float, end: float) -> Iterator[float]:
+def _gaps(answer: Completion, begin: float, end: float) -> Iterator[float]:
     """The gaps that ended within a time, and one that began in it and lasted on."""
     for before, after in itertools.pairwise(answer.stamps):
         if begin <= after < end or begin <= before < end:

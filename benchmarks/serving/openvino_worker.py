@@ -81,7 +81,7 @@ class Pipeline:
 
 
 def main() -> None:
-    """Answer lines until there are none."""
+    """Completion lines until there are none."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     pipeline = Pipeline(sys.argv[1])

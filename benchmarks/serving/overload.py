@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
+from benchmarks.serving.client import ChatClient, Completion, closed_loop, run
 from benchmarks.serving.figures import Figures, milliseconds, of_answers, quantile, ratios, report
 from benchmarks.serving.prompts import listing, listings
 from benchmarks.serving.setting import Setting
@@ -95,10 +95,10 @@ async def _flood(noisy: ChatClient, quiet: ChatClient, seconds: float) -> None:
 
 async def _beside(
     noisy: ChatClient, quiet: ChatClient, concurrency: int, seconds: float
-) -> tuple[Figures, list[Answer]]:
+) -> tuple[Figures, list[Completion]]:
     """The quiet tenant's figures and the noisy one's answers, while that keeps `concurrency` requests in flight."""
     stop = asyncio.Event()
-    answers: list[Answer] = []
+    answers: list[Completion] = []
     workers = [asyncio.create_task(_keep_asking(noisy, number, stop, answers)) for number in range(concurrency)]
     await asyncio.sleep(seconds / 6)
     figures = of_answers(await _now_and_then(quiet, f"beside {concurrency}", seconds))
@@ -107,17 +107,17 @@ async def _beside(
     return figures, answers
 
 
-async def _now_and_then(client: ChatClient, seed: str, seconds: float) -> list[Answer]:
+async def _now_and_then(client: ChatClient, seed: str, seconds: float) -> list[Completion]:
     """One request after another for a while; at least two."""
     rng = random.Random(seed)
-    answers: list[Answer] = []
+    answers: list[Completion] = []
     begun = time.perf_counter()
     while len(answers) < 2 or time.perf_counter() < begun + seconds:
         answers.append(await client.chat(listing(rng, PROMPT_WORDS), max_tokens=ANSWER_TOKENS))
     return answers
 
 
-async def _keep_asking(client: ChatClient, number: int, stop: asyncio.Event, answers: list[Answer]) -> None:
+async def _keep_asking(client: ChatClient, number: int, stop: asyncio.Event, answers: list[Completion]) -> None:
     rng = random.Random(f"flood {number}")
     while not stop.is_set():
         answer = await client.chat(listing(rng, PROMPT_WORDS), max_tokens=ANSWER_TOKENS)

@@ -53,7 +53,6 @@ class Llmos:
     def __init__(self, home: Home, url: str, manifest: Manifest, folder: Path) -> None:
         self._admin = Client(url, home.admin_key() or "")
         self._url = url
-        self._deployed: str | None = None
         self._count = 0
         upload(self._admin, manifest, folder, lambda _step, _done: None)
         self._reference = self._admin.create_version(MODEL, manifest).reference
@@ -88,7 +87,7 @@ class Llmos:
             self._admin.undeploy(name)
             deadline = time.monotonic() + STOP_S
             while time.monotonic() < deadline and any(
-                item.beat.instance.startswith(f"{name}-") and item.up for item in self._admin.health().instances
+                item.heartbeat.instance.startswith(f"{name}-") and item.up for item in self._admin.health().instances
             ):
                 time.sleep(0.2)
 

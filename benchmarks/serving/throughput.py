@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
+from benchmarks.serving.client import ChatClient, Completion, closed_loop, run
 from benchmarks.serving.figures import Figures, first_error, medians, of_answers, ratios, report
 from benchmarks.serving.prompts import Messages, listings
 from benchmarks.serving.setting import Setting
@@ -44,11 +44,11 @@ def measure(setting: Setting) -> None:
             _report(concurrency, count, rounds, errors)
 
 
-def _ask(client: ChatClient, prompts: list[Messages], concurrency: int) -> list[Answer]:
+def _ask(client: ChatClient, prompts: list[Messages], concurrency: int) -> list[Completion]:
     return run(closed_loop(client, prompts, concurrency=concurrency, max_tokens=ANSWER_TOKENS))
 
 
-def _bound(setting: Setting, answers: list[Answer], requests: int, concurrency: int) -> Figures:
+def _bound(setting: Setting, answers: list[Completion], requests: int, concurrency: int) -> Figures:
     tokens = int(of_answers(answers).get("prompt_tokens", PROMPT_WORDS))
     return setting.bound.run(
         requests=requests, concurrency=concurrency, prompt_tokens=tokens, max_tokens=ANSWER_TOKENS

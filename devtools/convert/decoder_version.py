@@ -28,12 +28,12 @@ Progress = Callable[[str, float], None]
 """Called with a stage (`read`, `build`, `check`, `finish`, …) and the fraction of it that is done, 0 to 1."""
 
 TOOL = "devtools.convert"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 log = structlog.get_logger("llmos.convert")
 
 
-def unwatched(stage: str, fraction: float) -> None:
+def no_progress(stage: str, fraction: float) -> None:
     """Nobody watches the progress."""
 
 
@@ -69,7 +69,7 @@ def write_version(
     model: DecoderModel,
     destination: Path,
     *,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
     judge: Callable[[Path], Mapping[str, float]] | None = None,
 ) -> Manifest:
     """Write `model.onnx`, `model.onnx.data`, `tokenizer.json` and, if there is one, `chat_template.jinja`.
@@ -136,7 +136,7 @@ def staged(destination: Path) -> Iterator[Path]:
             for path in Path(staging).iterdir():
                 path.replace(destination / path.name)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL:
             raise
         raise StorageFull(
             f"no room for the converted model in {destination.parent} ({os.strerror(error.errno)}):"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, unwatched, write_version
+from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, no_progress, write_version
 from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import GgufFile, read_gguf
 from devtools.convert.gguf.quants import DENSE, check_supported
@@ -47,7 +47,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
 
 
 def convert_gguf(
-    source: Path, destination: Path, *, quantize: Quantize = "auto", progress: Progress = unwatched
+    source: Path, destination: Path, *, quantize: Quantize = "auto", progress: Progress = no_progress
 ) -> Manifest:
     """Write the version that the GGUF `source` describes into the folder `destination`.
 

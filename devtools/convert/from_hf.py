@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, unwatched
+from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, no_progress
 from devtools.convert.hf.architecture import read_config
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
 from devtools.convert.hf.source import SafetensorsSource
@@ -24,7 +24,7 @@ _READ = (
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]{1,80})", re.MULTILINE)
 
 
-def read_hf_model(folder: Path, *, name: str = "", progress: Progress = unwatched) -> DecoderModel:
+def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progress) -> DecoderModel:
     """The checked parts of the model in `folder`, its weights as floats.
 
     Args:
@@ -61,7 +61,7 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = unwatche
 
 
 def convert_hf(
-    folder: Path, destination: Path, *, quantize: Quantize = "auto", name: str = "", progress: Progress = unwatched
+    folder: Path, destination: Path, *, quantize: Quantize = "auto", name: str = "", progress: Progress = no_progress
 ) -> Manifest:
     """Write the version that the Hugging Face directory `folder` describes into the folder `destination`.
 

@@ -4,6 +4,7 @@
 """
 
 from devtools.convert.decoder.architecture import Architecture
+from operators.build import MAX_SHARDS
 from shared.contracts.manifest import MemoryNeed
 
 PACKED = 1.2
@@ -12,12 +13,10 @@ SmolLM2 in float32 has 1.16. Quantised matrices are read where they lie."""
 PROCESS = 230_000_000
 """Bytes: the replica's process before a model is loaded (Python, ONNX Runtime, tokenizer, bus client), and
 the process beside it that renders chat templates."""
-LARGEST_STEP = 192
+STEP_TOKENS = 192
 """Tokens of one run, of streams and of prompts, for which the activations are counted."""
 ACTIVATIONS_AT_ONCE = 4
 """Resident bytes per byte of one layer's widest tensors: the arena is not packed without gaps."""
-SHARDS = 128
-"""Parts of an operator's work that have scratch of their own, all at once (`MOST_SHARDS` of `operators`)."""
 LOGITS_AT_ONCE = 8
 """Copies of a row of logits: what the graph writes, and what choosing a token makes of it."""
 PROMPT_ROWS, PROMPT_COPIES = 64, 3
@@ -35,7 +34,7 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     """The need of a replica on the CPU.
 
     LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: products their inputs in int8,
-    attention its turned queries and, in each of `SHARDS` parts, a query's scores against the whole context.
+    attention its turned queries and, in each of `MAX_SHARDS` parts, a query's scores against the whole context.
 
     Args:
         arch: The decoder.
@@ -46,12 +45,12 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
     prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
     inputs = max(arch.hidden_size, arch.feed_forward_size, arch.heads * arch.head_dim)
-    operators = 4 * (LARGEST_STEP * inputs + SHARDS * arch.context_length)
+    operators = 4 * (STEP_TOKENS * inputs + MAX_SHARDS * arch.context_length)
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
         kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
-        activations=4 * (ACTIVATIONS_AT_ONCE * LARGEST_STEP * widest + prompt_logits) + operators + scratch_slot,
+        activations=4 * (ACTIVATIONS_AT_ONCE * STEP_TOKENS * widest + prompt_logits) + operators + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
         grammars=GRAMMARS + GRAMMAR_BYTES_PER_ID * arch.vocab_size,

@@ -1,4 +1,4 @@
-"""`llmos model …`: bring models in, list, show, alias, delete."""
+"""`llmos model …`: bring models in, list, show, alias, delete, collect garbage."""
 
 import signal
 from typing import Annotated
@@ -167,3 +167,28 @@ def delete(
             typer.confirm(f"Delete {reference} for good?", abort=True)
         client.delete(reference)
     console.print(f"{reference} deleted")
+
+
+@app.command(epilog="Example: llmos model gc --dry-run")
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")
+    ] = False,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove files that no version refers to. What was uploaded in the last 24 hours is kept."""
+    with Target.resolve(home, url, api_key).client() as client:
+        report = client.collect_garbage(dry_run=dry_run)
+    if json:
+        print_json(report)
+        return
+    if dry_run:
+        for digest in report.blobs:
+            console.print(f"blob {digest}")
+        for manifest in report.manifests:
+            console.print(f"manifest {manifest}")
+    done = "would be freed" if dry_run else "freed"
+    console.print(f"blobs: {len(report.blobs)}, manifests: {len(report.manifests)}, {size(report.size)} {done}")

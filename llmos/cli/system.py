@@ -19,11 +19,11 @@ from llmos.client import Client
 from llmos.config import Target
 from llmos.embedded.system import EmbeddedSystem, last_line, running
 from llmos.home import Home, Ports
+from shared.deadlines import DOWN_S
 from shared.errors import Unavailable
 
 DETACH_TIMEOUT_S = 600.0
 """The first start imports the demo model."""
-STOP_TIMEOUT_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def down(home: HomeOption = None) -> None:
         console.print(f"nothing runs from {chosen.root}")
         return
     os.kill(system.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
+    deadline = time.monotonic() + DOWN_S
     with errors.status("draining"):
         while time.monotonic() < deadline:
             try:
@@ -80,7 +80,7 @@ def down(home: HomeOption = None) -> None:
                 console.print("stopped")
                 return
             time.sleep(0.05)
-    raise Unavailable(f"pid {system.pid} did not stop within {STOP_TIMEOUT_S:.0f} s; see {chosen.logs}")
+    raise Unavailable(f"pid {system.pid} did not stop within {DOWN_S:.0f} s; see {chosen.logs}")
 
 
 def _log_to_file(home: Home) -> None:

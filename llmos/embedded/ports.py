@@ -36,8 +36,8 @@ def choose(home: Home, http: int | None) -> Ports:
         raise Conflict(f"port {http} is in use by another program; choose one with --port", param="port")
     last = home.ports()
     if http is None:
-        wanted = last.http if last else DEFAULT_HTTP_PORT
-        http = wanted if is_free(wanted) else free_port()
+        preferred = last.http if last else DEFAULT_HTTP_PORT
+        http = preferred if is_free(preferred) else free_port()
     nats = last.nats if last and is_free(last.nats) else free_port()
     ports = Ports(http=http, nats=nats)
     home.write_ports(ports)

@@ -16,6 +16,7 @@ from llmos.embedded import nats
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
 from shared.bus.tasks import end
+from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
 from shared.service.supervise import Child, ChildSpec
@@ -23,12 +24,7 @@ from shared.service.supervise import Child, ChildSpec
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
 
-READY_TIMEOUT_S = 60.0
 LOG_DAYS = 7
-STOP_TIMEOUT_S = {"inference": 55.0}
-"""Seconds from SIGTERM to SIGKILL where the default is too short: a node agent waits for its replicas' answers."""
-DEFAULT_STOP_TIMEOUT_S = 25.0
-"""Twice the drain time of the other services, and their clean-up."""
 
 
 class EmbeddedSystem:
@@ -84,11 +80,11 @@ class EmbeddedSystem:
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",
-            stop_timeout=STOP_TIMEOUT_S.get(service, DEFAULT_STOP_TIMEOUT_S),
+            stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
 
     async def _until_listening(self, port: int) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + LAUNCHER_READY_S
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -97,10 +93,10 @@ class EmbeddedSystem:
                 await asyncio.sleep(0.02)
             else:
                 return
-        raise Unavailable(f"nats-server did not listen within {READY_TIMEOUT_S:.0f} s; see {self.home.logs}")
+        raise Unavailable(f"nats-server did not listen within {LAUNCHER_READY_S:.0f} s; see {self.home.logs}")
 
     async def _until_ready(self, key: str) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + LAUNCHER_READY_S
         missing = "gateway"
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
             while time.monotonic() < deadline:
@@ -115,7 +111,7 @@ class EmbeddedSystem:
                 if not missing:
                     return
                 await asyncio.sleep(0.1)
-        raise Unavailable(f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; see {self.home.logs}")
+        raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
 
     def _fail_when_dying(self, name: str) -> None:
         child = self.children[name]
@@ -129,7 +125,7 @@ def _missing(health: httpx.Response) -> str:
     if health.status_code != httpx.codes.OK:
         return f"gateway: {health.text[:200]}"
     seen = {
-        item["beat"]["service"]: item["beat"].get("reasons") or [] if item["up"] else ["down"]
+        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
         for item in health.json()["instances"]
     }
     return "; ".join(

@@ -8,10 +8,8 @@ from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
 from services.inference.settings import Settings
 from shared.contracts.scheduler import Resources
+from shared.deadlines import AGENT_RECORD_S
 from shared.service.context import Context
-
-CLOSE_MARGIN_S = 1.0
-"""Seconds of the drain time that remain for the records of drained replicas."""
 
 
 @asynccontextmanager
@@ -27,6 +25,6 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         log_dir=settings.log_dir,
         gpus=await asyncio.to_thread(find_gpus),
     )
-    drain_timeout = max(0.0, settings.drain_timeout - CLOSE_MARGIN_S)
+    drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
     async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
         yield

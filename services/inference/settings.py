@@ -11,6 +11,7 @@ import psutil
 from pydantic import Field
 
 from shared.contracts.manifest import Name
+from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
 from shared.service.settings import ServiceSettings
 
 MEMORY_SHARE = 0.8
@@ -44,10 +45,6 @@ def usable_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-CLEAN_UP_S = 7.0
-"""Of the agent's drain time: for what replicas and the agent do after the last answer."""
-
-
 class Settings(ServiceSettings):
     """A node agent's settings."""
 
@@ -63,10 +60,10 @@ class Settings(ServiceSettings):
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments; in the environment a JSON list."""
-    drain_timeout: float = Field(default=40.0, gt=0.0, le=3600.0)
+    drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(
-        default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
+        default=REPLICA_DRAIN_S, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
     )
     """Seconds that a replica has for its answers, and to hand back the others; see `replica_drain`."""
     load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
@@ -80,4 +77,4 @@ class Settings(ServiceSettings):
 
         A replica that is killed in its drain loses the answers that it would have handed back.
         """
-        return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - CLEAN_UP_S))
+        return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - AGENT_CLEAN_UP_S))

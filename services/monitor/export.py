@@ -9,13 +9,15 @@ import grpc
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from shared.deadlines import FORWARDING_FLUSH_S
+from shared.service.background import background
+
 _log = structlog.get_logger("llmos.monitor")
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 EXPORT_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
-FLUSH_S = 2.0
 RETRYABLE = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -67,22 +69,18 @@ class Forwarder:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
+        """Send while inside; on leaving, send what is queued within `FORWARDING_FLUSH_S`."""
         async with _channel(self._endpoint) as channel:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    sending = tasks.create_task(self._send_for_ever(channel), name="forward telemetry")
-                    try:
-                        yield
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(FLUSH_S):
-                                await self._emptied.wait()
-                    finally:
-                        sending.cancel()
+                async with background(self._send_for_ever(channel), "forward telemetry"):
+                    yield
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(FORWARDING_FLUSH_S):
+                            await self._emptied.wait()
             finally:
                 self.dropped += len(self._queue)
                 if self.dropped:
-                    _log.warning("telemetry was not forwarded", endpoint=self._endpoint, dropped=self.dropped)
+                    _log.warning("forwarding.incomplete", endpoint=self._endpoint, dropped=self.dropped)
 
     async def _send_for_ever(self, channel: grpc.aio.Channel) -> None:
         export: grpc.aio.UnaryUnaryMultiCallable[bytes, ExportTraceServiceResponse] = channel.unary_unary(
@@ -114,22 +112,23 @@ class Forwarder:
         self.sent += 1
         if response.partial_success.rejected_spans:
             _log.warning(
-                "the receiver rejected spans",
+                "forwarding.spans_rejected",
                 endpoint=self._endpoint,
                 spans=response.partial_success.rejected_spans,
                 why=response.partial_success.error_message,
             )
         if self._failing:
             self._failing = False
-            _log.info("telemetry is forwarded again", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
+            _log.info("forwarding.resumed", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
             self._unsaid = 0
 
     def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
         if not self._failing:
             self._failing = True
             _log.warning(
-                "telemetry cannot be forwarded now; it is tried again",
+                "forwarding.interrupted",
                 endpoint=self._endpoint,
+                retrying=True,
                 status=error.code().name,
                 details=error.details(),
             )
@@ -138,7 +137,7 @@ class Forwarder:
         self.dropped += 1
         self._unsaid += 1
         if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: said often at first, then ever more rarely
-            _log.warning("telemetry is not forwarded", endpoint=self._endpoint, dropped=self.dropped, why=why)
+            _log.warning("forwarding.dropped", endpoint=self._endpoint, dropped=self.dropped, why=why)
 
 
 def _channel(endpoint: str) -> grpc.aio.Channel:

@@ -94,11 +94,6 @@ class TraceStore:
             "SELECT coalesce(sum(spans), 0), coalesce(sum(bytes), 0) FROM traces"
         ).fetchone()
 
-    @property
-    def span_count(self) -> int:
-        """Spans kept now."""
-        return int(self._spans)
-
     def add(self, spans: Iterable[StoredSpan]) -> int:
         """Keep `spans`, forget what is over the limits; how many of them were new.
 
@@ -206,4 +201,4 @@ class TraceStore:
         self._path.rename(aside)
         for suffix in ("-wal", "-shm"):
             self._path.with_name(f"traces.db{suffix}").unlink(missing_ok=True)
-        _log.warning("the trace store could not be read and is set aside", moved_to=str(aside), why=why)
+        _log.warning("traces.set_aside", moved_to=str(aside), why=why)

@@ -1,7 +1,7 @@
 """Answers the endpoints of `shared.contracts.registry`."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -14,8 +14,8 @@ from services.registry.events import tell
 from services.registry.files import read_manifest
 from services.registry.records import ModelRecords
 from shared.bus.port import Bus
-from shared.bus.rpc import respond
-from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.bus.rpc import Handlers, serve
+from shared.contracts.base import Empty
 from shared.contracts.manifest import Manifest
 from shared.contracts.registry import (
     COLLECT_GARBAGE,
@@ -24,7 +24,6 @@ from shared.contracts.registry import (
     LIST_MODELS,
     RESOLVE,
     SET_ALIAS,
-    SHOW_MODEL,
     CollectGarbage,
     CreateVersion,
     DeleteVersion,
@@ -33,7 +32,6 @@ from shared.contracts.registry import (
     ModelRecord,
     ResolveReference,
     SetAlias,
-    ShowModel,
     VersionEntry,
     VersionInfo,
 )
@@ -68,15 +66,19 @@ class RegistryService:
         self._records = ModelRecords(bus)
         self._deployments = bus.kv(DEPLOYMENTS_BUCKET)
 
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Begin to answer; leaving `stack` takes nothing new and finishes what runs."""
-        await self._answer(stack, CREATE_VERSION, self.create_version)
-        await self._answer(stack, RESOLVE, self.resolve)
-        await self._answer(stack, SHOW_MODEL, self.show_model)
-        await self._answer(stack, LIST_MODELS, self.list_models)
-        await self._answer(stack, SET_ALIAS, self.set_alias)
-        await self._answer(stack, DELETE_VERSION, self.delete_version)
-        await self._answer(stack, COLLECT_GARBAGE, self.collect_garbage)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["RegistryService"]:
+        """Respond while inside; leaving takes no new requests and finishes those that run."""
+        handlers: Handlers = {
+            CREATE_VERSION: self.create_version,
+            RESOLVE: self.resolve,
+            LIST_MODELS: self.list_models,
+            SET_ALIAS: self.set_alias,
+            DELETE_VERSION: self.delete_version,
+            COLLECT_GARBAGE: self.collect_garbage,
+        }
+        async with serve(self._bus, handlers, queue=QUEUE, tracer=_tracer):
+            yield self
 
     async def create_version(self, request: CreateVersion) -> VersionInfo:
         """Make a version from blobs that are in the store, or answer the one with the same manifest."""
@@ -95,10 +97,6 @@ class RegistryService:
         entry = catalogue.resolve(record, reference)
         _describe(record.name, entry.version)
         return _info(record, entry, await read_manifest(self._store, record.name, entry))
-
-    async def show_model(self, request: ShowModel) -> ModelRecord:
-        """One model."""
-        return await self._find(request.name)
 
     async def list_models(self, _: Empty) -> ModelList:
         """All models, by name."""
@@ -154,23 +152,6 @@ class RegistryService:
             dry_run=request.dry_run,
         )
 
-    async def _answer(
-        self,
-        stack: AsyncExitStack,
-        endpoint: Endpoint[Request, Response],
-        handler: Callable[[Request], Awaitable[Response]],
-    ) -> None:
-        async def traced(request: Request) -> Response:
-            with _tracer.start_as_current_span(f"registry {endpoint.verb}") as span:
-                try:
-                    return await handler(request)
-                except LlmosError as error:
-                    span.set_attribute(genai.ERROR_TYPE, error.code)
-                    raise
-
-        subscription = await respond(self._bus, endpoint, traced, queue=QUEUE)
-        stack.push_async_callback(subscription.unsubscribe)
-
     async def _find(self, name: str) -> ModelRecord:
         """The record of a model that has versions; `NotFound` names those that exist."""
         if str(catalogue.parse_reference(name).name) != name:
@@ -187,7 +168,10 @@ class RegistryService:
                 await self._store.delete_manifest(name, entry.version)
             except LlmosError as error:
                 _log.warning(
-                    "manifest left to garbage collection", version=f"{name}:{entry.version}", error=error.message
+                    "manifest.not_deleted",
+                    version=f"{name}:{entry.version}",
+                    error=error.message,
+                    consequence="garbage collection deletes it",
                 )
 
     async def _tell(self, kind: str, name: str, **detail: str) -> None:

@@ -12,11 +12,9 @@ from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
 from shared.bus.records import Records
-from shared.bus.tasks import end
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
-    LEASE_TTL_S,
     LEASES_BUCKET,
     NODES_BUCKET,
     REPLICAS_BUCKET,
@@ -25,6 +23,7 @@ from shared.contracts.scheduler import (
     NodeStatus,
     ReplicaStatus,
 )
+from shared.deadlines import LEASE_TTL_S
 from shared.service.context import Context
 
 
@@ -44,21 +43,16 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
     patience = Patience(ttl=ttl, pause=ttl / 2)
     reconciler = Reconciler(bus, context.instance, observed, changed, patience, tick=ttl / 10)
 
-    async def follow_leadership(leads: bool) -> None:
-        if leads:
-            await keep(bus)  # before anything can happen that it should keep
-        await (service.open() if leads else service.close())
+    @asynccontextmanager
+    async def term() -> AsyncIterator[None]:
+        await keep(bus)  # before anything can happen that it should keep
+        async with service.running():
+            changed.set()
+            yield
         changed.set()
 
-    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership, ttl=ttl)
+    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, term, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
-    async with observed.nodes, observed.replicas, asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(observed.deployments.follow(), name="follow deployments"),
-            tasks.create_task(observed.assignments.follow(), name="follow assignments"),
-            tasks.create_task(reconciler.run(lambda: leader.leading), name="reconcile"),
-            tasks.create_task(leader.run(), name="lead"),
-        ]
+    async with observed.running(), reconciler.running(lambda: leader.leading), leader.running():
         context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
         yield
-        await asyncio.gather(*(end(task) for task in running))

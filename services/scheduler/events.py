@@ -19,7 +19,7 @@ async def keep(bus: Bus) -> None:
     try:
         await stream.last(1)
     except LlmosError as error:
-        _log.warning("events are not kept", error=error.message)
+        _log.warning("events.not_stored", error=error.message)
 
 
 async def tell(bus: Bus, actor: str, kind: str, name: str, **detail: str) -> None:

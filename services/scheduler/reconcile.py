@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -23,6 +23,7 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
 )
 from shared.errors import Conflict, LlmosError
+from shared.service.background import background
 
 _log = structlog.get_logger("llmos.scheduler")
 
@@ -35,6 +36,17 @@ class Observed:
     assignments: Records[NodeAssignment]
     nodes: LeaseTable[NodeStatus]
     replicas: LeaseTable[ReplicaStatus]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Observed"]:
+        """Follow all buckets while inside."""
+        async with (
+            self.nodes.running(),
+            self.replicas.running(),
+            self.deployments.running(),
+            self.assignments.running(),
+        ):
+            yield self
 
     @property
     def synced(self) -> bool:
@@ -65,8 +77,13 @@ class Reconciler:
     _nodes: set[str] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def run(self, leads: Callable[[], bool]) -> None:
-        """Reconcile until cancelled."""
+    @asynccontextmanager
+    async def running(self, leads: Callable[[], bool]) -> AsyncIterator["Reconciler"]:
+        """Reconcile while inside, whenever `leads` says that this process leads."""
+        async with background(self._run(leads), "reconcile"):
+            yield self
+
+    async def _run(self, leads: Callable[[], bool]) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.tick):
@@ -85,7 +102,7 @@ class Reconciler:
         try:
             await self.reconcile()
         except LlmosError as error:
-            _log.warning("assignments not written; tried again", error=error.message)
+            _log.warning("assignments.not_written", error=error.message, retrying=True)
 
     async def reconcile(self) -> None:
         """One pass: place, and write what differs. Raises what writing raises."""

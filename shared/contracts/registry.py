@@ -64,12 +64,6 @@ class ResolveReference(Contract):
     reference: str
 
 
-class ShowModel(Contract):
-    """One model by name."""
-
-    name: str
-
-
 class ModelList(Contract):
     """All models, by name."""
 
@@ -115,7 +109,6 @@ class GarbageReport(Contract):
 
 CREATE_VERSION = Endpoint("llmos.v1.registry.create_version", CreateVersion, VersionInfo)
 RESOLVE = Endpoint("llmos.v1.registry.resolve", ResolveReference, VersionInfo)
-SHOW_MODEL = Endpoint("llmos.v1.registry.show_model", ShowModel, ModelRecord)
 LIST_MODELS = Endpoint("llmos.v1.registry.list_models", Empty, ModelList)
 SET_ALIAS = Endpoint("llmos.v1.registry.set_alias", SetAlias, ModelRecord)
 DELETE_VERSION = Endpoint("llmos.v1.registry.delete_version", DeleteVersion, Empty)
@@ -131,7 +124,6 @@ VersionInfo.EXAMPLE = VersionInfo(
 )
 CreateVersion.EXAMPLE = CreateVersion(model="smollm2", manifest=Manifest.EXAMPLE, aliases=("prod",))
 ResolveReference.EXAMPLE = ResolveReference(reference="smollm2@prod")
-ShowModel.EXAMPLE = ShowModel(name="smollm2")
 ModelList.EXAMPLE = ModelList(models=(ModelRecord.EXAMPLE,))
 SetAlias.EXAMPLE = SetAlias(model="smollm2", alias="prod", version=1)
 DeleteVersion.EXAMPLE = DeleteVersion(reference="smollm2:1")

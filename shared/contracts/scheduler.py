@@ -24,11 +24,6 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
-LEASE_RENEW_S = 1.0
-"""A holder renews its lease this often."""
-LEASE_TTL_S = 5.0
-"""A lease not renewed for this long is gone: its holder is taken for dead."""
-
 DRAFT_TOKENS = 7
 """By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
 MAX_DRAFT_TOKENS = 15
@@ -100,7 +95,6 @@ class NodeStatus(Contract):
     capacity: Resources
     """What replicas may use in all."""
     gpus: tuple[Gpu, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""

@@ -1,4 +1,4 @@
-"""Tasks that run beside a block: `async with background(beat(), "heartbeat"): …`."""
+"""Tasks that run beside a block: `async with background(publish(), "heartbeat"): …`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

@@ -63,4 +63,4 @@ async def keep_within(path: Path, limit: int = LIMIT, *, every: float = CHECK_S)
         try:
             await asyncio.to_thread(cut, path, limit)
         except OSError as error:
-            _log.warning("a log could not be cut", path=str(path), error=str(error))
+            _log.warning("log.not_cut", path=str(path), error=str(error))

@@ -2,7 +2,7 @@
 
     python -m shared.service.health_file     # 0: ready; 1: not, with the reasons on stdout
 
-The process writes the file named by `LLMOS_HEALTH_FILE` with every health beat. A file that is no longer written is
+The process writes the file named by `LLMOS_HEALTH_FILE` with every heartbeat. A file that is no longer written is
 the file of a process that hangs or is gone.
 """
 
@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+from shared.deadlines import HEALTH_FILE_STALE_S
+
 HEALTH_FILE_VARIABLE = "LLMOS_HEALTH_FILE"
-STALE_S = 10.0
-"""Seconds without a beat after which a process counts as hanging: ten beats."""
 
 
 def write(path: Path, reasons: tuple[str, ...]) -> None:
@@ -31,7 +31,7 @@ def problem(path: Path, now: float) -> str | None:
         reasons = json.loads(path.read_text(encoding="utf-8"))["reasons"]
     except FileNotFoundError:
         return f"{path} was not written yet: the process starts, waits for its bus, or does not run"
-    if age > STALE_S:
+    if age > HEALTH_FILE_STALE_S:
         return f"{path} was last written {age:.0f} s ago: the process hangs or is gone"
     return "; ".join(reasons) or None
 

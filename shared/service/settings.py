@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.contracts.manifest import NAME_PATTERN
+from shared.deadlines import SERVICE_DRAIN_S
 from shared.errors import InvalidInput
 
 ENV_PREFIX = "LLMOS_"
@@ -49,10 +50,10 @@ class ServiceSettings(BaseSettings):
     log_format: LogFormat = Field(default_factory=_terminal_or_not)
     """Default: `console` on a terminal, else `json`."""
     log_level: LogLevel = "info"
-    drain_timeout: float = Field(default=10.0, gt=0.0, le=3600.0)
+    drain_timeout: float = Field(default=SERVICE_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that work under way is given after SIGTERM."""
     health_file: Path | None = None
-    """Written with every health beat, for a container's health check (`shared.service.health_file`)."""
+    """Written with every heartbeat, for a container's health check (`shared.service.health_file`)."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
 from shared.service import child_log, tether
 from shared.service.health_file import HEALTH_FILE_VARIABLE
@@ -42,7 +43,7 @@ class ChildSpec:
     """Takes stdout and stderr, appended; None: inherited."""
     log_limit: int = child_log.LIMIT
     """Bytes of the log; what is before is kept once more in `<log>.1`, then dropped."""
-    stop_timeout: float = 15.0
+    stop_timeout: float = CHILD_STOP_S
     """Seconds between `stop_signal` and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
 
@@ -111,7 +112,9 @@ class Child:
         try:
             done, _ = await asyncio.wait({self._keeper}, timeout=self.spec.stop_timeout)
             if not done:
-                _log.warning("child did not stop in time and is killed", child=self.spec.name, pid=self.pid)
+                _log.warning(
+                    "child.killed", child=self.spec.name, pid=self.pid, stop_timeout_s=self.spec.stop_timeout
+                )
         finally:
             if self._process is not None:
                 _kill_group(self._process.pid)
@@ -129,7 +132,7 @@ class Child:
             if self._stopping.is_set():
                 return
             _log.warning(
-                "child ended; it is started again",
+                "child.exited",
                 child=self.spec.name,
                 how=self.last_exit,
                 restarts=self.restarts,
@@ -177,7 +180,7 @@ class Child:
                 os.close(output)
         if self._stopping.is_set():  # stop() came while the process was being made
             _send(self._process.pid, self.spec.stop_signal)
-        _log.info("child started", child=self.spec.name, pid=self._process.pid)
+        _log.info("child.started", child=self.spec.name, pid=self._process.pid)
         self._changed()
 
     def _changed(self) -> None:
@@ -187,7 +190,7 @@ class Child:
             self._on_change(self)
         except Exception:  # noqa: BLE001  # the boundary to whoever listens
             # Whoever listens must not end the keeping of the child.
-            _log.exception("what listens to a child failed", child=self.spec.name)
+            _log.exception("child.listener_failed", child=self.spec.name)
 
 
 def describe_exit(code: int) -> str:

@@ -128,7 +128,7 @@ class BlobCache:
                 return
             if _evict(copy.path):
                 total -= copy.size
-                _log.info("blob evicted", digest=copy.path.name, size=copy.size)
+                _log.info("blob.evicted", digest=copy.path.name, size=copy.size)
         if total + size > self._limit:
             raise StorageFull(
                 f"the cache {self._folder} may hold {readable_bytes(self._limit)}: {readable_bytes(size)} more "

@@ -38,7 +38,7 @@ class DirectoryStore:
         try:
             make_folder(self._incoming)
             for path in remove_abandoned(self._incoming):
-                _log.info("abandoned upload removed", path=str(path))
+                _log.info("upload.abandoned", path=str(path))
         except OSError as error:
             raise disk_error(error, root, "opening the store") from error
 

@@ -1,4 +1,4 @@
-"""Spans and log records as OTLP protobuf onto the bus, from the SDK's export thread.
+"""Spans as OTLP protobuf onto the bus, from the SDK's export thread.
 
 Telemetry never blocks or fails a request: what cannot be sent is dropped, counted, and said in the log now and then.
 """
@@ -7,28 +7,21 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
 
 import structlog
-from google.protobuf.message import Message
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from shared.bus.port import OBJECT_THRESHOLD, Bus
-from shared.contracts.monitor import LOGS_SUBJECT, TRACES_SUBJECT
+from shared.contracts.monitor import TRACES_SUBJECT
+from shared.deadlines import TELEMETRY_PUBLISH_S
 
 _log = structlog.get_logger("llmos.telemetry")
 
 MAX_PAYLOAD = OBJECT_THRESHOLD // 2
 """Bytes of one telemetry message; a larger batch is split."""
-PUBLISH_TIMEOUT_S = 2.0
 WARN_EVERY_S = 10.0
-
-Item = TypeVar("Item")
 
 
 class Drops:
@@ -51,66 +44,72 @@ class Drops:
             if now - self._warned_at < WARN_EVERY_S:
                 return
             self._warned_at, unsaid, self._unsaid = now, self._unsaid, 0
-        _log.warning("telemetry dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
+        _log.warning("telemetry.dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
 
 
-class BusSender(Generic[Item]):
-    """Encodes batches and hands them from the export thread to the event loop that owns the bus.
+class BusSpanExporter(SpanExporter):
+    """Publishes spans on `TRACES_SUBJECT`: hands batches from the export thread to the event loop that owns the bus.
 
     Args:
         bus: Where to publish.
         loop: The bus's event loop.
-        subject: Where to publish to.
-        encode: A batch as an OTLP request.
-        drops: Counts what is lost.
         max_payload: Bytes of one message.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        loop: asyncio.AbstractEventLoop,
-        subject: str,
-        encode: Callable[[Sequence[Item]], Message],
-        drops: Drops,
-        *,
-        max_payload: int = MAX_PAYLOAD,
-    ) -> None:
+    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_PAYLOAD) -> None:
+        self.drops = Drops("spans")
         self._bus = bus
         self._loop = loop
-        self._subject = subject
-        self._encode = encode
-        self._drops = drops
         self._max_payload = max_payload
         self._deadline = float("inf")
+        self._taken: Callable[[int], None] = lambda _: None
 
     def close_by(self, deadline: float) -> None:
         """Send nothing after `deadline` (monotonic seconds)."""
         self._deadline = deadline
 
-    def send(self, items: Sequence[Item]) -> bool:
-        """Publish `items`, split as needed; False if some were dropped. Not to be called on the event loop."""
-        payload = self._encode(items).SerializeToString()
+    def on_taken(self, taken: Callable[[int], None]) -> None:
+        """Call `taken` with the number of spans that each export was given."""
+        self._taken = taken
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send one batch. Not to be called on the event loop."""
+        try:
+            return SpanExportResult.SUCCESS if self._send(spans) else SpanExportResult.FAILURE
+        finally:
+            self._taken(len(spans))
+
+    def shutdown(self) -> None:
+        """Nothing is kept here."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Nothing is kept here."""
+        del timeout_millis
+        return True
+
+    def _send(self, spans: Sequence[ReadableSpan]) -> bool:
+        """Publish `spans`, split as needed; False if some were dropped."""
+        payload = encode_spans(spans).SerializeToString()
         if len(payload) <= self._max_payload:
             problem = self._publish(payload)
             if problem is not None:
-                self._drops.count(len(items), problem)
+                self.drops.count(len(spans), problem)
             return problem is None
-        if len(items) == 1:
-            self._drops.count(1, f"one item has {len(payload)} bytes; the limit is {self._max_payload}")
+        if len(spans) == 1:
+            self.drops.count(1, f"one span has {len(payload)} bytes; the limit is {self._max_payload}")
             return False
-        middle = len(items) // 2
-        first = self.send(items[:middle])
-        return self.send(items[middle:]) and first
+        middle = len(spans) // 2
+        first = self._send(spans[:middle])
+        return self._send(spans[middle:]) and first
 
     def _publish(self, payload: bytes) -> str | None:
         """What went wrong, or None."""
-        patience = min(PUBLISH_TIMEOUT_S, self._deadline - time.monotonic())
+        patience = min(TELEMETRY_PUBLISH_S, self._deadline - time.monotonic())
         if patience <= 0:
             return "the time to flush is over"
         if not self._bus.connected:
             return "the bus is not connected"
-        publishing = self._bus.publish(self._subject, payload)
+        publishing = self._bus.publish(TRACES_SUBJECT, payload)
         try:
             future = asyncio.run_coroutine_threadsafe(publishing, self._loop)
         except RuntimeError:  # the loop is closed
@@ -124,36 +123,6 @@ class BusSender(Generic[Item]):
         except Exception as error:  # noqa: BLE001  # the boundary between telemetry and everything else
             return f"{type(error).__name__}: {error}"
         return None
-
-
-class BusSpanExporter(SpanExporter):
-    """Publishes spans on `TRACES_SUBJECT`."""
-
-    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_PAYLOAD) -> None:
-        self.drops = Drops("spans")
-        self.sender = BusSender[ReadableSpan](
-            bus, loop, TRACES_SUBJECT, encode_spans, self.drops, max_payload=max_payload
-        )
-        self._taken: Callable[[int], None] = lambda _: None
-
-    def on_taken(self, taken: Callable[[int], None]) -> None:
-        """Call `taken` with the number of spans that each export was given."""
-        self._taken = taken
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send one batch."""
-        try:
-            return SpanExportResult.SUCCESS if self.sender.send(spans) else SpanExportResult.FAILURE
-        finally:
-            self._taken(len(spans))
-
-    def shutdown(self) -> None:
-        """Nothing is kept here."""
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing is kept here."""
-        del timeout_millis
-        return True
 
 
 class BoundedSpanProcessor(BatchSpanProcessor):
@@ -188,25 +157,3 @@ class BoundedSpanProcessor(BatchSpanProcessor):
     def _take(self, spans: int) -> None:
         with self._lock:
             self._pending -= spans
-
-
-class BusLogExporter(LogRecordExporter):
-    """Publishes log records on `LOGS_SUBJECT`."""
-
-    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_PAYLOAD) -> None:
-        self.drops = Drops("log records")
-        self.sender = BusSender[ReadableLogRecord](
-            bus, loop, LOGS_SUBJECT, encode_logs, self.drops, max_payload=max_payload
-        )
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Send one batch."""
-        return LogRecordExportResult.SUCCESS if self.sender.send(batch) else LogRecordExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        """Nothing is kept here."""
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing is kept here."""
-        del timeout_millis
-        return True

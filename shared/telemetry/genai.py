@@ -1,6 +1,6 @@
-"""Every `gen_ai.*`, `messaging.*` and `llmos.*` name, in one place: the GenAI conventions are still in development.
+"""Every `gen_ai.*` and `llmos.*` name, in one place: the GenAI conventions are still in development.
 
-Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ and …/messaging/. Spans are named `chat {model}`.
+Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/. Spans are named `chat {model}`.
 """
 
 from typing import Final
@@ -13,35 +13,21 @@ OPERATION_EMBEDDINGS: Final = "embeddings"
 OPERATION_CLASSIFY: Final = "classify"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 PROVIDER_LLMOS: Final = "llmos"
-CONVERSATION_ID: Final = "gen_ai.conversation.id"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_K: Final = "gen_ai.request.top_k"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
-REQUEST_SEED: Final = "gen_ai.request.seed"
-REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
-REQUEST_STREAM: Final = "gen_ai.request.stream"
-OUTPUT_TYPE: Final = "gen_ai.output.type"
 
 # --- gen_ai: the response ----------------------------------------------------------------------------------------
-RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 """A list with one reason per choice."""
-RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 
-# --- gen_ai: metrics, with the buckets that the conventions ask for ----------------------------------------------
-METRIC_REQUEST_DURATION: Final = "gen_ai.server.request.duration"
-METRIC_TIME_TO_FIRST_TOKEN: Final = "gen_ai.server.time_to_first_token"  # noqa: S105  # a metric's name
-METRIC_TIME_PER_OUTPUT_TOKEN: Final = "gen_ai.server.time_per_output_token"  # noqa: S105  # a metric's name
-METRIC_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105  # a metric's name
-TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  # an attribute's name
-TOKEN_TYPE_INPUT: Final = "input"  # noqa: S105  # an attribute's value
-TOKEN_TYPE_OUTPUT: Final = "output"  # noqa: S105  # an attribute's value
+# --- gen_ai: the buckets that the conventions ask for in metrics -------------------------------------------------
 BUCKETS_REQUEST_DURATION: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
     *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
@@ -54,19 +40,6 @@ BUCKETS_TIME_TO_FIRST_TOKEN: Final = (
 """Seconds."""
 BUCKETS_TIME_PER_OUTPUT_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 """Seconds."""
-BUCKETS_TOKEN_USAGE: Final = tuple(float(4**power) for power in range(14))
-"""Tokens: 1, 4, 16, … 67108864."""
-
-# --- messaging: the bus ------------------------------------------------------------------------------------------
-MESSAGING_SYSTEM: Final = "messaging.system"
-MESSAGING_SYSTEM_NATS: Final = "nats"
-MESSAGING_DESTINATION_NAME: Final = "messaging.destination.name"
-MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
-MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
-MESSAGING_OPERATION_SEND: Final = "send"
-MESSAGING_OPERATION_PROCESS: Final = "process"
-MESSAGING_BODY_SIZE: Final = "messaging.message.body.size"
-"""Bytes."""
 
 # --- general -----------------------------------------------------------------------------------------------------
 ERROR_TYPE: Final = "error.type"
@@ -74,8 +47,6 @@ ERROR_TYPE: Final = "error.type"
 
 # --- llmos: what is ours -----------------------------------------------------------------------------------------
 REQUEST_ID: Final = "llmos.request.id"
-TENANT: Final = "llmos.tenant"
-"""The API key's id."""
 DEPLOYMENT: Final = "llmos.deployment"
 REPLICA: Final = "llmos.replica"
 NODE: Final = "llmos.node"

@@ -159,24 +159,29 @@ async def test_watch_is_not_fresh_while_the_server_hangs() -> None:
         await bus.drain()
 
 
-async def test_a_bucket_comes_back_after_the_server_lost_its_store() -> None:
+async def test_buckets_and_streams_come_back_after_the_server_lost_its_store() -> None:
     with NatsServer() as server:
-        bus = await connect(server.url, name="test", timeout=5)
-        bucket, queue = bus.kv("B"), bus.work_queue("W", "jobs")
+        bus, seen = await connect(server.url, name="test", timeout=5), []
+        bucket, stream = bus.kv("B"), bus.stream("S", ["events.>"], max_bytes=1 << 20, max_age=60)
+
+        async def handler(message: Message) -> None:
+            seen.append(message.data)
+
         await bucket.put("k", b"v")
-        await queue.put(b"job")
+        await stream.consume(handler, durable="d")
+        await bus.publish("events.a", b"event")
+        await eventually(lambda: seen == [b"event"])
         await bus._jetstream.manager.delete_stream("KV_B")
-        await bus._jetstream.manager.delete_stream("W")
+        await bus._jetstream.manager.delete_stream("S")
         await bucket.put("k", b"again")
-        await queue.put(b"job again")
-        job = await queue.take(5)
-        assert job is not None
-        assert job.data == b"job again"
+        assert await stream.last(1) == []
+        await bus.publish("events.a", b"event again")
+        await eventually(lambda: seen == [b"event", b"event again"])
         await bus.drain()
 
 
 async def test_drain_cancels_a_handler_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.bus.nats.bus.DRAIN_S", 0.2)
+    monkeypatch.setattr("shared.bus.nats.bus.HANDLERS_DRAIN_S", 0.2)
     with NatsServer() as server, capture_logs() as logs:
         bus = await connect(server.url, name="test", timeout=5)
         started = asyncio.Event()

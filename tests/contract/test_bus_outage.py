@@ -26,7 +26,7 @@ async def restart(buses: Buses) -> None:
 
 async def test_while_down_publish_drops_and_the_rest_is_disconnected(mortal_buses: Buses) -> None:
     bus, seen = await mortal_buses.connect(), []
-    bucket, queue = bus.kv("B"), bus.work_queue("W", "jobs")
+    bucket = bus.kv("B")
     stream = bus.stream("S", ["events.>"], max_bytes=1 << 20, max_age=60)
 
     await bus.subscribe("t", lambda message: seen.append(message.data))
@@ -40,8 +40,6 @@ async def test_while_down_publish_drops_and_the_rest_is_disconnected(mortal_buse
         bucket.put("k", b""),
         bucket.get("k"),
         bucket.entries(),
-        queue.put(b""),
-        queue.take(1),
         stream.last(1),
     ):
         async with asyncio.timeout(1):
@@ -63,13 +61,11 @@ async def test_a_request_on_its_way_fails_when_the_connection_is_lost(mortal_bus
 
     await bus.respond("t", responder)
     asking = asyncio.create_task(bus.request("t", b"", timeout=60))
-    waiting = asyncio.create_task(bus.work_queue("W", "jobs").take(60))
     await started.wait()
     await mortal_buses.stop()
     async with asyncio.timeout(5):
-        for task in (asking, waiting):
-            with pytest.raises(Disconnected):
-                await task
+        with pytest.raises(Disconnected):
+            await asking
     release.set()
 
 
@@ -88,16 +84,15 @@ async def test_subscriptions_and_responders_are_there_again(mortal_buses: Buses)
     await eventually(lambda: seen == [b"news"])
 
 
-async def test_buckets_jobs_and_events_survive(mortal_buses: Buses) -> None:
+async def test_buckets_and_events_survive(mortal_buses: Buses) -> None:
     bus, seen = await mortal_buses.connect(), []
-    bucket, queue = bus.kv("B"), bus.work_queue("W", "jobs")
+    bucket = bus.kv("B")
     stream = bus.stream("S", ["events.>"], max_bytes=1 << 20, max_age=60)
 
     async def handler(message: Message) -> None:
         seen.append(message.data)
 
     revision = await bucket.put("k", b"v")
-    await queue.put(b"job")
     await stream.consume(handler, durable="d")
     await bus.publish("events.a", b"1")
     await eventually(lambda: seen == [b"1"])
@@ -106,10 +101,6 @@ async def test_buckets_jobs_and_events_survive(mortal_buses: Buses) -> None:
     assert entry is not None
     assert (entry.value, entry.revision) == (b"v", revision)
     assert await bucket.update("k", b"w", revision) > revision
-    job = await queue.take(5)
-    assert job is not None
-    assert job.data == b"job"
-    await job.ack()
     await bus.publish("events.a", b"2")
     await eventually(lambda: seen == [b"1", b"2"])
 

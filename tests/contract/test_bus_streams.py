@@ -1,90 +1,13 @@
-"""What both adapters promise about work queues and event streams."""
+"""What both adapters promise about event streams."""
 
 import asyncio
 
 import pytest
 
-from shared.bus.port import MAX_RECORD, EventStream, Job, Message, WorkQueue
-from shared.errors import InvalidInput, PayloadTooLarge
+from shared.bus.port import EventStream, Message
+from shared.errors import InvalidInput
 from tests.support.harness.buses import Buses, unique
 from tests.support.harness.wait import eventually
-
-
-@pytest.fixture
-async def queue(buses: Buses) -> WorkQueue:
-    name = unique("W")
-    return (await buses.connect()).work_queue(name, f"jobs.{name}")
-
-
-async def taken(queue: WorkQueue) -> Job:
-    job = await queue.take(5)
-    assert job is not None
-    return job
-
-
-async def test_a_job_goes_to_one_worker(buses: Buses) -> None:
-    name = unique("W")
-    queues = [(await buses.connect()).work_queue(name, f"jobs.{name}") for _ in range(3)]
-    for number in range(9):
-        await queues[0].put(str(number).encode())
-    seen = []
-
-    async def work(queue: WorkQueue) -> None:
-        while (job := await queue.take(0.2)) is not None:
-            seen.append(job.data)
-            await job.ack()
-
-    await asyncio.gather(*(work(queue) for queue in queues))
-    assert sorted(seen) == [str(number).encode() for number in range(9)]
-
-
-async def test_an_empty_queue_is_none_after_the_time_out(queue: WorkQueue) -> None:
-    started = asyncio.get_running_loop().time()
-    assert await queue.take(0.1) is None
-    assert asyncio.get_running_loop().time() - started < 2
-
-
-async def test_a_waiting_worker_gets_a_new_job(queue: WorkQueue) -> None:
-    taking = asyncio.create_task(queue.take(10))
-    await asyncio.sleep(0)
-    await queue.put(b"late")
-    job = await taking
-    assert job is not None
-    assert (job.data, job.attempt) == (b"late", 1)
-
-
-async def test_a_refused_job_is_delivered_again_with_its_attempt(queue: WorkQueue) -> None:
-    await queue.put(b"job")
-    job = await taken(queue)
-    await job.in_progress()
-    await job.nack()
-    again = await taken(queue)
-    assert (again.data, again.attempt) == (b"job", 2)
-    await again.ack()
-    assert await queue.take(0.05) is None
-
-
-async def test_a_cancelled_take_loses_no_job(queue: WorkQueue) -> None:
-    taking = asyncio.create_task(queue.take(10))
-    await asyncio.sleep(0.02)
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
-    await queue.put(b"job")
-    job = await taken(queue)
-    assert job.data == b"job"
-
-
-async def test_the_same_message_id_is_queued_once(queue: WorkQueue) -> None:
-    for data in (b"first", b"second"):
-        await queue.put(data, message_id="a")
-    await queue.put(b"third", message_id="b")
-    assert [(await taken(queue)).data, (await taken(queue)).data] == [b"first", b"third"]
-    assert await queue.take(0.05) is None
-
-
-async def test_an_oversize_job_is_refused(queue: WorkQueue) -> None:
-    with pytest.raises(PayloadTooLarge, match=str(MAX_RECORD)):
-        await queue.put(bytes(MAX_RECORD + 1))
 
 
 def stream_of(bus, name: str, *, max_bytes: int = 1 << 20, max_age: float = 60.0) -> EventStream:
@@ -220,8 +143,6 @@ async def test_unsubscribing_waits_for_the_running_handler(buses: Buses) -> None
 async def test_invalid_names_are_refused(buses: Buses) -> None:
     bus = await buses.connect()
     with pytest.raises(InvalidInput):
-        bus.work_queue("no.dots", "jobs")
-    with pytest.raises(InvalidInput):
         bus.stream("no dots", ["events.>"], max_bytes=1, max_age=1)
     with pytest.raises(InvalidInput):
-        bus.work_queue(unique("W"), "jobs.*")
+        bus.stream("no.dots", ["events.>"], max_bytes=1, max_age=1)

@@ -1,7 +1,9 @@
 """Importing from the command line: good files, bad files, a full disk."""
 
+import hashlib
 import os
 import subprocess
+import time
 
 import gguf
 import numpy as np
@@ -95,6 +97,25 @@ def test_a_deployed_model_is_not_deleted(demo):
     refused = demo.cli("model", "delete", "smollm2", "--yes")
     assert refused.returncode == 1
     assert "smollm2" in refused.stderr
+
+
+def test_garbage_is_listed_first_and_removed_when_asked(demo):
+    data = b"no version refers to this"
+    digest = hashlib.sha256(data).hexdigest()
+    with demo.http() as client:
+        assert client.put(f"/llmos/v1/blobs/{digest}", content=data).status_code == 201
+    assert demo.json("model", "gc", "--dry-run")["blobs"] == []  # it is young
+    [path] = demo.home.store.rglob(digest)
+    os.utime(path, (path.stat().st_atime, time.time() - 25 * 3600))
+    named = demo.cli("model", "gc", "--dry-run")
+    assert named.returncode == 0, named.stderr
+    assert named.stdout.splitlines() == [f"blob {digest}", f"blobs: 1, manifests: 0, {len(data)} B would be freed"]
+    assert path.exists()
+    removed = demo.cli("model", "gc")
+    assert removed.stdout == f"blobs: 1, manifests: 0, {len(data)} B freed\n"
+    assert not path.exists()
+    assert demo.json("model", "gc") == {"blobs": [], "manifests": [], "size": 0, "dry_run": False}
+    assert demo.json("model", "show", "smollm2")["version"] == 1
 
 
 def test_a_deployment_that_fits_nowhere_says_why(demo):

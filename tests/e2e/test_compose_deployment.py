@@ -44,7 +44,7 @@ def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployme
         answer = "".join(d.text for d in client.chat("smollm2", question, temperature=0, max_tokens=16))
         health = client.health().instances
     assert "Paris" in answer
-    assert {item.beat.service for item in health if item.up and item.beat.ready} == {*SERVICES, "replica"}
+    assert {item.heartbeat.service for item in health if item.up and item.heartbeat.ready} == {*SERVICES, "replica"}
     assert "Violation" not in deployment.log("nats")  # every service has the permissions that it uses
     # The node's own health file is not its replica's.
     assert deployment.health("inference") == (True, "ready")

@@ -111,11 +111,11 @@ def _halve(model: onnx.ModelProto, folder: Path, weights: _HalvedFile) -> None:
         if kind.elem_type == TensorProto.FLOAT and put.name != "logits":
             kind.elem_type = TensorProto.FLOAT16
     del graph.value_info[:]
-    kept: list[TensorProto] = []
+    initializers: list[TensorProto] = []
     places: dict[tuple[tuple[str, str], ...], str] = {}
     for tensor in graph.initializer:
         if tensor.data_location != TensorProto.EXTERNAL:
-            kept.append(_halved(tensor) if tensor.data_type == TensorProto.FLOAT else tensor)
+            initializers.append(_halved(tensor) if tensor.data_type == TensorProto.FLOAT else tensor)
             continue
         place = tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
         if place in places:
@@ -123,7 +123,7 @@ def _halve(model: onnx.ModelProto, folder: Path, weights: _HalvedFile) -> None:
         else:
             places[place] = weights.add(tensor.name, read_initializer(tensor, folder))
     del graph.initializer[:]
-    graph.initializer.extend([*kept, *weights.initializers])
+    graph.initializer.extend([*initializers, *weights.initializers])
     _widen_logits(graph)
 
 

@@ -6,13 +6,13 @@ from enum import StrEnum
 from devtools.convert.decoder.rope import Rope
 from shared.errors import CorruptFile, UnsupportedFormat
 
-MOST_LAYERS = 1024
-MOST_POSITIONS = 1 << 20
+MAX_LAYERS = 1024
+MAX_POSITIONS = 1 << 20
 """The graph holds a rotary table with a row per position."""
 
 
 class Activation(StrEnum):
-    """What the gate of an MLP passes through."""
+    """The activation function of a gated MLP."""
 
     SILU = "silu"
     GELU_TANH = "gelu_tanh"
@@ -23,8 +23,9 @@ class Activation(StrEnum):
 class LayerAttention:
     """How one layer attends.
 
-    rope: How its heads are turned by position; None if they are not
-    window: How many tokens it sees, itself among them; None for all
+    Attributes:
+        rope: Its rotary position embedding; None: it has none.
+        window: Tokens that a token attends to, itself included; None: all before it.
     """
 
     rope: Rope | None
@@ -35,16 +36,17 @@ class LayerAttention:
 class Architecture:
     """A decoder of pre-norm blocks: RMS norms, grouped-query attention, a gated MLP.
 
-    family: The name under which it is known: `llama`, `qwen2`, …
-    rotary_interleaved: Whether neighbouring dimensions of a head form a pair (as llama.cpp's converter lays out a
-        Llama), or each with the one half a head away
-    attention: One per layer
-    tied_head: Whether logits are made with the embedding's matrix
-    qkv_bias: Whether query, key and value must have biases; a bias that is there is used in any case
-    qk_norm: Whether each head of query and key is normed before it is turned
-    sandwich_norms: Whether what a block adds to the residual stream is normed too
-    embedding_scale: What embeddings are multiplied by
-    attention_scale: What scores are multiplied by; None for `head_dim ** -0.5`
+    Attributes:
+        family: `llama`, `qwen2`, …
+        rotary_interleaved: Whether neighbouring dimensions of a head form a rotary pair (as llama.cpp's converter
+            orders a Llama), or each dimension and the one half a head away.
+        attention: One per layer.
+        tied_head: Whether logits are computed with the embedding's matrix.
+        qkv_bias: Whether query, key and value must have biases; a bias that a file has is used in any case.
+        qk_norm: Whether each head of query and key is normed before it is rotated.
+        sandwich_norms: Whether the output of each block is normed before it is added to the residual stream.
+        embedding_scale: Factor of embeddings.
+        attention_scale: Factor of attention scores; None: `head_dim ** -0.5`.
     """
 
     family: str
@@ -79,11 +81,11 @@ def check_sizes(*, layers: int, context_length: int, heads: int, kv_heads: int, 
         CorruptFile: sizes that contradict one another.
         UnsupportedFormat: a longer context than the graph can hold.
     """
-    if layers > MOST_LAYERS:
+    if layers > MAX_LAYERS:
         raise CorruptFile(f"the file claims {layers:,} layers", param="source")
-    if context_length > MOST_POSITIONS:
+    if context_length > MAX_POSITIONS:
         raise UnsupportedFormat(
-            f"a context of {context_length:,} tokens; up to {MOST_POSITIONS:,} are supported", param="source"
+            f"a context of {context_length:,} tokens; up to {MAX_POSITIONS:,} are supported", param="source"
         )
     if heads % kv_heads or head_dim % 2:
         raise CorruptFile(

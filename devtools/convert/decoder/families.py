@@ -10,33 +10,43 @@ from shared.errors import UnsupportedFormat
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What all models of a family have in common, and no file says.
+    """What all models of a family share and their files do not state.
 
-    people_call_it: Its name in messages
-    activation: Of its MLP
-    qkv_bias, qk_norm, sandwich_norms: See `Architecture`
-    scaled_embedding: Whether embeddings are multiplied by the root of their size
-    unturned_every: Every so-manieth layer does not turn its heads; 0 for none
-    local_every: All layers but every so-manieth see a window only, and turn heads by a base of their own; 0 if that
-        is not the family's to say
-    some_windows: Whether its last layers may see a window only, from one on that only a `config.json` names
-    config_defaults: What a `config.json` means by leaving a key out, where families differ (transformers' classes)
+    Attributes:
+        display_name: For messages.
+        supported: How the list of supported families names it.
+        activation: Of its MLP.
+        qkv_bias, qk_norm, sandwich_norms: See `Architecture`.
+        scaled_embedding: Whether embeddings are multiplied by the square root of their size.
+        no_rope_every: n: every n-th layer has no rotary embedding. 0: every layer has one.
+        full_attention_every: n: every n-th layer attends to the whole context; the others attend to a sliding window
+            and have a rotary base of their own. 0: the family does not define windows.
+        windowed_last_layers: Whether the layers after a number that only a `config.json` states attend to a window.
+        gguf_interleaved: Whether llama.cpp's converter permutes the rows of queries and keys, so that neighbouring
+            dimensions form a pair.
+        gguf_scale_layers: GGUF files with this number of layers scale attention scores by the hidden size per head
+            instead of the head's size. 0: none does.
+        config_defaults: The value of a key that a `config.json` leaves out, where families differ (transformers'
+            classes).
     """
 
-    people_call_it: str
+    display_name: str
+    supported: str = ""
     activation: Activation = Activation.SILU
     qkv_bias: bool = False
     qk_norm: bool = False
     sandwich_norms: bool = False
     scaled_embedding: bool = False
-    unturned_every: int = 0
-    local_every: int = 0
-    some_windows: bool = False
+    no_rope_every: int = 0
+    full_attention_every: int = 0
+    windowed_last_layers: bool = False
+    gguf_interleaved: bool = False
+    gguf_scale_layers: int = 0
     config_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SILU = {"hidden_act": "silu"}
-_LLAMA = Family("Llama", config_defaults=_SILU)
+_LLAMA = Family("Llama", supported="Llama 2 and 3 (SmolLM2 among them)", gguf_interleaved=True, config_defaults=_SILU)
 _QWEN_WINDOWS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
 _GEMMA3 = Family(
     "Gemma 3",
@@ -44,7 +54,8 @@ _GEMMA3 = Family(
     qk_norm=True,
     sandwich_norms=True,
     scaled_embedding=True,
-    local_every=6,
+    full_attention_every=6,
+    gguf_scale_layers=62,  # the 27B model
     config_defaults={
         "head_dim": 256,
         "hidden_activation": "gelu_pytorch_tanh",
@@ -60,17 +71,24 @@ _FAMILIES = {
     "mistral": Family("Mistral", config_defaults=_SILU | {"sliding_window": 4096}),
     "smollm3": Family(
         "SmolLM3",
-        unturned_every=4,
+        no_rope_every=4,
+        gguf_interleaved=True,
         config_defaults=_SILU | {"use_sliding_window": False, "rope_theta": 2_000_000.0, "tie_word_embeddings": True},
     ),
-    "qwen2": Family("Qwen2", qkv_bias=True, some_windows=True, config_defaults=_SILU | _QWEN_WINDOWS),
+    "qwen2": Family(
+        "Qwen2",
+        supported="Qwen2 and 2.5",
+        qkv_bias=True,
+        windowed_last_layers=True,
+        config_defaults=_SILU | _QWEN_WINDOWS,
+    ),
     "qwen3": Family(
-        "Qwen3", qk_norm=True, some_windows=True, config_defaults=_SILU | _QWEN_WINDOWS | {"head_dim": 128}
+        "Qwen3", qk_norm=True, windowed_last_layers=True, config_defaults=_SILU | _QWEN_WINDOWS | {"head_dim": 128}
     ),
     "gemma3": _GEMMA3,
     "gemma3_text": _GEMMA3,
 }
-SUPPORTED = "Llama 2 and 3 (SmolLM2 among them), Mistral, SmolLM3, Qwen2 and 2.5, Qwen3, Gemma 3"
+SUPPORTED = ", ".join(dict.fromkeys(family.supported or family.display_name for family in _FAMILIES.values()))
 
 
 def find_family(name: object) -> Family:

@@ -53,8 +53,8 @@ class GraphBuilder:
             hidden, normed = self._layer(layer, hidden, normed, after)
             on_layer(layer)
         rows = nodes.add("Reshape", [normed, nodes.constant("flat", [-1, 1, arch.hidden_size])], "rows")
-        wanted = nodes.add("Gather", [rows, "output_index"], "wanted_rows", axis=0)
-        head = add_head(self._source, self._linear, wanted, "wanted_logits")
+        outputs = nodes.add("Gather", [rows, "output_index"], "output_rows", axis=0)
+        head = add_head(self._source, self._linear, outputs, "output_logits")
         nodes.add("Squeeze", [head, nodes.constant("middle", [1])], "logits")
         graph = helper.make_graph(
             nodes.nodes, "decoder", self._inputs(), self._outputs(), initializer=nodes.weights.initializers
@@ -81,16 +81,16 @@ class GraphBuilder:
             helper.make_tensor_value_info("slots", TensorProto.INT32, ["batch"]),
             helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
             helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
-            helper.make_tensor_value_info("output_index", TensorProto.INT64, ["wanted"]),
+            helper.make_tensor_value_info("output_index", TensorProto.INT64, ["outputs"]),
             *self._cache("past"),
         ]
 
     def _outputs(self) -> list[ValueInfoProto]:
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["wanted", self.arch.vocab_size])
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["outputs", self.arch.vocab_size])
         return [logits, *self._cache("present")]
 
     def _cache(self, when: str) -> list[ValueInfoProto]:
-        shape: list[str | int | None] = ["places", self.arch.kv_heads, "max_len", self.arch.head_dim]
+        shape: list[str | int | None] = ["slots", self.arch.kv_heads, "max_len", self.arch.head_dim]
         return [
             helper.make_tensor_value_info(f"{when}_{kind}.{layer}", TensorProto.FLOAT, shape)
             for layer in range(self.arch.layers)

@@ -53,8 +53,8 @@ def llama3(frequencies: Frequencies, *, factor: float, low: float, high: float, 
         original: Tokens of the context that the model was first trained for.
     """
     turns = original * frequencies / (2 * math.pi)
-    kept = np.clip((turns - low) / (high - low), 0, 1)
-    scaled: Frequencies = frequencies * (kept + (1 - kept) / factor)
+    unscaled = np.clip((turns - low) / (high - low), 0, 1)
+    scaled: Frequencies = frequencies * (unscaled + (1 - unscaled) / factor)
     return scaled
 
 

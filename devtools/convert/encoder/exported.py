@@ -46,9 +46,9 @@ class ExportedGraph:
         Raises:
             UnsupportedFormat: none of the outputs is of a known name and shape.
         """
-        wanted = [(name, 2) for name in (_LOGITS if classifies else _POOLED)]
-        wanted += [] if classifies else [(name, 3) for name in _STATES]
-        for name, dimensions in wanted:
+        accepted = [(name, 2) for name in (_LOGITS if classifies else _POOLED)]
+        accepted += [] if classifies else [(name, 3) for name in _STATES]
+        for name, dimensions in accepted:
             if self.outputs.get(name) == dimensions:
                 return name, "none" if dimensions == 2 else pooling
         shown = ", ".join(f"{name} ({count} dimensions)" for name, count in self.outputs.items())

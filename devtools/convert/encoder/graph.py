@@ -3,7 +3,7 @@
 Whatever works on single tokens (embeddings, norms, every matrix) runs on the texts' tokens alone, one after the other
 without padding; only attention sees them as rows of equal length:
 
-    tokens [T, H] ── gather by `padded` ──> [B, S, 3H] ── attention ──> [B, S, H] ── gather by `kept` ──> [T, H]
+    tokens [T, H] ── gather by `padded` ──> [B, S, 3H] ── attention ──> [B, S, H] ── gather by `unpadded` ──> [T, H]
 
 so a batch of mixed lengths costs little more than its tokens, and padding can't reach a text's numbers.
 Paper: https://arxiv.org/abs/1810.04805; operators: ONNX Runtime's ContribOperators.md.
@@ -70,7 +70,7 @@ class EncoderGraphBuilder:
         return INPUTS if self._config.type_vocab_size > 1 else INPUTS[:2]
 
     def _index(self) -> None:
-        """`kept` int64 [T]: places of the texts' tokens among all; `padded` int64 [B, S]: their rows in turn."""
+        """`unpadded` int64 [T]: places of the texts' tokens among all; `padded` int64 [B, S]: their rows in turn."""
         graph = self.graph
         graph.constant("flat", [-1])
         graph.constant("axis_0", [0])
@@ -78,7 +78,7 @@ class EncoderGraphBuilder:
         graph.constant("one", [1])
         graph.add("Shape", ["input_ids"], "shape")
         mask = graph.add("Reshape", ["attention_mask", "flat"], "mask")
-        graph.add("Squeeze", [graph.add("NonZero", [mask], "kept_2d"), "axis_0"], "kept")
+        graph.add("Squeeze", [graph.add("NonZero", [mask], "unpadded_2d"), "axis_0"], "unpadded")
         counted = graph.add("Sub", [graph.add("CumSum", [mask, "axis_0"], "counted"), "one"], "counted_from_0")
         # Padding takes the row of the token before it: any row will do, for nothing reads what becomes of it.
         graph.add("Reshape", [counted, "shape"], "padded")
@@ -86,15 +86,15 @@ class EncoderGraphBuilder:
         graph.add("Cast", [lengths], "lengths", to=TensorProto.INT32)
         graph.constant("hidden_rows", [-1, self._config.hidden_size])
 
-    def _kept(self, name: str) -> str:
+    def _unpadded(self, name: str) -> str:
         """The values of an int64 `[B, S]` that belong to tokens."""
         flat = self.graph.add("Reshape", [name, "flat"], f"{name}_flat")
-        return self.graph.add("Gather", [flat, "kept"], f"{name}_kept")
+        return self.graph.add("Gather", [flat, "unpadded"], f"{name}_unpadded")
 
     def _embed(self) -> str:
         graph, config, at = self.graph, self._config, "embeddings"
         words = self._weights.matrix("embeddings.word_embeddings.weight", (config.vocab_size, config.hidden_size))
-        summed = graph.add("Gather", [graph.weight("words", words), self._kept("input_ids")], "word")
+        summed = graph.add("Gather", [graph.weight("words", words), self._unpadded("input_ids")], "word")
         rows = config.positions + config.position_offset
         table = self._weights.matrix("embeddings.position_embeddings.weight", (rows, config.hidden_size))
         table = table[config.position_offset :]
@@ -108,10 +108,12 @@ class EncoderGraphBuilder:
         length = graph.add("Squeeze", [graph.add("Gather", ["shape", "one"], "length_1d"), "axis_0"], "length")
         count = graph.add("Range", ["zero", length, "step"], "count")
         graph.add("Expand", [count, "shape"], "positions")
-        position = graph.add("Gather", [graph.weight("position_table", table), self._kept("positions")], "position")
+        position = graph.add(
+            "Gather", [graph.weight("position_table", table), self._unpadded("positions")], "position"
+        )
         summed = graph.add("Add", [summed, position], "word_position")
         if config.type_vocab_size > 1:
-            kind = graph.add("Gather", [graph.weight("types", types), self._kept("token_type_ids")], "type")
+            kind = graph.add("Gather", [graph.weight("types", types), self._unpadded("token_type_ids")], "type")
             summed = graph.add("Add", [summed, kind], "embedding")
         scale, bias = self._norm(f"{at}.LayerNorm")
         return graph.add(
@@ -133,7 +135,7 @@ class EncoderGraphBuilder:
             domain=MICROSOFT, num_heads=config.heads,
         )  # fmt: skip
         flat = graph.add("Reshape", [attended, "hidden_rows"], f"{at}.attended_rows")
-        context = graph.add("Gather", [flat, "kept"], f"{at}.context")
+        context = graph.add("Gather", [flat, "unpadded"], f"{at}.context")
         x = self._project(context, x, f"{at}.attention.output", hidden)
         inner = f"{at}.intermediate.dense"
         matrix = self._weights.linear(inner, hidden, wide)

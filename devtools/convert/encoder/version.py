@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from tokenizers import Tokenizer
 
-from devtools.convert.decoder_version import Progress, describe_file, file_digest, staged, unwatched
+from devtools.convert.decoder_version import Progress, describe_file, file_digest, no_progress, staged
 from devtools.convert.encoder.check import check_against_reference, check_rows_independent
 from devtools.convert.encoder.config import FAMILIES, EncoderConfig, Pooling, read_encoder_config, read_license
 from devtools.convert.encoder.exported import find_exported, read_exported
@@ -49,7 +49,7 @@ class _Written:
     metrics: dict[str, float]
 
 
-def convert_encoder(source: Path, destination: Path, *, name: str = "", progress: Progress = unwatched) -> Manifest:
+def convert_encoder(source: Path, destination: Path, *, name: str = "", progress: Progress = no_progress) -> Manifest:
     """Write the version that the directory `source` describes into the folder `destination`.
 
     An exported graph (`model.onnx` or `onnx/model.onnx`) is taken as it is; else the graph is built from safetensors.

@@ -16,10 +16,6 @@ from devtools.convert.gguf.file import GgufFile
 from devtools.convert.gguf.quants import dequantise
 from shared.errors import CorruptFile, UnsupportedFormat
 
-_INTERLEAVED = ("llama", "smollm3")
-"""Families whose query and key rows llama.cpp's converter permutes, so that neighbours form a pair."""
-_GEMMA3_27B_LAYERS = 62
-"""The one Gemma 3 that scales scores by another number than its head size; known by its layers."""
 _REFUSED = {
     "expert_count": "mixture-of-experts models are not supported",
     "attention.q_lora_rank": "multi-head latent attention (MLA) is not supported",
@@ -75,7 +71,7 @@ def read_architecture(gguf: GgufFile) -> Architecture:
         vocab_size=embedding.shape[0],
         context_length=context_length,
         norm_epsilon=keys.positive("attention.layer_norm_rms_epsilon"),
-        rotary_interleaved=name in _INTERLEAVED,
+        rotary_interleaved=family.gguf_interleaved,
         attention=_attention(gguf, keys, family, layers, head_dim),
         tied_head="output.weight" not in gguf.tensors,
         qkv_bias=family.qkv_bias,
@@ -90,7 +86,7 @@ def read_architecture(gguf: GgufFile) -> Architecture:
 def _attention_scale(keys: Fields, family: Family, layers: int, share: float) -> float | None:
     if keys.get("attention.scale"):
         return keys.positive("attention.scale")
-    return share**-0.5 if family.people_call_it == "Gemma 3" and layers == _GEMMA3_27B_LAYERS else None
+    return share**-0.5 if layers == family.gguf_scale_layers else None
 
 
 def _attention(
@@ -98,27 +94,29 @@ def _attention(
 ) -> tuple[LayerAttention, ...]:
     everywhere = _rope(gguf, keys, head_dim)
     local = everywhere
-    if family.local_every:
+    if family.full_attention_every:
         local = Rope("local", plain(keys.positive("rope.freq_base_swa", 10_000.0, above=1), head_dim))
     window = keys.count("attention.sliding_window") if keys.get("attention.sliding_window") else None
-    if window and family.some_windows:
+    if window and family.windowed_last_layers:
         raise UnsupportedFormat(
-            f"a {family.people_call_it} in GGUF with a sliding window: the file does not say which layers have it;"
+            f"a {family.display_name} in GGUF with a sliding window: the file does not say which layers have it;"
             " import the Hugging Face directory",
             param="source",
         )
-    if family.local_every and window is None:
+    if family.full_attention_every and window is None:
         raise CorruptFile("the key 'gemma3.attention.sliding_window' is missing", param="source")
-    is_local = _local_layers(keys, family, layers) if window else [False] * layers
-    turned = [not family.unturned_every or (layer + 1) % family.unturned_every != 0 for layer in range(layers)]
+    windowed = _windowed_layers(keys, family, layers) if window else [False] * layers
+    rotated = [not family.no_rope_every or (layer + 1) % family.no_rope_every != 0 for layer in range(layers)]
     return tuple(
-        LayerAttention((local if is_local[i] else everywhere) if turned[i] else None, window if is_local[i] else None)
+        LayerAttention(
+            (local if windowed[i] else everywhere) if rotated[i] else None, window if windowed[i] else None
+        )
         for i in range(layers)
     )
 
 
-def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
-    """For each layer whether it sees a window only."""
+def _windowed_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
+    """For each layer whether it attends to a sliding window only."""
     pattern = keys.get("attention.sliding_window_pattern")
     if isinstance(pattern, list):
         if len(pattern) != layers or not all(isinstance(local, bool) for local in pattern):
@@ -126,7 +124,7 @@ def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
                 f"'attention.sliding_window_pattern' does not say yes or no for {layers} layers", param="source"
             )
         return pattern
-    period = family.local_every if pattern is None else keys.count("attention.sliding_window_pattern")
+    period = family.full_attention_every if pattern is None else keys.count("attention.sliding_window_pattern")
     return [not period or (layer + 1) % period != 0 for layer in range(layers)]
 
 

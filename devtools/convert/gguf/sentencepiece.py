@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 from shared.errors import CorruptFile
 
-NORMAL, UNKNOWN, BYTE = 1, 2, 6
-"""`tokenizer.ggml.token_type` values of pieces that text is made of, of the one for what is none, and of bytes."""
+NORMAL, UNKNOWN = 1, 2
+"""`tokenizer.ggml.token_type` values of pieces that text is made of, and of the one for what is none."""
 _SPACE = "▁"
 _LONGEST = 1024
 """Characters of the longest piece of a real vocabulary are a few dozen; each cut of each piece is tried."""

@@ -85,9 +85,9 @@ def spell_out_blocks(model: ModelProto) -> list[BlockWeights]:
         spelling.add(node)
     del model.graph.node[:]
     model.graph.node.extend(spelling.nodes)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in spelling.matrices]
+    others = [tensor for tensor in model.graph.initializer if tensor.name not in spelling.matrices]
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, *spelling.constants])
+    model.graph.initializer.extend([*others, *spelling.constants])
     if all(node.domain != DOMAIN for node in spelling.nodes):
         opsets = [opset for opset in model.opset_import if opset.domain != DOMAIN]
         del model.opset_import[:]

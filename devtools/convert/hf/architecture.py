@@ -109,13 +109,15 @@ def _attention(keys: Fields, family: Family, sizes: _Sizes) -> tuple[LayerAttent
         )
 
     everywhere = local = rope("global", _FULL, keys.positive("rope_theta", 10_000.0, above=1))
-    if family.local_every:
+    if family.full_attention_every:
         local = rope("local", _LOCAL, keys.positive("rope_local_base_freq", above=1))
-    is_local = _local_layers(keys, family, sizes.layers)
-    window = keys.count("sliding_window") if any(is_local) else None
-    turned = _turned_layers(keys, family, sizes.layers)
+    windowed = _windowed_layers(keys, family, sizes.layers)
+    window = keys.count("sliding_window") if any(windowed) else None
+    rotated = _rope_layers(keys, family, sizes.layers)
     return tuple(
-        LayerAttention((local if is_local[i] else everywhere) if turned[i] else None, window if is_local[i] else None)
+        LayerAttention(
+            (local if windowed[i] else everywhere) if rotated[i] else None, window if windowed[i] else None
+        )
         for i in range(sizes.layers)
     )
 
@@ -128,8 +130,8 @@ def _rope_parameters(keys: Fields, kind: str) -> Fields:
     return (keys.inside("rope_scaling") if kind == _FULL else None) or Fields({})
 
 
-def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
-    """For each layer whether it sees a window only."""
+def _windowed_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
+    """For each layer whether it attends to a sliding window only."""
     kinds = keys.get("layer_types")
     if kinds is not None:
         if not isinstance(kinds, list) or len(kinds) != layers:
@@ -140,25 +142,25 @@ def _local_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
                 f"layers of type {unknown!r} are not supported; supported: {_FULL}, {_LOCAL}", param="source"
             )
         return [kind == _LOCAL for kind in kinds]
-    if family.local_every:
-        period = keys.count("sliding_window_pattern", family.local_every)
+    if family.full_attention_every:
+        period = keys.count("sliding_window_pattern", family.full_attention_every)
         return [(layer + 1) % period != 0 for layer in range(layers)]
     if keys.get("sliding_window") is None or not keys.flag("use_sliding_window", default=True):
         return [False] * layers
-    if family.unturned_every:
-        return [not turned for turned in _turned_layers(keys, family, layers)]
+    if family.no_rope_every:
+        return [not rotated for rotated in _rope_layers(keys, family, layers)]
     first = keys.count("max_window_layers") if keys.get("max_window_layers") else 0
     return [layer >= first for layer in range(layers)]
 
 
-def _turned_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
-    """For each layer whether its heads are turned by position."""
+def _rope_layers(keys: Fields, family: Family, layers: int) -> list[bool]:
+    """For each layer whether it has a rotary embedding."""
     listed = keys.get("no_rope_layers")
-    if not family.unturned_every:
+    if not family.no_rope_every:
         return [True] * layers
     if listed is None:
-        period = keys.count("no_rope_layer_interval", family.unturned_every)
+        period = keys.count("no_rope_layer_interval", family.no_rope_every)
         return [(layer + 1) % period != 0 for layer in range(layers)]
     if not isinstance(listed, list) or len(listed) != layers:
         raise CorruptFile(f"'no_rope_layers' does not list {layers} layers", param="source")
-    return [bool(turned) for turned in listed]
+    return [bool(rotated) for rotated in listed]

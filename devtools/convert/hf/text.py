@@ -85,8 +85,8 @@ def _beginning(tokenizer: Tokenizer, *sources: Mapping[str, Any]) -> tuple[int |
     bos = next((number for number in (put_before, named, numbered) if number is not None), None)
     if bos is not None and tokenizer.id_to_token(bos) is None:
         raise CorruptFile(f"the BOS token {bos} is not in the vocabulary", param="source")
-    wanted = settings.get("add_bos_token")
-    return bos, bos is not None and (wanted if isinstance(wanted, bool) else put_before is not None)
+    declared = settings.get("add_bos_token")
+    return bos, bos is not None and (declared if isinstance(declared, bool) else put_before is not None)
 
 
 def _ends(

@@ -137,5 +137,5 @@ class _Fit:
 def _keep_better(best: tuple[Floats, Floats, Floats], other: tuple[Floats, Floats, Floats]) -> None:
     """Replace in `best` (scale, start, error) what has a larger error than in `other`."""
     better = other[2] < best[2]
-    for kept, new in zip(best, other, strict=True):
-        np.copyto(kept, new, where=better)
+    for current, new in zip(best, other, strict=True):
+        np.copyto(current, new, where=better)

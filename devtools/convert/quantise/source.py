@@ -31,7 +31,7 @@ class QuantisedSource:
         self._scheme: Scheme = scheme
         self._scratch = scratch
         self._importance = importance or {}
-        self._kept: set[str] = set()
+        self._quantised: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
         """Every tensor, by its canonical name."""
@@ -54,7 +54,7 @@ class QuantisedSource:
         scheme = self._scheme_of(name)
         if scheme is None:
             return self._original.matrix(name)
-        if name not in self._kept:
+        if name not in self._quantised:
             quantise = quantise_int4 if scheme == "int4" else quantise_int8
             self._keep(name, quantise(self._original.dequantise(name), self._importance.get(name)))
         return self._load(name, 4 if scheme == "int4" else 8)
@@ -82,7 +82,7 @@ class QuantisedSource:
             values = getattr(matrix, part)
             if values is not None:
                 np.save(self._scratch / f"{name}.{part}.npy", values)
-        self._kept.add(name)
+        self._quantised.add(name)
 
     def _load(self, name: str, bits: int) -> BlockMatrix:
         offset = self._scratch / f"{name}.offset.npy"

@@ -90,12 +90,12 @@ def run_graph(
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     shape = (1, arch.kv_heads, TOKENS, arch.head_dim)
     names = [f"{kind}.{layer}" for layer in range(arch.layers) for kind in ("key", "value")]
-    kept = {name: np.zeros(shape, cache) for name in names}
+    cache_values = {name: np.zeros(shape, cache) for name in names}
     logits = []
     ends = sorted({min(end, len(ids)) for end in _ENDS})
     for start, end in pairwise([0, *ends]):
         new = ids[start:end]
-        feeds = {f"past_{name}": kept[name] for name in names} | {
+        feeds = {f"past_{name}": cache_values[name] for name in names} | {
             "input_ids": new[None].astype(np.int64),
             **feed_slots(session),
             "seqlens_k": np.array([end - 1], np.int32),
@@ -104,5 +104,5 @@ def run_graph(
         }
         rows, *present = session.run(["logits", *(f"present_{name}" for name in names)], feeds)
         logits.append(rows)
-        kept = dict(zip(names, present, strict=True))
+        cache_values = dict(zip(names, present, strict=True))
     return np.concatenate(logits)

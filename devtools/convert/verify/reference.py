@@ -95,18 +95,3 @@ def _activate(x: Floats, activation: Activation) -> Floats:
         return np.asarray(x / (1 + np.exp(-x)), np.float32)
     inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
     return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
-
-
-def perplexity(logits: Floats, ids: Sequence[int]) -> float:
-    """The exponential of the mean negative log likelihood of `ids[1:]`, each given those before it.
-
-    Args:
-        logits: float32 [S, vocab_size], row i made from `ids[: i + 1]`.
-        ids: The S tokens.
-    """
-    surprises = []
-    for row, following in zip(logits, ids[1:], strict=False):
-        peak = float(row.max())
-        total = peak + math.log(float(np.exp(row - peak, dtype=np.float64).sum()))
-        surprises.append(total - float(row[following]))
-    return math.exp(sum(surprises) / len(surprises))

@@ -16,10 +16,12 @@ from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
 from shared.contracts.gateway import ApiKey, Scope
 from shared.contracts.manifest import Manifest, Name
+from shared.deadlines import ADMIN_CALL_S
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
-CALL_TIMEOUT_S = 30.0
 """For a service to answer; creating a version reads its blobs' sizes from the store."""
+COLLECT_TIMEOUT_S = 300.0
+"""For the registry to collect garbage: it lists the store and removes files one by one."""
 RETRY_S = 2.0
 
 
@@ -109,6 +111,14 @@ class AdminApi:
             Operation("DELETE", one, "Delete a version or a model", Empty, self._delete),
             Operation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
             Operation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            Operation(
+                "POST",
+                "/garbage",
+                "Remove files that no version refers to, or list them (dry_run, the default)",
+                registry.GarbageReport,
+                self._collect_garbage,
+                body=registry.CollectGarbage,
+            ),
             Operation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
             Operation(
                 "POST",
@@ -135,10 +145,12 @@ class AdminApi:
             ),
         ]
 
-    async def ask(self, endpoint: Endpoint[Request, Response], request: Request) -> Response:
+    async def ask(
+        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
+    ) -> Response:
         """Ask the service that owns `endpoint`; raises its error, or `Unavailable` naming the service."""
         try:
-            return await rpc.call(self._bus, endpoint, request, timeout=CALL_TIMEOUT_S)
+            return await rpc.call(self._bus, endpoint, request, timeout=timeout)
         except NoResponders as error:
             service = endpoint.subject.split(".")[2]
             raise Unavailable(
@@ -169,6 +181,10 @@ class AdminApi:
     async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
         request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
         return await self.ask(registry.SET_ALIAS, request)
+
+    async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
+        body: registry.CollectGarbage = call.body
+        return await self.ask(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
 
     async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
         return await self.ask(scheduler.LIST_DEPLOYMENTS, Empty())

@@ -6,15 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import structlog
-
 from services.gateway.routing.table import Candidate
 from shared.bus.port import Bus, Message
 from shared.bus.rpc import parse
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.replica import Accepted
-
-log = structlog.get_logger("llmos.gateway")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.contracts.manifest import Task
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus
+from shared.contracts.replica import LoadReport
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
+from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 from shared.errors import InvalidInput, NotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
@@ -20,8 +21,6 @@ STARTING_RETRY_S = 2.0
 """What `Retry-After` says while a deployment's replicas start."""
 FAILED_RETRY_S = 10.0
 """What `Retry-After` says when nothing is starting."""
-FRESH_S = 3 * LOAD_REPORT_S
-"""A replica that reported within this time lives, even when its lease could not be renewed."""
 
 _DOES: Mapping[Task, str] = {
     "generate": "generates text",
@@ -44,8 +43,6 @@ class Candidate:
     model: str
     version: int
     incarnation: int
-    outstanding: int
-    """Tokens of work before a new request would be computed."""
 
 
 @dataclass(slots=True)
@@ -176,10 +173,7 @@ class RoutingTable:
                 status.id,
             ),
         )
-        return [
-            Candidate(status.id, status.model, status.version, self.incarnation(status.id), self._outstanding(status))
-            for status in ordered
-        ]
+        return [Candidate(status.id, status.model, status.version, self.incarnation(status.id)) for status in ordered]
 
     def lost(self, candidate: Candidate, now: float) -> str | None:
         """Why a replica that has a request of ours is taken for gone, or None while it lives."""
@@ -192,7 +186,7 @@ class RoutingTable:
         silent = now - known.at if known else LEASE_TTL_S + 1
         if silent > LEASE_TTL_S:
             return f"it was silent for {LEASE_TTL_S:g} s"
-        if status is None and silent > FRESH_S:
+        if status is None and silent > LOAD_FRESH_S:
             return "its lease is gone"
         return None
 
@@ -262,6 +256,7 @@ class RoutingTable:
         return list(self._sent.get(replica_id, {}).values())
 
     def _outstanding(self, status: ReplicaStatus) -> int:
+        """Tokens of work before a new request would be computed."""
         report = self._loads[status.id].report
         unreported = self._unreported(status.id)
         sequences = report.running + report.waiting + len(unreported)

@@ -15,13 +15,11 @@ from pydantic import ValidationError
 
 from services.inference.agent.claim import claim, watch_for_takeover
 from services.inference.agent.reconcile import Defer, ExistingReplica, Start, Stop, reconcile
-from services.inference.agent.replica_process import CLEAN_UP_S, ReplicaProcess, replica_environment
+from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
-    LEASE_RENEW_S,
-    LEASE_TTL_S,
     NODES_BUCKET,
     REPLICAS_BUCKET,
     Gpu,
@@ -32,6 +30,7 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
     Resources,
 )
+from shared.deadlines import LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
 from shared.service.supervise import ChildSpec
@@ -99,7 +98,7 @@ class NodeAgent:
         try:
             await claim(self._nodes, self._status)
             async with (
-                Lease(self._nodes, self._node.id, self._status.encode()),
+                Lease(self._nodes, self._node.id, self._status.encode()).running(),
                 background(self._run(), "node agent"),
             ):
                 yield
@@ -109,7 +108,7 @@ class NodeAgent:
     async def _run(self) -> None:
         await self._delete_stale_statuses()
         async with (
-            LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode) as replicas,
+            LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode).running() as replicas,
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(watch_for_takeover(self._nodes, self._status), name="watch for a takeover")
@@ -192,7 +191,7 @@ class NodeAgent:
             argv=node.replica_command,
             env=replica_environment(assignment, node=node.id, drain_timeout=node.drain_timeout),
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
-            stop_timeout=node.drain_timeout + CLEAN_UP_S,
+            stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )
         replica = ReplicaProcess(assignment, spec, self._changed.set)
         self._replicas[assignment.id] = replica

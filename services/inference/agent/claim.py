@@ -8,17 +8,16 @@ import structlog
 from pydantic import ValidationError
 
 from shared.bus.port import KeyValue, KvOperation
-from shared.contracts.scheduler import LEASE_TTL_S, NodeStatus
+from shared.contracts.scheduler import NodeStatus
+from shared.deadlines import CLAIM_GRACE_S, LEASE_TTL_S
 from shared.errors import Conflict
 
 CHECK_S = 0.25
-GRACE_S = 1.0
-"""Seconds beyond a lease's time to live in which a record may still be renewed."""
 
 _log = structlog.get_logger("llmos.agent")
 
 
-async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + GRACE_S) -> None:
+async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + CLAIM_GRACE_S) -> None:
     """Write the node's record, which makes the node id this agent's.
 
     A record that is not renewed for `silence` seconds is that of a dead agent. A record of a process of this machine

@@ -17,13 +17,10 @@ from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.replica import drain_endpoint
 from shared.contracts.scheduler import ReplicaAssignment
+from shared.deadlines import DRAIN_REQUEST_S
 from shared.errors import LlmosError, NoResponders
 from shared.service.supervise import Child, ChildSpec
 
-DRAIN_REQUEST_S = 1.0
-"""Seconds to wait for a replica to confirm that it drains; it drains on SIGTERM all the same."""
-CLEAN_UP_S = 5.0
-"""Seconds that a drained process has to clean up before it is killed."""
 _TAIL_BYTES = 4096
 _LINE_CHARS = 300
 _FRAME = " |+-\t"

@@ -11,13 +11,13 @@ import structlog
 
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
-from services.inference.replica.generate.serving import CONFIRM_S
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
 from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaState
+from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
+from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
 from shared.service.context import Context
 from shared.storage.open import open_store
@@ -60,7 +60,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         finally:
             replica.stop_accepting()
             await lease.become(ReplicaState.DRAINING)
-            await replica.drain(max(0.0, settings.drain_timeout - CONFIRM_S - 1.0))
+            await replica.drain(max(0.0, settings.drain_timeout - ENGINE_CONFIRM_S - REPLICA_RECORD_S))
 
 
 async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Replica:

@@ -52,7 +52,7 @@ class StatusLease:
     async def running(self) -> AsyncIterator[Self]:
         """Hold the record while inside; leaving removes it, but for a failure: the node agent reads the reason."""
         try:
-            async with self._lease:
+            async with self._lease.running():
                 yield self
         finally:
             if self._status.state is ReplicaState.FAILED:

@@ -8,8 +8,9 @@ import structlog
 from services.inference.engine.load import EngineLoad
 from shared.bus import rpc
 from shared.bus.port import Bus
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport, load_subject
+from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import ReplicaAssignment
+from shared.deadlines import LOAD_REPORT_S
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.replica")

@@ -1,4 +1,4 @@
-"""Work queues and event streams in memory."""
+"""Event streams in memory."""
 
 import asyncio
 import contextvars
@@ -10,118 +10,14 @@ import structlog
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, matches
-from shared.bus.port import MAX_RECORD, Handler, Job, Message
+from shared.bus.port import Handler, Message
 from shared.bus.tasks import end
-from shared.errors import Disconnected, PayloadTooLarge
+from shared.errors import Disconnected
 
 _log = structlog.get_logger("llmos.bus")
 
-ACK_WAIT_S = 30.0
-DUPLICATE_WINDOW_S = 120.0
 MAX_ATTEMPTS = 5
 RETRY_S = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    data: bytes
-    attempt: int = 0
-    due: float = 0.0
-    """When it is delivered (again): 0 at once, infinity after an ack."""
-
-
-@dataclass(slots=True, eq=False)
-class Queue:
-    """The jobs of a work queue."""
-
-    clock: Callable[[], float]
-    ack_wait: float = ACK_WAIT_S
-    jobs: list[_Work] = field(default_factory=list)
-    seen: dict[str, float] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, data: bytes, message_id: str | None) -> None:
-        """Queue a job, unless its id was queued within the window."""
-        now = self.clock()
-        self.seen = {name: at for name, at in self.seen.items() if now - at < DUPLICATE_WINDOW_S}
-        if message_id is not None:
-            if message_id in self.seen:
-                return
-            self.seen[message_id] = now
-        self.jobs.append(_Work(data))
-        self.changed.set()
-
-    def next_due(self) -> _Work | None:
-        """The first job that may be delivered now; it is held for `ack_wait` seconds."""
-        now = self.clock()
-        for work in self.jobs:
-            if work.due <= now:
-                work.attempt += 1
-                work.due = now + self.ack_wait
-                return work
-        return None
-
-    def wait(self) -> float | None:
-        """Seconds until a held job is due again; None when none is held."""
-        return min((max(0.0, work.due - self.clock()) for work in self.jobs), default=None)
-
-
-class MemoryWorkQueue:
-    """A work queue through one connection."""
-
-    def __init__(self, queue: Queue, connected: Callable[[], bool]) -> None:
-        self._queue = queue
-        self._connected = connected
-
-    async def put(self, data: bytes, *, message_id: str | None = None) -> None:
-        """Queue a job; the same `message_id` within two minutes is queued once."""
-        if len(data) > MAX_RECORD:
-            raise PayloadTooLarge(
-                f"a job of {len(data)} bytes is larger than {MAX_RECORD}; put its data into the artifact store"
-            )
-        self._reach()
-        self._queue.put(data, message_id)
-
-    async def take(self, timeout: float) -> Job | None:
-        """The next job, or None after `timeout` seconds."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while True:
-            self._reach()
-            work = self._queue.next_due()
-            if work is not None:
-                return self._job(work)
-            left = deadline - loop.time()
-            if left <= 0:
-                return None
-            self._queue.changed.clear()
-            held = self._queue.wait()
-            try:
-                async with asyncio.timeout(left if held is None else min(left, held + 0.001)):
-                    await self._queue.changed.wait()
-            except TimeoutError:
-                continue
-
-    def _job(self, work: _Work) -> Job:
-        async def ack() -> None:
-            self._reach()
-            if work in self._queue.jobs:
-                self._queue.jobs.remove(work)
-
-        async def nack() -> None:
-            self._reach()
-            work.due = 0.0
-            self._queue.changed.set()
-
-        async def in_progress() -> None:
-            self._reach()
-            work.due = self._queue.clock() + self._queue.ack_wait
-
-        return Job(work.data, work.attempt, ack, nack, in_progress)
-
-    def _reach(self) -> None:
-        if not self._connected():
-            raise Disconnected("the bus connection is down; it is being made again")
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +33,7 @@ class Stream:
     sequence: int = 0
     positions: dict[str, int] = field(default_factory=dict)
     turns: dict[str, asyncio.Lock] = field(default_factory=dict)
-    """Held by whoever handles a message of a durable consumer: two processes with one name share its messages."""
+    """Held while a message of a durable consumer is handled: two processes with one name share its messages."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def capture(self, message: Message) -> None:
@@ -202,7 +98,7 @@ class MemoryConsumption:
         await end(self._task)
 
     def cancel(self) -> int:
-        """Cancel the handler that runs, and answer how many were cancelled."""
+        """Cancel the running handler; returns how many were cancelled."""
         self._ending = True
         return int(self._handling is not None and self._handling.cancel())
 

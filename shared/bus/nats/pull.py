@@ -1,7 +1,7 @@
 """Durable pull consumers of JetStream.
 
-Each pull has an inbox of its own, so a lost connection ends it at once and no message waits in an inbox that nobody
-reads.
+Each pull has an inbox of its own, so a lost connection ends it at once and no message waits in an inbox
+without a reader.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js.api import ConsumerConfig, Header, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 from nats.js.errors import ServiceUnavailableError
 
 from shared.bus.nats.jetstream import JetStream
@@ -29,20 +29,19 @@ RETRY_S = 0.5
 class PullConsumer:
     """A durable pull consumer of one stream."""
 
-    def __init__(self, jetstream: JetStream, stream: StreamConfig, consumer: ConsumerConfig) -> None:
+    def __init__(self, jetstream: JetStream, stream: StreamConfig, durable: str) -> None:
         assert stream.name is not None
-        assert consumer.durable_name is not None
         self.jetstream = jetstream
         self.stream = stream
-        self._consumer = consumer
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{consumer.durable_name}"
+        self._consumer = ConsumerConfig(durable_name=durable, ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S)
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{durable}"
         self._ready = False
 
     async def ensure(self, lost: bool) -> None:
         """Make stream and consumer if they are not there."""
         if self._ready and not lost:
             return
-        await self.jetstream.ensure_stream(self.stream, keep=lambda found: settled(found, self.stream))
+        await self.jetstream.ensure_stream(self.stream, suits=lambda found: settled(found, self.stream))
         assert self.stream.name is not None
         await self.jetstream.manager.add_consumer(self.stream.name, self._consumer)
         self._ready = True
@@ -63,7 +62,7 @@ class PullConsumer:
         return None
 
     async def _ask(self, expires: float) -> Msg:
-        """One pull: a message, or a status. A job that arrives when nobody waits any more is given back at once."""
+        """One pull: a message, or a status. A message that arrives after the wait has ended is given back at once."""
         connection = self.jetstream.connection
         client = connection.client
         arrived: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
@@ -96,14 +95,14 @@ class PullConsumer:
             with contextlib.suppress(Error):
                 await subscription.unsubscribe()
         if (message.headers or {}).get(Header.STATUS) == "503":
-            raise ServiceUnavailableError(code=503, description=f"nobody answers on {self._next}")
+            raise ServiceUnavailableError(code=503, description=f"no response on {self._next}")
         return message
 
 
-def settled(found: StreamConfig, wanted: StreamConfig) -> bool:
-    """Whether the stream as it is serves as well as the one that is wanted."""
+def settled(found: StreamConfig, desired: StreamConfig) -> bool:
+    """Whether the stream as it is serves as well as the desired one."""
     return (
-        sorted(found.subjects or []) == sorted(wanted.subjects or [])
-        and (found.max_bytes or -1) == (wanted.max_bytes or -1)
-        and abs((found.max_age or 0.0) - (wanted.max_age or 0.0)) < 1e-3
+        sorted(found.subjects or []) == sorted(desired.subjects or [])
+        and (found.max_bytes or -1) == (desired.max_bytes or -1)
+        and abs((found.max_age or 0.0) - (desired.max_age or 0.0)) < 1e-3
     )

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, StreamConfig
+from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.nats.jetstream import JetStream, unexpected
-from shared.bus.nats.pull import ACK_WAIT_S, RETRY_S, PullConsumer, settled
+from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
 from shared.bus.port import Handler, Message
 from shared.bus.tasks import end
 from shared.errors import LlmosError, Unavailable
@@ -58,7 +58,7 @@ class Consumption:
         await self._stop()
 
     def cancel(self) -> int:
-        """Cancel the handler that runs, and answer how many were cancelled."""
+        """Cancel the running handler; returns how many were cancelled."""
         self._ending.set()
         if self._handling is None or self._handling.done():
             return 0
@@ -92,7 +92,7 @@ class Consumption:
         else:
             good, gone = await run_handler(self._handler, message), False
         attempt = raw.metadata.num_delivered
-        with contextlib.suppress(Error):  # not acknowledged: delivered again after ACK_WAIT_S
+        with contextlib.suppress(Error):  # not acknowledged: delivered again after `nats_pull.ACK_WAIT_S`
             if good:
                 await raw.ack()
             elif gone or attempt >= MAX_ATTEMPTS:
@@ -129,11 +129,7 @@ class NatsEventStream:
         One at a time. A handler that raises is given the message again, `MAX_ATTEMPTS` times in all.
         """
         check_bucket(durable)
-        consumer = PullConsumer(
-            self._jetstream,
-            self._config,
-            ConsumerConfig(durable_name=durable, ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S),
-        )
+        consumer = PullConsumer(self._jetstream, self._config, durable)
         try:
             await self._jetstream.call(_nothing, ensure=consumer.ensure)
         except APIError as error:
@@ -164,7 +160,7 @@ class NatsEventStream:
         """Make the stream if it is not there."""
         if self._ready and not lost:
             return
-        await self._jetstream.ensure_stream(self._config, keep=lambda found: settled(found, self._config))
+        await self._jetstream.ensure_stream(self._config, suits=lambda found: settled(found, self._config))
         self._ready = True
 
     async def _get(self, sequence: int) -> Message:

@@ -97,7 +97,7 @@ async def test_a_removed_replica_is_asked_to_drain_finishes_and_is_forgotten(ben
 
 async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench, agents, monkeypatch):
     monkeypatch.setenv("FAKE_REPLICA_WORK", "600")
-    monkeypatch.setattr("services.inference.agent.agent.CLEAN_UP_S", 0.2)
+    monkeypatch.setattr("services.inference.agent.agent.REPLICA_CLEAN_UP_S", 0.2)
     async with agents(replica_drain_timeout=0.3):
         await bench.assign(ONE)
         await until(bench, "r1", "ready")

@@ -14,7 +14,7 @@ import pytest
 
 from devtools.convert import convert_gguf
 from devtools.convert.gguf.file import read_gguf
-from devtools.convert.verify.reference import Reference, perplexity
+from devtools.convert.verify.reference import Reference
 from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.text.tokenizer import Tokenizer
@@ -23,6 +23,7 @@ from tests.support.harness.graph_session import GraphSession
 from tests.support.models.awkward_text import AWKWARD
 from tests.support.models.family_files import open_gguf
 from tests.support.models.smollm2 import xsum_text
+from tests.support.references.perplexity import perplexity
 from tests.support.references.sentencepiece import ReferenceSentencePiece
 
 GGUF = os.environ.get("LLMOS_TEST_GEMMA3_GGUF", "")

@@ -8,12 +8,13 @@ from devtools.convert import convert_gguf
 from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import GgufFile, read_gguf
 from devtools.convert.gguf.source import GgufSource
-from devtools.convert.verify.reference import Reference, perplexity
+from devtools.convert.verify.reference import Reference
 from shared.contracts.manifest import Manifest
 from tests.support.harness.graph_session import GraphSession
 from tests.support.models.awkward_text import AWKWARD
 from tests.support.models.smollm2 import smollm2_gguf, xsum_text
 from tests.support.references.bpe import ReferenceTokenizer
+from tests.support.references.perplexity import perplexity
 
 pytestmark = pytest.mark.slow
 

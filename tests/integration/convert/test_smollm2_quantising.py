@@ -15,11 +15,11 @@ from devtools.convert.quantise import source as quantised_source
 from devtools.convert.quantise.source import QuantisedSource
 from devtools.convert.verify import perplexity
 from devtools.convert.verify.reference import Reference
-from devtools.convert.verify.reference import perplexity as perplexity_of
 from tests.support.harness.graph_session import GraphSession
 from tests.support.models.hf_files import hf_weights, rescaled, write_hf
 from tests.support.models.smollm2 import smollm2_gguf, xsum_text
 from tests.support.references.naive_quantiser import naive_int4
+from tests.support.references.perplexity import perplexity as perplexity_of
 
 pytestmark = pytest.mark.slow
 

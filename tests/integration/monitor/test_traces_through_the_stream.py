@@ -17,10 +17,9 @@ from shared.contracts.monitor import (
     GET_HEALTH,
     GET_TRACE,
     LIST_TRACES,
-    LOGS_SUBJECT,
     TRACES_SUBJECT,
     GetTrace,
-    HealthBeat,
+    Heartbeat,
     ListTraces,
     TraceDocument,
     health_subject,
@@ -139,7 +138,7 @@ async def test_garbage_is_skipped_and_what_follows_is_kept(server, bus):
     async with monitor(server) as context:
         await bus.publish(TRACES_SUBJECT, b"\xff\xfe garbage \x00" * 100)
         await bus.publish(TRACES_SUBJECT, b"")
-        await bus.publish(LOGS_SUBJECT, b"no log record either")
+        await bus.publish("llmos.v1.telemetry.logs", b"no log record either")
         await bus.publish("llmos.v1.telemetry.unheard.of", b"\x00")
         await bus.publish(health_subject("registry", "evil"), b"{not json")
         await bus.publish(TRACES_SUBJECT, make_payload([make_span(101, 1)]))
@@ -204,14 +203,14 @@ async def test_a_trace_that_is_not_there_and_a_wrong_id_are_told_apart(server, b
             assert caught.value.param == "trace_id"
 
 
-async def test_health_tells_who_beats(server, bus):
+async def test_health_reports_every_process_with_a_heartbeat(server, bus):
     async with monitor(server):
-        beat = HealthBeat.EXAMPLE
-        assert beat is not None
-        await bus.publish(health_subject(beat.service, beat.instance), beat.encode())
+        heartbeat = Heartbeat.EXAMPLE
+        assert heartbeat is not None
+        await bus.publish(health_subject(heartbeat.service, heartbeat.instance), heartbeat.encode())
 
         async def told() -> bool:
             report = await rpc.call(bus, GET_HEALTH, Empty(), timeout=5)
-            return [(each.beat, each.up) for each in report.instances] == [(beat, True)]
+            return [(each.heartbeat, each.up) for each in report.instances] == [(heartbeat, True)]
 
         await eventually(told)

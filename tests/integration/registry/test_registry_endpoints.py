@@ -11,13 +11,11 @@ from shared.contracts.registry import (
     LIST_MODELS,
     RESOLVE,
     SET_ALIAS,
-    SHOW_MODEL,
     CollectGarbage,
     CreateVersion,
     DeleteVersion,
     ResolveReference,
     SetAlias,
-    ShowModel,
     VersionInfo,
 )
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, EVENTS_SUBJECT, Deployment
@@ -48,12 +46,11 @@ async def test_a_version_from_creation_to_resolution(client, store):
     assert first.digest == digest_of(encode_manifest(first.manifest)) != second.digest
     for reference, version in (("smollm2", second), ("smollm2:1", first), ("smollm2@prod", first)):
         assert await ask(client, RESOLVE, ResolveReference(reference=reference)) == version
-    record = await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+    [record] = (await ask(client, LIST_MODELS, Empty())).models
+    assert record.name == "smollm2"
     assert [entry.version for entry in record.versions] == [1, 2]
     assert record.versions[0].size == first.manifest.size == len(b"one{}")
     assert record.aliases == {"prod": 1}
-    listed = await ask(client, LIST_MODELS, Empty())
-    assert listed.models == (record,)
 
 
 async def test_the_same_manifest_again_is_the_same_version_and_may_add_aliases(client, store):
@@ -109,7 +106,6 @@ async def test_what_does_not_exist_is_answered_with_what_does(client, store):
     await create(client, store, "smollm2", b"one")
     for endpoint, request in (
         (RESOLVE, ResolveReference(reference="smollm3@prod")),
-        (SHOW_MODEL, ShowModel(name="smollm3")),
         (SET_ALIAS, SetAlias(model="smollm3", alias="prod", version=1)),
         (DELETE_VERSION, DeleteVersion(reference="smollm3")),
     ):
@@ -121,7 +117,6 @@ async def test_what_is_no_reference_is_refused(client):
     for reference in ("", "../etc", "a b", "a:b:c", "A", "a\n", "x" * 5000):
         for endpoint, request in (
             (RESOLVE, ResolveReference(reference=reference)),
-            (SHOW_MODEL, ShowModel(name=reference)),
             (SET_ALIAS, SetAlias(model=reference, alias="prod", version=1)),
             (DELETE_VERSION, DeleteVersion(reference=reference)),
         ):
@@ -133,7 +128,7 @@ async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(client
     await create(client, store, "smollm2", b"one")
     await create(client, store, "smollm2", b"two", "prod")
     await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:2"))
-    record = await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+    [record] = (await ask(client, LIST_MODELS, Empty())).models
     assert ([entry.version for entry in record.versions], record.aliases) == ([1], {})
     assert await store.manifests() == [("smollm2", 1)]
     assert (await create(client, store, "smollm2", b"two")).version == 3
@@ -144,7 +139,7 @@ async def test_a_deleted_model_is_gone_and_its_numbers_are_not_used_again(client
     await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2"))
     assert (await ask(client, LIST_MODELS, Empty())).models == ()
     with pytest.raises(NotFound, match="no model 'smollm2': there are none"):
-        await ask(client, SHOW_MODEL, ShowModel(name="smollm2"))
+        await ask(client, RESOLVE, ResolveReference(reference="smollm2"))
     with pytest.raises(NotFound):
         await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2"))
     assert (await create(client, store, "smollm2", b"one")).version == 2

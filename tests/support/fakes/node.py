@@ -58,7 +58,7 @@ class FakeNode:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        async with Lease(self._bus.kv(NODES_BUCKET), self.name, self.status.encode(), every=self._renew):
+        async with Lease(self._bus.kv(NODES_BUCKET), self.name, self.status.encode(), every=self._renew).running():
             try:
                 async with background(self._follow(), "follow the assignment"):
                     yield self
@@ -92,4 +92,4 @@ class FakeNode:
                     max_len=replica.max_len,
                 )
                 lease = Lease(self._bus.kv(REPLICAS_BUCKET), replica.id, status.encode(), every=self._renew)
-                await stack.enter_async_context(lease)
+                await stack.enter_async_context(lease.running())

@@ -52,7 +52,7 @@ async def main() -> None:
 
     state = ReplicaState.LOADING if do == "hang" else ReplicaState.READY
     await respond(bus, drain_endpoint(assignment.id), drain)
-    async with Lease(bus.kv(REPLICAS_BUCKET), assignment.id, status(state), every=0.2) as lease:
+    async with Lease(bus.kv(REPLICAS_BUCKET), assignment.id, status(state), every=0.2).running() as lease:
         await stop.wait()
         await lease.set(status(ReplicaState.DRAINING))
         await asyncio.sleep(float(os.environ.get("FAKE_REPLICA_WORK", "0")))

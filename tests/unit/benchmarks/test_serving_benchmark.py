@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop
+from benchmarks.serving.client import ChatClient, Completion, closed_loop
 from benchmarks.serving.figures import medians, of_answers, quantile, ratios
 from benchmarks.serving.prompts import listings
 
@@ -39,7 +39,7 @@ async def serving(status: str, pieces: Sequence[bytes]) -> AsyncIterator[ChatCli
         yield ChatClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "m")
 
 
-async def ask(status: str, pieces: Sequence[bytes]) -> Answer:
+async def ask(status: str, pieces: Sequence[bytes]) -> Completion:
     async with serving(status, pieces) as client:
         return await client.chat([{"role": "user", "content": "x"}], max_tokens=2)
 
@@ -81,10 +81,10 @@ def test_every_side_of_a_round_is_asked_the_same_and_each_round_something_new():
 
 def test_throughput_counts_the_time_from_the_first_start_to_the_last_end():
     answers = [
-        Answer(start=0.0, stamps=[1.0, 1.5], end=2.0, completion_tokens=10),
-        Answer(start=1.0, stamps=[2.0, 3.0], end=5.0, completion_tokens=15),
+        Completion(start=0.0, stamps=[1.0, 1.5], end=2.0, completion_tokens=10),
+        Completion(start=1.0, stamps=[2.0, 3.0], end=5.0, completion_tokens=15),
     ]
-    figures = of_answers([*answers, Answer(start=1.0, end=1.0, status=429, error="HTTP 429")])
+    figures = of_answers([*answers, Completion(start=1.0, end=1.0, status=429, error="HTTP 429")])
     assert figures["output_tok_per_s"] == 5.0
     assert figures["ttft_p50_ms"] == 1000.0
     assert figures["failed"] == 1

@@ -7,10 +7,10 @@ from gguf import GGMLQuantizationType as Type
 
 from devtools.convert import convert_gguf
 from devtools.convert.decoder.rope import Rope
-from devtools.convert.verify.reference import perplexity
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
 from tests.support.models.llama_files import CONTEXT, VOCABULARY, llama_metadata, write_llama
+from tests.support.references.perplexity import perplexity
 
 
 def test_manifest_names_every_file_with_its_digest_and_size(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ MATRICES = {
     "ffn_down": HIDDEN,
 }
 
-STORED = {"embedded": ["token_embd"], "wanted_logits": ["output"]} | {
+STORED = {"embedded": ["token_embd"], "output_logits": ["output"]} | {
     f"blk.{layer}.{node}": [f"blk.{layer}.{part}" for part in parts]
     for layer in range(2)
     for node, parts in {

@@ -1,11 +1,8 @@
 """What a decoder's replica asks for beside its weights."""
 
-import re
-from pathlib import Path
-
-import operators
 from devtools.convert.decoder.architecture import Architecture
-from devtools.convert.memory_need import SHARDS, memory_need
+from devtools.convert.memory_need import memory_need
+from operators.build import MAX_SHARDS
 from shared.contracts.manifest import MemoryNeed
 
 
@@ -40,12 +37,5 @@ def test_structured_output_is_a_part_of_the_sum():
 
 
 def test_scores_of_a_long_context_are_a_part_of_the_sum():
-    scores = SHARDS * 4 * 131_072
+    scores = MAX_SHARDS * 4 * 131_072
     assert need(1000, context_length=131_072).activations - need(1000, context_length=128).activations > 0.9 * scores
-
-
-def test_scratch_is_counted_for_as_many_parts_as_the_operators_make():
-    source = Path(operators.__file__).with_name("runtime.h").read_text(encoding="utf-8")
-    found = re.search(r"MOST_SHARDS = (\d+)", source)
-    assert found is not None
-    assert int(found[1]) == SHARDS

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.routing.table import RoutingTable
+from services.gateway.routing.table import SEQUENCE_TOKENS, RoutingTable
 from shared.contracts.replica import LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import NotFound, Unavailable
 
 NOW = 1000.0
@@ -251,9 +252,10 @@ def test_whatever_is_known_the_choice_is_ready_replicas_in_order_of_work(
     candidates = made.choose("m", NOW)
     assert {candidate.replica_id for candidate in candidates} == usable
     full = {f"r{n}" for n, (_, _, running, *_) in enumerate(replicas) if running >= 8}
-    with_room = [c.outstanding for c in candidates if c.replica_id not in full]
-    without = [c.outstanding for c in candidates if c.replica_id in full]
-    assert [c.outstanding for c in candidates] == sorted(with_room) + sorted(without)
+    work = {f"r{n}": queued + SEQUENCE_TOKENS * running for n, (_, queued, running, *_) in enumerate(replicas)}
+    with_room = [work[c.replica_id] for c in candidates if c.replica_id not in full]
+    without = [work[c.replica_id] for c in candidates if c.replica_id in full]
+    assert [work[c.replica_id] for c in candidates] == sorted(with_room) + sorted(without)
 
 
 @given(st.integers(1, 4), st.integers(1, 40))

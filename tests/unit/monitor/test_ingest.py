@@ -22,7 +22,7 @@ def limit_pages(archive, pages):
 
 async def test_a_full_disk_is_told_by_readiness_and_the_message_is_taken_when_there_is_room_again(tmp_path):
     readiness = Readiness()
-    async with Archive(tmp_path, LIMITS) as archive:
+    async with Archive(tmp_path, LIMITS).running() as archive:
         ingest = Ingest(archive, None, readiness)
         await ingest.handle(traces(make_span(1, 1)))
         limit_pages(archive, 8)  # as on a disk with no room
@@ -44,5 +44,5 @@ async def test_a_full_disk_is_told_by_readiness_and_the_message_is_taken_when_th
 async def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="set LLMOS_MONITOR_DIR to a writable folder"):
-        async with Archive(tmp_path / "file", LIMITS):
+        async with Archive(tmp_path / "file", LIMITS).running():
             pass

@@ -10,7 +10,7 @@ import pytest
 
 from services.inference.engine.limits import EngineLimits
 from shared.contracts.gateway import FinishReason, FrameBatch, frames_subject
-from shared.contracts.monitor import HealthBeat
+from shared.contracts.monitor import Heartbeat
 from shared.contracts.replica import ChatMessage, Grammar, Tool, ToolChoice
 from shared.errors import (
     Conflict,
@@ -130,7 +130,7 @@ async def test_a_request_that_comes_after_its_deadline_is_refused(start):
 async def test_requests_of_a_gateway_that_left_are_cancelled(start):
     replica = await start(token_s=0.02)
     await replica.generate(request(sampling=LONG))
-    heartbeat = HealthBeat(
+    heartbeat = Heartbeat(
         service="gateway", instance="g", pid=1, ready=True, started_at=datetime.now(UTC), version="0", leaving=True
     )
     replica.serving.gateway_heartbeat(heartbeat)

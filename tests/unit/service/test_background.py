@@ -50,10 +50,14 @@ async def test_a_failure_is_handed_over_and_the_block_goes_on():
 
 async def test_an_error_of_the_block_passes_through():
     log: list[str] = []
-    with pytest.raises(KeyError):
+
+    async def block() -> None:
         async with background(until_cancelled(log), "wait"):
             await asyncio.sleep(0)
             raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        await block()
     assert log == ["began", "ended"]
 
 

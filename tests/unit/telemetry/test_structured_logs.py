@@ -4,12 +4,9 @@ import sys
 
 import pytest
 import structlog
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from shared.telemetry.log_export import OtlpHandler
 from shared.telemetry.logs import configure_logs
 
 
@@ -110,38 +107,3 @@ def test_a_terminal_gets_readable_lines(capsys, tracer):
     assert "request done" in text
     assert "tokens=8" in text
     assert format_trace_id(span.get_span_context().trace_id) in text
-
-
-class TestWarningsAndErrorsAreExported:
-    @pytest.fixture
-    def exported(self):
-        exporter = InMemoryLogRecordExporter()
-        provider = LoggerProvider(shutdown_on_exit=False)
-        provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-        configure_logs("json", "info")
-        logging.getLogger().addHandler(OtlpHandler(provider))
-        yield lambda: [each.log_record for each in exporter.get_finished_logs()]
-        provider.shutdown()
-
-    def test_with_severity_fields_and_trace(self, exported, tracer):
-        with tracer.start_as_current_span("work") as span:
-            structlog.get_logger("llmos.test").warning("disk nearly full", free=1024, where=("a", "b"))
-            structlog.get_logger("llmos.test").info("not exported")
-        [record] = exported()
-        assert (record.body, record.severity_text) == ("disk nearly full", "WARNING")
-        assert dict(record.attributes) == {"free": 1024, "where": "('a', 'b')"}
-        assert record.trace_id == span.get_span_context().trace_id
-
-    def test_with_the_exception(self, exported):
-        try:
-            {}["missing"]
-        except KeyError:
-            structlog.get_logger("llmos.test").exception("it broke")
-            logging.getLogger("library").exception("it broke too")
-        first, second = exported()
-        assert first.attributes["exception.type"] == second.attributes["exception.type"] == "KeyError"
-
-    def test_but_not_those_of_the_export_itself(self, exported):
-        structlog.get_logger("llmos.telemetry").warning("telemetry dropped")
-        logging.getLogger("opentelemetry.sdk").warning("queue full")
-        assert exported() == []

@@ -1,5 +1,7 @@
 """The subjects on which a replica of an encoder listens."""
 
+from contextlib import AbstractAsyncContextManager
+
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.replica.encode.handler import EncodeHandler
 from shared.bus import rpc
@@ -9,11 +11,10 @@ from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint
 from shared.service.context import Context
 
 
-async def subscribe(context: Context, replica_id: str, handler: EncodeHandler, runner: EncoderRunner) -> None:
-    """Listen; active at the server on return.
-
-    The bus ends the subscriptions when it drains: until then a new request gets the error `Draining`.
-    """
+def endpoints(
+    context: Context, replica_id: str, handler: EncodeHandler, runner: EncoderRunner
+) -> AbstractAsyncContextManager[None]:
+    """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
         handler.cancel(request.request_id)
@@ -24,8 +25,12 @@ async def subscribe(context: Context, replica_id: str, handler: EncodeHandler, r
         context.stop()
         return Empty()
 
-    bus = context.bus
-    await rpc.respond(bus, cancel_endpoint(replica_id), cancel)
-    await rpc.respond(bus, drain_endpoint(replica_id), drain)
-    await rpc.respond(bus, embed_endpoint(replica_id), handler.embed)
-    await rpc.respond(bus, classify_endpoint(replica_id), handler.classify)
+    return rpc.serve(
+        context.bus,
+        {
+            cancel_endpoint(replica_id): cancel,
+            drain_endpoint(replica_id): drain,
+            embed_endpoint(replica_id): handler.embed,
+            classify_endpoint(replica_id): handler.classify,
+        },
+    )

@@ -12,7 +12,7 @@ from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.engine.engine import end_process
-from services.inference.replica.encode.endpoints import subscribe
+from services.inference.replica.encode.endpoints import endpoints
 from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
 from services.inference.replica.encode.spans import EncodeSpans
 from services.inference.replica.load import report_load
@@ -55,11 +55,11 @@ async def serve_encoder(
     spans = EncodeSpans(assignment, settings.node_id)
     handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, runner))
         runner.start()
-        stack.push_async_callback(asyncio.to_thread, runner.close)
+        stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for requests
         reports = report_load(context.bus, assignment, runner.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await subscribe(context, assignment.id, handler, runner)
         yield EncoderReplica(runner)
 
 

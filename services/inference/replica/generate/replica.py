@@ -11,7 +11,7 @@ from llguidance import LLTokenizer
 
 from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
-from services.inference.replica.generate.endpoints import subscribe
+from services.inference.replica.generate.endpoints import endpoints
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
@@ -80,7 +80,7 @@ async def serve_decoder(
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await subscribe(context, assignment.id, handler, serving)
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, serving))
         yield DecoderReplica(serving, engine)
 
 

@@ -14,7 +14,8 @@ from services.inference.replica.generate.gateway_watch import GatewayWatch
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
 from shared.contracts.gateway import FinishReason, FrameBatch, Timings
-from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat
+from shared.contracts.monitor import Heartbeat
+from shared.deadlines import ENGINE_CONFIRM_S, HEARTBEAT_TTL_S
 from shared.errors import DeadlineExceeded, Draining, LlmosError
 from shared.service.background import background
 
@@ -22,8 +23,6 @@ _log = structlog.get_logger("llmos.replica")
 
 CHECK_S = 0.2
 """Seconds between checks of deadlines and gateways."""
-CONFIRM_S = 3.0
-"""Seconds within which the engine confirms a cancelled sequence: more than a step lasts."""
 
 
 class Serving:
@@ -40,7 +39,7 @@ class Serving:
         self._streams = Streams(replica_id)
         self._publisher = publisher
         self._on_finished = on_finished
-        self._gateways = GatewayWatch(HEALTH_TTL_S)
+        self._gateways = GatewayWatch(HEARTBEAT_TTL_S)
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
         self._idle = asyncio.Event()
@@ -83,7 +82,7 @@ class Serving:
                 count += 1
         return count
 
-    def gateway_heartbeat(self, heartbeat: HealthBeat) -> None:
+    def gateway_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Record that a gateway lives, or that it leaves."""
         if heartbeat.leaving:
             self._gateways.left(heartbeat.instance)
@@ -112,7 +111,7 @@ class Serving:
             self._streams.open_ids(), FinishReason.ERROR, Draining("this replica stops; the answer goes on elsewhere")
         )
         _log.warning("drain.timed_out", handed_back=count, grace_s=grace)
-        if not await self._wait_idle(CONFIRM_S):
+        if not await self._wait_idle(ENGINE_CONFIRM_S):
             _log.error("engine.not_confirmed", open=len(self._streams))
 
     async def _watch(self, connected: Callable[[], bool]) -> None:

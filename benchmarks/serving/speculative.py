@@ -1,6 +1,6 @@
-"""What computing likely tokens ahead gains: the same requests with drafts and without, by kind of task."""
+"""What speculative decoding gains: the same requests with draft tokens and without, by kind of task."""
 
-from benchmarks.serving.client import Answer, ChatClient, closed_loop, run
+from benchmarks.serving.client import ChatClient, Completion, closed_loop, run
 from benchmarks.serving.figures import Figures, first_error, medians, of_answers, ratios, report
 from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import Shape
@@ -10,7 +10,7 @@ from shared.contracts.scheduler import DRAFT_TOKENS
 CONCURRENCY = (1, 4, 16)
 MAX_TOKENS = 128
 """Answers end where the model ends them."""
-SIDES = {"drafts": DRAFT_TOKENS, "plain": 0}
+SIDES = {"speculative": DRAFT_TOKENS, "plain": 0}
 
 
 def measure(setting: Setting) -> None:
@@ -18,16 +18,16 @@ def measure(setting: Setting) -> None:
     figures: dict[tuple[str, int], dict[str, list[Figures]]] = {}
     equal: dict[tuple[str, int], list[bool]] = {}
     shapes = {name: Shape(slots=16, max_len=1024, draft_tokens=tokens) for name, tokens in SIDES.items()}
-    with setting.llmos.serving(shapes["drafts"]) as drafts, setting.llmos.serving(shapes["plain"]) as plain:
-        clients = {"drafts": drafts, "plain": plain}
+    with setting.llmos.serving(shapes["speculative"]) as speculative, setting.llmos.serving(shapes["plain"]) as plain:
+        clients = {"speculative": speculative, "plain": plain}
         for client in clients.values():
             _ask(client, "questions", 1)
         for _ in range(setting.rounds):
             for concurrency in CONCURRENCY:
                 for kind in TASKS:
                     answers = {name: _ask(client, kind, concurrency) for name, client in clients.items()}
-                    if error := first_error([*answers["drafts"], *answers["plain"]]):
-                        report("drafts", task=kind, concurrency=concurrency, error=error)
+                    if error := first_error([*answers["speculative"], *answers["plain"]]):
+                        report("speculative", task=kind, concurrency=concurrency, error=error)
                         return
                     for name, each in answers.items():
                         sides = figures.setdefault((kind, concurrency), {})
@@ -36,16 +36,16 @@ def measure(setting: Setting) -> None:
                     equal.setdefault((kind, concurrency), []).append(texts[0] == texts[1])
     for (kind, concurrency), sides in figures.items():
         report(
-            "drafts",
+            "speculative",
             task=kind,
             concurrency=concurrency,
-            rounds=len(sides["drafts"]),
+            rounds=len(sides["speculative"]),
             same_answers=all(equal[kind, concurrency]),
             **{name: medians(each) for name, each in sides.items()},
-            ratio_plain=ratios(sides["drafts"], sides["plain"]),
+            ratio_plain=ratios(sides["speculative"], sides["plain"]),
         )
 
 
-def _ask(client: ChatClient, kind: str, concurrency: int) -> list[Answer]:
+def _ask(client: ChatClient, kind: str, concurrency: int) -> list[Completion]:
     prompts = list(TASKS[kind]) * max(1, 2 * concurrency // len(TASKS[kind]))
     return run(closed_loop(client, prompts, concurrency=concurrency, max_tokens=MAX_TOKENS, ignore_eos=False))
