@@ -17,6 +17,8 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
 
+TOKENIZER_FILE = "tokenizer.json"
+
 _log = structlog.get_logger("llmos.replica")
 
 

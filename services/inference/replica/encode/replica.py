@@ -1,4 +1,4 @@
-"""A replica that serves an encoder: wires runner, tokenizer and subjects."""
+"""A replica that serves an encoder: loads it, and connects runner, handler and endpoints."""
 
 import asyncio
 import time
@@ -10,18 +10,14 @@ import structlog
 
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.engine.engine import end_process
 from services.inference.replica.encode.endpoints import endpoints
 from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
+from services.inference.replica.encode.model import load_model
 from services.inference.replica.encode.spans import EncodeSpans
 from services.inference.replica.load import report_load
-from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings
-from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import ReplicaAssignment
-from shared.errors import CorruptFile
 from shared.service.background import background
 from shared.service.context import Context
 
@@ -50,7 +46,7 @@ async def serve_encoder(
 ) -> AsyncIterator[EncoderReplica]:
     """Load the version and take requests while inside. Raises what `OnnxEncoder` raises."""
     assignment = settings.assignment
-    graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
+    graph, tokenizer = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
     spans = EncodeSpans(assignment, settings.node_id)
     handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
@@ -61,21 +57,6 @@ async def serve_encoder(
         reports = report_load(context.bus, assignment, runner.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
         yield EncoderReplica(runner)
-
-
-def _load(
-    folder: Path, manifest: Manifest, assignment: ReplicaAssignment, threads: int
-) -> tuple[OnnxEncoder, EncoderTokenizer]:
-    """Read the files, and compute one text to warm up."""
-    spec = manifest.the_encoder
-    if TOKENIZER_FILE not in {file.path for file in manifest.files}:
-        raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
-    tokenizer = EncoderTokenizer.from_file(
-        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.max_len
-    )
-    graph = OnnxEncoder(folder, spec, threads=threads)
-    graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
-    return graph, tokenizer
 
 
 def _on_finished(spans: EncodeSpans, finished: FinishedRequest) -> None:

@@ -3,6 +3,7 @@
 | file | what |
 |---|---|
 | `replica` | loads and connects the parts below |
+| `model` | the version's files, ready to compute |
 | `endpoints` | the subjects on which it listens |
 | `handler` | checks a request, opens its stream, submits it to the engine |
 | `sampling`, `bad_words` | a request's sampling parameters for the engine |

@@ -1,4 +1,4 @@
-"""A replica that serves a decoder: wires engine, prompts, frames and subjects."""
+"""A replica that serves a decoder: loads it, and connects engine, handler, frames and endpoints."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.generate.endpoints import endpoints
 from services.inference.replica.generate.handler import GenerateHandler
+from services.inference.replica.generate.model import LoadedModel, load_model
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
 from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.load import report_load
-from services.inference.replica.model import LoadedModel, load_model
 from services.inference.replica.settings import Settings
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.process import GrammarProcess
