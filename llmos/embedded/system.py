@@ -48,14 +48,14 @@ class EmbeddedSystem:
         self.announce(ready=False)
 
     def announce(self, *, ready: bool) -> None:
-        """Tell other commands where the system is, and whether its start is complete."""
+        """Write for other commands where the system is, and whether its start is complete."""
         nats_url = f"nats://127.0.0.1:{self.ports.nats}"
         self.home.write_system(SystemState(pid=os.getpid(), url=self.url, nats_url=nats_url, ready=ready))
 
     async def stop(self) -> None:
         """Drain the services, then stop the bus. Children that would not go are killed."""
         self.home.clear_system()
-        # The gateway first, so that what it answers can end; then all others, which no longer get requests.
+        # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
 
@@ -129,7 +129,7 @@ def _missing(health: httpx.Response) -> str:
         for item in health.json()["instances"]
     }
     return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['not heard of yet']))}"
+        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
         for service in SERVICES
         if seen.get(service, ["missing"])
     )
@@ -170,13 +170,13 @@ async def running(
         on_start(ports)
         remove_old_logs(home.logs)
         system = EmbeddedSystem(home, ports, store_url=store_url)
-        # Its children's logs are cut by who supervises them.
-        cutting = asyncio.create_task(
-            child_log.keep_within(home.logs / "launcher.log"), name="cut the launcher's log"
+        # The children's logs are rotated by their supervision.
+        rotating = asyncio.create_task(
+            child_log.rotate_above(home.logs / "launcher.log"), name="rotate the launcher's log"
         )
         try:
             await system.start()
             yield system
         finally:
             await system.stop()
-            await end(cutting)
+            await end(rotating)
