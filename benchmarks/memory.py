@@ -142,7 +142,7 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
 
 
 def _resident() -> int:
-    """The most bytes that this process ever had resident."""
+    """The peak of resident bytes of this process."""
     return _number(Path("/proc/self/status"), "VmHWM:")
 
 

@@ -8,7 +8,7 @@ _FEATURES = {"avx2": "AVX2", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNN
 
 
 def processor_name() -> str:
-    """As Linux tells it, with the instructions that matter here; else the architecture."""
+    """Its name and the instruction sets that matter here, from Linux; elsewhere the architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     fields = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]

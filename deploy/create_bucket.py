@@ -22,7 +22,7 @@ async def create() -> str | None:
         secret_key=os.environ["LLMOS_S3_SECRET_KEY"],
     )
     deadline = time.monotonic() + TIMEOUT_S
-    while (problem := await store.ready()) is not None and time.monotonic() < deadline:  # noqa: ASYNC110  # a store tells nobody
+    while (problem := await store.ready()) is not None and time.monotonic() < deadline:  # noqa: ASYNC110  # a store has no event for it
         await asyncio.sleep(PAUSE_S)
     return problem
 

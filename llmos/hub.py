@@ -74,7 +74,7 @@ class Hub:
     def download(self, model: HubModel, folder: Path, progress: Progress) -> str:
         """Fetch the files of `model` into `folder`; returns `org/name@commit`.
 
-        What is in `folder` already is not fetched again. `progress` is told of the stage `download`.
+        What is in `folder` already is not fetched again. `progress` is called with the stage `download`.
 
         Raises:
             Unavailable: the hub can't be reached.

@@ -54,10 +54,10 @@ def import_model(
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
-        progress: Told of every step.
+        progress: Called with every step.
     """
     _check_name(name)
-    client.models()  # a wrong URL or key should be told before minutes of work
+    client.models()  # a wrong URL or key fails here, before minutes of work
     with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:
         if source.startswith("hf:"):
             model = HubModel.parse(source)

@@ -43,15 +43,15 @@ OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, const OrtK
     if (kernel.size < 8 || kernel.size % 8 != 0)
         return api->CreateStatus(ORT_INVALID_ARGUMENT, "head_size must be a multiple of 8");
     TRY(api->KernelInfoGetAllocator(info, 0, &kernel.allocator));
-    AttentionKernel *kept = malloc(sizeof *kept);
-    if (kept == NULL) return api->CreateStatus(ORT_FAIL, "no memory");
-    *kept = kernel;
-    *out = kept;
+    AttentionKernel *state = malloc(sizeof *state);
+    if (state == NULL) return api->CreateStatus(ORT_FAIL, "no memory");
+    *state = kernel;
+    *out = state;
     return NULL;
 }
 
-void destroy_attention(void *kept) {
-    AttentionKernel *kernel = kept;
+void destroy_attention(void *state) {
+    AttentionKernel *kernel = state;
     kernel->api->ReleaseAllocator(kernel->allocator);
     free(kernel);
 }
@@ -61,7 +61,7 @@ typedef struct {
     const AttentionKernel *kernel;
     const float *query, *key, *value, *cos, *sin;
     const int32_t *seqlens, *slots;
-    float *keys, *values, *turned, *scores, *output;
+    float *keys, *values, *rotated, *scores, *output;
     int64_t batch, fresh, capacity;
     int64_t query_width, key_width;  // floats from one token's query, or key, to the next one's
     int64_t shards, turn_shards, scores_length;
@@ -91,7 +91,7 @@ static int64_t position_of(const Attention *step, int64_t sequence, int64_t fres
     return step->seqlens[sequence] + 1 - step->fresh + fresh;
 }
 
-// Writes the new keys and values into the cache, and the turned queries beside them.
+// Writes the new keys and values into the cache, and the rotated queries beside them.
 static void turn_shard(void *argument, size_t shard) {
     const Attention *step = argument;
     const AttentionKernel *kernel = step->kernel;
@@ -104,7 +104,7 @@ static void turn_shard(void *argument, size_t shard) {
         for (int64_t head = 0; head < kernel->heads; head++)
             turn(
                 step, step->query + token * step->query_width + head * size, position, kernel->scale,
-                step->turned + (token * kernel->heads + head) * size);
+                step->rotated + (token * kernel->heads + head) * size);
         for (int64_t head = 0; head < kernel->kv_heads; head++) {
             const int64_t at = ((slot * kernel->kv_heads + head) * step->capacity + position) * size;
             turn(step, step->key + token * step->key_width + head * size, position, 1.0f, step->keys + at);
@@ -129,7 +129,7 @@ static void attend_shard(void *argument, size_t shard) {
         const int64_t at = ((slot_of(step, sequence) * kernel->kv_heads + kv_head) * step->capacity + first) * size;
         const int64_t row = (token * kernel->heads + head) * size;
         kernel->kernels.attend(
-            step->turned + row, step->keys + at, step->values + at, seen - first, size,
+            step->rotated + row, step->keys + at, step->values + at, seen - first, size,
             step->scores + (int64_t)shard * step->scores_length, step->output + row);
     }
 }
@@ -172,8 +172,8 @@ static const char *problem_of(const AttentionKernel *kernel, const Attention *st
     return NULL;
 }
 
-OrtStatus *attend_cached(void *kept, OrtKernelContext *context) {
-    const AttentionKernel *kernel = kept;
+OrtStatus *attend_cached(void *state, OrtKernelContext *context) {
+    const AttentionKernel *kernel = state;
     const OrtApi *api = kernel->api;
     Input inputs[INPUTS];
     for (size_t i = QUERY; i < INPUTS; i++) TRY(read_input(api, context, i, &inputs[i]));
@@ -216,12 +216,12 @@ OrtStatus *attend_cached(void *kept, OrtKernelContext *context) {
     step.scores_length = (longest + 7) / 8 * 8;
     step.shards = shards_for(2 * seen * step.fresh * kernel->heads * size, rows);
     step.turn_shards = shards_for(rows * size * 4, step.batch * step.fresh);
-    const size_t turned = rounded((size_t)(rows * size) * sizeof(float));
+    const size_t rotated = rounded((size_t)(rows * size) * sizeof(float));
     const size_t scores = (size_t)(step.shards * step.scores_length) * sizeof(float);
-    uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, turned + scores);
+    uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, rotated + scores);
     if (memory == NULL) return api->CreateStatus(ORT_FAIL, "no memory for attention's queries and scores");
-    step.turned = (float *)memory;
-    step.scores = (float *)(memory + turned);
+    step.rotated = (float *)memory;
+    step.scores = (float *)(memory + rotated);
     OrtStatus *status = share(api, context, turn_shard, step.turn_shards, &step);
     if (status == NULL) status = share(api, context, attend_shard, step.shards, &step);
     kernel->allocator->Free(kernel->allocator, memory);

@@ -29,15 +29,15 @@ OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKern
     if (kernel.gate < GATE_NONE || kernel.gate > GATE_GELU)
         return api->CreateStatus(ORT_INVALID_ARGUMENT, "gate must be 0 (none), 1 (SiLU) or 2 (GELU)");
     TRY(api->KernelInfoGetAllocator(info, 0, &kernel.allocator));
-    BlocksKernel *kept = malloc(sizeof *kept);
-    if (kept == NULL) return api->CreateStatus(ORT_FAIL, "no memory");
-    *kept = kernel;
-    *out = kept;
+    BlocksKernel *state = malloc(sizeof *state);
+    if (state == NULL) return api->CreateStatus(ORT_FAIL, "no memory");
+    *state = kernel;
+    *out = state;
     return NULL;
 }
 
-void destroy_blocks(void *kept) {
-    BlocksKernel *kernel = kept;
+void destroy_blocks(void *state) {
+    BlocksKernel *kernel = state;
     kernel->api->ReleaseAllocator(kernel->allocator);
     free(kernel);
 }
@@ -113,8 +113,8 @@ static void multiply_shard(void *argument, size_t shard) {
     }
 }
 
-OrtStatus *multiply_blocks(void *kept, OrtKernelContext *context) {
-    const BlocksKernel *kernel = kept;
+OrtStatus *multiply_blocks(void *state, OrtKernelContext *context) {
+    const BlocksKernel *kernel = state;
     const OrtApi *api = kernel->api;
     Input x, bias = {0};
     Product product = {.kernel = kernel};
@@ -178,8 +178,8 @@ static void gather_row(const Matrix *matrix, int64_t feature, float *out) {
     }
 }
 
-OrtStatus *gather_blocks(void *kept, OrtKernelContext *context) {
-    const BlocksKernel *kernel = kept;
+OrtStatus *gather_blocks(void *state, OrtKernelContext *context) {
+    const BlocksKernel *kernel = state;
     const OrtApi *api = kernel->api;
     Input ids;
     Matrix matrix;

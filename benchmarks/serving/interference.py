@@ -73,7 +73,7 @@ async def _run(client: ChatClient, seed: str, prompts: int) -> tuple[Figures, st
 
 
 async def _stream(client: ChatClient, rng: random.Random, stop: asyncio.Event, answers: list[Completion]) -> None:
-    """One stream after another until told to stop or something fails, so that there are always as many."""
+    """One stream after another, until `stop` or a failure, so that the number of streams is constant."""
     while not stop.is_set():
         answer = await client.chat(listing(rng, 30), max_tokens=SHAPE.max_len - 200, until=stop.is_set)
         answers.append(answer)

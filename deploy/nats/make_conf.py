@@ -1,4 +1,4 @@
-"""Write `deploy/nats/nats.conf` anew: `python deploy/nats/make_conf.py`.
+"""Write `deploy/nats/nats.conf`: `python deploy/nats/make_conf.py`.
 
 The users and what they may say are those of the embedded system (`llmos/embedded/nats.py`); what differs is where the
 server listens, where it keeps its data, and that passwords come from its environment.

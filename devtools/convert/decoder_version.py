@@ -30,11 +30,11 @@ Progress = Callable[[str, float], None]
 TOOL = "devtools.convert"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-log = structlog.get_logger("llmos.convert")
+_log = structlog.get_logger("llmos.convert")
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """Nobody watches the progress."""
+    """A `Progress` that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def write_version(
     Args:
         model: Checked parts.
         destination: The folder for the files; made if need be.
-        progress: Told of the stages `build`, `check` and `finish`.
+        progress: Called with the stages `build`, `check` and `finish`.
         judge: Given the folder of the built and checked files; returns further metrics, or raises to stop.
 
     Raises:
@@ -119,8 +119,12 @@ def write_version(
             metrics=metrics,
         )
     progress("finish", 1.0)
-    log.info(
-        "converted", source=model.source, quantization=manifest.lineage.quantization, bytes=manifest.size, **metrics
+    _log.info(
+        "decoder.converted",
+        source=model.source,
+        quantization=manifest.lineage.quantization,
+        bytes=manifest.size,
+        **metrics,
     )
     return manifest
 

@@ -52,8 +52,8 @@ def convert_gguf(
     """Write the version that the GGUF `source` describes into the folder `destination`.
 
     Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats. On any
-    failure `destination` is as it was. `progress` is told of the stages read, build, check and finish, and of measure
-    and compare where it quantises.
+    failure `destination` is as it was. `progress` is called with the stages read, build, check and finish, and where
+    it quantises with measure and compare.
 
     Raises:
         CorruptFile: `source` is damaged or truncated.

@@ -30,7 +30,7 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progr
     Args:
         folder: As transformers' `save_pretrained` writes it.
         name: What the version is said to come from; the folder's name if empty.
-        progress: Told of the stage `read`.
+        progress: Called with the stage `read`.
 
     Raises:
         CorruptFile: a file is damaged, missing, or contradicts another.
@@ -65,8 +65,8 @@ def convert_hf(
 ) -> Manifest:
     """Write the version that the Hugging Face directory `folder` describes into the folder `destination`.
 
-    On any failure `destination` is as it was. `progress` is told of the stages read, measure, build, check, compare
-    and finish (without quantising there is nothing to measure and compare).
+    On any failure `destination` is as it was. `progress` is called with the stages read, measure, build, check,
+    compare and finish (measure and compare only where it quantises).
 
     Raises:
         CorruptFile: a file is damaged, missing, or contradicts another.

@@ -34,7 +34,7 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     """The need of a replica on the CPU.
 
     LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: products their inputs in int8,
-    attention its turned queries and, in each of `MAX_SHARDS` parts, a query's scores against the whole context.
+    attention its rotated queries and, in each of `MAX_SHARDS` parts, a query's scores against the whole context.
 
     Args:
         arch: The decoder.

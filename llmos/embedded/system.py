@@ -15,10 +15,10 @@ import httpx
 from llmos.embedded import nats
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
-from shared.bus.tasks import end
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
+from shared.service.background import background
 from shared.service.supervise import Child, ChildSpec
 
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
@@ -37,8 +37,16 @@ class EmbeddedSystem:
         self._store_url = store_url or home.store.as_uri()
         self.children: dict[str, Child] = {}
 
-    async def start(self) -> None:
-        """Start everything; returns when the gateway can serve and every service is healthy."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["EmbeddedSystem"]:
+        """Run all children while inside, from the moment when the gateway can serve and every service is healthy."""
+        try:
+            await self._start()
+            yield self
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
         key = self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await self._until_listening(self.ports.nats)
@@ -48,14 +56,14 @@ class EmbeddedSystem:
         self.announce(ready=False)
 
     def announce(self, *, ready: bool) -> None:
-        """Tell other commands where the system is, and whether its start is complete."""
+        """Write for other commands where the system is, and whether its start is complete."""
         nats_url = f"nats://127.0.0.1:{self.ports.nats}"
         self.home.write_system(SystemState(pid=os.getpid(), url=self.url, nats_url=nats_url, ready=ready))
 
-    async def stop(self) -> None:
-        """Drain the services, then stop the bus. Children that would not go are killed."""
+    async def _stop(self) -> None:
+        """Drain the services, then stop the bus. Children that do not end are killed."""
         self.home.clear_system()
-        # The gateway first, so that what it answers can end; then all others, which no longer get requests.
+        # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
 
@@ -129,7 +137,7 @@ def _missing(health: httpx.Response) -> str:
         for item in health.json()["instances"]
     }
     return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['not heard of yet']))}"
+        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
         for service in SERVICES
         if seen.get(service, ["missing"])
     )
@@ -170,13 +178,7 @@ async def running(
         on_start(ports)
         remove_old_logs(home.logs)
         system = EmbeddedSystem(home, ports, store_url=store_url)
-        # Its children's logs are cut by who supervises them.
-        cutting = asyncio.create_task(
-            child_log.keep_within(home.logs / "launcher.log"), name="cut the launcher's log"
-        )
-        try:
-            await system.start()
+        # The children's logs are rotated by their supervision.
+        rotation = child_log.rotate_above(home.logs / "launcher.log")
+        async with background(rotation, "rotate the launcher's log"), system.running():
             yield system
-        finally:
-            await system.stop()
-            await end(cutting)

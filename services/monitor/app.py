@@ -34,12 +34,12 @@ _log = structlog.get_logger("llmos.monitor")
 
 QUEUE = "monitor"
 SWEEP_S = 60.0
-"""How often what became too old is forgotten when nothing new comes."""
+"""Seconds between deletions of traces that became too old, when no new ones come."""
 
 
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
-    """Take in telemetry and answer for it while inside; leaving stops taking in first."""
+    """Store telemetry and serve it while inside; leaving ends the intake first."""
     bus, table = context.bus, HealthTable()
     if settings.folder is None:
         _log.info("traces.in_memory", consequence="they are lost at exit", to_keep_them="set LLMOS_MONITOR_DIR")

@@ -46,7 +46,7 @@ class Archive:
             self._thread.shutdown()
 
     async def add(self, spans: Sequence[StoredSpan]) -> int:
-        """Keep `spans`; how many were new. Raises `StorageFull` when the disk takes no more."""
+        """Store `spans`; returns how many were new. Raises `StorageFull` when the disk takes no more."""
         store = self._opened
         return await self._write(lambda: store.add(spans))
 
@@ -55,7 +55,7 @@ class Archive:
 
         Raises:
             InvalidInput: not 32 hexadecimal digits.
-            NotFound: not kept (any more, or yet).
+            NotFound: not stored (any more, or yet).
         """
         store, key = self._opened, _parse_trace_id(trace_id)
 
@@ -78,7 +78,7 @@ class Archive:
         return await self._run(lambda: store.newest(limit))
 
     async def enforce_limits(self) -> int:
-        """Forget what became too old; how many traces went. Raises `StorageFull`."""
+        """Delete traces that became too old; returns how many. Raises `StorageFull`."""
         store = self._opened
         return await self._write(store.enforce_limits)
 

@@ -1,4 +1,4 @@
-"""Forwards telemetry to an OTLP/gRPC receiver such as Jaeger, and never hinders what it is taken from."""
+"""Forwards telemetry to an OTLP/gRPC receiver such as Jaeger, and never delays its source."""
 
 import asyncio
 from collections import deque
@@ -52,7 +52,7 @@ class Forwarder:
         self._emptied = asyncio.Event()
         self._emptied.set()
         self._failing = False
-        self._unsaid = 0
+        self._unlogged = 0
 
     def offer(self, payload: bytes) -> None:
         """Queue a payload. Returns at once."""
@@ -101,7 +101,7 @@ class Forwarder:
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, BACKOFF_MAX_S)
                     continue
-                self._drop(f"refused: {error.code().name}: {error.details()}")
+                self._drop(f"rejected: {error.code().name}: {error.details()}")
             else:
                 self._note_success(response)
             delay = BACKOFF_FIRST_S
@@ -119,8 +119,8 @@ class Forwarder:
             )
         if self._failing:
             self._failing = False
-            _log.info("forwarding.resumed", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
-            self._unsaid = 0
+            _log.info("forwarding.resumed", endpoint=self._endpoint, dropped_meanwhile=self._unlogged)
+            self._unlogged = 0
 
     def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
         if not self._failing:
@@ -135,8 +135,8 @@ class Forwarder:
 
     def _drop(self, why: str) -> None:
         self.dropped += 1
-        self._unsaid += 1
-        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: said often at first, then ever more rarely
+        self._unlogged += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: logged often at first, then rarely
             _log.warning("forwarding.dropped", endpoint=self._endpoint, dropped=self.dropped, why=why)
 
 

@@ -1,4 +1,4 @@
-"""Who is up, ready, or down: a pure table of heartbeats, and the watcher that feeds it."""
+"""Which processes are up, ready or down: a pure table of heartbeats, and the watch that feeds it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ class HealthTable:
         self._last: dict[tuple[str, str], tuple[Heartbeat, float]] = {}
 
     def observe(self, heartbeat: Heartbeat, now: float) -> None:
-        """Take in a heartbeat. One that says goodbye removes its process."""
+        """Note a heartbeat. A last one (`leaving`) removes its process."""
         key = (heartbeat.service, heartbeat.instance)
         if heartbeat.leaving:
             self._last.pop(key, None)
@@ -31,7 +31,7 @@ class HealthTable:
             self._last[key] = (heartbeat, now)
 
     def report(self, now: float) -> HealthReport:
-        """Everybody heard of lately, by service and instance. Forgets who was silent for `FORGET_INSTANCE_S`."""
+        """All processes, by service and instance. One that was silent for `FORGET_INSTANCE_S` is dropped."""
         self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_INSTANCE_S}
         return HealthReport(
             instances=tuple(

@@ -30,7 +30,7 @@ class Ingest:
         self._readiness = readiness
 
     async def handle(self, message: Message) -> None:
-        """Take in one message of any telemetry subject; only spans are kept."""
+        """Take in one message of any telemetry subject; only spans are stored."""
         if message.subject != TRACES_SUBJECT:
             return
         try:

@@ -23,9 +23,9 @@ _FIRST_CHECK = 0.5
 
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
-    """Serve the registry. Waits for the store first: without it there is nothing to say about models."""
+    """Serve the registry. Waits for the store first: without it no model can be resolved."""
     store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=settings.s3_secret_key)
-    while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store tells nobody that it is back
+    while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store has no event for its return
         await asyncio.sleep(_FIRST_CHECK)
     await rebuild(ModelRecords(context.bus), store)
     async with (

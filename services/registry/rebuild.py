@@ -15,7 +15,7 @@ _log = structlog.get_logger("llmos.registry")
 
 
 async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
-    """Fill an empty catalogue with every version whose files are all there; answers their references.
+    """Fill an empty catalogue with every version whose files are all there; returns their references.
 
     Does nothing when there is a record. Aliases are not in the store and stay lost; the times are those of the
     manifests' files.

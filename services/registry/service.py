@@ -1,4 +1,4 @@
-"""Answers the endpoints of `shared.contracts.registry`."""
+"""The endpoints of `shared.contracts.registry`."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from opentelemetry import trace
 from services.registry import catalogue
 from services.registry.collection import collect
 from services.registry.creation import create_version
-from services.registry.events import tell
+from services.registry.events import publish_event
 from services.registry.files import read_manifest
 from services.registry.records import ModelRecords
 from shared.bus.port import Bus
@@ -81,13 +81,15 @@ class RegistryService:
             yield self
 
     async def create_version(self, request: CreateVersion) -> VersionInfo:
-        """Make a version from blobs that are in the store, or answer the one with the same manifest."""
+        """Make a version from blobs that are in the store, or return the one with the same manifest."""
         _describe(request.model)
         record, entry, created = await create_version(self._records, self._store, request, self._now)
         _describe(request.model, entry.version)
         info = _info(record, entry, request.manifest)
         if created:
-            await self._tell("version.created", info.reference, digest=entry.digest, aliases=",".join(info.aliases))
+            await self._publish(
+                "version.created", info.reference, digest=entry.digest, aliases=",".join(info.aliases)
+            )
         return info
 
     async def resolve(self, request: ResolveReference) -> VersionInfo:
@@ -110,11 +112,11 @@ class RegistryService:
         _describe(name, version)
         if version is None:
             change = await self._records.change(name, lambda record: catalogue.remove_alias(record, alias))
-            await self._tell("alias.removed", f"{name}@{alias}")
+            await self._publish("alias.removed", f"{name}@{alias}")
         else:
             change = await self._records.change(name, lambda record: catalogue.point(record, [alias], version))
             if change.after != change.before:
-                await self._tell("alias.set", f"{name}@{alias}", version=str(version))
+                await self._publish("alias.set", f"{name}@{alias}", version=str(version))
         return change.after
 
     async def delete_version(self, request: DeleteVersion) -> Empty:
@@ -131,7 +133,7 @@ class RegistryService:
         catalogue.require_unused(deployments, name, version)
         before, after = await self._records.change(name, lambda record: catalogue.delete(record, version))
         await self._delete_manifests(name, [entry for entry in before.versions if entry not in after.versions])
-        await self._tell("version.deleted" if version else "model.deleted", str(reference))
+        await self._publish("version.deleted" if version else "model.deleted", str(reference))
         return Empty()
 
     async def collect_garbage(self, request: CollectGarbage) -> GarbageReport:
@@ -144,7 +146,7 @@ class RegistryService:
             dry_run=request.dry_run,
         )
         if not request.dry_run:
-            await self._tell("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))
+            await self._publish("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))
         return GarbageReport(
             blobs=garbage.blobs,
             manifests=tuple(f"{model}:{number}" for model, number in garbage.manifests),
@@ -162,7 +164,7 @@ class RegistryService:
         )
 
     async def _delete_manifests(self, name: str, entries: list[VersionEntry]) -> None:
-        """Without a record nobody sees them; what can't be removed now is garbage for later."""
+        """Without a record they are invisible; garbage collection deletes what can't be deleted now."""
         for entry in entries:
             try:
                 await self._store.delete_manifest(name, entry.version)
@@ -174,8 +176,8 @@ class RegistryService:
                     consequence="garbage collection deletes it",
                 )
 
-    async def _tell(self, kind: str, name: str, **detail: str) -> None:
-        await tell(self._bus, kind, name, actor=self._actor, at=self._now(), **detail)
+    async def _publish(self, kind: str, name: str, **detail: str) -> None:
+        await publish_event(self._bus, kind, name, actor=self._actor, at=self._now(), **detail)
 
 
 def _info(record: ModelRecord, entry: VersionEntry, manifest: Manifest) -> VersionInfo:

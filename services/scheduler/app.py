@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.scheduler.events import keep
-from services.scheduler.grace_period import Patience
+from services.scheduler.events import ensure_event_stream
+from services.scheduler.grace_period import GracePeriod
 from services.scheduler.leadership import Leader
-from services.scheduler.reconcile import Observed, Reconciler
+from services.scheduler.reconcile import ObservedState, Reconciler
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
@@ -29,23 +29,23 @@ from shared.service.context import Context
 
 @asynccontextmanager
 async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> AsyncIterator[None]:
-    """Leads, or stands by for the one that does; ready when all state is known.
+    """Run a scheduler that leads or stands by; ready when all state is known.
 
     `ttl` is the time to live of leases in seconds, the scheduler's own included.
     """
     bus, changed = context.bus, asyncio.Event()
-    observed = Observed(
+    observed = ObservedState(
         deployments=Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, changed.set),
         assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
         nodes=LeaseTable(bus.kv(NODES_BUCKET), ttl, NodeStatus.decode),
         replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
     )
-    patience = Patience(ttl=ttl, pause=ttl / 2)
-    reconciler = Reconciler(bus, context.instance, observed, changed, patience, tick=ttl / 10)
+    grace_period = GracePeriod(ttl=ttl, pause=ttl / 2)
+    reconciler = Reconciler(bus, context.instance, observed, changed, grace_period, tick=ttl / 10)
 
     @asynccontextmanager
     async def term() -> AsyncIterator[None]:
-        await keep(bus)  # before anything can happen that it should keep
+        await ensure_event_stream(bus)  # before the first event
         async with service.running():
             changed.set()
             yield

@@ -33,7 +33,7 @@ class LeaseWatch:
     _since: float = 0.0
 
     def free(self, entry: KvEntry | None, now: float) -> bool:
-        """Whether nobody holds the lease, as far as can be known `now` (seconds, monotonic)."""
+        """Whether the lease has no holder, as far as can be known `now` (seconds, monotonic)."""
         if entry is None:
             self._revision = None
             return True
@@ -126,7 +126,7 @@ class Leader:
         return True
 
     def _own(self, entry: KvEntry | None) -> bool:
-        """Whether this very holder wrote the lease: before a restart, or in a renewal whose answer was lost."""
+        """Whether this holder wrote the lease: before a restart, or in a renewal whose response was lost."""
         return entry is not None and entry.value == self._record
 
     async def _announce(self) -> None:

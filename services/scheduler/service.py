@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.desired import wanted
-from services.scheduler.events import tell
+from services.scheduler.desired import desired_deployment
+from services.scheduler.events import publish_event
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.status import deployment_status, node_view
 from shared.bus.port import Bus
@@ -57,18 +57,18 @@ class SchedulerService:
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
-        """Record what is wanted, and place it. What has no place is recorded all the same; the status says why."""
+        """Record the desired state, and place its replicas. The status says why a replica has no node."""
         version = await self._resolve(request.reference)
         record = await self._record(request, version)
         await self.reconciler.attempt()
         return self._status(record)
 
     async def undeploy(self, request: DeploymentName) -> Empty:
-        """Want it no more: its replicas drain."""
+        """Remove the deployment: its replicas drain."""
         self._check()
         self._find(request.name)
         await self.reconciler.observed.deployments.delete(request.name)
-        await self._tell("deployment.removed", request.name)
+        await self._publish("deployment.removed", request.name)
         await self.reconciler.attempt()
         return Empty()
 
@@ -98,17 +98,17 @@ class SchedulerService:
             self._check()
             records = self.reconciler.observed.deployments
             before = records.get(request.name or version.model)
-            record = wanted(request, version, before, datetime.now(UTC))
+            record = desired_deployment(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
             try:
                 await records.write(record.name, record)
-            except Conflict:  # a scheduler that led before wrote it in between; the record was read anew
+            except Conflict:  # a scheduler that led before wrote it in between; the record was read again
                 if attempt == WRITE_TRIES:
                     raise
             else:
                 kind = "deployment.created" if before is None else "deployment.changed"
-                await self._tell(kind, record.name, version=version.reference, replicas=str(record.replicas))
+                await self._publish(kind, record.name, version=version.reference, replicas=str(record.replicas))
                 return record
         raise AssertionError("the last try returns or raises")
 
@@ -142,10 +142,10 @@ class SchedulerService:
             placement.unplaced.get(record.name, ()) if placement else (),
         )
 
-    async def _tell(self, kind: str, name: str, **detail: str) -> None:
-        await tell(self.bus, self.actor, kind, name, **detail)
+    async def _publish(self, kind: str, name: str, **detail: str) -> None:
+        await publish_event(self.bus, self.actor, kind, name, **detail)
 
     def _check(self) -> None:
-        """A leader that has just lost its lease must not answer from what it knew."""
+        """A scheduler that has just lost its lease must not answer from what it knew."""
         if not (self.leads() and self.reconciler.observed.synced):
             raise Unavailable("this scheduler does not lead; try again", retry_after=1.0)

@@ -1,4 +1,4 @@
-"""Telemetry subjects, heartbeats, and what the monitor answers."""
+"""Telemetry subjects, heartbeats, and the monitor's endpoints."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 
 
 class Heartbeat(Contract):
-    """A process says how it is; published on `health_subject(service, instance)`."""
+    """Whether a process is ready; published on `health_subject(service, instance)`."""
 
     service: str
     """registry, scheduler, inference, gateway, monitor or replica."""
@@ -28,7 +28,7 @@ class Heartbeat(Contract):
 
 
 class InstanceHealth(Contract):
-    """A process as the monitor last heard of it."""
+    """A process at its last heartbeat."""
 
     heartbeat: Heartbeat
     age: float
@@ -37,7 +37,7 @@ class InstanceHealth(Contract):
 
 
 class HealthReport(Contract):
-    """All processes heard of lately."""
+    """All processes with a recent heartbeat."""
 
     instances: tuple[InstanceHealth, ...]
 

@@ -1,4 +1,4 @@
-"""How a process is, for whoever stands beside it and speaks no NATS: a container's health check.
+"""The health of a process in a file, for a reader without NATS: a container's health check.
 
     python -m shared.service.health_file     # 0: ready; 1: not, with the reasons on stdout
 
@@ -18,7 +18,7 @@ HEALTH_FILE_VARIABLE = "LLMOS_HEALTH_FILE"
 
 
 def write(path: Path, reasons: tuple[str, ...]) -> None:
-    """Say how this process is; empty `reasons` mean ready. Readers see the old file or the new one, never half."""
+    """Write this process's health; empty `reasons` mean ready. A reader never sees a part of the file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps({"reasons": reasons}), encoding="utf-8")
     temporary.replace(path)

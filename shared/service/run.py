@@ -168,7 +168,7 @@ def _limit(seconds: float, code: int) -> threading.Timer:
 
 
 def _end_the_process(code: int) -> None:
-    """For what hears neither cancellation nor the end of its time."""
+    """For a service that reacts neither to its cancellation nor to the end of its time."""
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
     _log.critical("service.killed", exit_code=code, threads=threads)
     os._exit(code)

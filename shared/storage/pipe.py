@@ -29,7 +29,7 @@ class VerifiedPipe:
         self._ended = False
 
     async def write(self, piece: bytes) -> bool:
-        """Hand on `piece` when the reader has room for it; False when the reader has gone."""
+        """Hand on `piece` when the reader has space for it; False when the reader has gone."""
         await self._room.acquire()
         if self._reader_gone:
             self._room.release()
@@ -42,7 +42,7 @@ class VerifiedPipe:
         self._pieces.put(error)
 
     def reader_left(self) -> None:
-        """Nobody reads any more: `write` answers False from now on."""
+        """The reader has gone: `write` returns False from now on."""
         self._reader_gone = True
         self._room.release()
 

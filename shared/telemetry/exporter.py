@@ -80,10 +80,10 @@ class BusSpanExporter(SpanExporter):
             self._taken(len(spans))
 
     def shutdown(self) -> None:
-        """Nothing is kept here."""
+        """Nothing is buffered here."""
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing is kept here."""
+        """Nothing is buffered here."""
         del timeout_millis
         return True
 
@@ -104,8 +104,8 @@ class BusSpanExporter(SpanExporter):
 
     def _publish(self, payload: bytes) -> str | None:
         """What went wrong, or None."""
-        patience = min(TELEMETRY_PUBLISH_S, self._deadline - time.monotonic())
-        if patience <= 0:
+        timeout = min(TELEMETRY_PUBLISH_S, self._deadline - time.monotonic())
+        if timeout <= 0:
             return "the time to flush is over"
         if not self._bus.connected:
             return "the bus is not connected"
@@ -116,7 +116,7 @@ class BusSpanExporter(SpanExporter):
             publishing.close()
             return "the event loop has ended"
         try:
-            future.result(timeout=patience)
+            future.result(timeout=timeout)
         except TimeoutError:
             future.cancel()
             return "the event loop is busy or has ended"

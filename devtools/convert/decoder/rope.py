@@ -1,4 +1,4 @@
-"""Rotary position embedding: how fast each pair of dimensions of a head turns, and the tables made from that.
+"""Rotary position embedding: the frequency of each pair of dimensions of a head, and the tables of angles.
 
 Sources: RoFormer (https://arxiv.org/abs/2104.09864); linear scaling (https://arxiv.org/abs/2306.15595); Llama 3.1's
 (https://github.com/meta-llama/llama-models, `apply_scaling`); YaRN (https://arxiv.org/abs/2309.00071). Where those
@@ -20,7 +20,7 @@ Frequencies = np.ndarray[Any, np.dtype[np.float64]]
 class Rope:
     """One way of turning heads.
 
-    name: Tells it from the model's other one, if there is another: `global`, `local`
+    name: `global`, or `local` for the layers with a sliding window, where those have frequencies of their own
     frequencies: float64 [head_dim / 2], radians per position
     magnitude: What cosines and sines are multiplied by (YaRN's attention factor)
     """

@@ -44,7 +44,7 @@ class EncoderGraphBuilder:
         self.graph = GraphNodes(file)
 
     def build(self, done: Callable[[int], None]) -> ModelProto:
-        """The model; `done` is told of each layer."""
+        """The model; `done` is called after each layer."""
         graph, config = self.graph, self._config
         self._index()
         x = self._embed()

@@ -25,7 +25,7 @@ _BUILD, _EXPORTED = "float32", "as exported"
 _ROWS_TOLERANCE = 1e-3
 """Relative: an exported graph may hold int8 matrices, whose activations are rounded."""
 
-log = structlog.get_logger("llmos.convert")
+_log = structlog.get_logger("llmos.convert")
 
 
 def is_encoder_directory(path: Path) -> bool:
@@ -39,7 +39,7 @@ def is_encoder_directory(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What a graph file turned out to be."""
+    """The graph that was written."""
 
     inputs: tuple[EncoderInput, ...]
     output: str
@@ -53,7 +53,7 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
     """Write the version that the directory `source` describes into the folder `destination`.
 
     An exported graph (`model.onnx` or `onnx/model.onnx`) is taken as it is; else the graph is built from safetensors.
-    On any failure `destination` is as it was. `progress` is told of the stages read, build, check and finish.
+    On any failure `destination` is as it was. `progress` is called with the stages read, build, check and finish.
 
     Args:
         source: With `config.json`, `tokenizer.json` and an ONNX graph or safetensors.
@@ -95,7 +95,7 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
             metrics=written.metrics,
         )
     progress("finish", 1.0)
-    log.info("converted", source=manifest.lineage.source, bytes=manifest.size, **written.metrics)
+    _log.info("encoder.converted", source=manifest.lineage.source, bytes=manifest.size, **written.metrics)
     return manifest
 
 

@@ -45,8 +45,8 @@ def canonical_name(name: str, *, four_norms: bool) -> str | None:
         four_norms: Whether the family has norms after attention and MLP too (Gemma 3).
 
     Returns:
-        None for what is no part of the language model or is computed; `name` itself where it is unknown, so that
-        whoever checks the tensors sees it.
+        None for a tensor that is computed, or that is not a part of the language model; `name` itself where it is
+        unknown, so that the check of the tensors reports it.
     """
     if name.startswith(_NOT_LANGUAGE) or name.endswith(_COMPUTED):
         return None

@@ -20,7 +20,7 @@ Quantize = Literal["auto", "none", Scheme]
 GOOD, TOLERABLE = 1.05, 1.25
 """Perplexity over the original's: up to which `auto` takes int4, and above which nothing is written."""
 
-log = structlog.get_logger("llmos.convert")
+_log = structlog.get_logger("llmos.convert")
 
 
 class _TooLossy(Exception):
@@ -32,8 +32,8 @@ def write_quantised_version(
 ) -> Manifest:
     """`write_version` with the matrices of `model`, whose weights are floats, in `quantize`.
 
-    The manifest's metrics have `perplexity_original` and `perplexity`, on the same text. `progress` is told of the
-    stages `measure` (the original), `build`, `check`, `compare` and `finish`.
+    The manifest's metrics have `perplexity_original` and `perplexity`, on the same text. `progress` is called with
+    the stages `measure` (the original), `build`, `check`, `compare` and `finish`.
 
     Raises:
         UnsupportedFormat: the quantised model's perplexity is more than 25 % above the original's.
@@ -48,7 +48,7 @@ def write_quantised_version(
         try:
             return _write(model, destination, "int4", original, windows, limit=GOOD, progress=progress)
         except _TooLossy as loss:
-            log.info("int4 loses too much, taking int8", source=model.source, reason=str(loss))
+            _log.info("int4.refused", using="int8", source=model.source, reason=str(loss))
             quantize = "int8"
     return _write(model, destination, quantize, original, windows, limit=None, progress=progress)
 
@@ -77,7 +77,7 @@ def _write(
                 param="quantize",
             )
         if ratio > GOOD:
-            log.warning("quantising costs quality", source=model.source, verdict=verdict)
+            _log.warning("quantising.lost_quality", source=model.source, verdict=verdict)
         return {"perplexity": perplexity, "perplexity_original": original.perplexity}
 
     with tempfile.TemporaryDirectory(dir=_existing(destination), prefix=".quantised-") as scratch:

@@ -56,7 +56,7 @@ class Original:
 def measure_original(
     arch: Architecture, source: WeightSource, windows: Windows, on_progress: Callable[[float], None]
 ) -> Original:
-    """Read `windows` with the weights of `source`; `on_progress` is told which part is done."""
+    """Read `windows` with the weights of `source`; `on_progress` is called with the fraction that is done."""
     steps = len(windows) * (7 * arch.layers + 1)
     reference = _Watched(arch, source, lambda done: on_progress(min(1.0, done / steps)))
     surprises: list[float] = []

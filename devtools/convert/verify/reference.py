@@ -65,8 +65,8 @@ class Reference:
         sin = (np.sin(angles) * rope.magnitude).astype(np.float32)
         if self.arch.rotary_interleaved:
             first, second = x[..., 0::2], x[..., 1::2]
-            turned = [first * cos - second * sin, first * sin + second * cos]
-            return np.stack(turned, axis=-1).reshape(x.shape)
+            rotated = [first * cos - second * sin, first * sin + second * cos]
+            return np.stack(rotated, axis=-1).reshape(x.shape)
         first, second = np.split(x, 2, axis=-1)
         return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
