@@ -11,7 +11,7 @@ rows and for chunks may round differently, and activations quantised to int8 tur
 """
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Chunk, Copy, Outcome, Plan, Row, Store
+from services.inference.engine.plan import Chunk, Copy, DecodeRow, Outcome, Plan, Store
 from services.inference.engine.policy.admission import Admission, check_request
 from services.inference.engine.policy.block_reservation import Keeper
 from services.inference.engine.policy.draft_lengths import Drafts
@@ -148,7 +148,7 @@ class Batcher:
             stores,
             tuple(moves),
             tuple(self._slots.vacated(now - self._limits.keep_slot_s)),
-            tuple([Copy(block, _slot(sequence), start) for sequence, start, block in copies]),
+            tuple([Copy(block.index, _slot(sequence), start) for sequence, start, block in copies]),
             self._plan_decode(alone=not parts),
             tuple([_chunk(part) for part in parts]),
         )
@@ -164,11 +164,11 @@ class Batcher:
             decode_s=outcome.decode_s,
         )
         for index, row in enumerate(plan.decode):
-            if row.sequence is not None and row.sequence.state is State.DECODE:
-                updates += self._apply_row(row.sequence, index, outcome, now)
+            if row.request_id is not None and (sequence := self._sequences.get(row.request_id)):
+                updates += self._apply_row(sequence, index, outcome, now)
         for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
-            if chunk.sequence.state is State.PREFILL:
-                updates += self._apply_chunk(chunk, result, outcome, now)
+            if sequence := self._sequences.get(chunk.request_id):
+                updates += self._apply_chunk(sequence, chunk, result, outcome, now)
         return updates
 
     def fail_all(self, error: LlmosError, now: float) -> list[SequenceUpdate]:
@@ -244,27 +244,29 @@ class Batcher:
         blocks = None if sequence is None else self._cache.park(-(-sequence.computed // size))
         if sequence is None or blocks is None:
             return None, ()
-        stores = tuple(Store(_slot(sequence), index * size, block) for index, block in enumerate(blocks))
+        stores = tuple(Store(_slot(sequence), index * size, block.index) for index, block in enumerate(blocks))
         self._slots.release(sequence, now)
         sequence.park(blocks)
         self._tenants.park(sequence)
         return sequence, stores
 
-    def _plan_decode(self, *, alone: bool) -> tuple[Row, ...]:
+    def _plan_decode(self, *, alone: bool) -> tuple[DecodeRow, ...]:
         """The rows of a step; with drafts if no chunk is computed with them."""
         occupied = self._slots.occupied()
         while occupied and occupied[-1].state is not State.DECODE:
             occupied.pop()
-        rows = []
+        rows, decoding = list[DecodeRow](), list[Sequence]()
         for s in occupied:
-            slot = _slot(s)
+            slot, position = _slot(s), s.computed
             if s.state is State.DECODE:
                 self._tenants.charge_row(s)
-                rows.append(Row(s, slot, s.tokens[s.computed], s.computed, self._keeper.of_row(s, slot)))
+                store = self._keeper.of_row(s, slot)
+                rows.append(DecodeRow(s.id, slot, s.tokens[position], position, s.remaining == 1, store))
+                decoding.append(s)
             elif not self._uniform:
-                rows.append(Row(None, slot, 0, s.computed))
-        if alone:
-            self._drafts.give(rows)
+                rows.append(DecodeRow(None, slot, 0, position))
+        if alone and self._uniform:
+            self._drafts.give(rows, decoding)
         return tuple(rows)
 
     def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
@@ -277,16 +279,15 @@ class Batcher:
         return [self._advance(sequence, result, outcome, now)]
 
     def _apply_chunk(
-        self, chunk: Chunk, result: int | LlmosError | None, outcome: Outcome, now: float
+        self, sequence: Sequence, chunk: Chunk, result: int | LlmosError | None, outcome: Outcome, now: float
     ) -> list[SequenceUpdate]:
-        sequence = chunk.sequence
         if isinstance(result, LlmosError):
             return [self._fail(sequence, result, now)]
         sequence.computed += len(chunk.tokens)
         if chunk.last:
             sequence.move_to(State.DECODE)
             self._tenants.prompt_done(sequence)
-        scores = outcome.scores.prompt.get(sequence.id, ())
+        scores = outcome.prompt_scores.get(sequence.id, ())
         if result is not None:
             update = self._advance(sequence, (result,), outcome, now)
         elif chunk.last and (reason := sequence.reason_to_end()):
@@ -300,14 +301,15 @@ class Batcher:
 
     def _advance(self, sequence: Sequence, tokens: tuple[int, ...], outcome: Outcome, now: float) -> SequenceUpdate:
         """Add tokens that were chosen one after the other, up to the one that ends it; all but the last have keys."""
+        ended = sequence.id in outcome.grammar_ended
         for count, token in enumerate(tokens, 1):
             sequence.computed = len(sequence.tokens)
-            if reason := sequence.append(token, now, newest=count == len(tokens)):
+            if reason := sequence.append(token, now, grammar_ended=ended and count == len(tokens)):
                 update = self._finish(sequence, reason, now, tokens[:count])
                 break
         else:
             update = _update(sequence, tokens)
-        update.scores = outcome.scores.chosen.get(sequence.id, ())[: len(update.token_ids)]
+        update.scores = outcome.scores.get(sequence.id, ())[: len(update.token_ids)]
         return update
 
     def _end_cancelled(self, now: float) -> list[SequenceUpdate]:
@@ -351,8 +353,16 @@ def _slot(sequence: Sequence) -> int:
 def _chunk(part: Part) -> Chunk:
     sequence, size, kept = part
     slot, start = _slot(sequence), sequence.computed
-    stores = tuple(Store(slot, first, block) for first, block in kept)
-    return Chunk(sequence, slot, sequence.tokens[start : start + size], start, size == sequence.prefill_left, stores)
+    return Chunk(
+        sequence.id,
+        slot,
+        sequence.tokens[start : start + size],
+        start,
+        last=size == sequence.prefill_left,
+        samples=size == sequence.remaining and sequence.request.sampling.max_tokens > 0,
+        scores_prompt=sequence.scores_prompt,
+        stores=tuple([Store(slot, first, block.index) for first, block in kept]),
+    )
 
 
 def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:

@@ -92,6 +92,7 @@ class Engine:
         """
         with self._taking():
             self._batcher.admit(request, self._clock())
+            self._executor.add(request)
             self._wake.notify()
 
     def check_queue(self, tenant: str) -> None:
@@ -176,7 +177,7 @@ class Engine:
             while self._wait_for_work():
                 self._step()
             with self._wake:
-                self._untold += self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock())
+                self._take(self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock()))
             self._tell()
         except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
             self._break_down(error)
@@ -198,17 +199,24 @@ class Engine:
         """
         with self._wake:
             plan, ended = self._batcher.plan(self._clock())
-        self._untold += ended
+            self._take(ended)
         self._tell()
         if plan:
             outcome = self._executor.run(plan)
             with self._wake:
                 now = self._clock()
-                self._untold += self._batcher.apply(plan, outcome, now)
+                self._take(self._batcher.apply(plan, outcome, now))
                 self._count(plan, outcome)
                 last = self._batcher.idle_s(now) != 0.0
             if last:
                 self._tell()
+
+    def _take(self, updates: list[SequenceUpdate]) -> None:
+        """Keep updates until they are told, and forget the requests that they end; the lock is held."""
+        self._untold += updates
+        for update in updates:
+            if update.finish is not None:
+                self._executor.remove(update.request_id)
 
     def _count(self, plan: Plan, outcome: Outcome) -> None:
         if plan.decode or plan.prefill:
@@ -232,7 +240,7 @@ class Engine:
         with self._wake:
             self._broken = True
             self._busy = False
-            self._untold += self._batcher.fail_all(Internal("the engine broke down"), self._clock())
+            self._take(self._batcher.fail_all(Internal("the engine broke down"), self._clock()))
         try:
             self._tell()
         finally:

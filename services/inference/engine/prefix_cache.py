@@ -70,6 +70,8 @@ class PrefixCache:
         self._ready: OrderedDict[bytes, Block] = OrderedDict()
         self._coming: dict[bytes, Block] = {}
         self._parked: dict[int, Block] = {}
+        self._latest: dict[int, Block] = {}
+        """By place, the block that took it last."""
 
     def __len__(self) -> int:
         """Blocks in use."""
@@ -79,6 +81,10 @@ class PrefixCache:
     def blocks(self) -> int:
         """Blocks that it may hold at most."""
         return self._blocks
+
+    def at(self, index: int) -> Block:
+        """The block in a place that is not free."""
+        return self._latest[index]
 
     def find(self, keys: Sequence[bytes], first: int = 0) -> list[Block]:
         """The ready blocks of `keys[first:]`, up to the first that is missing."""
@@ -108,7 +114,7 @@ class PrefixCache:
         while len(self._free) < count:
             if not self._evict():
                 return None
-        blocks = [Block(self._free.pop(), b"", None) for _ in range(count)]
+        blocks = [self._make(b"", None) for _ in range(count)]
         self._parked |= {block.index: block for block in blocks}
         return blocks
 
@@ -144,7 +150,7 @@ class PrefixCache:
             if parent is not None:
                 parent.children -= 1
             return None
-        block = Block(self._free.pop(), key, parent)
+        block = self._make(key, parent)
         self._coming[key] = block
         return block
 
@@ -169,6 +175,7 @@ class PrefixCache:
         assert sorted([*self._free, *(b.index for b in used)]) == list(range(self._blocks)), (
             "a block is lost or doubled"
         )
+        assert all(self._latest[block.index] is block for block in used), "a place has another block"
         assert not self._ready.keys() & self._coming.keys(), "a block is ready and coming"
         order = {key: index for index, key in enumerate(self._ready)}
         children = dict.fromkeys(map(id, used), 0)
@@ -184,6 +191,11 @@ class PrefixCache:
             assert block.pins >= 0, "pins are miscounted"
             assert not (between_steps and block.pins), "a block is pinned and no step is planned"
         assert not (between_steps and self._coming), "a block is coming and no step is planned"
+
+    def _make(self, key: bytes, parent: Block | None) -> Block:
+        index = self._free.pop()
+        block = self._latest[index] = Block(index, key, parent)
+        return block
 
     def _evict(self) -> bool:
         """Free the least recently used block that may go; False if none may."""

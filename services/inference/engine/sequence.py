@@ -14,7 +14,6 @@ from enum import IntEnum
 from services.inference.engine.ngram_proposer import Drafter
 from services.inference.engine.prefix_cache import Block
 from services.inference.engine.sampling.constraint import Constraint
-from services.inference.engine.sampling.logits_processors import Adjuster
 from services.inference.engine.sampling.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
 from services.inference.engine.sampling.params import TokenScore
 from shared.contracts.gateway import FinishReason, Timings
@@ -101,11 +100,11 @@ class Sequence:
     __slots__ = (
         *("_state", "_t_admitted", "_t_first_token", "_t_started"),
         *(
-            "adjuster",
             "cached",
             "computed",
             "drafter",
             "expected_cached",
+            "grammar_ended",
             "keys",
             "parked",
             "parkings",
@@ -123,7 +122,6 @@ class Sequence:
         self.prefill_tokens = len(self.tokens) if uniform else len(request.prompt)
         """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
         chunk gives them the bits that decode rows gave them."""
-        self.adjuster = Adjuster.of(request.sampling, self.tokens, len(request.prompt))
         self.drafter: Drafter | None = None
         """Guesses its next tokens, where they may be computed ahead."""
         self.computed = 0
@@ -139,6 +137,8 @@ class Sequence:
         self.parkings = 0
         """How often it gave its slot up."""
         self.slot: int | None = None
+        self.grammar_ended = request.constraint is not None and request.constraint.finished
+        """Whether its grammar allows no token after the last one."""
         self._state = State.WAITING
         self._t_admitted = now
         self._t_started: float | None = None
@@ -205,22 +205,20 @@ class Sequence:
         blocks, self.parked = self.parked, []
         return blocks
 
-    def append(self, token: int, now: float, *, newest: bool = True) -> FinishReason | None:
-        """Add a generated token; the reason to end, if it ends the sequence.
-
-        Its constraint stands behind the `newest` token that was chosen: others were followed by one.
-        """
+    def append(self, token: int, now: float, *, grammar_ended: bool = False) -> FinishReason | None:
+        """Add a generated token, after which the grammar may have ended; the reason to end, if there is one."""
         self.tokens.append(token)
         if self._t_first_token is None:
             self._t_first_token = now
-        return self.reason_to_end(newest=newest)
+        self.grammar_ended = grammar_ended
+        return self.reason_to_end()
 
-    def reason_to_end(self, *, newest: bool = True) -> FinishReason | None:
+    def reason_to_end(self) -> FinishReason | None:
         """Why no further token may be generated, or None."""
         generated = self.completion_tokens
         if generated and self.request.sampling.ends(self.tokens[-1]):
             return FinishReason.STOP
-        if newest and self.request.constraint is not None and self.request.constraint.finished:
+        if self.grammar_ended:
             return FinishReason.STOP
         if self.scores_prompt and self.prefill_left:
             return None

@@ -6,17 +6,8 @@ that is not uniform), `compact` closes the others by moving the highest slot dow
 A free slot keeps its memory for a while: a sequence that takes it by then need not fetch thousands of pages anew.
 """
 
-from typing import NamedTuple
-
+from services.inference.engine.plan import Move
 from services.inference.engine.sequence import Sequence
-
-
-class Move(NamedTuple):
-    """Copy the keys and values of `length` tokens from slot to slot."""
-
-    source: int
-    destination: int
-    length: int
 
 
 class Slots:

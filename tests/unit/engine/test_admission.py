@@ -32,7 +32,7 @@ class Timed:
         prefill_s = TOKEN_S * sum(len(chunk.tokens) for chunk in plan.prefill)
         decode_s = TOKEN_S * (1 + len(plan.decode)) / 2 if plan.decode else 0.0
         self.now += prefill_s + decode_s
-        prefilled = [9 if chunk.chooses else None for chunk in plan.prefill]
+        prefilled = [9 if chunk.samples else None for chunk in plan.prefill]
         outcome = Outcome([(9,)] * len(plan.decode), prefilled, decode_s=decode_s, prefill_s=prefill_s)
         self.take_in(updates + self.batcher.apply(plan, outcome, self.now))
         self.batcher.check_integrity()

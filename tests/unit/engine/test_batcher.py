@@ -2,9 +2,8 @@ import pytest
 
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Outcome, Plan
+from services.inference.engine.plan import Move, Outcome, Plan
 from services.inference.engine.sequence import SequenceUpdate
-from services.inference.engine.slots import Move
 from shared.contracts.gateway import FinishReason
 from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInput, Overloaded
 from tests.support.factories.engines import sequence_request
@@ -26,14 +25,14 @@ def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batche
 def step(b: Batcher, token: int = 9, *, now: float = 0.0) -> tuple[Plan, list[SequenceUpdate]]:
     """Plan and apply, choosing `token` everywhere."""
     plan, updates = b.plan(now)
-    prefilled = [token if chunk.chooses else None for chunk in plan.prefill]
+    prefilled = [token if chunk.samples else None for chunk in plan.prefill]
     updates += b.apply(plan, Outcome([(token,)] * len(plan.decode), prefilled), now)
     b.check_integrity()
     return plan, updates
 
 
 def chunks(plan: Plan) -> list[tuple[str, int, int, bool]]:
-    return [(c.sequence.id, c.start, len(c.tokens), c.last) for c in plan.prefill]
+    return [(c.request_id, c.start, len(c.tokens), c.last) for c in plan.prefill]
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_fixed_size():
@@ -78,11 +77,11 @@ def test_the_next_prompt_takes_the_hole_as_a_passenger():
     step(b)  # a ends and leaves slot 0
     plan, _ = step(b)
     assert plan.moves == ()
-    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 0), ("b", 2)]
+    assert [(row.request_id, row.position) for row in plan.decode] == [(None, 0), ("b", 2)]
     plan, _ = step(b)
-    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 8), ("b", 3)]
+    assert [(row.request_id, row.position) for row in plan.decode] == [(None, 8), ("b", 3)]
     plan, _ = step(b)
-    assert [row.sequence.id for row in plan.decode if row.sequence] == ["c", "b"]
+    assert [row.request_id for row in plan.decode if row.request_id] == ["c", "b"]
 
 
 def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
@@ -94,7 +93,7 @@ def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
     plan, _ = step(b)
     assert plan.moves == (Move(1, 0, 3),)
     assert plan.vacated == (1,)
-    assert [row.sequence.id for row in plan.decode if row.sequence] == ["b"]
+    assert [row.request_id for row in plan.decode if row.request_id] == ["b"]
 
 
 def test_the_last_sequence_gives_its_memory_back():
@@ -143,15 +142,15 @@ def test_rows_of_a_uniform_decoder_stay_where_they_are():
     step(b)  # a ends and leaves slot 0
     plan, _ = step(b)
     assert plan.moves == ()
-    assert [(row.sequence.id, row.slot) for row in plan.decode] == [("b", 1), ("c", 2)]
-    assert [(chunk.sequence.id, chunk.slot) for chunk in plan.prefill] == [("d", 0)]
+    assert [(row.request_id, row.slot) for row in plan.decode] == [("b", 1), ("c", 2)]
+    assert [(chunk.request_id, chunk.slot) for chunk in plan.prefill] == [("d", 0)]
 
 
 def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
     b = batcher()
     b.admit(sequence_request("a", [1, 2], resumed=[5, 6], max_tokens=4), 0.0)
     plan, updates = step(b)
-    assert not plan.prefill[0].chooses
+    assert not plan.prefill[0].samples
     assert updates == []
     rows = []
     while not updates:
@@ -193,9 +192,9 @@ def test_a_block_that_rows_complete_is_stored_from_where_it_begins():
     for _ in range(14):
         plan, _ = step(b)
         stores += [
-            (row.sequence.id, row.store.slot, row.store.start, row.position)
+            (row.request_id, row.store.slot, row.store.start, row.position)
             for row in plan.decode
-            if row.sequence and row.store
+            if row.request_id and row.store
         ]
     assert stores == [("other", 0, 0, 7), ("a", 1, 8, 15), ("other", 0, 8, 15), ("a", 1, 16, 23)]
     assert b.cached_blocks == 5, "and the chunk of a prompt"

@@ -34,7 +34,7 @@ def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, uniform: bool = Tr
 def step(b: Batcher, *decoded: tuple[int, ...], first: int = 3) -> tuple[Plan, list[SequenceUpdate]]:
     """Plan and apply; each chunk that ends a prompt chooses `first`, each row what is given."""
     plan, updates = b.plan(0.0)
-    updates += b.apply(plan, Outcome(decoded, [first if chunk.chooses else None for chunk in plan.prefill]), 0.0)
+    updates += b.apply(plan, Outcome(decoded, [first if chunk.samples else None for chunk in plan.prefill]), 0.0)
     b.check_integrity()
     return plan, updates
 
@@ -51,7 +51,7 @@ def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, uniform: 
         b.admit(request, 0.0)
     while any(s.prefill_left for s in b.sequences.values()):
         plan, _ = b.plan(0.0)
-        b.apply(plan, Outcome([(7,)] * len(plan.decode), [3 if c.chooses else None for c in plan.prefill]), 0.0)
+        b.apply(plan, Outcome([(7,)] * len(plan.decode), [3 if c.samples else None for c in plan.prefill]), 0.0)
     return b
 
 
@@ -124,7 +124,7 @@ def test_beside_many_rows_only_what_is_likely_is_tried():
 def test_what_is_most_likely_gets_its_draft_first():
     requests = [sequence_request("less", ONCE), sequence_request("more", ROUND), *map(sequence_request, "ab")]
     b = running(*requests, limits=replace(LIMITS, draft_tokens=2, row_cost=0.001))
-    given = {row.sequence.id: row.draft for row in b.plan(0.0)[0].decode if row.sequence and row.draft}
+    given = {row.request_id: row.draft for row in b.plan(0.0)[0].decode if row.request_id and row.draft}
     assert given == {"more": (4, 5)}
 
 

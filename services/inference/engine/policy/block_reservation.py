@@ -50,7 +50,7 @@ class Keeper:
             return None
         self._need_keys(sequence, end)
         block = self._reserve(sequence, end)
-        return None if block is None else Store(slot, end - self._size, block)
+        return None if block is None else Store(slot, end - self._size, block.index)
 
     def rows_before_block(self, end: int) -> int:
         """How many tokens after the first `end` of a sequence can be computed before one completes a block."""
@@ -59,13 +59,13 @@ class Keeper:
     def settle(self, plan: Plan, outcome: Outcome) -> None:
         """The plan was run: what was copied is free to go, and what was completed can be found."""
         for copy in plan.copies:
-            self._cache.release(copy.block)
+            self._cache.release(self._cache.at(copy.block))
         for row in plan.decode:
             if row.store is not None:
-                self._settle(row.store.block, failed=isinstance(outcome.decoded, LlmosError))
+                self._settle(self._cache.at(row.store.block), failed=isinstance(outcome.decoded, LlmosError))
         for chunk, result in zip(plan.prefill, outcome.prefilled, strict=True):
             for store in chunk.stores:
-                self._settle(store.block, failed=isinstance(result, LlmosError))
+                self._settle(self._cache.at(store.block), failed=isinstance(result, LlmosError))
 
     def _settle(self, block: Block, *, failed: bool) -> None:
         if failed:

@@ -14,7 +14,7 @@ gets at most half as long again.
 
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.ngram_proposer import Drafter
-from services.inference.engine.plan import Row
+from services.inference.engine.plan import DecodeRow
 from services.inference.engine.policy.block_reservation import Keeper
 from services.inference.engine.sequence import Sequence
 
@@ -42,12 +42,12 @@ class Drafts:
         if self._longest and self._keeper.uniform:
             sequence.drafter = Drafter(sequence.tokens)
 
-    def give(self, rows: list[Row]) -> None:
-        """Replace those rows of a step that get a draft; nothing else is computed in it."""
+    def give(self, rows: list[DecodeRow], sequences: list[Sequence]) -> None:
+        """Replace those rows of a step that get a draft, each of its sequence; nothing else is computed in it."""
         guesses = [
-            (drafter.odds(0), index, row.sequence, drafter)
-            for index, row in enumerate(rows)
-            if row.sequence and (drafter := row.sequence.drafter) and drafter.look()
+            (drafter.odds(0), index, sequence, drafter)
+            for index, sequence in enumerate(sequences)
+            if (drafter := sequence.drafter) and drafter.look()
         ]
         computed, expected = len(rows), float(len(rows))
         most = self._most_rows

@@ -55,16 +55,11 @@ class BadWords:
             if len(word) > 1:
                 self._after[word[-2]].append((list(word[:-1]), word[-1]))
 
-    def next(self, tokens: list[int], begin: int) -> Ids:
-        """The tokens that would complete one.
-
-        Args:
-            tokens: Of prompt and answer.
-            begin: Where the answer begins: a word lies within it.
-        """
+    def next(self, answer: list[int]) -> Ids:
+        """The tokens that would complete one after these tokens of the answer."""
         ids = list(self._always)
-        if len(tokens) > begin:
-            for head, last in self._after.get(tokens[-1], ()):
-                if len(tokens) - begin >= len(head) and tokens[-len(head) :] == head:
+        if answer:
+            for head, last in self._after.get(answer[-1], ()):
+                if answer[-len(head) :] == head:
                     ids.append(last)
         return ids_of(ids)

@@ -11,7 +11,7 @@ import numpy as np
 
 from services.inference.engine.sampling.allowed_tokens import Row
 from services.inference.engine.sampling.filtering import largest, nucleus, pick
-from services.inference.engine.sampling.logits_processors import Adjuster, Mask, apply_mask
+from services.inference.engine.sampling.logits_processors import LogitsProcessors, Mask, apply_mask
 from services.inference.engine.sampling.logprobs import RowScores
 from services.inference.engine.sampling.params import SamplingParams, TokenScore
 
@@ -30,11 +30,9 @@ class Draw:
     params: SamplingParams
     position: int
     """Of the token, counted from the start of the prompt."""
-    adjuster: Adjuster | None = None
+    processors: LogitsProcessors | None = None
     mask: Mask | None = None
     """What a grammar allows."""
-    ahead: tuple[int, ...] = ()
-    """Tokens before it that were chosen in the same step."""
 
 
 @dataclass(slots=True)
@@ -58,17 +56,17 @@ def choose(row: Row, draw: Draw) -> Choice:
     """Choose one token. Among equal logits, the lowest id counts as the most likely.
 
     Args:
-        row: float32 [V], contiguous; overwritten where there is a mask or an adjuster.
+        row: float32 [V], contiguous; overwritten where there is a mask or a logits processor.
         draw: What it is chosen by.
     """
     params = draw.params
     scores = None
     if params.logprobs is not None:
-        scores = RowScores(row if draw.mask is None and draw.adjuster is None else row.copy(), params.logprobs)
+        scores = RowScores(row if draw.mask is None and draw.processors is None else row.copy(), params.logprobs)
     if draw.mask is not None:
         apply_mask(row, draw.mask)
-    if draw.adjuster is not None:
-        draw.adjuster.apply(row, draw.ahead)
+    if draw.processors is not None:
+        draw.processors.apply(row)
     token = int(row.argmax()) if params.temperature == 0.0 else _draw(row, draw)
     return Choice(token, None if scores is None else scores.of(token))
 
