@@ -3,11 +3,12 @@
     admit() -> queue          plan() -> Plan          (the engine runs it)          apply() -> updates
 
 A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget. A
-sequence's answer is as if it were alone and never interrupted. Where the decoder is uniform that needs nothing: a
-step is one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the step has room,
-and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always have the
-same sizes, whatever else runs, and such tokens are computed again as decode rows, as the first time. (Kernels for
-rows and for chunks may round differently, and activations quantised to int8 turn a last bit into another answer.)
+sequence's answer is as if it were alone and never interrupted. Where the decoder is batch-invariant that needs
+nothing: a step is one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the step
+has room, and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always
+have the same sizes, whatever else runs, and such tokens are computed again as decode rows, as the first time.
+(Kernels for rows and for chunks may round differently, and activations quantised to int8 turn a last bit into another
+answer.)
 """
 
 from services.inference.engine.limits import EngineLimits
@@ -33,14 +34,14 @@ class Batcher:
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
         limits: Bounds of a step, of the queue and of the prefix cache.
-        uniform: Whether a token has the same bits however it is computed.
+        batch_invariant: Whether a token has the same bits however it is computed.
     """
 
     def __init__(
-        self, *, slots: int, max_len: int, vocab_size: int, limits: EngineLimits, uniform: bool = False
+        self, *, slots: int, max_len: int, vocab_size: int, limits: EngineLimits, batch_invariant: bool = False
     ) -> None:
         limits.check(slots=slots)
-        self._uniform = uniform
+        self._batch_invariant = batch_invariant
         self._max_len = max_len
         self._vocab_size = vocab_size
         self._limits = limits
@@ -49,7 +50,7 @@ class Batcher:
         self._tenants = Tenants()
         self._pace = Pace()
         self._cache = PrefixCache(limits.cache_blocks)
-        self._keeper = Keeper(self._cache, size=limits.prefill_chunk, uniform=uniform)
+        self._keeper = Keeper(self._cache, size=limits.prefill_chunk, batch_invariant=batch_invariant)
         self._drafts = Drafts(limits, self._keeper, slots=slots)
         self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper)
         self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
@@ -114,7 +115,7 @@ class Batcher:
         check_request(request, vocab_size=self._vocab_size, max_len=self._max_len)
         if request.request_id in self._sequences:
             raise Conflict(f"request {request.request_id} is running already")
-        sequence = Sequence(request, now, uniform=self._uniform)
+        sequence = Sequence(request, now, batch_invariant=self._batch_invariant)
         self._keeper.admit(sequence)
         self._drafts.admit(sequence)
         complete = sequence.reason_to_end() is not None
@@ -143,7 +144,7 @@ class Batcher:
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
         parked, stores = self._park(now)
         parts, copies = self._choose_prompts(now, parked)
-        moves = [] if self._uniform else self._slots.compact(now)
+        moves = [] if self._batch_invariant else self._slots.compact(now)
         plan = Plan(
             stores,
             tuple(moves),
@@ -263,9 +264,9 @@ class Batcher:
                 store = self._keeper.of_row(s, slot)
                 rows.append(DecodeRow(s.id, slot, s.tokens[position], position, s.remaining == 1, store))
                 decoding.append(s)
-            elif not self._uniform:
+            elif not self._batch_invariant:
                 rows.append(DecodeRow(None, slot, 0, position))
-        if alone and self._uniform:
+        if alone and self._batch_invariant:
             self._drafts.give(rows, decoding)
         return tuple(rows)
 

@@ -42,7 +42,7 @@ class Decoder(Protocol):
         ...
 
     @property
-    def uniform(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Whether a token's logits, keys and values have the same bits however it is computed.
 
         That is: alone or with any others, as part of a span that is cut anywhere. If not, they may depend on whether
@@ -51,7 +51,7 @@ class Decoder(Protocol):
         ...
 
     def compute(self, spans: Sequence[Span]) -> Logits:
-        """Compute tokens and keep their keys and values; several spans together only where it is `uniform`.
+        """Compute tokens and keep their keys and values; several spans together only where it is `batch_invariant`.
 
         Args:
             spans: At least one token each, in slots of their own.
@@ -62,7 +62,7 @@ class Decoder(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Compute one token in each of the slots 0..B-1: what goes together where the decoder is not `uniform`.
+        """Compute one token in each of the slots 0..B-1, where the decoder is not `batch_invariant`.
 
         Args:
             tokens: B token ids; row i belongs to slot i.

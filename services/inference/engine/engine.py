@@ -58,7 +58,7 @@ class Engine:
             max_len=decoder.max_len,
             vocab_size=decoder.vocab_size,
             limits=limits,
-            uniform=decoder.uniform,
+            batch_invariant=decoder.batch_invariant,
         )
         if limits.cache_blocks:
             decoder.reserve_blocks(limits.cache_blocks, limits.prefill_chunk)

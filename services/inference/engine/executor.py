@@ -62,7 +62,7 @@ class Executor:
             self._decoder.release(slot)
         for copy in plan.copies:
             self._decoder.fetch(*copy)
-        if self._decoder.uniform and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
+        if self._decoder.batch_invariant and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
             return self._run_together(plan) or self._run_apart(plan)
         return self._run_apart(plan)
 
@@ -95,7 +95,7 @@ class Executor:
         return outcome
 
     def _compute_rows(self, rows: Sequence[DecodeRow]) -> Logits:
-        if self._decoder.uniform:
+        if self._decoder.batch_invariant:
             return self._decoder.compute([row.span for row in rows])
         return self._decoder.decode([row.token for row in rows], [row.position for row in rows])
 

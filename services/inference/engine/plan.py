@@ -35,12 +35,12 @@ class Copy(NamedTuple):
 
 
 class DecodeRow(NamedTuple):
-    """One token of a sequence that decodes. Where the decoder is not uniform, row i of a plan has slot i."""
+    """One token of a sequence that decodes. Where the decoder is not batch-invariant, row i of a plan has slot i."""
 
     request_id: str | None
-    """None: a passenger, where the decoder is not uniform. Its slot lies among those of the other rows but still
-    prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a whole
-    chunk, and saves a move."""
+    """None: a passenger, where the decoder is not batch-invariant. Its slot lies among those of the other rows but
+    still prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a
+    whole chunk, and saves a move."""
     slot: int
     token: int
     position: int
@@ -85,7 +85,7 @@ class Chunk:
 class Plan:
     """One step, in this order: stores, moves, what is given back, copies, then decode rows and chunks.
 
-    Those are computed together where the decoder is uniform, else one after the other. Empty without work.
+    Those are computed together where the decoder is batch-invariant, else one after the other. Empty without work.
     """
 
     stores: tuple[Store, ...] = ()

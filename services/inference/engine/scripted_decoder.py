@@ -1,6 +1,6 @@
 """A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output.
 
-Where it is not uniform, so does a token that is computed as a row instead of in a chunk, or in another chunk.
+Where it is not batch-invariant, so does a token that is computed as a row instead of in a chunk, or in another chunk.
 """
 
 import time
@@ -26,7 +26,7 @@ class SampleDecoder:
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
         token_s: Seconds that computing one token takes, to imitate a model's speed.
-        uniform: Whether a token's numbers do not depend on how it was computed.
+        batch_invariant: Whether a token's numbers do not depend on how it was computed.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class SampleDecoder:
         max_len: int = 64,
         vocab_size: int = 64,
         token_s: float = 0.0,
-        uniform: bool = True,
+        batch_invariant: bool = True,
     ) -> None:
         self._tokens: NDArray[np.int64] = np.full((slots, max_len), _EMPTY, dtype=np.int64)
         self._vocab_size = vocab_size
         self._token_s = token_s
-        self._uniform = uniform
+        self._batch_invariant = batch_invariant
         self._ids = np.arange(vocab_size, dtype=np.uint64)
         self._blocks: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 
@@ -61,9 +61,9 @@ class SampleDecoder:
         return self._vocab_size
 
     @property
-    def uniform(self) -> bool:
-        """See `Decoder.uniform`."""
-        return self._uniform
+    def batch_invariant(self) -> bool:
+        """See `Decoder.batch_invariant`."""
+        return self._batch_invariant
 
     def used_slots(self) -> list[int]:
         """Slots that hold tokens and were not released."""
@@ -71,7 +71,9 @@ class SampleDecoder:
 
     def compute(self, spans: Sequence[Span]) -> Logits:
         """See `Decoder.compute`."""
-        assert self._uniform or len(spans) == 1, "several spans at once, in a decoder that is not uniform"
+        assert self._batch_invariant or len(spans) == 1, (
+            "several spans at once, in a decoder that is not batch-invariant"
+        )
         assert len({span.slot for span in spans}) == len(spans), "two spans in one slot"
         logits = []
         for span in spans:
@@ -118,7 +120,7 @@ class SampleDecoder:
 
     def _mark(self, begin: int, count: int) -> int:
         """What tells a chunk of `count` tokens from others, and from a row."""
-        return 0 if self._uniform else (begin * self.max_len + count) * _MARK
+        return 0 if self._batch_invariant else (begin * self.max_len + count) * _MARK
 
     def _work(self, tokens: int) -> None:
         if self._token_s:

@@ -94,7 +94,7 @@ class Sequence:
     Args:
         request: What to run.
         now: Seconds on the engine's clock when it was admitted.
-        uniform: Whether the decoder is (`Decoder.uniform`).
+        batch_invariant: Whether the decoder is (`Decoder.batch_invariant`).
     """
 
     __slots__ = (
@@ -115,11 +115,11 @@ class Sequence:
         ),
     )
 
-    def __init__(self, request: SequenceRequest, now: float, *, uniform: bool = False) -> None:
+    def __init__(self, request: SequenceRequest, now: float, *, batch_invariant: bool = False) -> None:
         self.request = request
         self.tokens: list[int] = [*request.prompt, *request.resumed]
         """Prompt and all generated tokens."""
-        self.prefill_tokens = len(self.tokens) if uniform else len(request.prompt)
+        self.prefill_tokens = len(self.tokens) if batch_invariant else len(request.prompt)
         """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
         chunk gives them the bits that decode rows gave them."""
         self.drafter: Drafter | None = None

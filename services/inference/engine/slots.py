@@ -1,7 +1,7 @@
 """Which sequence has which place in the KV buffers.
 
 A sequence that ends leaves a hole, and the next prompt takes the lowest. Where decode runs on slots 0..n-1 (a decoder
-that is not uniform), `compact` closes the others by moving the highest slot down.
+that is not batch-invariant), `compact` closes the others by moving the highest slot down.
 
 A free slot keeps its memory for a while: a sequence that takes it by then need not fetch thousands of pages anew.
 """

@@ -9,7 +9,7 @@ from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInpu
 from tests.support.factories.engines import sequence_request
 
 
-def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batcher:
+def batcher(slots: int = 4, *, batch_invariant: bool = False, **limits: float) -> Batcher:
     defaults = {
         "step_tokens": 16,
         "prefill_chunk": 8,
@@ -18,7 +18,11 @@ def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batche
         "keep_slot_s": 0.0,
     }
     return Batcher(
-        slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}), uniform=uniform
+        slots=slots,
+        max_len=64,
+        vocab_size=100,
+        limits=EngineLimits(**{**defaults, **limits}),
+        batch_invariant=batch_invariant,
     )
 
 
@@ -121,7 +125,7 @@ def test_a_free_slot_keeps_its_memory_for_a_while():
 
 
 def test_a_lone_prompt_is_one_chunk_as_far_as_the_step_goes_and_keeps_all_its_blocks():
-    b = batcher(uniform=True, step_tokens=40, cache_blocks=9)
+    b = batcher(batch_invariant=True, step_tokens=40, cache_blocks=9)
     b.admit(sequence_request("a", range(30), max_tokens=2), 0.0)
     plan, _ = step(b)
     assert chunks(plan) == [("a", 0, 30, True)]
@@ -133,8 +137,8 @@ def test_a_lone_prompt_is_one_chunk_as_far_as_the_step_goes_and_keeps_all_its_bl
     assert chunks(plan) == [("b", 24, 8, False)], "a is a stream, and waits"
 
 
-def test_rows_of_a_uniform_decoder_stay_where_they_are():
-    b = batcher(slots=3, uniform=True)
+def test_rows_of_a_batch_invariant_decoder_stay_where_they_are():
+    b = batcher(slots=3, batch_invariant=True)
     for name, count in (("a", 2), ("b", 9), ("c", 9)):
         b.admit(sequence_request(name, [1], max_tokens=count), 0.0)
     b.admit(sequence_request("d", range(12), max_tokens=3), 0.0)
@@ -160,8 +164,8 @@ def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
     assert (updates[0].token_ids, updates[0].completion_tokens) == ((9,), 3)
 
 
-def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
-    b = batcher(uniform=True)
+def test_a_batch_invariant_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
+    b = batcher(batch_invariant=True)
     b.admit(sequence_request("a", [1, 2], resumed=range(3, 21), max_tokens=20), 0.0)
     assert b.queued_tokens == 20
     plan, updates = step(b)
@@ -173,8 +177,8 @@ def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
     assert [(row.token, row.position) for row in plan.decode] == [(9, 20)]
 
 
-def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_uniform():
-    b = batcher(uniform=True, cache_blocks=8)
+def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_batch_invariant():
+    b = batcher(batch_invariant=True, cache_blocks=8)
     b.admit(sequence_request("a", range(10, 29), max_tokens=1), 0.0)
     assert [chunks(step(b)[0]) for _ in range(2)] == [[("a", 0, 8, False)], [("a", 8, 11, True)]]
     assert b.cached_blocks == 2
@@ -185,7 +189,7 @@ def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_uniform():
 
 
 def test_a_block_that_rows_complete_is_stored_from_where_it_begins():
-    b = batcher(uniform=True, cache_blocks=8)
+    b = batcher(batch_invariant=True, cache_blocks=8)
     b.admit(sequence_request("other", range(30, 34), max_tokens=30), 0.0)
     b.admit(sequence_request("a", range(12), max_tokens=30), 0.0)
     stores = []

@@ -27,8 +27,8 @@ ONCE = (9, 2, 3, 4, 5, 6, 8, 2)
 """After a 3, only two tokens agree with those before: what follows is less likely."""
 
 
-def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, uniform: bool = True) -> Batcher:
-    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=limits, uniform=uniform)
+def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, batch_invariant: bool = True) -> Batcher:
+    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=limits, batch_invariant=batch_invariant)
 
 
 def step(b: Batcher, *decoded: tuple[int, ...], first: int = 3) -> tuple[Plan, list[SequenceUpdate]]:
@@ -44,9 +44,9 @@ def drafts(b: Batcher) -> list[tuple[int, ...]]:
     return [row.draft for row in b.plan(0.0)[0].decode]
 
 
-def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, uniform: bool = True) -> Batcher:
+def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, batch_invariant: bool = True) -> Batcher:
     """A batcher whose sequences have all computed their prompts and chosen a 3."""
-    b = batcher(limits, slots=max(4, len(requests)), uniform=uniform)
+    b = batcher(limits, slots=max(4, len(requests)), batch_invariant=batch_invariant)
     for request in requests:
         b.admit(request, 0.0)
     while any(s.prefill_left for s in b.sequences.values()):
@@ -72,7 +72,7 @@ def test_no_draft_where_it_is_off_or_does_not_pay(limits):
 
 
 def test_no_draft_where_a_token_depends_on_how_it_is_computed():
-    assert drafts(running(sequence_request(prompt=ROUND), uniform=False)) == [()]
+    assert drafts(running(sequence_request(prompt=ROUND), batch_invariant=False)) == [()]
 
 
 def test_no_draft_beside_a_chunk_of_a_prompt():

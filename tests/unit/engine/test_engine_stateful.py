@@ -1,6 +1,7 @@
 """Any order of submits, cancels and steps, with a prefix cache or none, against what each sequence gives alone.
 
-On both kinds of decoders: one that is not uniform gives other tokens as soon as one is computed in another way.
+On both kinds of decoders: one that is not batch-invariant gives other tokens as soon as one is computed in another
+way.
 """
 
 from collections.abc import Sequence
@@ -90,9 +91,9 @@ def alone(request: SequenceRequest, chunk: int | None, vocab: int) -> list[int]:
     """What the sequence generates without neighbours, moves or interruption.
 
     With `chunk` its prompt is computed in chunks of this size and its answer as rows, on a decoder that is not
-    uniform; without, everything is computed in one chunk each time.
+    batch-invariant; without, everything is computed in one chunk each time.
     """
-    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, uniform=chunk is None)
+    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, batch_invariant=chunk is None)
     tokens, generated, sampling = list(request.prompt), [], request.sampling
     for start in range(0, len(tokens), chunk or len(tokens)):
         logits = prefill(decoder, 0, tokens[start : start + (chunk or len(tokens))], start)
@@ -113,7 +114,7 @@ def alone(request: SequenceRequest, chunk: int | None, vocab: int) -> list[int]:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    uniform = False
+    batch_invariant = False
     vocab = VOCAB
 
     @initialize(
@@ -127,13 +128,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.limits = EngineLimits(
             *(slots + chunk + spare, chunk, waiting, 120), cache_blocks=blocks, keep_slot_s=0.0, row_cost=0.02
         )
-        self.decoder = FailingDecoder(slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, uniform=self.uniform)
+        self.decoder = FailingDecoder(
+            slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, batch_invariant=self.batch_invariant
+        )
         self.executor = Executor(self.decoder, lambda: 0.0)
         self.failures = {"decode": 0, "prefill": 0}
         self.decoder.reserve_blocks(blocks, chunk)
         self.copied = 0
         self.batcher = Batcher(
-            slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, limits=self.limits, uniform=self.uniform
+            slots=slots,
+            max_len=MAX_LEN,
+            vocab_size=self.vocab,
+            limits=self.limits,
+            batch_invariant=self.batch_invariant,
         )
         self.requests: dict[str, SequenceRequest] = {}
         self.expected: dict[str, list[int]] = {}
@@ -218,7 +225,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def admit(self, request: SequenceRequest, resumed: int) -> None:
         request = replace(request, resumed=())
-        expected = alone(request, None if self.uniform else self.limits.prefill_chunk, self.vocab)
+        expected = alone(request, None if self.batch_invariant else self.limits.prefill_chunk, self.vocab)
         done = expected[:resumed]
         constraint = request.constraint and request.constraint.resumed(done)
         request = replace(request, resumed=tuple(done), constraint=constraint)
@@ -265,7 +272,7 @@ class EngineMachine(RuleBasedStateMachine):
             s.id for s in self.batcher.sequences.values() if s.parked and not s.prefill_left
         }
         assert not (plan.prefill and plan.draft_tokens), "drafts beside a chunk"
-        if not self.uniform:
+        if not self.batch_invariant:
             assert not plan.draft_tokens, "a draft, where a token depends on its neighbours"
             assert [row.slot for row in plan.decode] == list(range(len(plan.decode))), "rows lie apart"
 
@@ -299,7 +306,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert update.completion_tokens == len(self.tokens[update.request_id])
             request = self.requests[update.request_id]
             of_prompt, rest = len(request.prompt), update.cached_tokens % self.limits.prefill_chunk
-            if request.resumed and self.uniform:
+            if request.resumed and self.batch_invariant:
                 assert update.cached_tokens == of_prompt or (update.cached_tokens < of_prompt and not rest)
             else:
                 assert update.cached_tokens < of_prompt, "no token was computed"
@@ -352,11 +359,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.every_token_is_the_one_that_the_sequence_gives_alone()
 
 
-class UniformEngineMachine(EngineMachine):
-    uniform = True
+class BatchInvariantEngineMachine(EngineMachine):
+    batch_invariant = True
 
 
-class RepetitiveEngineMachine(UniformEngineMachine):
+class RepetitiveEngineMachine(BatchInvariantEngineMachine):
     """With so few tokens, most pairs came before: nearly every step computes drafts, and some are right."""
 
     vocab = 2
@@ -365,7 +372,9 @@ class RepetitiveEngineMachine(UniformEngineMachine):
 EngineMachine.TestCase.settings = settings(
     max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-UniformEngineMachine.TestCase.settings = RepetitiveEngineMachine.TestCase.settings = EngineMachine.TestCase.settings
+BatchInvariantEngineMachine.TestCase.settings = RepetitiveEngineMachine.TestCase.settings = (
+    EngineMachine.TestCase.settings
+)
 TestEngineMachine = EngineMachine.TestCase
-TestUniformEngineMachine = UniformEngineMachine.TestCase
+TestBatchInvariantEngineMachine = BatchInvariantEngineMachine.TestCase
 TestRepetitiveEngineMachine = RepetitiveEngineMachine.TestCase

@@ -58,7 +58,7 @@ def without_slots(version, tmp_path):
 def test_a_step_of_many_slots_gives_each_the_bits_that_it_has_alone(open_decoder):
     alone, decoder = open_decoder(slots=1), open_decoder()
     expected = [prefill(alone, 0, text, wanted=len(text)).copy() for text in TEXTS]
-    assert decoder.uniform
+    assert decoder.batch_invariant
     cuts = [len(text) - 1 if slot % 2 else 3 for slot, text in enumerate(TEXTS)]  # one token left, or a chunk
     decoder.compute([Span(slot, 0, text[:cut], 0) for slot, (text, cut) in enumerate(zip(TEXTS, cuts, strict=True))])
     order = [3, 0, 4, 1]
@@ -90,7 +90,7 @@ def test_no_logits_are_computed_where_none_are_wanted(open_decoder):
 
 def test_a_graph_without_slots_decodes_the_same(open_decoder, without_slots):
     whole, before = open_decoder(), open_decoder(without_slots)
-    assert not before.uniform, "it takes one span at a time"
+    assert not before.batch_invariant, "it takes one span at a time"
     for slot, text in enumerate(TEXTS):
         assert np.array_equal(prefill(before, slot, text), prefill(whole, slot, text))
         assert prefill(before, slot, text, wanted=0).shape == (0, VOCABULARY)

@@ -1,8 +1,8 @@
 """Which of the blocks that a step completes are kept: reserved when it is planned, settled after it. Pure.
 
 Full chunks are kept always: chunks begin at multiples of their size, so whoever copies one would have computed that
-very chunk. A block that ends with a decode row is kept only where the decoder is uniform: elsewhere a prompt that
-copied it would have other bits than one that computed it (see `docs/adr/0006`). It is stored in the step that
+very chunk. A block that ends with a decode row is kept only where the decoder is batch-invariant: elsewhere a prompt
+that copied it would have other bits than one that computed it (see `docs/adr/0006`). It is stored in the step that
 completes it, while its slot is where it was, and so costs a step at most one copy for each row.
 """
 
@@ -18,13 +18,13 @@ class Keeper:
     Args:
         cache: Where.
         size: Tokens of a block, and of a chunk.
-        uniform: Whether the decoder is (`Decoder.uniform`).
+        batch_invariant: Whether the decoder is (`Decoder.batch_invariant`).
     """
 
-    def __init__(self, cache: PrefixCache, *, size: int, uniform: bool) -> None:
+    def __init__(self, cache: PrefixCache, *, size: int, batch_invariant: bool) -> None:
         self._cache = cache
         self._size = size
-        self.uniform = uniform
+        self.batch_invariant = batch_invariant
 
     def admit(self, sequence: Sequence) -> None:
         """Give a new sequence the keys of the blocks that its chunks fill."""
@@ -46,7 +46,7 @@ class Keeper:
     def of_row(self, sequence: Sequence, slot: int) -> Store | None:
         """What to store once the sequence's next token is computed as a row; None if nothing is kept."""
         end = sequence.computed + 1
-        if not self.uniform or end % self._size:
+        if not self.batch_invariant or end % self._size:
             return None
         self._need_keys(sequence, end)
         block = self._reserve(sequence, end)

@@ -1,9 +1,9 @@
 """Which rows of a step get a draft: tokens that probably follow, computed together with the row. Pure.
 
-A draft costs no answer a bit. Where the decoder is uniform, a token has the same logits in a span as alone, and what
-is chosen after it depends on its logits, the tokens before it and the request's seed only. So each token of the draft
-is compared with the one that was chosen before it: those that agree are computed already, the first that does not is
-where the next step goes on, and the keys and values behind it are overwritten.
+A draft costs no answer a bit. Where the decoder is batch-invariant, a token has the same logits in a span as alone,
+and what is chosen after it depends on its logits, the tokens before it and the request's seed only. So each token of
+the draft is compared with the one that was chosen before it: those that agree are computed already, the first that
+does not is where the next step goes on, and the keys and values behind it are overwritten.
 
 A step reads the weights once, however many rows it has, so one row more costs less than another step. How much less
 depends on how many rows there are: a lone stream gains with a guess that is right once in eight times, beside thirty
@@ -39,7 +39,7 @@ class Drafts:
 
     def admit(self, sequence: Sequence) -> None:
         """Give a new sequence a drafter, if a draft can't change its answer."""
-        if self._longest and self._keeper.uniform:
+        if self._longest and self._keeper.batch_invariant:
             sequence.drafter = Drafter(sequence.tokens)
 
     def give(self, rows: list[DecodeRow], sequences: list[Sequence]) -> None:

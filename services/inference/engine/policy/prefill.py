@@ -107,7 +107,7 @@ class Prompts:
 
         Each run reads all weights. So where borders may lie anywhere, a rest of up to `longest` is one chunk.
         """
-        whole = self._keeper.uniform and not sequence.scores_prompt and rest <= longest
+        whole = self._keeper.batch_invariant and not sequence.scores_prompt and rest <= longest
         return rest if whole else min(self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:

@@ -44,7 +44,7 @@ class Choice:
     """With `SamplingParams.logprobs` only."""
 
 
-def uniform(seed: int, position: int) -> float:
+def unit_float(seed: int, position: int) -> float:
     """A number in [0, 1) with 53 random bits: splitmix64 of the seed, stepped to `position`.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
@@ -73,7 +73,7 @@ def choose(row: Row, draw: Draw) -> Choice:
 
 def _draw(row: Row, draw: Draw) -> int:
     """A token from the tokens that min-p, then top-k, then top-p on what they left, let through."""
-    params, point = draw.params, uniform(draw.params.seed, draw.position)
+    params, point = draw.params, unit_float(draw.params.seed, draw.position)
     temperature = max(params.temperature, _COLDEST)
     peak = float(row.max())
     ids = None
