@@ -1,4 +1,4 @@
-"""What the engine asks of a model. `runtime.decoder.OnnxDecoder` and `sample.SampleDecoder` are one."""
+"""The model as the engine sees it: implemented by `OnnxDecoder` and, without a model, by `ScriptedDecoder`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

@@ -1,6 +1,6 @@
-"""A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output.
+"""A decoder without a model: its logits are a hash of the tokens in the slot, so a wrong slot or position shows.
 
-Where it is not batch-invariant, so does a token that is computed as a row instead of in a chunk, or in another chunk.
+Where it is not batch-invariant, the hash also covers how each token was computed: as a row, or in which chunk.
 """
 
 import time
@@ -15,18 +15,18 @@ _PRIME = np.uint64(0x100000001B3)
 _BASIS = np.uint64(0xCBF29CE484222325)
 _EMPTY = -1
 _MARK = 1 << 32
-"""Times a number that tells how a token was computed, it is added to the token in its slot."""
+"""The number of the way in which a token was computed, times this, is added to the token in its slot."""
 
 
-class SampleDecoder:
+class ScriptedDecoder:
     """Its logits are a hash of all tokens read back from the slot; no weights, no onnxruntime.
 
     Args:
         slots: How many sequences it holds.
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
-        token_s: Seconds that computing one token takes, to imitate a model's speed.
-        batch_invariant: Whether a token's numbers do not depend on how it was computed.
+        token_s: Seconds per token, to imitate a model's speed.
+        batch_invariant: See `Decoder.batch_invariant`.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class SampleDecoder:
         self._tokens[:] = _EMPTY
 
     def _mark(self, begin: int, count: int) -> int:
-        """What tells a chunk of `count` tokens from others, and from a row."""
+        """Distinguishes a chunk of `count` tokens from other chunks, and from a row (0)."""
         return 0 if self._batch_invariant else (begin * self.max_len + count) * _MARK
 
     def _work(self, tokens: int) -> None:

@@ -9,7 +9,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import EngineLoad
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.sampling.params import SamplingParams
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
@@ -147,7 +147,7 @@ def test_a_sequence_ends_at_the_token_that_ends_it_whatever_was_computed_ahead()
 def run(request: SequenceRequest, *, draft_tokens: int) -> tuple[list[SequenceUpdate], EngineLoad]:
     """Run it alone, with two tokens in the vocabulary: guesses are right about as often as not."""
     limits = replace(SMALL, draft_tokens=draft_tokens, row_cost=0.01, cache_blocks=8)
-    with EngineUnderTest(SampleDecoder(slots=2, max_len=200, vocab_size=2), limits) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=2, max_len=200, vocab_size=2), limits) as under_test:
         under_test.run(request)
         under_test.wait_idle()
         return under_test.updates[request.request_id], under_test.engine.load()
@@ -189,7 +189,7 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
     grammar = CompiledGrammar(tokens, grammar_source(Grammar(kind="regex", value=pattern)))
     told, loads = [], []
     for draft_tokens in (0, 5):
-        decoder = SampleDecoder(slots=2, max_len=200, vocab_size=tokenizer.vocab_size)
+        decoder = ScriptedDecoder(slots=2, max_len=200, vocab_size=tokenizer.vocab_size)
         limits = replace(SMALL, draft_tokens=draft_tokens, row_cost=0.01)
         with EngineUnderTest(decoder, limits) as under_test:
             for seed in range(4):

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
 
 CACHED = replace(SMALL, cache_blocks=32)
 BEGINNING = list(range(20))
 
 
-def decoder(slots: int = 4, *, batch_invariant: bool = True) -> SampleDecoder:
-    return SampleDecoder(slots=slots, max_len=64, vocab_size=64, batch_invariant=batch_invariant)
+def decoder(slots: int = 4, *, batch_invariant: bool = True) -> ScriptedDecoder:
+    return ScriptedDecoder(slots=slots, max_len=64, vocab_size=64, batch_invariant=batch_invariant)
 
 
 @pytest.mark.parametrize("batch_invariant", [True, False])
@@ -49,8 +49,8 @@ def test_prompts_that_begin_alike_are_computed_once_even_when_they_come_together
 def test_a_conversation_pays_only_for_its_new_tokens(batch_invariant):
     prompt, new = list(BEGINNING), list(BEGINNING)
     with (
-        EngineUnderTest(SampleDecoder(slots=1, max_len=256, batch_invariant=batch_invariant)) as cold,
-        EngineUnderTest(SampleDecoder(slots=2, max_len=256, batch_invariant=batch_invariant), CACHED) as warm,
+        EngineUnderTest(ScriptedDecoder(slots=1, max_len=256, batch_invariant=batch_invariant)) as cold,
+        EngineUnderTest(ScriptedDecoder(slots=2, max_len=256, batch_invariant=batch_invariant), CACHED) as warm,
     ):
         for turn in range(8):
             request = sequence_request(f"turn{turn}", prompt, max_tokens=14)
@@ -67,7 +67,7 @@ def test_an_answer_that_is_cancelled_is_kept_as_far_as_it_came():
     request = sequence_request("a", BEGINNING, max_tokens=44)
     with EngineUnderTest(decoder(1)) as cold:
         whole = cold.run(request)["a"]
-    with EngineUnderTest(SampleDecoder(slots=1, max_len=64, token_s=0.002), CACHED) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=1, max_len=64, token_s=0.002), CACHED) as under_test:
         under_test.engine.submit(request)
         under_test.wait("a", lambda updates: len(updates) >= 22)
         under_test.engine.cancel("a")
@@ -79,7 +79,7 @@ def test_an_answer_that_is_cancelled_is_kept_as_far_as_it_came():
 
 
 def test_a_step_that_fails_keeps_no_block():
-    class Failing(SampleDecoder):
+    class Failing(ScriptedDecoder):
         calls = 0
 
         def compute(self, spans):
@@ -144,7 +144,7 @@ def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
     light = sequence_request("light", [3, 2, 1], max_tokens=4, tenant="light")
     with EngineUnderTest(decoder(1)) as alone:
         expected = {request.request_id: alone.run(request)[request.request_id] for request in (*flood, light)}
-    with EngineUnderTest(SampleDecoder(slots=slots, max_len=64, token_s=0.001), CACHED) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=slots, max_len=64, token_s=0.001), CACHED) as under_test:
         for request in flood:
             under_test.engine.submit(request)
         under_test.wait("f0", lambda updates: len(updates) >= 3)
@@ -159,7 +159,7 @@ def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
 
 
 def test_a_parked_sequence_can_be_cancelled():
-    with EngineUnderTest(SampleDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
         for name in ("f0", "f1"):
             under_test.engine.submit(sequence_request(name, BEGINNING, max_tokens=40, tenant="flood"))
             under_test.wait(name, lambda updates: len(updates) >= 2)

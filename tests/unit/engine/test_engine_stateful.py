@@ -19,7 +19,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Plan
 from services.inference.engine.sampling.logits_processors import LogitsProcessors, Mask
 from services.inference.engine.sampling.sampler import Draw, choose
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.engine.sequence import SequenceRequest, SequenceUpdate, State
 from shared.contracts.gateway import FinishReason
 from shared.errors import Internal, InvalidInput, Overloaded
@@ -68,7 +68,7 @@ class Grammar:
         return Grammar(tokens, self.vocab, self.length, self.fails_at)
 
 
-class FailingDecoder(SampleDecoder):
+class FailingDecoder(ScriptedDecoder):
     """Fails after it computed, for some slots."""
 
     failing: set[int]
@@ -93,7 +93,7 @@ def alone(request: SequenceRequest, chunk: int | None, vocab: int) -> list[int]:
     With `chunk` its prompt is computed in chunks of this size and its answer as rows, on a decoder that is not
     batch-invariant; without, everything is computed in one chunk each time.
     """
-    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, batch_invariant=chunk is None)
+    decoder = ScriptedDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, batch_invariant=chunk is None)
     tokens, generated, sampling = list(request.prompt), [], request.sampling
     for start in range(0, len(tokens), chunk or len(tokens)):
         logits = prefill(decoder, 0, tokens[start : start + (chunk or len(tokens))], start)
