@@ -72,7 +72,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Sequences in the queue, those that gave their slot up included."""
-        return sum(len(tenant.waiting) + len(tenant.parked) for tenant in self._tenants)
+        return sum(len(tenant.waiting) + len(tenant.preempted) for tenant in self._tenants)
 
     @property
     def running(self) -> int:
@@ -142,8 +142,8 @@ class Batcher:
         """The next step, and the sequences that end without one (cancelled, or complete when they came)."""
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
-        parked, stores = self._park(now)
-        parts, copies = self._choose_prompts(now, parked)
+        preempted, stores = self._preempt(now)
+        parts, copies = self._choose_prompts(now, preempted)
         moves = [] if self._batch_invariant else self._slots.compact(now)
         plan = Plan(
             stores,
@@ -188,31 +188,31 @@ class Batcher:
         alive = self._sequences.values()
         waiting = {id(sequence) for tenant in self._tenants for sequence in tenant.waiting}
         prefilling = {id(sequence) for tenant in self._tenants for sequence in tenant.prefilling}
-        parked = {id(sequence) for tenant in self._tenants for sequence in tenant.parked}
+        preempted = {id(sequence) for tenant in self._tenants for sequence in tenant.preempted}
         complete = set(map(id, self._complete))
         for sequence in alive:
             state = sequence.state
             assert state is not State.FINISHED, "a finished sequence is still known"
             in_queue = id(sequence) in waiting or id(sequence) in complete
             assert (state is State.WAITING) == in_queue, "state and queue disagree"
-            assert (state in (State.WAITING, State.PARKED)) == (sequence.slot is None), "state and slot disagree"
-            assert (state is State.PARKED) == (id(sequence) in parked), "state and tenant disagree"
+            assert (state in (State.WAITING, State.PREEMPTED)) == (sequence.slot is None), "state and slot disagree"
+            assert (state is State.PREEMPTED) == (id(sequence) in preempted), "state and tenant disagree"
             assert (state is State.PREFILL) == (id(sequence) in prefilling), "state and tenant disagree"
             assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
-            if state is not State.PARKED:
+            if state is not State.PREEMPTED:
                 assert (state < State.DECODE) == (sequence.prefill_left > 0), "state and computed tokens disagree"
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
             assert sequence.cached <= sequence.computed, "more was copied than is computed"
-        assert len(alive) == len(waiting) + len(parked) + len(complete) + self.running, "a sequence is lost"
+        assert len(alive) == len(waiting) + len(preempted) + len(complete) + self.running, "a sequence is lost"
         assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
 
-    def _choose_prompts(self, now: float, parked: Sequence | None) -> tuple[list[Part], list[Taken]]:
+    def _choose_prompts(self, now: float, preempted: Sequence | None) -> tuple[list[Part], list[Taken]]:
         """What the step does for prompts. Most steps have none, and what lies between two runs costs every stream."""
         if not any(tenant.has_prompts for tenant in self._tenants):
             return [], []
         return self._prompts.choose(
-            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), parked
+            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), preempted
         )
 
     def _budget(self) -> tuple[int, int]:
@@ -228,27 +228,27 @@ class Batcher:
         return left, 2 * self._limits.prefill_chunk - 1
 
     def _start(self, sequence: Sequence, now: float) -> list[Block]:
-        """Give it a slot; the blocks to copy into it if it was parked."""
+        """Give it a slot; the blocks to copy into it if it was preempted."""
         slot = self._slots.take(sequence)
-        if sequence.state is State.PARKED:
-            blocks = sequence.unpark(slot)
+        if sequence.state is State.PREEMPTED:
+            blocks = sequence.resume(slot)
         else:
             sequence.start(slot, now)
             blocks = []
         self._tenants.start(sequence)
         return blocks
 
-    def _park(self, now: float) -> tuple[Sequence | None, tuple[Store, ...]]:
+    def _preempt(self, now: float) -> tuple[Sequence | None, tuple[Store, ...]]:
         """Take the slot of a sequence whose tenant has too many, if another tenant has too few."""
-        sequence = None if self._slots.free else self._tenants.to_park(len(self._slots))
+        sequence = None if self._slots.free else self._tenants.to_preempt(len(self._slots))
         size = self._limits.prefill_chunk
-        blocks = None if sequence is None else self._cache.park(-(-sequence.computed // size))
+        blocks = None if sequence is None else self._cache.reserve_preempted(-(-sequence.computed // size))
         if sequence is None or blocks is None:
             return None, ()
         stores = tuple(Store(_slot(sequence), index * size, block.index) for index, block in enumerate(blocks))
         self._slots.release(sequence, now)
-        sequence.park(blocks)
-        self._tenants.park(sequence)
+        sequence.preempt(blocks)
+        self._tenants.preempt(sequence)
         return sequence, stores
 
     def _plan_decode(self, *, alone: bool) -> tuple[DecodeRow, ...]:
@@ -331,7 +331,7 @@ class Batcher:
         del self._sequences[sequence.id]
         self._cancelled.discard(sequence.id)
         self._tenants.leave(sequence)
-        for block in sequence.parked:
+        for block in sequence.saved_blocks:
             self._cache.release(block)
         if sequence.slot is not None:
             self._slots.release(sequence, now)

@@ -5,9 +5,9 @@ them, so equal keys mean equal content. A block is
 
     free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
       │                  └──abandon──> free
-      └────park────> parked ──release──> free
+      └─reserve_preempted─> preempted ──release──> free
 
-Parked blocks hold what a sequence that gave its slot up had computed; only it may use them. Which others are kept,
+Preempted blocks hold what a sequence that gave its slot up had computed; only it may use them. Which others are kept,
 `kept` decides: a sequence that copies them must have the bits that it would have computed.
 """
 
@@ -69,7 +69,7 @@ class PrefixCache:
         self._free = list(range(blocks - 1, -1, -1))
         self._ready: OrderedDict[bytes, Block] = OrderedDict()
         self._coming: dict[bytes, Block] = {}
-        self._parked: dict[int, Block] = {}
+        self._preempted: dict[int, Block] = {}
         self._latest: dict[int, Block] = {}
         """By place, the block that took it last."""
 
@@ -105,7 +105,7 @@ class PrefixCache:
         block.pins += 1
         self._touch(block)
 
-    def park(self, count: int) -> list[Block] | None:
+    def reserve_preempted(self, count: int) -> list[Block] | None:
         """Places for what a sequence without a slot has computed; nobody else finds them. `release` gives them back.
 
         Returns:
@@ -115,13 +115,13 @@ class PrefixCache:
             if not self._evict():
                 return None
         blocks = [self._make(b"", None) for _ in range(count)]
-        self._parked |= {block.index: block for block in blocks}
+        self._preempted |= {block.index: block for block in blocks}
         return blocks
 
     def release(self, block: Block) -> None:
-        """The planned copy was made, or what was parked is not needed any more."""
-        if self._parked.get(block.index) is block:
-            del self._parked[block.index]
+        """The planned copy was made, or what was preempted is not needed any more."""
+        if self._preempted.get(block.index) is block:
+            del self._preempted[block.index]
             self._free.append(block.index)
             return
         if block.pins < 1:
@@ -171,7 +171,7 @@ class PrefixCache:
         Args:
             between_steps: Whether no step is planned: then nothing is pinned and nothing is coming.
         """
-        used = [*self._ready.values(), *self._coming.values(), *self._parked.values()]
+        used = [*self._ready.values(), *self._coming.values(), *self._preempted.values()]
         assert sorted([*self._free, *(b.index for b in used)]) == list(range(self._blocks)), (
             "a block is lost or doubled"
         )

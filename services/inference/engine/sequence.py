@@ -2,9 +2,9 @@
 
 Life of a sequence:
 
-    WAITING ──> PREFILL ──> DECODE ──> FINISHED
-       │           └─> PARKED <─┘          ^     (parked sequences go on where they were)
-       └──────── from everywhere ──────────┘     (cancelled, failed, or nothing left to do)
+    WAITING ──> PREFILL ────> DECODE ───────> FINISHED
+       │           └─> PREEMPTED <─┘             ^     (preempted sequences continue where they were)
+       └──────────── from everywhere ────────────┘     (cancelled, failed, or nothing left to do)
 """
 
 from collections.abc import Sequence as SequenceOf
@@ -29,16 +29,16 @@ class State(IntEnum):
     """Has a slot; part of its chunks is computed."""
     DECODE = 2
     """Its chunks are computed: a step computes one more token, and chooses the next once all are computed."""
-    PARKED = 3
+    PREEMPTED = 3
     """Gave its slot to another tenant, and waits for one again; its keys and values lie in blocks."""
     FINISHED = 4
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.PREFILL, State.FINISHED}),
-    State.PREFILL: frozenset({State.DECODE, State.PARKED, State.FINISHED}),
-    State.DECODE: frozenset({State.PARKED, State.FINISHED}),
-    State.PARKED: frozenset({State.PREFILL, State.DECODE, State.FINISHED}),
+    State.PREFILL: frozenset({State.DECODE, State.PREEMPTED, State.FINISHED}),
+    State.DECODE: frozenset({State.PREEMPTED, State.FINISHED}),
+    State.PREEMPTED: frozenset({State.PREFILL, State.DECODE, State.FINISHED}),
     State.FINISHED: frozenset(),
 }
 
@@ -106,8 +106,8 @@ class Sequence:
             "expected_cached",
             "grammar_ended",
             "keys",
-            "parked",
-            "parkings",
+            "saved_blocks",
+            "preemptions",
             "prefill_tokens",
             "request",
             "slot",
@@ -132,9 +132,9 @@ class Sequence:
         """Of its full blocks in the prefix cache, as far as they were needed; none without one."""
         self.expected_cached = 0
         """Tokens that the cache held when it was admitted; 0 once it started."""
-        self.parked: list[Block] = []
+        self.saved_blocks: list[Block] = []
         """Where its keys and values lie while it has no slot."""
-        self.parkings = 0
+        self.preemptions = 0
         """How often it gave its slot up."""
         self.slot: int | None = None
         self.grammar_ended = request.constraint is not None and request.constraint.finished
@@ -192,17 +192,17 @@ class Sequence:
         self.slot = slot
         self._t_started = now
 
-    def park(self, blocks: list[Block]) -> None:
+    def preempt(self, blocks: list[Block]) -> None:
         """Its slot was released; `blocks` hold what it had computed."""
-        self.move_to(State.PARKED)
-        self.parked = blocks
-        self.parkings += 1
+        self.move_to(State.PREEMPTED)
+        self.saved_blocks = blocks
+        self.preemptions += 1
 
-    def unpark(self, slot: int) -> list[Block]:
+    def resume(self, slot: int) -> list[Block]:
         """Go on in a slot; the blocks to copy into it."""
         self.move_to(State.PREFILL if self.prefill_left else State.DECODE)
         self.slot = slot
-        blocks, self.parked = self.parked, []
+        blocks, self.saved_blocks = self.saved_blocks, []
         return blocks
 
     def append(self, token: int, now: float, *, grammar_ended: bool = False) -> FinishReason | None:

@@ -175,7 +175,7 @@ def test_a_flood_delays_another_tenant_by_no_more_than_its_share():
     assert sorted(beside)[4] <= 4 * max(alone)
 
 
-def test_where_nothing_can_be_parked_a_flooded_tenant_waits_for_a_slot():
+def test_where_nothing_can_be_preempted_a_flooded_tenant_waits_for_a_slot():
     first, _ = flooded_latencies(flood=True, cache_blocks=0)
     assert max(first) > 2 * 16 * TOKEN_S
 

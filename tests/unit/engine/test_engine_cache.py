@@ -1,4 +1,4 @@
-"""The prefix cache, turns and parking, in a running engine."""
+"""The prefix cache, turns and preemption, in a running engine."""
 
 from dataclasses import replace
 
@@ -139,7 +139,7 @@ def test_a_cache_that_is_too_small_changes_no_answer():
 
 
 @pytest.mark.parametrize("slots", [2, 3])
-def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
+def test_a_preempted_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
     flood = [sequence_request(f"f{i}", [i, *BEGINNING], max_tokens=40, tenant="flood") for i in range(2 * slots)]
     light = sequence_request("light", [3, 2, 1], max_tokens=4, tenant="light")
     with EngineUnderTest(decoder(1)) as alone:
@@ -158,7 +158,7 @@ def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
         assert under_test.engine.load().free_slots == slots
 
 
-def test_a_parked_sequence_can_be_cancelled():
+def test_a_preempted_sequence_can_be_cancelled():
     with EngineUnderTest(ScriptedDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
         for name in ("f0", "f1"):
             under_test.engine.submit(sequence_request(name, BEGINNING, max_tokens=40, tenant="flood"))

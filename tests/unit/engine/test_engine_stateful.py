@@ -249,7 +249,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(cancel_in_step=st.none() | st.integers(0, 100), fail=st.sampled_from([""] * 12 + ["decode", "prefill"]))
     def step(self, cancel_in_step: int | None, fail: str) -> None:
-        preempted = [s for s in self.batcher.sequences.values() if s.state is State.PARKED]
+        preempted = [s for s in self.batcher.sequences.values() if s.state is State.PREEMPTED]
         plan, updates = self.batcher.plan(0.0)
         self.remove(updates)
         self.batcher.check_integrity(between_steps=False)
@@ -269,7 +269,7 @@ class EngineMachine(RuleBasedStateMachine):
         advanced = {row.request_id for row in plan.decode if row.request_id}
         streams = {s.id for s in self.batcher.sequences.values() if not s.prefill_left}
         assert streams - advanced == {
-            s.id for s in self.batcher.sequences.values() if s.parked and not s.prefill_left
+            s.id for s in self.batcher.sequences.values() if s.state is State.PREEMPTED and not s.prefill_left
         }
         assert not (plan.prefill and plan.draft_tokens), "drafts beside a chunk"
         if not self.batch_invariant:

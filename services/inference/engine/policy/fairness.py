@@ -6,7 +6,7 @@ lifted to the level of those who stayed, so that nobody saves up. Work is counte
 is planned, not when a request starts, so two tenants with a long prompt each share the steps from the first chunk on.
 
 A tenant that floods an idle engine has all slots when another one comes. As long as it has more than its share, and
-the other less, one of its sequences per step gives its slot up: it is parked, and goes on when a slot comes free.
+the other less, one of its sequences per step gives its slot up: it is preempted, and goes on when a slot comes free.
 
 Within a tenant, turns alternate: one chunk goes to the oldest prompt, the next to the one nearest to its end. Short
 prompts do not wait for long ones, and long ones get at least every second chunk.
@@ -24,7 +24,7 @@ ROW_WEIGHT = 2.0
 class Tenant:
     """One tenant's sequences, and the work done for it."""
 
-    __slots__ = ("alive", "name", "oldest_next", "parked", "prefilling", "running", "served", "waiting")
+    __slots__ = ("alive", "name", "oldest_next", "preempted", "prefilling", "running", "served", "waiting")
 
     def __init__(self, name: str, served: float) -> None:
         self.name = name
@@ -37,13 +37,13 @@ class Tenant:
         """Those in slots."""
         self.prefilling: list[Sequence] = []
         """Those in slots whose prompt is not computed yet, in the order in which they started."""
-        self.parked: list[Sequence] = []
+        self.preempted: list[Sequence] = []
         self.oldest_next = True
 
     @property
     def has_prompts(self) -> bool:
         """Whether any of its sequences is not computed as far as it was generated: some prompt is due, or a slot."""
-        return bool(self.waiting or self.prefilling or self.parked)
+        return bool(self.waiting or self.prefilling or self.preempted)
 
     @property
     def queued_tokens(self) -> int:
@@ -52,13 +52,13 @@ class Tenant:
 
     def queued_work(self) -> Iterator[int]:
         """The tokens of each sequence that `queued_tokens` sums."""
-        return (s.expected_work for each in (self.waiting, self.prefilling, self.parked) for s in each)
+        return (s.expected_work for each in (self.waiting, self.prefilling, self.preempted) for s in each)
 
     def next_prompt(self, without: Collection[Sequence], *, may_start: bool) -> Sequence | None:
         """The prompt whose turn it is, of those in slots and, if one `may_start`, of those that wait for one."""
         ready = [s for s in self.prefilling if s not in without]
         if may_start:
-            ready += [s for each in (self.parked, self.waiting) for s in each if s not in without]
+            ready += [s for each in (self.preempted, self.waiting) for s in each if s not in without]
         if not ready:
             return None
         return ready[0] if self.oldest_next else min(ready, key=lambda s: s.expected_work)
@@ -99,30 +99,30 @@ class Tenants:
             tenant.waiting.append(sequence)
 
     def start(self, sequence: Sequence) -> None:
-        """A sequence that waited, or was parked, has a slot."""
+        """A sequence that waited, or was preempted, has a slot."""
         tenant = self._active[sequence.request.tenant]
-        if sequence in tenant.parked:
-            tenant.parked.remove(sequence)
+        if sequence in tenant.preempted:
+            tenant.preempted.remove(sequence)
         else:
             tenant.waiting.remove(sequence)
         tenant.running.append(sequence)
         if sequence.prefill_left:
             tenant.prefilling.append(sequence)
 
-    def park(self, sequence: Sequence) -> None:
+    def preempt(self, sequence: Sequence) -> None:
         """A sequence gave its slot up."""
         tenant = self._active[sequence.request.tenant]
         tenant.running.remove(sequence)
         if sequence in tenant.prefilling:
             tenant.prefilling.remove(sequence)
-        tenant.parked.append(sequence)
+        tenant.preempted.append(sequence)
 
-    def to_park(self, slots: int) -> Sequence | None:
+    def to_preempt(self, slots: int) -> Sequence | None:
         """The sequence that should give its slot up so that the tenant whose turn it is gets its share of `slots`.
 
         None if nobody waits, or the one whose turn it is has its share, or nobody has more than a share.
         """
-        waiting = [tenant for tenant in self if tenant.waiting or tenant.parked]
+        waiting = [tenant for tenant in self if tenant.waiting or tenant.preempted]
         if not waiting:
             return None
         share = slots / len(self)
@@ -130,7 +130,7 @@ class Tenants:
         rich = max(self, key=lambda tenant: len(tenant.running))
         if len(poor.running) + 1 > share or len(rich.running) - 1 < share:
             return None
-        return min(rich.running, key=lambda sequence: (sequence.parkings, sequence.computed))
+        return min(rich.running, key=lambda sequence: (sequence.preemptions, sequence.computed))
 
     def prompt_done(self, sequence: Sequence) -> None:
         """A sequence's prompt is computed."""
@@ -140,7 +140,7 @@ class Tenants:
         """A sequence ended, wherever it was."""
         tenant = self._active[sequence.request.tenant]
         tenant.alive -= 1
-        for place in (tenant.waiting, tenant.parked, tenant.running, tenant.prefilling):
+        for place in (tenant.waiting, tenant.preempted, tenant.running, tenant.prefilling):
             if sequence in place:
                 place.remove(sequence)
         if not tenant.alive:
@@ -177,7 +177,7 @@ class Tenants:
         """Raise AssertionError unless counts agree."""
         for name, tenant in self._active.items():
             assert tenant.name == name, "a tenant is kept under another name"
-            placed = len(tenant.waiting) + len(tenant.parked) + len(tenant.running)
+            placed = len(tenant.waiting) + len(tenant.preempted) + len(tenant.running)
             assert tenant.alive >= max(1, placed), "sequences are miscounted"
             assert set(tenant.prefilling) <= set(tenant.running), "a sequence prefills without a slot"
         assert not self._left.keys() & self._active.keys(), "a tenant is here and gone"

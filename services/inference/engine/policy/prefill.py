@@ -70,7 +70,7 @@ class Prompts:
             left: Tokens that the step has left. A new sequence costs one: its slot may be a passenger.
             longest: Tokens that the rest of a prompt may have to be computed in one chunk.
             free_slots: Slots for prompts that wait.
-            start: Gives a waiting sequence its slot; the blocks where it was parked, if it was.
+            start: Gives a waiting sequence its slot; the blocks where it was preempted, if it was.
             without: A sequence that gives its slot up in this step.
         """
         parts: list[Part] = []
@@ -78,7 +78,7 @@ class Prompts:
         done = {without} if without else set()
         while left > 0 and (sequence := self._tenants.next_prompt(done, may_start=free_slots > 0)) is not None:
             done.add(sequence)
-            if sequence.state is State.PARKED:
+            if sequence.state is State.PREEMPTED:
                 blocks = start(sequence)
                 copies += [Taken(sequence, index * self._chunk, block) for index, block in enumerate(blocks)]
                 free_slots -= 1
