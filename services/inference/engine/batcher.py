@@ -14,11 +14,11 @@ answer.)
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Chunk, Copy, DecodeRow, Outcome, Plan, Store
 from services.inference.engine.policy.admission import Admission, check_request
-from services.inference.engine.policy.block_reservation import Keeper
-from services.inference.engine.policy.draft_lengths import Drafts
+from services.inference.engine.policy.block_reservation import BlockReservation
+from services.inference.engine.policy.draft_lengths import DraftLengths
 from services.inference.engine.policy.fairness import Tenants
-from services.inference.engine.policy.prefill import Part, Prompts, Taken
-from services.inference.engine.policy.throughput import Pace
+from services.inference.engine.policy.prefill import PlannedChunk, PlannedCopy, PrefillPolicy
+from services.inference.engine.policy.throughput import Throughput
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
@@ -48,12 +48,12 @@ class Batcher:
         self._slots = Slots(slots)
         self._sequences: dict[str, Sequence] = {}
         self._tenants = Tenants()
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._cache = PrefixCache(limits.cache_blocks)
-        self._keeper = Keeper(self._cache, size=limits.prefill_chunk, batch_invariant=batch_invariant)
-        self._drafts = Drafts(limits, self._keeper, slots=slots)
-        self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper)
-        self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
+        self._reservation = BlockReservation(self._cache, size=limits.prefill_chunk, batch_invariant=batch_invariant)
+        self._draft_lengths = DraftLengths(limits, self._reservation, slots=slots)
+        self._prefill = PrefillPolicy(limits, self._tenants, self._cache, self._reservation)
+        self._admission = Admission(limits, self._tenants, self._throughput, slots=slots)
         self._cancelled: set[str] = set()
         self._complete: list[Sequence] = []
 
@@ -97,7 +97,7 @@ class Batcher:
     @property
     def cache_tokens(self) -> tuple[int, int]:
         """Prompt (and resumed) tokens copied from the prefix cache, and those looked up in it, since the start."""
-        return self._prompts.hits, self._prompts.looked_up
+        return self._prefill.hits, self._prefill.looked_up
 
     def wait_s(self) -> float:
         """Seconds that a request of a tenant with nothing in the queue would probably wait."""
@@ -116,13 +116,13 @@ class Batcher:
         if request.request_id in self._sequences:
             raise Conflict(f"request {request.request_id} is running already")
         sequence = Sequence(request, now, batch_invariant=self._batch_invariant)
-        self._keeper.admit(sequence)
-        self._drafts.admit(sequence)
+        self._reservation.admit(sequence)
+        self._draft_lengths.admit(sequence)
         complete = sequence.reason_to_end() is not None
         if complete:
             self._complete.append(sequence)
         else:
-            self._prompts.expect(sequence)
+            self._prefill.expect(sequence)
             self._admission.check_room(sequence, free_slots=self.free_slots)
         self._tenants.join(sequence, waits=not complete)
         self._sequences[sequence.id] = sequence
@@ -158,8 +158,8 @@ class Batcher:
     def apply(self, plan: Plan, outcome: Outcome, now: float) -> list[SequenceUpdate]:
         """Take the results of a plan in; what to tell. Cancelled sequences end here and get no token."""
         updates = self._end_cancelled(now)
-        self._keeper.settle(plan, outcome)
-        self._pace.measure_step(
+        self._reservation.settle(plan, outcome)
+        self._throughput.measure_step(
             prompt_tokens=plan.prompt_tokens,
             prefill_s=outcome.prefill_s,
             decode_s=outcome.decode_s,
@@ -207,11 +207,11 @@ class Batcher:
         assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
 
-    def _choose_prompts(self, now: float, preempted: Sequence | None) -> tuple[list[Part], list[Taken]]:
+    def _choose_prompts(self, now: float, preempted: Sequence | None) -> tuple[list[PlannedChunk], list[PlannedCopy]]:
         """What the step does for prompts. Most steps have none, and what lies between two runs costs every stream."""
         if not any(tenant.has_prompts for tenant in self._tenants):
             return [], []
-        return self._prompts.choose(
+        return self._prefill.choose(
             *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), preempted
         )
 
@@ -223,7 +223,7 @@ class Batcher:
         left = self._limits.step_tokens - self.running
         if self.running == sum(len(tenant.prefilling) for tenant in self._tenants):
             return left, left
-        quick = self._pace.prompt_tokens(self._limits.step_s)
+        quick = self._throughput.prompt_tokens(self._limits.step_s)
         left = left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
         return left, 2 * self._limits.prefill_chunk - 1
 
@@ -261,13 +261,13 @@ class Batcher:
             slot, position = _slot(s), s.computed
             if s.state is State.DECODE:
                 self._tenants.charge_row(s)
-                store = self._keeper.of_row(s, slot)
+                store = self._reservation.of_row(s, slot)
                 rows.append(DecodeRow(s.id, slot, s.tokens[position], position, s.remaining == 1, store))
                 decoding.append(s)
             elif not self._batch_invariant:
                 rows.append(DecodeRow(None, slot, 0, position))
         if alone and self._batch_invariant:
-            self._drafts.give(rows, decoding)
+            self._draft_lengths.give(rows, decoding)
         return tuple(rows)
 
     def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
@@ -342,7 +342,7 @@ class Batcher:
         update.finish = reason
         update.timings = sequence.timings(now)
         if reason in (FinishReason.STOP, FinishReason.LENGTH):
-            self._pace.measure_slot(update.timings.prefill_s + update.timings.decode_s)
+            self._throughput.measure_slot(update.timings.prefill_s + update.timings.decode_s)
         return update
 
 
@@ -351,7 +351,7 @@ def _slot(sequence: Sequence) -> int:
     return sequence.slot
 
 
-def _chunk(part: Part) -> Chunk:
+def _chunk(part: PlannedChunk) -> Chunk:
     sequence, size, kept = part
     slot, start = _slot(sequence), sequence.computed
     return Chunk(

@@ -2,7 +2,7 @@
 
 An answer often repeats what its prompt or itself said: names, code, quotations, lists. So the last two tokens are
 looked up in all before them, and what followed them there last time is the guess (Saxena, "Prompt Lookup Decoding",
-2023; "ngram" in vLLM). How often that is right differs from text to text, so each drafter measures it, on
+2023; "ngram" in vLLM). How often that is right differs from text to text, so each proposer measures it, on
 guesses that nobody computed as well: that costs nothing.
 """
 
@@ -15,7 +15,7 @@ _WEIGHT = 0.15
 """Of the newest guess in a mean that forgets: about the last dozen count."""
 
 
-class Drafter:
+class NgramProposer:
     """Of one sequence.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from services.inference.engine.ngram_proposer import Drafter
+from services.inference.engine.ngram_proposer import NgramProposer
 from services.inference.engine.prefix_cache import Block
 from services.inference.engine.sampling.constraint import Constraint
 from services.inference.engine.sampling.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
@@ -102,7 +102,7 @@ class Sequence:
         *(
             "cached",
             "computed",
-            "drafter",
+            "proposer",
             "expected_cached",
             "grammar_ended",
             "keys",
@@ -122,7 +122,7 @@ class Sequence:
         self.prefill_tokens = len(self.tokens) if batch_invariant else len(request.prompt)
         """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
         chunk gives them the bits that decode rows gave them."""
-        self.drafter: Drafter | None = None
+        self.proposer: NgramProposer | None = None
         """Guesses its next tokens, where they may be computed ahead."""
         self.computed = 0
         """How many of `tokens` have keys and values in the slot."""

@@ -7,7 +7,7 @@ stops at half of it, n that flood it stop at 1/(n+1) each, and one with nothing 
 
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.policy.fairness import Tenants
-from services.inference.engine.policy.throughput import Pace
+from services.inference.engine.policy.throughput import Throughput
 from services.inference.engine.sequence import Sequence, SequenceRequest
 from shared.errors import ContextLengthExceeded, InvalidInput, Overloaded
 
@@ -43,14 +43,14 @@ class Admission:
     Args:
         limits: Name them.
         tenants: Who has what in the queue.
-        pace: How fast the queue gets shorter.
+        throughput: How fast the queue gets shorter.
         slots: Sequences that run at once.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, pace: Pace, *, slots: int) -> None:
+    def __init__(self, limits: EngineLimits, tenants: Tenants, throughput: Throughput, *, slots: int) -> None:
         self._limits = limits
         self._tenants = tenants
-        self._pace = pace
+        self._throughput = throughput
         self._slots = slots
 
     def check_room(self, sequence: Sequence, *, free_slots: int) -> None:
@@ -63,7 +63,9 @@ class Admission:
         queued = sum(each.queued_tokens for each in self._tenants)
         over = tenant.queued_tokens + sequence.expected_work - (self._limits.max_queued_tokens - queued)
         if over > 0:
-            raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(len(self._tenants) * over))
+            raise _overloaded(
+                f"{queued} prompt tokens wait already", self._throughput.prefill_s(len(self._tenants) * over)
+            )
 
     def check_queue(self, name: str, *, free_slots: int, work: int = 0) -> None:
         """Raise `Overloaded` if a tenant's next request, with `work` tokens to compute, would not be taken."""
@@ -74,7 +76,7 @@ class Admission:
             mine = min(len(tenant.waiting), behind) if tenant else 0
             if mine >= self._limits.max_waiting - behind:
                 sharers = len(self._tenants) + (tenant is None)
-                raise _overloaded(f"{waiting} requests wait already", self._pace.slots_s(sharers, self._slots))
+                raise _overloaded(f"{waiting} requests wait already", self._throughput.slots_s(sharers, self._slots))
         wait = self.wait_s(name, free_slots=free_slots, work=work)
         if wait > self._limits.max_wait_s:
             raise _overloaded(
@@ -98,7 +100,7 @@ class Admission:
         sequences = min(sum(len(each.waiting) for each in self._tenants), sharers * (sequences + 1))
         tokens = min(sum(each.queued_tokens for each in self._tenants), sharers * tokens)
         ahead = sequences + 1 - free_slots
-        return max(self._pace.prefill_s(tokens), self._pace.slots_s(ahead, self._slots))
+        return max(self._throughput.prefill_s(tokens), self._throughput.slots_s(ahead, self._slots))
 
 
 def _overloaded(what: str, retry_after: float) -> Overloaded:

@@ -12,7 +12,7 @@ from services.inference.engine.sequence import Sequence
 from shared.errors import LlmosError
 
 
-class Keeper:
+class BlockReservation:
     """Reserves blocks.
 
     Args:

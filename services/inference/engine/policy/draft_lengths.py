@@ -13,51 +13,51 @@ gets at most half as long again.
 """
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.ngram_proposer import Drafter
+from services.inference.engine.ngram_proposer import NgramProposer
 from services.inference.engine.plan import DecodeRow
-from services.inference.engine.policy.block_reservation import Keeper
+from services.inference.engine.policy.block_reservation import BlockReservation
 from services.inference.engine.sequence import Sequence
 
 _LONGER = 0.5
 """What drafts may add to a step of several streams, as a part of what it takes without."""
 
 
-class Drafts:
+class DraftLengths:
     """Gives rows their drafts.
 
     Args:
         limits: How long a draft may be, and what a row costs.
-        keeper: Says where blocks end: they are kept token by token.
+        reservation: Says where blocks end: they are kept token by token.
         slots: Of the decoder.
     """
 
-    def __init__(self, limits: EngineLimits, keeper: Keeper, *, slots: int) -> None:
+    def __init__(self, limits: EngineLimits, reservation: BlockReservation, *, slots: int) -> None:
         self._longest = limits.draft_tokens
         self._row_cost = limits.row_cost
         self._most_rows = min(limits.step_tokens, slots + limits.draft_tokens)
-        self._keeper = keeper
+        self._reservation = reservation
 
     def admit(self, sequence: Sequence) -> None:
-        """Give a new sequence a drafter, if a draft can't change its answer."""
-        if self._longest and self._keeper.batch_invariant:
-            sequence.drafter = Drafter(sequence.tokens)
+        """Give a new sequence a proposer, if a draft can't change its answer."""
+        if self._longest and self._reservation.batch_invariant:
+            sequence.proposer = NgramProposer(sequence.tokens)
 
     def give(self, rows: list[DecodeRow], sequences: list[Sequence]) -> None:
         """Replace those rows of a step that get a draft, each of its sequence; nothing else is computed in it."""
         guesses = [
-            (drafter.odds(0), index, sequence, drafter)
+            (proposer.odds(0), index, sequence, proposer)
             for index, sequence in enumerate(sequences)
-            if (drafter := sequence.drafter) and drafter.look()
+            if (proposer := sequence.proposer) and proposer.look()
         ]
         computed, expected = len(rows), float(len(rows))
         most = self._most_rows
         if computed > 1:
             most = min(most, computed + int(_LONGER * (1.0 / self._row_cost + computed)))
-        for _, index, sequence, drafter in sorted(guesses, key=lambda each: each[0], reverse=True):
+        for _, index, sequence, proposer in sorted(guesses, key=lambda each: each[0], reverse=True):
             draft: list[int] = []
             odds = 1.0
-            for token in drafter.guess(min(self._room(sequence), most - computed)):
-                odds *= drafter.odds(len(draft))
+            for token in proposer.guess(min(self._room(sequence), most - computed)):
+                odds *= proposer.odds(len(draft))
                 pays = odds * (1.0 + self._row_cost * computed) > self._row_cost * expected
                 if not pays or sequence.request.sampling.ends(token):
                     break
@@ -69,4 +69,4 @@ class Drafts:
     def _room(self, sequence: Sequence) -> int:
         """Tokens that may follow a row at once: one token is chosen after the last, and none completes a block."""
         left = sequence.request.sampling.max_tokens - sequence.completion_tokens
-        return min(self._longest, left - 1, self._keeper.rows_before_block(sequence.computed + 1))
+        return min(self._longest, left - 1, self._reservation.rows_before_block(sequence.computed + 1))

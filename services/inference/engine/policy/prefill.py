@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.policy.block_reservation import Keeper
+from services.inference.engine.policy.block_reservation import BlockReservation
 from services.inference.engine.policy.fairness import Tenants
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, State
 
 
-class Part(NamedTuple):
+class PlannedChunk(NamedTuple):
     """A chunk that will be computed; the sequence's slot may still change."""
 
     sequence: Sequence
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     """The position of the first token of each block that is kept of it, and where."""
 
 
-class Taken(NamedTuple):
+class PlannedCopy(NamedTuple):
     """A block that will be copied into the sequence's slot."""
 
     sequence: Sequence
@@ -32,21 +32,23 @@ class Taken(NamedTuple):
     block: Block
 
 
-class Prompts:
+class PrefillPolicy:
     """Chooses chunks and copies.
 
     Args:
         limits: Size of a chunk.
         tenants: Say whose turn it is.
         cache: Blocks that are ready.
-        keeper: Reserves blocks for the chosen chunks.
+        reservation: Reserves blocks for the chosen chunks.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, keeper: Keeper) -> None:
+    def __init__(
+        self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, reservation: BlockReservation
+    ) -> None:
         self._chunk = limits.prefill_chunk
         self._tenants = tenants
         self._cache = cache
-        self._keeper = keeper
+        self._reservation = reservation
         self.looked_up = 0
         """Tokens of all prompts that started and might have been found in the cache."""
         self.hits = 0
@@ -63,7 +65,7 @@ class Prompts:
         free_slots: int,
         start: Callable[[Sequence], list[Block]],
         without: Sequence | None = None,
-    ) -> tuple[list[Part], list[Taken]]:
+    ) -> tuple[list[PlannedChunk], list[PlannedCopy]]:
         """Chunks of at most `left` tokens in all, and the copies before them.
 
         Args:
@@ -73,14 +75,14 @@ class Prompts:
             start: Gives a waiting sequence its slot; the blocks where it was preempted, if it was.
             without: A sequence that gives its slot up in this step.
         """
-        parts: list[Part] = []
-        copies: list[Taken] = []
+        parts: list[PlannedChunk] = []
+        copies: list[PlannedCopy] = []
         done = {without} if without else set()
         while left > 0 and (sequence := self._tenants.next_prompt(done, may_start=free_slots > 0)) is not None:
             done.add(sequence)
             if sequence.state is State.PREEMPTED:
                 blocks = start(sequence)
-                copies += [Taken(sequence, index * self._chunk, block) for index, block in enumerate(blocks)]
+                copies += [PlannedCopy(sequence, index * self._chunk, block) for index, block in enumerate(blocks)]
                 free_slots -= 1
                 left -= 1
                 continue
@@ -97,7 +99,7 @@ class Prompts:
                 self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
             copies += self._take(sequence, ready)
             if not follows:
-                parts.append(Part(sequence, size, self._keeper.of_chunk(sequence, size)))
+                parts.append(PlannedChunk(sequence, size, self._reservation.of_chunk(sequence, size)))
                 self._tenants.charge_chunk(sequence, size)
                 left -= size
         return parts, copies
@@ -107,7 +109,7 @@ class Prompts:
 
         Each run reads all weights. So where borders may lie anywhere, a rest of up to `longest` is one chunk.
         """
-        whole = self._keeper.batch_invariant and not sequence.scores_prompt and rest <= longest
+        whole = self._reservation.batch_invariant and not sequence.scores_prompt and rest <= longest
         return rest if whole else min(self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:
@@ -127,11 +129,11 @@ class Prompts:
         index = sequence.computed // self._chunk + ready
         return index < self._readable(sequence) and self._cache.is_coming(sequence.keys[index])
 
-    def _take(self, sequence: Sequence, blocks: list[Block]) -> list[Taken]:
+    def _take(self, sequence: Sequence, blocks: list[Block]) -> list[PlannedCopy]:
         taken = []
         for block in blocks:
             self._cache.take(block)
-            taken.append(Taken(sequence, sequence.computed, block))
+            taken.append(PlannedCopy(sequence, sequence.computed, block))
             sequence.computed += self._chunk
             sequence.cached += self._chunk
             self.hits += self._chunk

@@ -19,7 +19,7 @@ class _Mean:
 
 
 @dataclass(slots=True)
-class Pace:
+class Throughput:
     """Measured speeds. Every estimate is 0 while nothing is measured: an idle engine takes what comes."""
 
     _prompt_token: _Mean = field(default_factory=_Mean)
