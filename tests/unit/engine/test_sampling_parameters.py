@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.sampling.filtering import largest, nucleus, pick
+from services.inference.engine.sampling.filtering import pick, top_k, top_p
 from services.inference.engine.sampling.logits_processors import LogitsProcessors, apply_mask
 from services.inference.engine.sampling.logprobs import RowScores, score_chunk
 from services.inference.engine.sampling.params import SamplingParams, TokenScore
@@ -133,7 +133,7 @@ def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
     row = rng.standard_normal(size).astype(np.float32)
     if rough:
         row = np.round(row)  # many equal values
-    assert largest(row, count).tolist() == sorted(np.argsort(-row, kind="stable")[:count].tolist())
+    assert top_k(row, count).tolist() == sorted(np.argsort(-row, kind="stable")[:count].tolist())
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.floats(0.1, 20.0))
@@ -141,7 +141,7 @@ def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
 def test_a_nucleus_is_the_smallest_set_that_weighs_enough(seed, share, spread):
     row = logits_of(seed, spread=spread)[0].astype(np.float64)
     weights = np.exp(row - row.max()).astype(np.float32)
-    found = nucleus(weights, float(weights.sum()), share)
+    found = top_p(weights, float(weights.sum()), share)
     ordered = np.sort(weights.astype(np.float64))[::-1].cumsum()
     needed = share * weights.sum(dtype=np.float64)
     assert weights[found].min() >= np.delete(weights, found).max(initial=0.0)

@@ -1,11 +1,11 @@
-"""What changes a row of logits before a token is chosen: masks, bias and penalties, in vLLM's order."""
+"""Logits processors: masks, bias and penalties change a row of logits before the choice, in vLLM's order."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, Row, allow_only, forbid, ids_of
+from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, LogitsRow, allow_only, forbid, ids_of
 from services.inference.engine.sampling.params import SamplingParams
 
 Mask = NDArray[np.uint32]
@@ -48,7 +48,7 @@ class LogitsProcessors:
         if self._params.penalises:
             self._counts.add(token)
 
-    def apply(self, row: Row) -> None:
+    def apply(self, row: LogitsRow) -> None:
         """Change the logits for the next token, in place. Masks were applied before."""
         if self._allowed is not None:
             allow_only(row, self._allowed)
@@ -61,7 +61,7 @@ class LogitsProcessors:
         if self._params.penalises:
             self._penalise(row)
 
-    def _penalise(self, row: Row) -> None:
+    def _penalise(self, row: LogitsRow) -> None:
         """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
         ids, counts = self._counts.arrays()
         logits = row[ids]
@@ -88,9 +88,9 @@ class _Counts:
         """Count a token of the answer. Amortised constant time."""
         place = self._places.setdefault(token, len(self._places))
         if place == self._ids.size:
-            room = max(64, 2 * place)
-            self._ids = np.resize(self._ids, room)
-            self._counts = np.concatenate((self._counts, np.zeros(room - place, dtype=np.float32)))
+            size = max(64, 2 * place)
+            self._ids = np.resize(self._ids, size)
+            self._counts = np.concatenate((self._counts, np.zeros(size - place, dtype=np.float32)))
         self._ids[place] = token
         self._counts[place] += 1.0
 
@@ -99,7 +99,7 @@ class _Counts:
         return self._ids[: len(self._places)], self._counts[: len(self._places)]
 
 
-def apply_mask(row: Row, mask: Mask) -> None:
+def apply_mask(row: LogitsRow, mask: Mask) -> None:
     """Make the tokens impossible that `mask` does not allow, in place."""
     allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=row.size)
     np.copyto(row, NEVER, where=allowed == 0)

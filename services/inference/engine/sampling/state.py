@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.inference.engine.decoder import Logits
-from services.inference.engine.sampling.allowed_tokens import Row
+from services.inference.engine.sampling.allowed_tokens import LogitsRow
 from services.inference.engine.sampling.constraint import Constraint
 from services.inference.engine.sampling.logits_processors import LogitsProcessors
 from services.inference.engine.sampling.logprobs import score_chunk
@@ -40,7 +40,7 @@ class SamplerState:
         """Whether its grammar allows nothing more."""
         return self._constraint is not None and self._constraint.finished
 
-    def choose(self, logits: Row, position: int) -> Choice | None:
+    def choose(self, logits: LogitsRow, position: int) -> Choice | None:
         """Choose the token at `position` and advance past it; None if the grammar has ended.
 
         Args:
