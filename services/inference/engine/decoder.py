@@ -16,8 +16,8 @@ class Span(NamedTuple):
     start: int
     """Position of the first."""
     tokens: Sequence[int]
-    wanted: int = 1
-    """After how many of them, the last ones, the logits are wanted."""
+    logits: int = 1
+    """Number of the last tokens after which logits are returned."""
 
 
 class Decoder(Protocol):
@@ -57,7 +57,7 @@ class Decoder(Protocol):
             spans: At least one token each, in slots of their own.
 
         Returns:
-            float32 [N, vocab_size]: the wanted logits, span after span.
+            float32 [N, vocab_size]: the logits of each span, in the order of the spans.
         """
         ...
 

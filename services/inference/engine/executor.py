@@ -75,7 +75,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # the part that is to blame shows when they are computed apart
             _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
             return None
-        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows) + plan.draft_tokens))
+        ends = list(accumulate((span.logits for span in chunks), initial=len(rows) + plan.draft_tokens))
         outcome.decoded = self._decode(plan.decode, outcome, logits[: ends[0]])
         outcome.prefilled = [
             self._prefill(chunk, outcome, logits[begin:end])

@@ -77,8 +77,8 @@ class Chunk:
     @property
     def span(self) -> Span:
         """What the decoder computes."""
-        wanted = len(self.tokens) if self.scores_prompt else int(self.samples)
-        return Span(self.slot, self.start, self.tokens, wanted)
+        logits = len(self.tokens) if self.scores_prompt else int(self.samples)
+        return Span(self.slot, self.start, self.tokens, logits)
 
 
 @dataclass(frozen=True, slots=True)

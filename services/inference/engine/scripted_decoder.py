@@ -81,7 +81,7 @@ class ScriptedDecoder:
             assert count, "a span without tokens"
             self._tokens[span.slot, span.start : end] = np.asarray(span.tokens) + self._mark(1 + span.start, count)
             self._work(count)
-            logits += [self._logits(span.slot, length) for length in range(end - span.wanted + 1, end + 1)]
+            logits += [self._logits(span.slot, length) for length in range(end - span.logits + 1, end + 1)]
         return np.stack(logits) if logits else np.empty((0, self._vocab_size), np.float32)
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:

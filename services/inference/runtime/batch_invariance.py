@@ -91,7 +91,7 @@ class _Probe:
         return self._decoder.compute([self._span(0, begin, end)]).copy()
 
     def _span(self, slot: int, begin: int, end: int) -> Span:
-        return Span(slot, self._start + begin, self._tokens[begin:end], wanted=end - begin)
+        return Span(slot, self._start + begin, self._tokens[begin:end], logits=end - begin)
 
     def _keeps(self, slot: int) -> bool:
         return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._kept)

@@ -106,7 +106,7 @@ def test_it_decodes_what_the_cpu_decodes(open_decoder):
 def test_a_prompt_in_chunks_and_all_its_logits_are_the_same(open_decoder):
     halved = open_decoder(HostAsGpu(GIB))
     once = prefill(halved, 0, PROMPT).copy()
-    every = prefill(halved, 1, PROMPT, wanted=len(PROMPT))
+    every = prefill(halved, 1, PROMPT, logits=len(PROMPT))
     assert close(every[-1:], once)
     for start in range(0, len(PROMPT), 16):
         chunk = PROMPT[start : start + 16]
