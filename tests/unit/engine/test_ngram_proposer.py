@@ -3,7 +3,7 @@ from services.inference.engine.ngram_proposer import NgramProposer
 
 def guess(tokens: list[int], count: int = 4) -> tuple[int, ...]:
     proposer = NgramProposer(tokens)
-    return proposer.guess(count) if proposer.look() else ()
+    return proposer.propose(count) if proposer.look() else ()
 
 
 def read(proposer: NgramProposer, tokens: list[int], more: list[int]) -> None:
@@ -52,11 +52,11 @@ def test_what_comes_teaches_it_although_nobody_asked_for_the_guess():
     proposer = NgramProposer(tokens)
     read(proposer, tokens, [*phrase, *phrase])
     assert proposer.look()
-    kept = proposer.odds(0)
-    assert kept > 0.9
+    before = proposer.odds(0)
+    assert before > 0.9
     read(proposer, tokens, [9 if i % 3 == 2 else i % 3 for i in range(60)])  # 0 1 9 0 1 9: as guessed again
     assert proposer.look()
-    assert proposer.odds(0) > kept
+    assert proposer.odds(0) > before
     for other in range(100, 130):  # after 0 1 another token each time
         read(proposer, tokens, [0, 1, other])
     read(proposer, tokens, [0, 1])
