@@ -1,40 +1,45 @@
-"""Which sequences the next step advances: pure and synchronous, no clock, no I/O.
+"""Continuous batching: which sequences the next step advances. Pure and synchronous.
 
-    admit() -> queue          plan() -> Plan          (the engine runs it)          apply() -> updates
+    admit() -> queue          plan() -> Plan          (the executor runs it)          apply() -> updates
 
-A step advances every running sequence by one token, then computes prompt chunks with the rest of the budget. A
-sequence's answer is as if it were alone and never interrupted. Where the decoder is batch-invariant that needs
-nothing: a step is one run, wherever its slots lie; a short rest of a prompt goes with the chunk before where the step
-has room, and tokens that were generated elsewhere are computed in chunks as well. Elsewhere chunks of a prompt always
-have the same sizes, whatever else runs, and such tokens are computed again as decode rows, as the first time.
-(Kernels for rows and for chunks may round differently, and activations quantised to int8 turn a last bit into another
-answer.)
+A step advances every running sequence by one token, then computes prompt chunks with the rest of its budget. The
+answer of a sequence does not depend on its neighbours, nor on interruptions.
+
+Where the decoder is batch-invariant, that needs no rules. A step is one run, wherever its slots lie. A short rest of
+a prompt is computed with the chunk before it if the step has space, and resumed tokens are computed in chunks as
+well.
+
+Elsewhere, kernels for rows and for chunks may round differently, and activations quantised to int8 turn a last bit
+into another answer. So chunks of a prompt always have the same sizes, and resumed tokens are computed as decode rows
+again.
 """
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Chunk, Copy, DecodeRow, Outcome, Plan, Store
+from services.inference.engine.plan import Chunk, Outcome, Plan
 from services.inference.engine.policy.admission import Admission, check_request
 from services.inference.engine.policy.block_reservation import BlockReservation
-from services.inference.engine.policy.draft_lengths import DraftLengths
+from services.inference.engine.policy.decode import DecodePolicy
 from services.inference.engine.policy.fairness import Tenants
-from services.inference.engine.policy.prefill import PlannedChunk, PlannedCopy, PrefillPolicy
+from services.inference.engine.policy.preemption import Preemption
+from services.inference.engine.policy.prefill import PrefillPolicy
 from services.inference.engine.policy.throughput import Throughput
-from services.inference.engine.prefix_cache import Block, PrefixCache
-from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
+from services.inference.engine.prefix_cache import PrefixCache
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
+from services.inference.engine.sequence import Sequence, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason
 from shared.errors import Conflict, LlmosError
 
 
 class Batcher:
-    """The state of all sequences. One mutator: whoever owns it calls from one thread at a time.
+    """The state of all sequences. It is not thread-safe.
 
     Args:
         slots: Of the decoder, as the next two.
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
         limits: Bounds of a step, of the queue and of the prefix cache.
-        batch_invariant: Whether a token has the same bits however it is computed.
+        batch_invariant: See `Decoder.batch_invariant`.
     """
 
     def __init__(
@@ -49,13 +54,18 @@ class Batcher:
         self._sequences: dict[str, Sequence] = {}
         self._tenants = Tenants()
         self._throughput = Throughput()
+        size = limits.prefill_chunk
         self._cache = PrefixCache(limits.cache_blocks)
-        self._reservation = BlockReservation(self._cache, size=limits.prefill_chunk, batch_invariant=batch_invariant)
-        self._draft_lengths = DraftLengths(limits, self._reservation, slots=slots)
-        self._prefill = PrefillPolicy(limits, self._tenants, self._cache, self._reservation)
+        self._reservation = BlockReservation(self._cache, size=size, batch_invariant=batch_invariant)
+        self._decode = DecodePolicy(limits, self._slots, self._tenants, self._reservation)
+        self._prefill = PrefillPolicy(
+            limits, self._slots, self._tenants, self._cache, self._reservation, throughput=self._throughput
+        )
+        self._preemption = Preemption(self._slots, self._tenants, self._cache, size=size)
         self._admission = Admission(limits, self._tenants, self._throughput, slots=slots)
         self._cancelled: set[str] = set()
         self._complete: list[Sequence] = []
+        """Resumed sequences that had nothing left to generate: they end in the next `plan`."""
 
     @property
     def sequences(self) -> dict[str, Sequence]:
@@ -63,7 +73,7 @@ class Batcher:
         return self._sequences
 
     def idle_s(self, now: float) -> float | None:
-        """Seconds until `plan` gives something to do or to tell; None: not before a request comes."""
+        """Seconds until `plan` has work or updates; None: not before a request comes."""
         if self._sequences:
             return 0.0
         since = self._slots.vacated_at
@@ -71,8 +81,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Sequences in the queue, those that gave their slot up included."""
-        return sum(len(tenant.waiting) + len(tenant.preempted) for tenant in self._tenants)
+        """Sequences in the queue, preempted ones included."""
+        return self._tenants.waiting + sum(len(tenant.preempted) for tenant in self._tenants)
 
     @property
     def running(self) -> int:
@@ -87,7 +97,7 @@ class Batcher:
     @property
     def queued_tokens(self) -> int:
         """Prompt (and resumed) tokens not yet computed, of sequences in the queue and in prefill."""
-        return sum(tenant.queued_tokens for tenant in self._tenants)
+        return self._tenants.queued_tokens
 
     @property
     def cached_blocks(self) -> int:
@@ -117,22 +127,22 @@ class Batcher:
             raise Conflict(f"request {request.request_id} is running already")
         sequence = Sequence(request, now, batch_invariant=self._batch_invariant)
         self._reservation.admit(sequence)
-        self._draft_lengths.admit(sequence)
+        self._decode.admit(sequence)
         complete = sequence.reason_to_end() is not None
         if complete:
             self._complete.append(sequence)
         else:
-            self._prefill.expect(sequence)
-            self._admission.check_room(sequence, free_slots=self.free_slots)
+            self._prefill.admit(sequence)
+            self._admission.check_fit(sequence, free_slots=self.free_slots)
         self._tenants.join(sequence, waits=not complete)
         self._sequences[sequence.id] = sequence
 
     def check_queue(self, tenant: str) -> None:
-        """Raise `Overloaded` if a tenant's next request would not be taken, whatever it asks."""
+        """Raise `Overloaded` if any next request of a tenant would be refused."""
         self._admission.check_queue(tenant, free_slots=self.free_slots)
 
     def cancel(self, request_id: str) -> bool:
-        """End a sequence at the next `plan` or `apply`, whichever comes first; False if none has this id."""
+        """End a sequence at the next `plan` or `apply`, whichever comes first; False if no sequence has this id."""
         if request_id not in self._sequences:
             return False
         self._cancelled.add(request_id)
@@ -142,27 +152,25 @@ class Batcher:
         """The next step, and the sequences that end without one (cancelled, or complete when they came)."""
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
-        preempted, stores = self._preempt(now)
-        parts, copies = self._choose_prompts(now, preempted)
+        preempted, stores = self._preemption.preempt(now)
+        chunks, copies = self._prefill.choose(now, preempted)
         moves = [] if self._batch_invariant else self._slots.compact(now)
         plan = Plan(
             stores,
             tuple(moves),
             tuple(self._slots.vacated(now - self._limits.keep_slot_s)),
-            tuple([Copy(block.index, _slot(sequence), start) for sequence, start, block in copies]),
-            self._plan_decode(alone=not parts),
-            tuple([_chunk(part) for part in parts]),
+            tuple([each.copy for each in copies]),
+            self._decode.choose(alone=not chunks),
+            tuple([each.chunk for each in chunks]),
         )
         return plan, updates
 
     def apply(self, plan: Plan, outcome: Outcome, now: float) -> list[SequenceUpdate]:
-        """Take the results of a plan in; what to tell. Cancelled sequences end here and get no token."""
+        """Apply the results of a plan; the updates they give. Cancelled sequences end here and get no token."""
         updates = self._end_cancelled(now)
         self._reservation.settle(plan, outcome)
         self._throughput.measure_step(
-            prompt_tokens=plan.prompt_tokens,
-            prefill_s=outcome.prefill_s,
-            decode_s=outcome.decode_s,
+            prompt_tokens=plan.prompt_tokens, prefill_s=outcome.prefill_s, decode_s=outcome.decode_s
         )
         for index, row in enumerate(plan.decode):
             if row.request_id is not None and (sequence := self._sequences.get(row.request_id)):
@@ -185,90 +193,21 @@ class Batcher:
         self._slots.check_integrity()
         self._tenants.check_integrity()
         self._cache.check_integrity(between_steps=between_steps)
-        alive = self._sequences.values()
-        waiting = {id(sequence) for tenant in self._tenants for sequence in tenant.waiting}
-        prefilling = {id(sequence) for tenant in self._tenants for sequence in tenant.prefilling}
-        preempted = {id(sequence) for tenant in self._tenants for sequence in tenant.preempted}
-        complete = set(map(id, self._complete))
-        for sequence in alive:
-            state = sequence.state
-            assert state is not State.FINISHED, "a finished sequence is still known"
-            in_queue = id(sequence) in waiting or id(sequence) in complete
-            assert (state is State.WAITING) == in_queue, "state and queue disagree"
-            assert (state in (State.WAITING, State.PREEMPTED)) == (sequence.slot is None), "state and slot disagree"
-            assert (state is State.PREEMPTED) == (id(sequence) in preempted), "state and tenant disagree"
-            assert (state is State.PREFILL) == (id(sequence) in prefilling), "state and tenant disagree"
-            assert sequence.remaining >= 1, "an alive sequence has nothing left to compute"
-            if state is not State.PREEMPTED:
-                assert (state < State.DECODE) == (sequence.prefill_left > 0), "state and computed tokens disagree"
+        for sequence in self._sequences.values():
+            sequence.check_integrity()
             assert len(sequence.tokens) <= self._max_len, "a sequence outgrew its slot"
-            assert sequence.cached <= sequence.computed, "more was copied than is computed"
-        assert len(alive) == len(waiting) + len(preempted) + len(complete) + self.running, "a sequence is lost"
-        assert len(alive) == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
+        alive = len(self._sequences)
+        assert {s.state for s in self._complete} <= {State.WAITING}, "state and queue disagree"
+        for tenant in self._tenants:
+            assert {s.state for s in tenant.waiting} <= {State.WAITING}, "state and queue disagree"
+            assert {s.state for s in tenant.preempted} <= {State.PREEMPTED}, "state and tenant disagree"
+            assert {s.state for s in tenant.prefilling} <= {State.PREFILL}, "state and tenant disagree"
+            decoding = set(tenant.running).difference(tenant.prefilling)
+            assert {s.state for s in decoding} <= {State.DECODE}, "state and tenant disagree"
+        assert self.running == sum(len(tenant.running) for tenant in self._tenants), "slots and tenants disagree"
+        assert alive == self.waiting + len(self._complete) + self.running, "a sequence is lost"
+        assert alive == sum(tenant.alive for tenant in self._tenants), "a tenant's sequences are miscounted"
         assert self._cancelled <= self._sequences.keys(), "a cancelled sequence is not known"
-
-    def _choose_prompts(self, now: float, preempted: Sequence | None) -> tuple[list[PlannedChunk], list[PlannedCopy]]:
-        """What the step does for prompts. Most steps have none, and what lies between two runs costs every stream."""
-        if not any(tenant.has_prompts for tenant in self._tenants):
-            return [], []
-        return self._prefill.choose(
-            *self._budget(), self._slots.free, lambda sequence: self._start(sequence, now), preempted
-        )
-
-    def _budget(self) -> tuple[int, int]:
-        """Prompt tokens for the next step, and those of the longest chunk that ends a prompt.
-
-        That is what the decode rows leave; while streams wait, what is quick, and less than two chunks.
-        """
-        left = self._limits.step_tokens - self.running
-        if self.running == sum(len(tenant.prefilling) for tenant in self._tenants):
-            return left, left
-        quick = self._throughput.prompt_tokens(self._limits.step_s)
-        left = left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
-        return left, 2 * self._limits.prefill_chunk - 1
-
-    def _start(self, sequence: Sequence, now: float) -> list[Block]:
-        """Give it a slot; the blocks to copy into it if it was preempted."""
-        slot = self._slots.take(sequence)
-        if sequence.state is State.PREEMPTED:
-            blocks = sequence.resume(slot)
-        else:
-            sequence.start(slot, now)
-            blocks = []
-        self._tenants.start(sequence)
-        return blocks
-
-    def _preempt(self, now: float) -> tuple[Sequence | None, tuple[Store, ...]]:
-        """Take the slot of a sequence whose tenant has too many, if another tenant has too few."""
-        sequence = None if self._slots.free else self._tenants.to_preempt(len(self._slots))
-        size = self._limits.prefill_chunk
-        blocks = None if sequence is None else self._cache.reserve_preempted(-(-sequence.computed // size))
-        if sequence is None or blocks is None:
-            return None, ()
-        stores = tuple(Store(_slot(sequence), index * size, block.index) for index, block in enumerate(blocks))
-        self._slots.release(sequence, now)
-        sequence.preempt(blocks)
-        self._tenants.preempt(sequence)
-        return sequence, stores
-
-    def _plan_decode(self, *, alone: bool) -> tuple[DecodeRow, ...]:
-        """The rows of a step; with drafts if no chunk is computed with them."""
-        occupied = self._slots.occupied()
-        while occupied and occupied[-1].state is not State.DECODE:
-            occupied.pop()
-        rows, decoding = list[DecodeRow](), list[Sequence]()
-        for s in occupied:
-            slot, position = _slot(s), s.computed
-            if s.state is State.DECODE:
-                self._tenants.charge_row(s)
-                store = self._reservation.of_row(s, slot)
-                rows.append(DecodeRow(s.id, slot, s.tokens[position], position, s.remaining == 1, store))
-                decoding.append(s)
-            elif not self._batch_invariant:
-                rows.append(DecodeRow(None, slot, 0, position))
-        if alone and self._batch_invariant:
-            self._draft_lengths.give(rows, decoding)
-        return tuple(rows)
 
     def _apply_row(self, sequence: Sequence, index: int, outcome: Outcome, now: float) -> list[SequenceUpdate]:
         result = outcome.decoded if isinstance(outcome.decoded, LlmosError) else outcome.decoded[index]
@@ -294,7 +233,7 @@ class Batcher:
         elif chunk.last and (reason := sequence.reason_to_end()):
             update = self._finish(sequence, reason, now)
         elif scores:
-            update = _update(sequence, ())
+            update = sequence.update()
         else:
             return []
         update.prompt_scores = scores
@@ -309,7 +248,7 @@ class Batcher:
                 update = self._finish(sequence, reason, now, tokens[:count])
                 break
         else:
-            update = _update(sequence, tokens)
+            update = sequence.update(tokens)
         update.scores = outcome.scores.get(sequence.id, ())[: len(update.token_ids)]
         return update
 
@@ -327,7 +266,7 @@ class Batcher:
     def _finish(
         self, sequence: Sequence, reason: FinishReason, now: float, tokens: tuple[int, ...] = ()
     ) -> SequenceUpdate:
-        """The only way out: forgets the sequence and frees what it holds."""
+        """End a sequence: every end goes through here. Removes it and frees what it holds."""
         del self._sequences[sequence.id]
         self._cancelled.discard(sequence.id)
         self._tenants.leave(sequence)
@@ -338,41 +277,9 @@ class Batcher:
         elif sequence in self._complete:
             self._complete.remove(sequence)
         sequence.move_to(State.FINISHED)
-        update = _update(sequence, tokens)
+        update = sequence.update(tokens)
         update.finish = reason
         update.timings = sequence.timings(now)
         if reason in (FinishReason.STOP, FinishReason.LENGTH):
             self._throughput.measure_slot(update.timings.prefill_s + update.timings.decode_s)
         return update
-
-
-def _slot(sequence: Sequence) -> int:
-    assert sequence.slot is not None, "a sequence without a slot is planned"
-    return sequence.slot
-
-
-def _chunk(part: PlannedChunk) -> Chunk:
-    sequence, size, kept = part
-    slot, start = _slot(sequence), sequence.computed
-    return Chunk(
-        sequence.id,
-        slot,
-        sequence.tokens[start : start + size],
-        start,
-        last=size == sequence.prefill_left,
-        samples=size == sequence.remaining and sequence.request.sampling.max_tokens > 0,
-        scores_prompt=sequence.scores_prompt,
-        stores=tuple([Store(slot, first, block.index) for first, block in kept]),
-    )
-
-
-def _update(sequence: Sequence, tokens: tuple[int, ...]) -> SequenceUpdate:
-    return SequenceUpdate(
-        request_id=sequence.id,
-        token_ids=tokens,
-        finish=None,
-        timings=None,
-        prompt_tokens=len(sequence.request.prompt),
-        completion_tokens=sequence.completion_tokens,
-        cached_tokens=min(sequence.cached, len(sequence.request.prompt)),
-    )

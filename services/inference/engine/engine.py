@@ -14,7 +14,7 @@ from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
 from services.inference.engine.plan import Outcome, Plan
-from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
 

@@ -8,9 +8,9 @@ import structlog
 
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.plan import Chunk, DecodeRow, Outcome, Plan, Store
+from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.sampler import Choice
 from services.inference.engine.sampling.state import SamplerState
-from services.inference.engine.sequence import SequenceRequest
 from shared.errors import Internal, LlmosError
 
 _log = structlog.get_logger("llmos.engine")

@@ -1,14 +1,14 @@
-"""Which blocks of keys and values are kept for other prompts that begin the same: pure bookkeeping, no bytes.
+"""The prefix cache: blocks of keys and values that prompts with the same beginning copy. Bookkeeping only. Pure.
 
 A block holds the keys and values of as many tokens as a full chunk. Its key is a hash of its tokens and of all before
 them, so equal keys mean equal content. A block is
 
-    free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
+    free ──reserve──> coming ──fill──> ready ──(least recently used, no children, not pinned)──> free
       │                  └──abandon──> free
-      └─reserve_preempted─> preempted ──release──> free
+      └──reserve_preempted──> preempted ──release──> free
 
-Preempted blocks hold what a sequence that gave its slot up had computed; only it may use them. Which others are kept,
-`kept` decides: a sequence that copies them must have the bits that it would have computed.
+Preempted blocks hold what a preempted sequence had computed; only that sequence uses them. Which other blocks are
+stored is decided by `policy.block_reservation`: a sequence that copies them must have the bits that it would compute.
 """
 
 import hashlib
@@ -55,13 +55,13 @@ class Block:
         self.children = 0
         """Blocks, ready or coming, whose parent this is."""
         self.pins = 0
-        """Copies out of it that are planned and not made yet."""
+        """Planned copies out of it."""
 
 
 class PrefixCache:
     """Up to `blocks` blocks; 0 switches it off.
 
-    Every parent is used at least as recently as its children, so the least recently used block is nobody's parent.
+    Every parent is used at least as recently as its children, so the least recently used block has none.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -106,10 +106,10 @@ class PrefixCache:
         self._touch(block)
 
     def reserve_preempted(self, count: int) -> list[Block] | None:
-        """Places for what a sequence without a slot has computed; nobody else finds them. `release` gives them back.
+        """Blocks for what a preempted sequence has computed; `find` does not return them. `release` frees them.
 
         Returns:
-            `count` blocks, or None if there is no room: less recently used blocks go, but none that is in use.
+            `count` blocks, or None if too few are free or can be evicted.
         """
         while len(self._free) < count:
             if not self._evict():
@@ -119,7 +119,7 @@ class PrefixCache:
         return blocks
 
     def release(self, block: Block) -> None:
-        """The planned copy was made, or what was preempted is not needed any more."""
+        """The planned copy was made, or the preempted sequence has ended or continues."""
         if self._preempted.get(block.index) is block:
             del self._preempted[block.index]
             self._free.append(block.index)
@@ -129,15 +129,15 @@ class PrefixCache:
         block.pins -= 1
 
     def reserve(self, key: bytes, parent_key: bytes | None, before: Block | None = None) -> Block | None:
-        """A place for a block that the current step computes; `fill` or `abandon` must follow.
+        """A block that the current step computes; `fill` or `abandon` must follow.
 
         Args:
             key: Its own.
             parent_key: That of the block of the tokens before; None for the first of a prompt.
-            before: What was reserved for the tokens before, if the same run computes them. They share their fate.
+            before: The block reserved for the tokens before, if the same run computes them: both succeed or fail.
 
         Returns:
-            None if the block is here or coming, could never be found since its parent is gone, or has no place.
+            None if the block is ready or coming, has lost its parent (so it could not be found), or has no place.
         """
         if key in self._ready or key in self._coming:
             return None
@@ -155,7 +155,7 @@ class PrefixCache:
         return block
 
     def fill(self, block: Block) -> None:
-        """The block was computed and stored: others may use it."""
+        """The block was computed and stored: other sequences may copy it."""
         del self._coming[block.key]
         self._ready[block.key] = block
         self._touch(block)

@@ -3,7 +3,7 @@ import pytest
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Move, Outcome, Plan
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInput, Overloaded
 from tests.support.factories.engines import sequence_request

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sampling.params import SamplingParams
 from services.inference.engine.scripted_decoder import ScriptedDecoder
-from services.inference.engine.sequence import SamplingParams, SequenceRequest
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
 from services.inference.text.grammar.tokens import grammar_tokenizer

@@ -8,9 +8,9 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import EngineLoad
 from services.inference.engine.plan import Outcome, Plan
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.engine.scripted_decoder import ScriptedDecoder
-from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
 from services.inference.text.grammar.tokens import grammar_tokenizer

@@ -17,10 +17,11 @@ from services.inference.engine.decoder import Logits, Span
 from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Plan
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from services.inference.engine.sampling.logits_processors import LogitsProcessors, Mask
 from services.inference.engine.sampling.sampler import Draw, choose
 from services.inference.engine.scripted_decoder import ScriptedDecoder
-from services.inference.engine.sequence import SequenceRequest, SequenceUpdate, State
+from services.inference.engine.sequence import State
 from shared.contracts.gateway import FinishReason
 from shared.errors import Internal, InvalidInput, Overloaded
 from tests.support.factories.engines import sequence_request

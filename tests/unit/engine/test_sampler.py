@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.inference.engine.sampling.params import SamplingParams
 from services.inference.engine.sampling.sampler import unit_float
-from services.inference.engine.sequence import SamplingParams
 from tests.support.factories.sampling import sample
 
 

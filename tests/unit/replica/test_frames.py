@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.frames import Ending, Stream, Streams
 from services.inference.text.answer import Answer
 from services.inference.text.tools.parser import ToolCallParser

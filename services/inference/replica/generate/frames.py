@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
 
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.logprobs import with_texts
 from services.inference.text.answer import Answer
 from services.inference.text.token_text import ShownTokens
