@@ -86,7 +86,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     written = _resident()
     for start in (0, (max_len - step) // 2, max_len - step):
         decoder.compute([Span(0, start, [1] * step)])
-    decoder.compute([Span(0, max_len - chunk, [1] * chunk, wanted=chunk)])  # log probabilities of a prompt
+    decoder.compute([Span(0, max_len - chunk, [1] * chunk, logits=chunk)])  # log probabilities of a prompt
     stages["activations"] = stages["weights"] + _resident() - written
     for slot in range(1, slots):
         decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sequence import SamplingParams, SequenceRequest
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sampling.params import SamplingParams
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
 from services.inference.text.grammar.tokenizer import grammar_tokenizer

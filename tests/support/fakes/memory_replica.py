@@ -9,7 +9,7 @@ import numpy as np
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
@@ -41,16 +41,16 @@ def small_spec(tokenizer: Tokenizer) -> DecoderSpec:
     )
 
 
-class ScriptedDecoder(SampleDecoder):
-    """Its likeliest next tokens are those of a script, prompt included."""
+class KnownAnswerDecoder(ScriptedDecoder):
+    """Its most probable next tokens are those of a known text, prompt included."""
 
-    def __init__(self, script: Sequence[int], *, vocab_size: int, slots: int = 2, max_len: int = 64) -> None:
+    def __init__(self, text: Sequence[int], *, vocab_size: int, slots: int = 2, max_len: int = 64) -> None:
         super().__init__(slots=slots, max_len=max_len, vocab_size=vocab_size)
-        self._script = list(script)
+        self._text = list(text)
 
     def _logits(self, _slot: int, length: int) -> Logits:
         logits = np.zeros(self.vocab_size, dtype=np.float32)
-        logits[self._script[length] if length < len(self._script) else 0] = 9.0
+        logits[self._text[length] if length < len(self._text) else 0] = 9.0
         return logits
 
 
@@ -105,7 +105,7 @@ async def memory_replica(
     publisher = await stack.enter_async_context(Publisher(bus).running())
     serving = Serving("replica-1", publisher, finished.append)
     if decoder is None:
-        decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
+        decoder = ScriptedDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
     engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
     serving.attach(engine)
     engine.start()

@@ -10,7 +10,7 @@ from devtools.convert.gguf.tokenizer import build_tokenizer
 from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
-from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.fakes.memory_replica import KnownAnswerDecoder, memory_replica, request
 from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads(
@@ -55,7 +55,7 @@ async def test_a_word_without_tokens_is_refused_by_its_place():
 
 async def answered(stack, tokenizer, script, prompt, **sampling):
     """The answer to a prompt, and to its resumption after each token, by a model that wants to say `script`."""
-    decoder = ScriptedDecoder(tokenizer.encode(prompt + script), vocab_size=tokenizer.vocab_size, max_len=128)
+    decoder = KnownAnswerDecoder(tokenizer.encode(prompt + script), vocab_size=tokenizer.vocab_size, max_len=128)
     replica = await memory_replica(stack, tokenizer, decoder=decoder, max_len=128)
     count = len(tokenizer.encode(prompt + script)) - len(tokenizer.encode(prompt))
     options = {"max_tokens": count, "ignore_eos": True, **sampling}

@@ -9,7 +9,7 @@ import pytest
 from devtools.convert.gguf.tokenizer import build_tokenizer
 from shared.contracts.replica import ChatMessage, Grammar
 from shared.text.tokenizer import Tokenizer
-from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.fakes.memory_replica import KnownAnswerDecoder, memory_replica, request
 from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads(
@@ -31,7 +31,7 @@ async def stack():
 
 
 async def scripted(stack, tokenizer, prompt, answer, **options):
-    decoder = ScriptedDecoder([*prompt, *answer], vocab_size=tokenizer.vocab_size, max_len=128)
+    decoder = KnownAnswerDecoder([*prompt, *answer], vocab_size=tokenizer.vocab_size, max_len=128)
     return await memory_replica(stack, tokenizer, decoder=decoder, max_len=128, **options)
 
 

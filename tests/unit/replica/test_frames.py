@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.frames import Streams
 from services.inference.replica.generate.stream import Finish, Stream
 from services.inference.text.answer_text import AnswerText

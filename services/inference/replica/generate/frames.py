@@ -9,7 +9,7 @@ engine: the update that confirms the cancellation comes within one step.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.logprobs import token_logprobs
 from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
 from services.inference.text.tools.parser import Parsed

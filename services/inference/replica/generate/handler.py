@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from opentelemetry import context as otel_context
 
 from services.inference.engine.engine import Engine
+from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
-from services.inference.engine.sequence import SequenceRequest
 from services.inference.replica.generate.bad_words import bad_word_ids
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving

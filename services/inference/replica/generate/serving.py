@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import structlog
 
 from services.inference.engine.engine import Engine, end_process
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.frames import Streams, terminal_frame
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 from services.inference.replica.generate.publisher import Publisher
