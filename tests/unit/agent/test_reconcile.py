@@ -31,7 +31,7 @@ def test_a_replica_waits_for_the_memory_of_the_one_that_it_replaces():
     assert reconcile([BIG], {}, memory=4 * GIB) == [Start(BIG)]
 
 
-def test_a_replica_with_room_starts_while_another_drains():
+def test_a_replica_that_fits_starts_while_another_drains():
     assert reconcile([TWO], {"r1": ExistingReplica(ONE)}, memory=4 * GIB) == [Stop("r1"), Start(TWO)]
 
 

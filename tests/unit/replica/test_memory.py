@@ -74,10 +74,10 @@ def test_the_helpers_of_a_replica_count():
 
 
 def test_freed_memory_goes_back_to_the_system():
-    kept = [b"x" * 100_000 for _ in range(1000)]  # below the size that the C library maps by itself
+    blocks = [b"x" * 100_000 for _ in range(1000)]  # below the size that the C library maps by itself
     fence = b"y" * 100_000
     before = psutil.Process().memory_info().rss
-    kept.clear()
+    blocks.clear()
     give_back()
     assert before - psutil.Process().memory_info().rss > 50 * MIB
     assert fence

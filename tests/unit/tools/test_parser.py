@@ -69,7 +69,7 @@ def test_calls_and_text_do_not_depend_on_the_pieces(form, text, calls, data):
         assert got_text == text
 
 
-def test_text_between_and_after_calls_is_kept_without_the_white_space_around_them():
+def test_text_between_and_after_calls_stays_without_the_white_space_around_them():
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     assert taken_apart(HERMES, [f"a\n{call}\n{call}\nb\n"])[0] == "a\nb"
 
