@@ -1,6 +1,6 @@
 """A small Python client of the gateway: the admin routes, and a streaming chat for the terminal.
 
-Applications use any OpenAI client; this one is what the command line stands on.
+Applications use any OpenAI client; the command line uses this one.
 """
 
 import time
@@ -27,7 +27,7 @@ _TIMEOUT = httpx.Timeout(30.0, read=600.0)
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a streamed answer; `usage` stands on the last one."""
+    """A piece of a stream; the last one has the usage."""
 
     text: str
     trace_id: str
@@ -35,7 +35,7 @@ class ChatDelta:
 
 
 class Client:
-    """Talks to one gateway. Errors are those of `shared.errors`, as the gateway says them.
+    """Talks to one gateway. Errors are those of `shared.errors`.
 
     Args:
         url: The gateway, without `/v1`: `http://127.0.0.1:8000`.
@@ -98,7 +98,7 @@ class Client:
             return self._http.head(f"/llmos/v1/blobs/{digest}").status_code == httpx.codes.OK
 
     def upload(self, digest: str, path: Path, sent: Callable[[int], None]) -> None:
-        """Upload a file, telling the bytes sent so far. The server verifies the digest."""
+        """Upload a file; `sent` gets the number of bytes sent so far. The server verifies the digest."""
 
         def chunks() -> Iterator[bytes]:
             with path.open("rb") as file:
@@ -151,7 +151,7 @@ class Client:
         return [ApiKey.model_validate(item | {"hash": item.get("hash", "")}) for item in listed["keys"]]
 
     def revoke_key(self, key_id: str) -> None:
-        """A revoked key is refused at once."""
+        """Revoke a key, effective at once."""
         self._call("DELETE", f"/llmos/v1/keys/{key_id}")
 
     # monitor

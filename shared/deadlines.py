@@ -44,7 +44,8 @@ LAUNCHER_READY_S: Final = 60.0
 RESOLVE_S: Final = 5.0
 """The scheduler waits this long for the registry."""
 ADMIN_CALL_S: Final = 30.0
-"""The gateway waits this long for the registry, the scheduler or the monitor."""
+"""The gateway waits this long for the registry, the scheduler or the monitor. The creation of a version reads the
+sizes of its blobs from the store."""
 
 # --- Stopping a service: drain, then each part of the clean-up in turn. ---
 SERVICE_DRAIN_S: Final = 10.0

@@ -44,8 +44,8 @@ def chat(
         messages = [{"role": "system", "content": system}] if system else []
         for said in [message] if message is not None else _lines():
             messages.append({"role": "user", "content": said})
-            answer = print_stream(client.chat(model, messages, **sampling))
-            messages.append({"role": "assistant", "content": answer.text})
+            printed = print_stream(client.chat(model, messages, **sampling))
+            messages.append({"role": "assistant", "content": printed.text})
 
 
 def complete(
@@ -63,15 +63,15 @@ def complete(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer that was printed."""
+class PrintedText:
+    """Generated text that was printed."""
 
     text: str
     trace_id: str
 
 
-def print_stream(deltas: Iterator[ChatDelta]) -> Answer:
-    """Print an answer as it comes, then its speed."""
+def print_stream(deltas: Iterator[ChatDelta]) -> PrintedText:
+    """Print a stream as it arrives, then its speed."""
     parts: list[str] = []
     start, first, usage, trace_id = time.perf_counter(), None, None, ""
     for delta in deltas:
@@ -82,7 +82,7 @@ def print_stream(deltas: Iterator[ChatDelta]) -> Answer:
         usage, trace_id = delta.usage or usage, delta.trace_id
     print()
     errors.print(f"[dim]{speed(start, first, time.perf_counter(), usage)} · trace {trace_id}[/dim]", soft_wrap=True)
-    return Answer("".join(parts), trace_id)
+    return PrintedText("".join(parts), trace_id)
 
 
 def speed(start: float, first: float | None, end: float, usage: dict[str, int] | None) -> str:

@@ -1,1 +1,1 @@
-"""Who asks: the OpenAI-compatible API, keys, routing and dispatch."""
+"""The gateway: the HTTP APIs, keys, routing and dispatch."""

@@ -5,17 +5,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
+from services.gateway.admin import routes as admin
 from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.dispatch.encodings import Encodings
+from services.gateway.dispatch.generations import Generations
+from services.gateway.http import health
 from services.gateway.http.app import make_app
 from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
 from services.gateway.metrics import Metrics
+from services.gateway.openai import routes as openai
 from services.gateway.routing.live_table import LiveTable
 from services.gateway.settings import Settings
 from shared.service.context import Context
 from shared.storage.open import open_store
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 
 @asynccontextmanager
@@ -29,18 +34,19 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
 async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
     """Run the gateway while the block runs; yields its URL.
 
-    What is wrong with the settings fails before anything is waited for. Leaving stops accepting and lets streams
-    finish within the drain timeout.
+    Wrong settings fail at once, before the bus is needed. Leaving stops accepting and lets streams finish within the
+    drain timeout.
 
     Raises:
         Conflict: The port is in use.
         InvalidInput: The address, the admin key file or the store's URL is wrong.
     """
     if settings.auth == "off":
-        log.warning(
-            "AUTHENTICATION IS OFF: everybody who reaches this port may do everything",
+        _log.warning(
+            "authentication.off",
             host=settings.host,
             port=settings.port,
+            consequence="every client that reaches this port may do everything",
         )
     if settings.admin_key_file is not None:
         read_key(settings.admin_key_file)
@@ -61,15 +67,12 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
-        http = make_app(
-            bus=context.bus,
-            dispatcher=dispatcher,
-            keys=keys,
-            store=store,
-            metrics=metrics,
-            reasons=lambda: context.readiness.reasons,
-            request_timeout=settings.request_timeout,
-            max_body=settings.max_body,
-            check_keys=settings.auth == "on",
-        )
+        generations = Generations(dispatcher, settings.request_timeout)
+        encodings = Encodings(dispatcher, settings.request_timeout)
+        operations = [
+            *openai.routes(generations, encodings, table, settings.max_body),
+            *admin.routes(context.bus, keys, store, settings.max_body),
+            *health.routes(lambda: context.readiness.reasons, metrics),
+        ]
+        http = make_app(operations, keys=keys if settings.auth == "on" else None, metrics=metrics)
         yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout))

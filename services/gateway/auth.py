@@ -18,7 +18,7 @@ KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
 SECRET_BYTES = 32
 
 OPEN_PATHS = ("/healthz", "/readyz")
-"""Answered without a key."""
+"""Served without a key."""
 
 
 def make_key(secret: bytes) -> str:
@@ -48,7 +48,7 @@ def bearer(authorization: str | None) -> str | None:
 def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
     """The record of `key`.
 
-    Every record is compared, each in constant time, so timing tells nothing about them.
+    Every record is compared, each in constant time, so timing reveals nothing about them.
 
     Raises:
         Unauthenticated: There is no key, it is unknown, or it is revoked.

@@ -1,6 +1,6 @@
 """The API keys in KV `LLMOS_TENANTS`: made, listed, revoked.
 
-They are checked against a local copy, so a lost bus locks nobody out.
+They are checked against a local copy, so keys work while the bus is down.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from shared.bus.records import Records
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 RETRY_S = 0.5
 
@@ -62,7 +62,7 @@ class KeyStore:
         """The key of a request that may do what it asks.
 
         Raises:
-            Unauthenticated: No key, or one that nobody has.
+            Unauthenticated: There is no key, or it is unknown.
             PermissionDenied: The key lacks the scope.
             Unavailable: The keys could not be read yet.
         """
@@ -77,15 +77,15 @@ class KeyStore:
         return record
 
     async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
-        """A new key: its record, and the key itself, which is told this once and kept nowhere."""
+        """A new key: its record, and the key itself, which is stored nowhere."""
         key = auth.make_key(self._random(auth.SECRET_BYTES))
         record = auth.new_record(key, name, scopes, self._now())
         await self._store(record, await self._kv.create(record.id, record.encode()))
-        log.info("key_created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
+        _log.info("key.created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
         return record, key
 
     async def revoke(self, key_id: str) -> ApiKey:
-        """Make a key worthless at once; the record stays. Raises `NotFound`."""
+        """Make a key invalid at once; the record stays. Raises `NotFound`."""
         while True:
             entry = await self._kv.get(key_id)
             if entry is None:
@@ -97,7 +97,7 @@ class KeyStore:
             except Conflict:
                 continue
             await self._store(revoked, revision)
-            log.info("key_revoked", key=key_id)
+            _log.info("key.revoked", key=key_id)
             return revoked
 
     async def ensure(self, file: Path) -> ApiKey:
@@ -115,17 +115,17 @@ class KeyStore:
                 await self._records.wait_synced()
                 existing = self._records.get(record.id) or record
                 if existing.revoked:
-                    log.warning("admin_key_is_revoked", key=record.id, file=str(file))
+                    _log.warning("admin_key.revoked", key=record.id, file=str(file))
                 return existing
             except Unavailable as error:
-                log.warning("waiting_for_key_store", problem=error.message)
+                _log.warning("key_store.unreachable", problem=error.message)
                 await asyncio.sleep(RETRY_S)
             else:
-                log.info("admin_key_recorded", key=record.id, file=str(file))
+                _log.info("admin_key.recorded", key=record.id, file=str(file))
                 return record
 
     async def _store(self, record: ApiKey, revision: int) -> None:
-        """Hold a change that this process made before the watch tells it: the next request must see it."""
+        """Apply a change of this process before its watch event arrives: the next request must see it."""
         self._records.apply(KvEvent(KvOperation.PUT, record.id, record.encode(), revision))
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.gateway.dispatch.dispatcher import DispatchLimits
+from services.gateway.dispatch.limits import DispatchLimits
 from shared.service.settings import ServiceSettings
 
 
@@ -34,5 +34,5 @@ class Settings(ServiceSettings):
 
     @property
     def limits(self) -> DispatchLimits:
-        """How long dispatch waits for whom."""
+        """How long dispatch waits."""
         return DispatchLimits(accept=self.accept_timeout, resume=self.resume_timeout)

@@ -72,7 +72,7 @@ class BlobCache:
             path = await self.hold(digest)
             if path is not None:
                 return path
-            await self._on_disk(doing, partial(self._make_room, size))
+            await self._on_disk(doing, partial(self._free_space, size))
             file = await self._on_disk(doing, partial(IncomingFile, self._incoming), needed=size)
             try:
                 async with aclosing(batches(chunks, CHUNK)) as pieces:
@@ -118,7 +118,7 @@ class BlobCache:
             os.close(before)
         return path
 
-    def _make_room(self, size: int) -> None:
+    def _free_space(self, size: int) -> None:
         if self._limit is None:
             return
         copies = sorted(self._copies())

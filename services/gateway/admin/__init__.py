@@ -1,1 +1,1 @@
-"""The admin API below `/llmos/v1`."""
+"""The admin API below `/llmos/v1`. `routes` has all of it."""

@@ -1,89 +1,22 @@
 """The admin routes: models, versions, aliases, deployments, nodes, keys and health.
 
-The owners of the state answer them over the bus; the gateway translates.
+The services that own the state respond over the bus; the gateway translates.
 """
 
-from datetime import datetime
-from typing import Annotated
-
-from pydantic import Field
-
-from services.gateway.admin.operations import Call, Operation
+from services.gateway.admin.contracts import AliasTarget, CreatedKey, KeyList, KeyView, NewKey, NewVersion
+from services.gateway.admin.operations import AdminOperation, Call
 from services.gateway.keys import KeyStore
 from shared.bus import rpc
 from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
-from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
-from shared.contracts.gateway import ApiKey, Scope
-from shared.contracts.manifest import Manifest, Name
+from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.contracts.gateway import ApiKey
 from shared.deadlines import ADMIN_CALL_S
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
-"""For a service to answer; creating a version reads its blobs' sizes from the store."""
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
 RETRY_S = 2.0
-
-
-class NewVersion(Contract):
-    """The body of `POST /models/{name}/versions`."""
-
-    manifest: Manifest
-    aliases: tuple[Name, ...] = ()
-
-
-class AliasTarget(Contract):
-    """The body of `PUT /models/{name}/aliases/{alias}`."""
-
-    version: int = Field(ge=1)
-
-
-class NewKey(Contract):
-    """The body of `POST /keys`."""
-
-    name: Annotated[str, Field(min_length=1, max_length=128)]
-    scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
-
-
-class CreatedKey(Contract):
-    """A new key; `key` is shown this once."""
-
-    id: Name
-    name: str
-    key: str
-    scopes: tuple[Scope, ...]
-
-
-class KeyView(Contract):
-    """A key, without its hash."""
-
-    id: Name
-    name: str
-    scopes: tuple[Scope, ...]
-    created_at: datetime
-    revoked: bool
-
-
-class KeyList(Contract):
-    """All keys, oldest first."""
-
-    keys: tuple[KeyView, ...]
-
-
-NewVersion.EXAMPLE = NewVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
-AliasTarget.EXAMPLE = AliasTarget(version=3)
-NewKey.EXAMPLE = NewKey(name="notebook", scopes=(Scope.INFERENCE,))
-CreatedKey.EXAMPLE = CreatedKey(
-    id="key-3f2a9c01b7de", name="notebook", key="llmos-" + "A" * 43, scopes=(Scope.INFERENCE,)
-)
-KeyView.EXAMPLE = KeyView(
-    id="key-3f2a9c01b7de",
-    name="notebook",
-    scopes=(Scope.INFERENCE,),
-    created_at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
-    revoked=False,
-)
-KeyList.EXAMPLE = KeyList(keys=(KeyView.EXAMPLE,))
 
 
 class AdminApi:
@@ -93,13 +26,15 @@ class AdminApi:
         self._bus = bus
         self._keys = keys
 
-    def operations(self) -> list[Operation]:
-        """All rows of the table."""
+    def operations(self) -> list[AdminOperation]:
+        """The typed operations."""
         one = "/models/{reference}"
         alias = "/models/{name}/aliases/{alias}"
         return [
-            Operation("GET", "/models", "All models with versions and aliases", registry.ModelList, self._models),
-            Operation(
+            AdminOperation(
+                "GET", "/models", "All models with versions and aliases", registry.ModelList, self._models
+            ),
+            AdminOperation(
                 "POST",
                 "/models/{name}/versions",
                 "Make a version from uploaded blobs",
@@ -107,11 +42,11 @@ class AdminApi:
                 self._create_version,
                 body=NewVersion,
             ),
-            Operation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
-            Operation("DELETE", one, "Delete a version or a model", Empty, self._delete),
-            Operation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
-            Operation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
-            Operation(
+            AdminOperation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
+            AdminOperation("DELETE", one, "Delete a version or a model", Empty, self._delete),
+            AdminOperation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
+            AdminOperation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            AdminOperation(
                 "POST",
                 "/garbage",
                 "Remove files that no version refers to, or list them (dry_run, the default)",
@@ -119,8 +54,8 @@ class AdminApi:
                 self._collect_garbage,
                 body=registry.CollectGarbage,
             ),
-            Operation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
-            Operation(
+            AdminOperation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
+            AdminOperation(
                 "POST",
                 "/deployments",
                 "Run a version under a public name",
@@ -128,14 +63,16 @@ class AdminApi:
                 self._deploy,
                 body=scheduler.Deploy,
             ),
-            Operation("GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment),
-            Operation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
-            Operation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
-            Operation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
-            Operation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
-            Operation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
-            Operation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
-            Operation(
+            AdminOperation(
+                "GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment
+            ),
+            AdminOperation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
+            AdminOperation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
+            AdminOperation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
+            AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
+            AdminOperation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
+            AdminOperation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
+            AdminOperation(
                 "GET",
                 "/traces",
                 "The newest traces",
@@ -145,10 +82,10 @@ class AdminApi:
             ),
         ]
 
-    async def ask(
+    async def call(
         self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
     ) -> Response:
-        """Ask the service that owns `endpoint`; raises its error, or `Unavailable` naming the service."""
+        """Call the service that owns `endpoint`; raises its error, or `Unavailable` with the service's name."""
         try:
             return await rpc.call(self._bus, endpoint, request, timeout=timeout)
         except NoResponders as error:
@@ -159,18 +96,18 @@ class AdminApi:
             ) from error
 
     async def _models(self, _call: Call) -> registry.ModelList:
-        return await self.ask(registry.LIST_MODELS, Empty())
+        return await self.call(registry.LIST_MODELS, Empty())
 
     async def _create_version(self, call: Call) -> registry.VersionInfo:
         body: NewVersion = call.body
         request = registry.CreateVersion(model=call.path["name"], manifest=body.manifest, aliases=body.aliases)
-        return await self.ask(registry.CREATE_VERSION, request)
+        return await self.call(registry.CREATE_VERSION, request)
 
     async def _resolve(self, call: Call) -> registry.VersionInfo:
-        return await self.ask(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
+        return await self.call(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
 
     async def _delete(self, call: Call) -> Empty:
-        return await self.ask(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
+        return await self.call(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
 
     async def _set_alias(self, call: Call) -> registry.ModelRecord:
         return await self._alias(call, call.body.version)
@@ -180,27 +117,27 @@ class AdminApi:
 
     async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
         request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
-        return await self.ask(registry.SET_ALIAS, request)
+        return await self.call(registry.SET_ALIAS, request)
 
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
-        return await self.ask(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
+        return await self.call(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
 
     async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
-        return await self.ask(scheduler.LIST_DEPLOYMENTS, Empty())
+        return await self.call(scheduler.LIST_DEPLOYMENTS, Empty())
 
     async def _deploy(self, call: Call) -> scheduler.DeploymentStatus:
         body: scheduler.Deploy = call.body
-        return await self.ask(scheduler.DEPLOY, body)
+        return await self.call(scheduler.DEPLOY, body)
 
     async def _deployment(self, call: Call) -> scheduler.DeploymentStatus:
-        return await self.ask(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))
+        return await self.call(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))
 
     async def _undeploy(self, call: Call) -> Empty:
-        return await self.ask(scheduler.UNDEPLOY, scheduler.DeploymentName(name=call.path["name"]))
+        return await self.call(scheduler.UNDEPLOY, scheduler.DeploymentName(name=call.path["name"]))
 
     async def _nodes(self, _call: Call) -> scheduler.NodeList:
-        return await self.ask(scheduler.LIST_NODES, Empty())
+        return await self.call(scheduler.LIST_NODES, Empty())
 
     async def _list_keys(self, _call: Call) -> KeyList:
         return KeyList(keys=tuple(_view(record) for record in self._keys.list()))
@@ -214,13 +151,13 @@ class AdminApi:
         return _view(await self._keys.revoke(call.path["id"]))
 
     async def _health(self, _call: Call) -> monitor.HealthReport:
-        return await self.ask(monitor.GET_HEALTH, Empty())
+        return await self.call(monitor.GET_HEALTH, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
         if not limit.isdecimal():
             raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
-        return await self.ask(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
+        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 
 
 def _view(record: ApiKey) -> KeyView:

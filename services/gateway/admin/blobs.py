@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.gateway.http.body import stream_body
-from services.gateway.openai.chat import json_answer
+from services.gateway.http.responses import json_response
 from shared.errors import InvalidInput, NotFound, Unavailable
 from shared.storage.port import ArtifactStore
 
@@ -14,7 +14,7 @@ _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
 class BlobsApi:
-    """Blobs. Without a store the routes say so."""
+    """Blobs. Without a store every route fails with `Unavailable`."""
 
     def __init__(self, store: ArtifactStore | None) -> None:
         self._store = store
@@ -37,15 +37,13 @@ class BlobsApi:
         body = stream_body(request)
         try:
             if size is not None:
-                return json_answer({"digest": digest, "size": size})
+                return json_response({"digest": digest, "size": size})
             size = await store.put_blob(digest, body, size=_announced(request))
         finally:
-            # Clients that are still sending would see a reset connection instead of the answer.
+            # Clients that are still sending would see a reset connection instead of the response.
             async for _ in body:
                 pass
-        answer = json_answer({"digest": digest, "size": size})
-        answer.status_code = 201
-        return answer
+        return json_response({"digest": digest, "size": size}, status=201)
 
     def _opened(self) -> ArtifactStore:
         if self._store is None:
@@ -61,6 +59,6 @@ def _digest(request: Request) -> str:
 
 
 def _announced(request: Request) -> int | None:
-    """Bytes to come, where the client says so."""
+    """Bytes of the body, where the client announces them."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdecimal() else None

@@ -1,4 +1,4 @@
-"""The admin API as one table: each row is a route, its contracts and what answers it. OpenAPI is made from it."""
+"""Typed operations of the admin API: each names its contracts and the function that runs it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from services.gateway.http.body import explain, parse_body, read_body
+from services.gateway.http.operation import Operation
 from shared.contracts.base import Contract
 from shared.errors import InvalidInput
 
 PREFIX = "/llmos/v1"
+TAG = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +28,49 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One route."""
+class AdminOperation:
+    """One operation, with the contract of its body and of its result."""
 
     method: str
     path: str
     """Below `PREFIX`, with `{parameters}`."""
     summary: str
-    answer: type[BaseModel]
+    result: type[BaseModel]
     run: Callable[[Call], Awaitable[BaseModel]]
     body: type[Contract] | None = None
-    status: int = 200
     query: Mapping[str, str] | None = None
     """Query parameters with what they mean."""
 
-    def route(self, max_body: int) -> Route:
-        """The route that the web framework serves."""
+    def operation(self, max_body: int) -> Operation:
+        """The operation that HTTP serves; `max_body` is in bytes."""
 
-        async def endpoint(request: Request) -> Response:
+        async def handler(request: Request) -> Response:
             body = _strict(self.body, await read_body(request, max_body)) if self.body else None
             unknown = set(request.query_params) - set(self.query or ())
             if unknown:
                 name = min(unknown)
                 raise InvalidInput(f"unrecognized query parameter: {name}", param=name)
             try:
-                answer = await self.run(Call(request.path_params, request.query_params, body))
+                result = await self.run(Call(request.path_params, request.query_params, body))
             except ValidationError as error:
-                # A part of the path or the query that a contract does not take.
+                # A contract rejects a part of the path or the query.
                 raise explain(error) from error
-            return Response(answer.model_dump_json(), status_code=self.status, media_type="application/json")
+            return Response(result.model_dump_json(), media_type="application/json")
 
-        return Route(PREFIX + self.path, endpoint, methods=[self.method])
+        return Operation(
+            self.method,
+            PREFIX + self.path,
+            handler,
+            self.summary,
+            TAG,
+            body=self.body,
+            result=self.result,
+            query=self.query or {},
+        )
 
 
 def _strict(contract: type[Contract], body: bytes) -> Contract:
-    """Contracts ignore what they do not know, for peers of other versions; a person is told of a misspelt field."""
+    """The contract in a body. Unknown fields, which the bus ignores, are an error: one may be misspelt."""
     parsed = parse_body(_Any, body)
     unknown = sorted(set(parsed.model_extra or {}) - set(contract.model_fields))
     if unknown:

@@ -23,5 +23,5 @@ class TracesApi:
         trace_id = request.path_params["trace_id"].lower()
         if not _TRACE_ID.match(trace_id):
             raise InvalidInput("a trace id is 32 hexadecimal digits, as in x-trace-id", param="trace_id")
-        document = await self._admin.ask(GET_TRACE, GetTrace(trace_id=trace_id))
+        document = await self._admin.call(GET_TRACE, GetTrace(trace_id=trace_id))
         return Response(document.otlp_json, media_type="application/json")

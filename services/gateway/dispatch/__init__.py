@@ -1,1 +1,1 @@
-"""Sends requests to replicas and brings their answers back."""
+"""Sends requests of every dialect to replicas, and returns their results."""

@@ -1,11 +1,12 @@
-"""Receives the frames of all requests of this gateway and hands each to the attempt that waits for it."""
+"""Receives the frames of all requests of this gateway and passes each to the attempt that waits for it."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.gateway.dispatch.loss import WatchedRequest
 from services.gateway.routing.table import Candidate
 from shared.bus.port import Bus, Message
 from shared.bus.rpc import parse
@@ -15,7 +16,7 @@ from shared.contracts.replica import Accepted
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The replica of an attempt is gone, or its frames are not whole."""
+    """The replica of an attempt is gone, or a frame is missing."""
 
     reason: str
 
@@ -29,7 +30,7 @@ Event = Frame | Lost | Expired
 
 
 class Events:
-    """What one reader has not read yet: `asyncio.Queue` with a quarter of its calls for each token."""
+    """The events that one reader has not read yet: `asyncio.Queue` with a quarter of its calls for each token."""
 
     def __init__(self) -> None:
         self._unread: deque[Event] = deque()
@@ -54,34 +55,33 @@ class Events:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try to have a request answered by one replica. Its id is the request id that the replica sees."""
+    """One request at one replica. Its id is the request id that the replica sees."""
 
     id: str
     replica: Candidate
+    watched: WatchedRequest
     events: Events = field(default_factory=Events)
-    next_seq: int = 0
     accepted: bool = False
     prompt: Accepted = field(default_factory=lambda: Accepted(prompt_tokens=0))
-    """What the replica said of the prompt when it accepted."""
+    """The prompt as the replica accepted it."""
     finished: bool = False
     """The last frame came."""
     over: bool = False
-    """No further frame is expected: the last one came, the replica is lost, or nobody wants them."""
+    """No further frame is expected: the last one came, the replica is lost, or the request was cancelled."""
 
     def lose(self, reason: str) -> None:
-        """Give the replica up; the waiting request is told once."""
+        """Give the replica up: one `Lost` event."""
         if not self.over:
             self.over = True
             self.events.put(Lost(reason))
 
-    def take(self, frame: Frame) -> None:
-        """Take in a frame; one that is out of sequence loses the attempt."""
+    def receive(self, frame: Frame, now: float) -> None:
+        """Receive a frame; one that is out of sequence loses the attempt."""
         if self.over:
             return
-        if frame.seq != self.next_seq:
-            self.lose(f"frame {self.next_seq} is missing (got {frame.seq})")
+        if reason := self.watched.frame(frame.seq, now):
+            self.lose(reason)
             return
-        self.next_seq += 1
         self.over = self.finished = frame.finish_reason is not None or frame.error is not None
         self.events.put(frame)
 
@@ -89,8 +89,9 @@ class Attempt:
 class FrameReceiver:
     """The one subscription for frames, and the attempts they belong to."""
 
-    def __init__(self, bus: Bus, gateway_id: str) -> None:
+    def __init__(self, bus: Bus, gateway_id: str, clock: Callable[[], float]) -> None:
         self._bus = bus
+        self._clock = clock
         self._gateway_id = gateway_id
         self._attempts: dict[str, Attempt] = {}
 
@@ -109,7 +110,7 @@ class FrameReceiver:
         return list(self._attempts.values())
 
     def expect(self, attempt: Attempt) -> None:
-        """Deliver frames to `attempt`. Called before the request is sent: frames may overtake the answer."""
+        """Deliver frames to `attempt`. Called before the request is sent: frames may overtake the reply."""
         self._attempts[attempt.id] = attempt
 
     def forget(self, attempt: Attempt) -> None:
@@ -117,7 +118,8 @@ class FrameReceiver:
         self._attempts.pop(attempt.id, None)
 
     def _on_batch(self, message: Message) -> None:
+        now = self._clock()
         for frame in parse(FrameBatch, message.data).frames:
             # A request that was cancelled or resumed elsewhere is no longer expected: its late frames end here.
             if attempt := self._attempts.get(frame.request_id):
-                attempt.take(frame)
+                attempt.receive(frame, now)

@@ -1,4 +1,4 @@
-"""One answer, whatever replicas it takes: frames in order, resumed on another replica when one is lost."""
+"""One generation: frames in order, resumed on another replica when one is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.frame_receiver import Attempt, Expired, Lost
+from services.gateway.dispatch.requests import GenerationRequest
+from services.gateway.dispatch.spans import request_span
 from shared.contracts.gateway import FinishReason, Frame
 from shared.contracts.replica import Accepted
 from shared.errors import (
     DeadlineExceeded,
     Draining,
     Internal,
-    LlmosError,
     Overloaded,
     ReplicaLost,
     Unavailable,
@@ -24,29 +24,28 @@ from shared.errors import (
 )
 from shared.telemetry import genai
 
-log = structlog.get_logger("llmos.gateway")
-tracer = trace.get_tracer("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 GAPS_AT_ONCE = 32
 """Times between tokens that are added to the metrics together: one by one, each takes six calls in cold caches."""
 RESUME_POLL_S = 0.2
-"""How often another replica is looked for while there is none."""
+"""How often another replica is looked for after one was lost."""
 
 
 class Generation:
-    """An answer in the making. Made by `generating`, which has a replica accept it before it is handed out."""
+    """A generation in progress. Made by `generating`, after a replica has accepted the request."""
 
-    def __init__(self, dispatcher: Dispatcher, inquiry: Inquiry, span: trace.Span) -> None:
+    def __init__(self, dispatcher: Dispatcher, request: GenerationRequest, span: trace.Span) -> None:
         self._dispatcher = dispatcher
-        self._inquiry = inquiry
+        self._request = request
         self._span = span
         self._attempt: Attempt | None = None
         self._number = 0
         self._tokens: list[int] = []
         self._prompt_scores = 0
-        """Of the prompt's log probabilities, how many were handed out."""
+        """How many of the prompt's log probabilities were returned."""
         self._prompt_scores_here = 0
-        """How many came from the present attempt: one that goes on before the first token begins anew."""
+        """How many of them came from the present attempt: an attempt without a token sends all of them again."""
         self._tokens_at_loss = -1
         self._losses_in_place = 0
         self._gaps: list[float] = []
@@ -54,13 +53,13 @@ class Generation:
 
     @property
     def served_by(self) -> str:
-        """The version that answers: `smollm2:1`."""
+        """The version that generates: `smollm2:1`."""
         assert self._attempt is not None
         return f"{self._attempt.replica.model}:{self._attempt.replica.version}"
 
     @property
     def prompt(self) -> Accepted:
-        """What the replica said of the prompt when it accepted."""
+        """The prompt as the replica accepted it."""
         assert self._attempt is not None
         return self._attempt.prompt
 
@@ -68,9 +67,9 @@ class Generation:
         """The frames as if from one replica; the last has a finish reason and the usage.
 
         Raises:
-            DeadlineExceeded: The request's time is over.
-            ReplicaLost: The replica was lost and none could go on.
-            LlmosError: What the replica says went wrong.
+            DeadlineExceeded: The request's deadline has passed.
+            ReplicaLost: The replica was lost, and no other one could resume.
+            LlmosError: The replica says what went wrong.
         """
         began = last = self._dispatcher.clock()
         while True:
@@ -89,7 +88,7 @@ class Generation:
             now = self._dispatcher.clock()
             if event.token_ids:
                 if len(self._tokens) == len(event.token_ids):
-                    self._dispatcher.metrics.first_token(self._inquiry.deployment, now - began)
+                    self._dispatcher.metrics.first_token(self._request.deployment, now - began)
                 else:
                     count = len(event.token_ids)
                     self._gaps += [(now - last) / count] * count
@@ -106,7 +105,7 @@ class Generation:
         """Have a replica accept the request; raises what `Dispatcher.place` raises."""
         of = None if self._attempt is None else (self._attempt.replica.model, self._attempt.replica.version)
         self._attempt = await self._dispatcher.place(
-            self._inquiry, number=self._number, of=of, tokens=tuple(self._tokens)
+            self._request, number=self._number, of=of, tokens=tuple(self._tokens)
         )
         self._number += 1
         self._prompt_scores_here = 0
@@ -120,18 +119,18 @@ class Generation:
             self._attempt.events.put(Expired())
 
     def release(self) -> None:
-        """Nobody reads on: the replica's slot is given back."""
+        """No more frames are read: a replica that has not finished is free again."""
         self._count_gaps()
         if self._attempt is not None:
             self._dispatcher.release(self._attempt)
 
     def _count_gaps(self) -> None:
-        if self._gaps:  # else a model that is only a client's word would get a series of its own
-            self._dispatcher.metrics.next_tokens(self._inquiry.deployment, self._gaps)
+        if self._gaps:  # without a gap, a name that is no model's would get a time series
+            self._dispatcher.metrics.next_tokens(self._request.deployment, self._gaps)
             self._gaps = []
 
     def _new_scores(self, frame: Frame) -> Frame:
-        """The frame without those of the prompt's log probabilities that a lost replica had sent."""
+        """The frame without the prompt's log probabilities that a lost replica had sent."""
         if frame.prompt_logprobs is None:
             return frame
         known = max(0, self._prompt_scores - self._prompt_scores_here)
@@ -140,9 +139,9 @@ class Generation:
         return frame.model_copy(update={"prompt_logprobs": frame.prompt_logprobs[known:]}) if known else frame
 
     def _resumable(self, frame: Frame) -> str:
-        """Why the replica gave the request up, if another can go on; else raises the error."""
+        """Why the replica gave the request up, if another one can resume it; otherwise raises the error."""
         if frame.error is None:
-            if self._inquiry.deadline <= self._dispatcher.clock():
+            if self._request.deadline <= self._dispatcher.clock():
                 raise DeadlineExceeded("the answer was not complete within the request's time")
             if frame.finish_reason is FinishReason.CANCELLED:
                 return "it cancelled the request"
@@ -153,7 +152,7 @@ class Generation:
         raise error
 
     async def _resume(self, reason: str) -> None:
-        """Go on elsewhere, with the same prompt and all tokens so far."""
+        """Continue on another replica, with the same prompt and all tokens so far."""
         assert self._attempt is not None
         lost = self._attempt.replica.replica_id
         self._dispatcher.release(self._attempt)
@@ -164,16 +163,16 @@ class Generation:
             raise ReplicaLost(
                 f"{self._losses_in_place} replicas were lost on this request at the same token; the last: {reason}"
             )
-        log.warning("replica_lost", replica=lost, reason=reason, tokens=len(self._tokens))
+        _log.warning("replica.lost", replica=lost, reason=reason, tokens=len(self._tokens))
         self._span.add_event("replica lost", {genai.REPLICA: lost, "reason": reason})
         clock = self._dispatcher.clock
-        give_up = min(self._inquiry.deadline, clock() + limits.resume)
+        give_up = min(self._request.deadline, clock() + limits.resume)
         while True:
             try:
                 with trace.use_span(self._span, end_on_exit=False, record_exception=False):
                     await self.place()
             except (Overloaded, Draining, Unavailable) as error:
-                if clock() >= self._inquiry.deadline:
+                if clock() >= self._request.deadline:
                     raise DeadlineExceeded("the answer was not complete within the request's time") from error
                 if clock() >= give_up:
                     raise ReplicaLost(
@@ -183,8 +182,8 @@ class Generation:
                     ) from error
                 await asyncio.sleep(RESUME_POLL_S)
             else:
-                self._dispatcher.metrics.resumed(self._inquiry.deployment)
-                if clock() >= self._inquiry.deadline:
+                self._dispatcher.metrics.resumed(self._request.deployment)
+                if clock() >= self._request.deadline:
                     self.expire()
                 return
 
@@ -195,49 +194,35 @@ class Generation:
             self._span.set_attribute(genai.USAGE_INPUT_TOKENS, frame.usage.prompt_tokens)
             self._span.set_attribute(genai.USAGE_OUTPUT_TOKENS, frame.usage.completion_tokens)
             self._span.set_attribute(genai.USAGE_CACHE_READ_INPUT_TOKENS, frame.usage.cached_tokens)
-            self._dispatcher.metrics.tokens(self._inquiry.deployment, frame.usage)
+            self._dispatcher.metrics.tokens(self._request.deployment, frame.usage)
 
 
 @asynccontextmanager
-async def generating(dispatcher: Dispatcher, inquiry: Inquiry) -> AsyncIterator[Generation]:
-    """An accepted answer. Leaving the block before its last frame cancels it at the replica.
+async def generating(dispatcher: Dispatcher, request: GenerationRequest) -> AsyncIterator[Generation]:
+    """A generation that a replica has accepted. Leaving the block before its last frame cancels it.
 
     Raises what `Dispatcher.place` raises, before the block is entered.
     """
-    sampling = inquiry.generate.sampling
-    chat = inquiry.generate.messages is not None
+    sampling = request.generate.sampling
+    chat = request.generate.messages is not None
+    operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
     chosen = {
         genai.REQUEST_TEMPERATURE: sampling.temperature,
         genai.REQUEST_TOP_P: sampling.top_p,
         genai.REQUEST_TOP_K: sampling.top_k,
     }
-    operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
-    span = tracer.start_span(
-        f"{operation} {inquiry.deployment}",
-        kind=SpanKind.CLIENT,
-        attributes={
-            genai.OPERATION_NAME: operation,
-            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: inquiry.deployment,
-            genai.REQUEST_ID: inquiry.generate.request_id,
-        }
-        | {name: value for name, value in chosen.items() if value is not None},
-    )
-    generation = Generation(dispatcher, inquiry, span)
-    timer: asyncio.TimerHandle | None = None
-    try:
-        with trace.use_span(span, end_on_exit=False, record_exception=False):
-            await generation.place()
-        timer = asyncio.get_running_loop().call_later(
-            max(0.0, inquiry.deadline - dispatcher.clock()), generation.expire
-        )
-        yield generation
-    except LlmosError as error:
-        span.set_status(Status(StatusCode.ERROR, error.message))
-        span.set_attribute(genai.ERROR_TYPE, error.code)
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-        generation.release()
-        span.end()
+    attributes = {name: value for name, value in chosen.items() if value is not None}
+    with request_span(operation, request.deployment, request.request_id, attributes) as span:
+        generation = Generation(dispatcher, request, span)
+        timer: asyncio.TimerHandle | None = None
+        try:
+            with trace.use_span(span, end_on_exit=False, record_exception=False):
+                await generation.place()
+            timer = asyncio.get_running_loop().call_later(
+                max(0.0, request.deadline - dispatcher.clock()), generation.expire
+            )
+            yield generation
+        finally:
+            if timer is not None:
+                timer.cancel()
+            generation.release()

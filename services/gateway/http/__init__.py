@@ -1,1 +1,1 @@
-"""The gateway's HTTP side, the only place that knows the web framework: routes, request models, errors, streams."""
+"""HTTP for every dialect: the application, bodies, responses, errors, event streams, and the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Asks every request for its key, before anything of it is read."""
+"""Checks the key of every request before its body is read."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,7 +11,7 @@ class Authentication:
     """Lets requests with the right key through; raises `Unauthenticated` or `PermissionDenied` for the others.
 
     Args:
-        app: What is protected.
+        app: The protected application.
         keys: The known keys; None switches the check off.
     """
 

@@ -1,4 +1,4 @@
-"""Reads requests' bodies within a limit, and notices clients that leave."""
+"""Reads requests' bodies within a limit, and detects clients that leave."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -34,7 +34,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes; raises `ClientGone`."""
+    """The body in chunks as they arrive; raises `ClientGone`."""
     try:
         async for chunk in request.stream():
             if chunk:
@@ -54,7 +54,7 @@ def parse_body(model: type[Model], body: bytes) -> Model:
 
 
 def explain(error: ValidationError) -> InvalidInput:
-    """What the person should change, from the first thing that is wrong."""
+    """The first mistake as an error that says what to change."""
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":

@@ -14,11 +14,11 @@ from starlette.types import Send
 from shared import errors
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 JSON = (b"content-type", b"application/json")
 CLIENT_GONE = 499
-"""Logged and counted for a client that left; nobody is there to read it."""
+"""Logged and counted for a client that left; never sent."""
 
 _STATUS: dict[type[LlmosError], tuple[int, str]] = {
     errors.InvalidInput: (400, "invalid_request_error"),
@@ -38,7 +38,7 @@ _RETRY_AFTER_S = 1.0
 
 
 class ClientGone(Exception):
-    """The client closed its connection before it had its answer."""
+    """The client closed its connection before it had its response."""
 
 
 class MethodNotAllowed(errors.InvalidInput):
@@ -52,7 +52,7 @@ class MethodNotAllowed(errors.InvalidInput):
 
 
 def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
-    """Any error as one of ours. An unknown one is our fault: logged under an id that the caller is told."""
+    """Any error as an `LlmosError`. An unknown one is logged under an id and becomes `Internal`."""
     if isinstance(error, LlmosError):
         return error
     if isinstance(error, HTTPException):
@@ -63,7 +63,7 @@ def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
             return MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}", allowed)
         return errors.InvalidInput(error.detail)
     error_id = secrets.token_hex(8)
-    log.error("unexpected_error", error_id=error_id, method=method, path=path, exc_info=error)
+    _log.error("request.failed", error_id=error_id, method=method, path=path, exc_info=error)
     return errors.Internal(f"something went wrong inside LLMOS; the log has it under {error_id}")
 
 
@@ -80,7 +80,7 @@ def body(error: LlmosError) -> bytes:
 
 
 def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
-    """What an error adds to the answer: when to retry, whether a key is wanted, which methods a path takes."""
+    """Headers of an error: when to retry, that a key is needed, which methods a path takes."""
     added = []
     if status(error) in (429, 503):
         retry_after = _RETRY_AFTER_S if error.retry_after is None else error.retry_after
@@ -93,7 +93,7 @@ def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
 
 
 async def send_error(send: Send, error: LlmosError, *, method: str) -> None:
-    """Answer with an error; a HEAD request gets no body."""
+    """Respond with an error; a HEAD request gets no body."""
     content = body(error)
     length = (b"content-length", str(len(content)).encode())
     await send({"type": "http.response.start", "status": status(error), "headers": [JSON, length, *headers(error)]})

@@ -2,21 +2,31 @@
 
 from collections.abc import Callable
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.http.operation import Operation
+from services.gateway.http.responses import json_response
 from services.gateway.metrics import Metrics
-from services.gateway.openai.chat import json_answer
+
+
+def routes(reasons: Callable[[], tuple[str, ...]], metrics: Metrics) -> list[Operation]:
+    """The operations on the gateway's own health.
+
+    Args:
+        reasons: Why the gateway can't serve now; empty when it can.
+        metrics: What `/metrics` shows.
+    """
+    health = HealthApi(reasons, metrics)
+    return [
+        Operation("GET", "/healthz", health.alive, "Whether the process lives", "health"),
+        Operation("GET", "/readyz", health.ready, "Whether it can serve", "health"),
+        Operation("GET", "/metrics", health.metrics, "Prometheus metrics", "health", result={"text/plain": {}}),
+    ]
 
 
 class HealthApi:
-    """How the gateway is.
-
-    Args:
-        reasons: Why it can't serve now; empty when it can.
-        metrics: What `/metrics` shows.
-    """
+    """The state of the gateway; for the arguments see `routes`."""
 
     def __init__(self, reasons: Callable[[], tuple[str, ...]], metrics: Metrics) -> None:
         self._reasons = reasons
@@ -24,18 +34,15 @@ class HealthApi:
 
     async def alive(self, _request: Request) -> Response:
         """The process lives."""
-        return json_answer({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
         """Whether requests can be served, with the reasons if not: 200 or 503."""
         reasons = self._reasons()
         content = {"ready": not reasons, "reasons": list(reasons)}
-        return Response(
-            orjson.dumps(content),
-            status_code=503 if reasons else 200,
-            headers={"retry-after": "1"} if reasons else None,
-            media_type="application/json",
-        )
+        if reasons:
+            return json_response(content, status=503, headers={"retry-after": "1"})
+        return json_response(content)
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus' text format."""

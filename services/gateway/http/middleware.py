@@ -1,4 +1,4 @@
-"""The outermost layer of every request: its ids, its root span, its metrics and log line, and its errors as JSON."""
+"""The outermost layer of every request: its ids, root span, metrics and log line, and its errors as JSON."""
 
 import re
 import secrets
@@ -17,7 +17,7 @@ from services.gateway.http import errors
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
 
 STATE = "llmos.request"
@@ -29,14 +29,14 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 
 @dataclass(slots=True)
 class RequestState:
-    """What the layers of one request tell one another."""
+    """What the layers of one request share."""
 
     request_id: str
     trace_id: str
     status: int = 0
     """Sent to the client; 0 before."""
     failure: LlmosError | None = None
-    """What ended the answer, also after its first byte."""
+    """The error that ended the response, also after its first byte."""
     key_id: str = ""
 
 
@@ -46,21 +46,21 @@ def state_of(scope: Scope) -> RequestState:
     return state
 
 
-class Observed:
-    """Wraps the application. Nothing that it raises gets past here."""
+class RequestMiddleware:
+    """Wraps the application: turns every error that it raises into a response."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000, "reason": "LLMOS speaks no websockets"})
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        # Routers read `app` to raise 404 and 405 instead of answering in plain text.
+        # Routers read `app` to raise 404 and 405 instead of responding in plain text.
         scope["app"] = self
         began = time.perf_counter()
         self._metrics.began()
@@ -72,12 +72,12 @@ class Observed:
         scope[STATE] = state
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
-                await self._answer(scope, receive, send, state)
+                await self._respond(scope, receive, send, state)
             finally:
                 seconds = time.perf_counter() - began
                 self._conclude(scope, span, state, seconds)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
         async def send_with_ids(message: Message) -> None:
             if message["type"] == "http.response.start":
                 state.status = message["status"]
@@ -92,7 +92,7 @@ class Observed:
             await self._app(scope, receive, send_with_ids)
         except errors.ClientGone:
             state.status = errors.CLIENT_GONE
-        except Exception as error:  # noqa: BLE001  # the boundary: everything becomes an answer, unknown ones are logged
+        except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a response, unknown ones are logged
             state.failure = errors.as_llmos(error, scope["method"], scope["path"])
             if not state.status:
                 await errors.send_error(send_with_ids, state.failure, method=scope["method"])
@@ -120,12 +120,12 @@ class Observed:
         if state.failure is not None:
             fields |= {"code": state.failure.code, "problem": state.failure.message}
         notable = is_traced(method, scope["path"]) or (status >= 400 and scope["path"] not in OPEN_PATHS)
-        write = log.info if notable else log.debug
-        write("request", **fields)
+        write = _log.info if notable else _log.debug
+        write("request.ended", **fields)
 
     @staticmethod
     def _span(scope: Scope, headers: Mapping[str, str]) -> trace.Span:
-        """The root span; requests that only look (health, metrics, lists) get ids but leave no trace behind."""
+        """The root span; requests that only read (health, metrics, lists) get ids without a trace."""
         method, path = scope["method"], scope["path"]
         if not is_traced(method, path):
             return _unrecorded()
@@ -144,13 +144,13 @@ class Observed:
 
 
 def _unrecorded() -> trace.Span:
-    """A span that only has ids: also where telemetry is not configured, every answer names a trace."""
+    """A span that only has ids: every response names a trace, also where telemetry is not configured."""
     context = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
     return trace.NonRecordingSpan(context)
 
 
 def is_traced(method: str, path: str) -> bool:
-    """Whether a request is worth a trace: all of the model APIs, and what changes something."""
+    """Whether a request has a trace: those of the model APIs, and those that change something."""
     return path.startswith("/v1/") or method not in ("GET", "HEAD", "OPTIONS")
 
 

@@ -1,4 +1,4 @@
-"""uvicorn inside our own event loop: no signal handlers, a clear error for a port in use, a drain with a limit."""
+"""uvicorn inside the service's event loop: no signal handlers, a clear error for a port in use, a bounded drain."""
 
 import asyncio
 import errno
@@ -12,17 +12,17 @@ from starlette.types import ASGIApp
 
 from shared.errors import Conflict, InvalidInput
 
-log = structlog.get_logger("llmos.gateway")
+_log = structlog.get_logger("llmos.gateway")
 
 POLL_S = 0.01
 _FAREWELL_S = 2.0
-"""Of the drain timeout, at most this much is for the ends of requests that did not finish in time."""
+"""The part of the drain timeout, at most, for ending requests that did not finish in time."""
 
 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the service's life cycle."""
+        """The service handles signals itself."""
         yield
 
 
@@ -80,7 +80,7 @@ async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) 
         task.result()
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    log.info("listening", url=url)
+    _log.info("server.listening", url=url)
     try:
         yield url
     finally:
@@ -89,13 +89,13 @@ async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) 
 
 
 async def _drain(server: uvicorn.Server, task: "asyncio.Task[None]", timeout: float) -> None:
-    """Wait for open requests, then cancel them early enough for their streams and replicas to be told."""
+    """Wait for open requests, then cancel them early enough for error events and cancellations to be sent."""
     farewell = min(_FAREWELL_S, timeout / 4)
     _, unfinished = await asyncio.wait({task}, timeout=timeout - farewell)
     if not unfinished:
         return
     requests = set(server.server_state.tasks)
-    log.warning("requests_cut_short", requests=len(requests), drain_timeout_s=timeout)
+    _log.warning("server.requests_cancelled", requests=len(requests), drain_timeout_s=timeout)
     for request in requests:
         request.cancel()
     server.force_exit = True

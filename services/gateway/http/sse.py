@@ -1,7 +1,7 @@
 """Server-sent events on raw ASGI.
 
 A failure before the first byte is an ordinary HTTP error; after it, the stream ends with an `error` event. A complete
-stream ends with `data: [DONE]`. A client that leaves cancels what makes the events.
+stream ends with `data: [DONE]`. A client that leaves cancels the source of the events.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.gateway.http.middleware import state_of
 from shared.errors import LlmosError, Unavailable
 
 KEEP_ALIVE_S = 15.0
-"""A comment is sent this often, so that proxies do not take a long queue for a dead connection."""
+"""A comment is sent this often, so that proxies keep the connection open while a request waits."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -27,7 +27,7 @@ _DONE = b"data: [DONE]\n\n"
 _COMMENT = b": keep-alive\n\n"
 
 Source = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-"""Opens the events' source: entering fails for what should be an HTTP error, leaving gives everything back.
+"""Opens the events' source: entering it raises what should be an HTTP error, leaving it frees all resources.
 The events are JSON without line breaks."""
 
 
@@ -51,10 +51,10 @@ class EventStream:
                     await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
                 last = _DONE
             except asyncio.CancelledError:
-                # The client has left (then this goes nowhere), or the gateway stops and cannot wait any longer.
+                # The gateway stops and cannot wait any longer, or the client has left: then this is not sent.
                 await _end(send, _error_event(Unavailable("the gateway is shutting down")))
                 raise
-            except Exception as error:  # noqa: BLE001  # the boundary: told to the client, unknown ones are logged
+            except Exception as error:  # noqa: BLE001  # the boundary: sent to the client, unknown ones are logged
                 failure = errors.as_llmos(error, scope["method"], scope["path"])
                 state_of(scope).failure = failure
                 last = _error_event(failure)

@@ -1,1 +1,1 @@
-"""OpenAI's API: requests parsed, answers in its shapes."""
+"""OpenAI's API: parses requests and writes responses in its forms. `routes` has all of it."""

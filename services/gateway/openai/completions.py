@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: one or several prompts, each with an answer of its own."""
+"""`POST /v1/completions`: one or several prompts, each with its own choices."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,13 +8,13 @@ import orjson
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from services.gateway.dispatch.dispatcher import Inquiry
+from services.gateway.dispatch.concurrent_generations import Completion, ConcurrentGenerations
+from services.gateway.dispatch.generations import Generations
+from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.middleware import state_of
+from services.gateway.http.responses import json_response
 from services.gateway.http.sse import EventStream
-from services.gateway.openai.chat import json_answer
-from services.gateway.openai.choices import Answer, Answering
-from services.gateway.openai.generate import Asker, Caller, Demands
 from services.gateway.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from services.gateway.openai.requests import CompletionRequest, parse_request
 from services.gateway.openai.usage import usage_object
@@ -26,118 +26,122 @@ class CompletionsApi:
     """Text completions.
 
     Args:
-        asker: Has them answered.
+        generations: Generate the texts.
         max_body: Bytes of a request at most.
     """
 
-    def __init__(self, asker: Asker, max_body: int) -> None:
-        self._asker = asker
+    def __init__(self, generations: Generations, max_body: int) -> None:
+        self._generations = generations
         self._max_body = max_body
 
     async def create(self, request: Request) -> ASGIApp:
         """A completion of every prompt, streamed if asked for."""
-        asked = parse_request(CompletionRequest, await read_body(request, self._max_body))
-        answer_id, created = self._asker.answer_id("cmpl"), self._asker.created()
-        samplings = asked.samplings(self._asker.seed())
-        caller = Caller(state_of(request.scope).key_id, asked.cache_salt or "")
-        demands = Demands(asked.grammar(), return_prompt=asked.returns_prompt)
-        wanted = [(prompt, sampling) for prompt in asked.prompt for sampling in samplings]
-        inquiries = [
-            self._asker.complete(f"{answer_id}-{index}", asked.model, prompt, sampling, caller, demands=demands)
-            for index, (prompt, sampling) in enumerate(wanted)
+        body = parse_request(CompletionRequest, await read_body(request, self._max_body))
+        completion_id, created = self._generations.new_id("cmpl"), self._generations.created()
+        samplings = body.samplings(self._generations.seed())
+        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
+        options = OutputOptions(body.grammar(), return_prompt=body.returns_prompt)
+        choices = [(prompt, sampling) for prompt in body.prompt for sampling in samplings]
+        requests = [
+            self._generations.completion_request(
+                f"{completion_id}-{index}", body.model, prompt, sampling, caller, options=options
+            )
+            for index, (prompt, sampling) in enumerate(choices)
         ]
-        head = {"id": answer_id, "object": "text_completion", "created": created, "model": asked.model}
-        if asked.stream:
-            return EventStream(lambda: self._chunks(inquiries, head, asked))
-        answers = await unless_gone(request.receive, self._asker.collect(inquiries))
-        return json_answer(
+        head = {"id": completion_id, "object": "text_completion", "created": created, "model": body.model}
+        if body.stream:
+            return EventStream(lambda: self._chunks(requests, head, body))
+        completions = await unless_gone(request.receive, self._generations.collect(requests))
+        return json_response(
             {
                 **head,
-                "system_fingerprint": answers[0].served_by,
+                "system_fingerprint": completions[0].served_by,
                 "choices": [
-                    _choice(index, answer, asked) | _told_of_prompt(answers[index - index % asked.choices], asked)
-                    for index, answer in enumerate(answers)
+                    _choice(index, completion, body) | _prompt_scores(completions[index - index % body.choices], body)
+                    for index, completion in enumerate(completions)
                 ],
-                "usage": usage_object([answer.usage for answer in answers], asked.choices),
+                "usage": usage_object([completion.usage for completion in completions], body.choices),
             }
         )
 
     @asynccontextmanager
     async def _chunks(
-        self, inquiries: Sequence[Inquiry], head: dict[str, Any], asked: CompletionRequest
+        self, requests: Sequence[GenerationRequest], head: dict[str, Any], body: CompletionRequest
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._asker.open(inquiries) as answering:
-            yield _text_chunks(answering, head, asked)
+        async with self._generations.running(requests) as generations:
+            yield _text_chunks(generations, head, body)
 
 
-def _choice(index: int, answer: Answer, asked: CompletionRequest) -> dict[str, Any]:
-    rendering = _Rendering(asked, answer.prompt)
+def _choice(index: int, completion: Completion, body: CompletionRequest) -> dict[str, Any]:
+    rendering = _Rendering(body, completion.prompt)
     last = Frame(
         request_id="",
         seq=0,
-        text=answer.text,
-        token_ids=answer.token_ids,
-        logprobs=answer.logprobs,
-        prompt_logprobs=answer.prompt_logprobs,
-        finish_reason=answer.finish_reason,
+        text=completion.text,
+        token_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        prompt_logprobs=completion.prompt_logprobs,
+        finish_reason=completion.finish_reason,
     )
     return {"index": index, **rendering.add(last)}
 
 
-def _told_of_prompt(first: Answer, asked: CompletionRequest) -> dict[str, Any]:
-    """What a choice tells of its prompt beside OpenAI's fields; `first` is the first answer to it."""
-    if not asked.tells_prompt_scores:
+def _prompt_scores(first: Completion, body: CompletionRequest) -> dict[str, Any]:
+    """The field of vLLM for a prompt's log probabilities; `first` is the prompt's first completion."""
+    if not body.returns_prompt_logprobs:
         return {}
-    return {"prompt_logprobs": prompt_logprobs(first.prompt_logprobs, asked.prompt_logprobs or 0)}
+    return {"prompt_logprobs": prompt_logprobs(first.prompt_logprobs, body.prompt_logprobs or 0)}
 
 
-async def _text_chunks(answering: Answering, head: dict[str, Any], asked: CompletionRequest) -> AsyncIterator[bytes]:
-    base = {**head, "system_fingerprint": answering.served_by}
-    if asked.include_usage:
+async def _text_chunks(
+    generations: ConcurrentGenerations, head: dict[str, Any], body: CompletionRequest
+) -> AsyncIterator[bytes]:
+    base = {**head, "system_fingerprint": generations.served_by}
+    if body.include_usage:
         base["usage"] = None
     usages: dict[int, Usage] = {}
     renderings: dict[int, _Rendering] = {}
-    async for index, frame in answering.frames():
+    async for index, frame in generations.frames():
         if index not in renderings:
-            renderings[index] = _Rendering(asked, answering.prompt(index))
-        if renderings[index].tells(frame):
+            renderings[index] = _Rendering(body, generations.prompt(index))
+        if renderings[index].has_output(frame):
             yield orjson.dumps({**base, "choices": [{"index": index, **renderings[index].add(frame)}]})
         if frame.usage is not None:
             usages[index] = frame.usage
-    if asked.include_usage:
+    if body.include_usage:
         ordered = [usages[index] for index in sorted(usages)]
-        yield orjson.dumps({**base, "choices": [], "usage": usage_object(ordered, asked.choices)})
+        yield orjson.dumps({**base, "choices": [], "usage": usage_object(ordered, body.choices)})
 
 
 class _Rendering:
     """One choice, piece by piece."""
 
-    def __init__(self, asked: CompletionRequest, prompt: Accepted) -> None:
-        self._asked = asked
+    def __init__(self, body: CompletionRequest, prompt: Accepted) -> None:
+        self._body = body
         self._prompt: Accepted | None = prompt
-        """Until the first piece told it."""
-        self._logprobs = TextLogprobs(as_ids=bool(asked.return_tokens_as_token_ids), top=asked.logprobs or 0)
-        if asked.echo:
+        """Until the first piece is made."""
+        self._logprobs = TextLogprobs(as_ids=bool(body.return_tokens_as_token_ids), top=body.logprobs or 0)
+        if body.echo:
             self._logprobs.echo(prompt.prompt_text or "")
 
-    def tells(self, frame: Frame) -> bool:
-        """Whether `frame` has anything for the client."""
-        asked = self._asked
-        scored = asked.logprobs is not None and (frame.logprobs or (asked.echo and frame.prompt_logprobs))
-        return bool(frame.text or scored or frame.finish_reason or (asked.return_token_ids and frame.token_ids))
+    def has_output(self, frame: Frame) -> bool:
+        """Whether `frame` adds anything to the choice."""
+        body = self._body
+        scored = body.logprobs is not None and (frame.logprobs or (body.echo and frame.prompt_logprobs))
+        return bool(frame.text or scored or frame.finish_reason or (body.return_token_ids and frame.token_ids))
 
     def add(self, frame: Frame) -> dict[str, Any]:
         """What a frame adds to the choice."""
-        asked, prompt, self._prompt = self._asked, self._prompt, None
+        body, prompt, self._prompt = self._body, self._prompt, None
         text, logprobs = frame.text, None
-        if prompt is not None and asked.echo:
+        if prompt is not None and body.echo:
             text = (prompt.prompt_text or "") + text
-        if asked.logprobs is not None:
-            logprobs = self._logprobs.prompt((frame.prompt_logprobs if asked.echo else None) or ())
+        if body.logprobs is not None:
+            logprobs = self._logprobs.prompt((frame.prompt_logprobs if body.echo else None) or ())
             if frame.logprobs:
-                logprobs = joined(logprobs, self._logprobs.answer(frame.logprobs))
+                logprobs = joined(logprobs, self._logprobs.completion(frame.logprobs))
         piece: dict[str, Any] = {"text": text, "logprobs": logprobs, "finish_reason": frame.finish_reason}
-        if asked.return_token_ids:
+        if body.return_token_ids:
             piece["token_ids"] = frame.token_ids
             if prompt is not None:
                 piece["prompt_token_ids"] = prompt.prompt_token_ids

@@ -9,8 +9,6 @@ from services.gateway.openai.parameters import check_parameter
 
 MAX_INPUTS = 2048
 """Texts of one request: OpenAI's limit."""
-MODEL_MAX = -1
-"""vLLM's value of `truncate_prompt_tokens` for "as many as the model takes"."""
 
 Text = str | tuple[int, ...]
 
@@ -52,7 +50,7 @@ _FORMS = {
 
 
 class EncoderRequest(BaseModel):
-    """What all requests to encoders have in common."""
+    """The fields that all requests to encoders have."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
@@ -60,7 +58,7 @@ class EncoderRequest(BaseModel):
     user: str | None = None
     """Accepted without effect."""
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
-    """vLLM's: keep so many tokens of a longer text, -1 for as many as the model takes. Nothing is cut without it."""
+    """vLLM's: tokens to keep of a longer text, -1: as many as the model takes. Without it such a text is an error."""
 
 
 class EmbeddingRequest(EncoderRequest):
@@ -70,7 +68,7 @@ class EmbeddingRequest(EncoderRequest):
     encoding_format: Literal["float", "base64"] | None = None
     """Default: float. base64 is of little-endian float32."""
     dimensions: int | None = Field(default=None, ge=1)
-    """Keep the first so many numbers of each embedding, normalised anew."""
+    """The first numbers of each embedding to keep, normalised again."""
 
     @property
     def strings(self) -> tuple[str, ...] | None:
@@ -117,7 +115,7 @@ class RerankRequest(EncoderRequest):
         WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
     ]
     top_n: int | None = Field(default=None, ge=1)
-    """Results to answer; default: all."""
+    """Results to return; default: all."""
     return_documents: bool | None = None
     """Whether results carry their texts; default: yes, as with vLLM."""
 

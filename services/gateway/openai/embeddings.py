@@ -3,21 +3,23 @@
 import base64
 import sys
 from array import array
+from contextlib import AbstractContextManager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.dispatch.encodings import Encodings, Work
 from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.middleware import state_of
-from services.gateway.openai.chat import json_answer
+from services.gateway.http.responses import json_response
 from services.gateway.openai.embedding_requests import (
     ClassifyRequest,
     EmbeddingRequest,
+    EncoderRequest,
     RerankRequest,
     parse_encoder_request,
 )
-from services.gateway.openai.encode import EncodingAsker
 from shared.contracts.embedding import Classified
 from shared.errors import InvalidInput
 from shared.telemetry import genai
@@ -27,34 +29,34 @@ class EmbeddingsApi:
     """Embeddings, classes and ranks.
 
     Args:
-        asker: Has texts encoded.
+        encodings: Encode the texts.
         max_body: Bytes of a request at most.
     """
 
-    def __init__(self, asker: EncodingAsker, max_body: int) -> None:
-        self._asker = asker
+    def __init__(self, encodings: Encodings, max_body: int) -> None:
+        self._encodings = encodings
         self._max_body = max_body
 
     async def embed(self, request: Request) -> Response:
         """OpenAI's embeddings."""
-        asked = parse_encoder_request(EmbeddingRequest, await read_body(request, self._max_body))
-        with self._asker.working(genai.OPERATION_EMBEDDINGS, "embd", asked, state_of(request.scope).key_id) as work:
-            embedding = self._asker.embed(work, asked.strings, asked.token_ids, asked.dimensions)
+        body = parse_encoder_request(EmbeddingRequest, await read_body(request, self._max_body))
+        with self._working(genai.OPERATION_EMBEDDINGS, "embd", body, request) as work:
+            embedding = self._encodings.embed(work, body.strings, body.token_ids, body.dimensions)
             parts = await unless_gone(request.receive, embedding)
         vectors = [vector for part in parts for vector in part.vectors]
-        plain = asked.encoding_format == "base64"
+        plain = body.encoding_format == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": vector if plain else floats(vector)}
             for index, vector in enumerate(vectors)
         ]
         usage = _usage(sum(sum(part.tokens) for part in parts))
-        return json_answer({"object": "list", "data": data, "model": asked.model, "usage": usage})
+        return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
 
     async def classify(self, request: Request) -> Response:
-        """Classes, as vLLM answers them: the most probable label and the scores of all."""
-        asked = parse_encoder_request(ClassifyRequest, await read_body(request, self._max_body))
-        with self._asker.working(genai.OPERATION_CLASSIFY, "classify", asked, state_of(request.scope).key_id) as work:
-            parts = await unless_gone(request.receive, self._asker.classify(work, asked.input))
+        """Classes in vLLM's form: the most probable label and the scores of all."""
+        body = parse_encoder_request(ClassifyRequest, await read_body(request, self._max_body))
+        with self._working(genai.OPERATION_CLASSIFY, "classify", body, request) as work:
+            parts = await unless_gone(request.receive, self._encodings.classify(work, body.input))
         data = [
             {
                 "index": index,
@@ -65,24 +67,30 @@ class EmbeddingsApi:
             for index, (part, scores) in enumerate((part, scores) for part in parts for scores in part.scores)
         ]
         usage = _usage(sum(sum(part.tokens) for part in parts))
-        head = {"id": work.id, "object": "list", "created": self._asker.created(), "model": asked.model}
-        return json_answer({**head, "data": data, "usage": usage})
+        head = {"id": work.id, "object": "list", "created": self._encodings.created(), "model": body.model}
+        return json_response({**head, "data": data, "usage": usage})
 
     async def rerank(self, request: Request) -> Response:
-        """Documents by how well they answer the query, best first."""
-        asked = parse_encoder_request(RerankRequest, await read_body(request, self._max_body))
-        queries = [asked.query] * len(asked.documents)
-        with self._asker.working(genai.OPERATION_CLASSIFY, "rerank", asked, state_of(request.scope).key_id) as work:
-            parts = await unless_gone(request.receive, self._asker.classify(work, queries, asked.documents))
+        """Documents by relevance to the query, best first."""
+        body = parse_encoder_request(RerankRequest, await read_body(request, self._max_body))
+        queries = [body.query] * len(body.documents)
+        with self._working(genai.OPERATION_CLASSIFY, "rerank", body, request) as work:
+            parts = await unless_gone(request.receive, self._encodings.classify(work, queries, body.documents))
         results: list[dict[str, Any]] = [
-            {"index": index, "relevance_score": score} for index, score in enumerate(_relevance(parts, asked.model))
+            {"index": index, "relevance_score": score} for index, score in enumerate(_relevance(parts, body.model))
         ]
-        if asked.return_documents is not False:
+        if body.return_documents is not False:
             for result in results:
-                result["document"] = {"text": asked.documents[result["index"]]}
+                result["document"] = {"text": body.documents[result["index"]]}
         results.sort(key=lambda result: (-result["relevance_score"], result["index"]))
         usage = _usage(sum(sum(part.tokens) for part in parts))
-        return json_answer({"id": work.id, "model": asked.model, "results": results[: asked.top_n], "usage": usage})
+        return json_response({"id": work.id, "model": body.model, "results": results[: body.top_n], "usage": usage})
+
+    def _working(
+        self, operation: str, prefix: str, body: EncoderRequest, request: Request
+    ) -> AbstractContextManager[Work]:
+        tenant = state_of(request.scope).key_id
+        return self._encodings.working(operation, prefix, body.model, tenant, body.truncate_prompt_tokens)
 
 
 def floats(vector: str) -> list[float]:

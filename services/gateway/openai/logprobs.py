@@ -36,7 +36,7 @@ class TextLogprobs:
 
     Args:
         as_ids: Whether tokens are named `token_id:1234`.
-        top: Likeliest tokens to tell for each; scores may have more.
+        top: Most probable tokens to list for each; scores may have more.
     """
 
     def __init__(self, *, as_ids: bool, top: int) -> None:
@@ -46,18 +46,18 @@ class TextLogprobs:
         self._offset = 0
         self._left = b""
         self._at_start = True
-        """Whether only spaces of the prompt were told."""
+        """Whether only spaces of the prompt have been passed."""
 
     def echo(self, text: str) -> None:
         """The choice's text begins with the prompt."""
         self._left = text.encode()
 
     def prompt(self, scores: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """The prompt's next tokens. Control tokens that its text does not have take no room in it."""
+        """The prompt's next tokens. Control tokens that its text does not have take no space in it."""
         return self._lists(scores, [self._in_prompt(score) for score in scores])
 
-    def answer(self, scores: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """The answer's next tokens."""
+    def completion(self, scores: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """The next generated tokens."""
         if self._left:
             self._advance(self._left)
             self._left = b""
@@ -88,7 +88,7 @@ class TextLogprobs:
         }
 
     def _top(self, score: TokenLogprob) -> dict[str, float | None] | None:
-        """The likeliest tokens and the token itself; None where nothing predicts it."""
+        """The most probable tokens and the token itself; None where nothing predicts it."""
         if score.logprob is None:
             return None
         top: dict[str, float | None] = {}
@@ -97,7 +97,7 @@ class TextLogprobs:
         return top
 
     def _name(self, token: ScoredToken) -> str:
-        """Bytes that are no text are spelt as OpenAI does: names differ where tokens do."""
+        """The name of a token. Bytes that are not text are spelt as OpenAI does: names differ where tokens do."""
         if self._as_ids:
             return f"token_id:{token.token_id}"
         if not token.bytes:
@@ -106,11 +106,11 @@ class TextLogprobs:
 
 
 def prompt_logprobs(scores: Sequence[TokenLogprob], top: int) -> list[dict[str, dict[str, Any]] | None]:
-    """The field that vLLM has: for each token of the prompt, itself and the likeliest in its place by token id.
+    """The field of vLLM: for each token of the prompt, itself and the most probable ones in its place, by token id.
 
     Args:
         scores: Of all tokens; the first has none.
-        top: Likeliest tokens to tell for each; scores may have more.
+        top: Most probable tokens to list for each; scores may have more.
     """
     return [None if score.logprob is None else _by_id(score, top) for score in scores]
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.openai.chat import json_answer
+from services.gateway.http.responses import json_response
 from services.gateway.routing.live_table import LiveTable
 from shared.contracts.scheduler import Deployment
 from shared.errors import NotFound
@@ -21,7 +21,7 @@ class ModelsApi:
     async def list(self, _request: Request) -> Response:
         """All deployments, by name."""
         models = [self._model(deployment) for _, deployment in sorted(self._table.deployments.items())]
-        return json_answer({"object": "list", "data": models})
+        return json_response({"object": "list", "data": models})
 
     async def show(self, request: Request) -> Response:
         """One deployment; raises `NotFound` naming those that exist."""
@@ -30,7 +30,7 @@ class ModelsApi:
         if deployment is None:
             existing = ", ".join(sorted(self._table.deployments)) or "none is deployed yet"
             raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
-        return json_answer(self._model(deployment))
+        return json_response(self._model(deployment))
 
     def _model(self, deployment: Deployment) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
 """The bodies of OpenAI's chat and completion requests, as far as LLMOS supports them.
 
-Strict: a wrong type is an error. What is not a field here is judged by `services.gateway.openai.parameters`.
+Strict: a wrong type is an error. `services.gateway.openai.parameters` checks parameters that are not fields here.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ DEFAULT_COMPLETION_TOKENS = 16
 
 
 def _flatten(content: object) -> object:
-    """Text parts as one text: parts are told apart by line breaks, as vLLM does for text-only models."""
+    """Text parts as one text, joined with line breaks, as vLLM does for text-only models."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -73,7 +73,7 @@ class Message(BaseModel):
     tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False)
     """Of an assistant's message."""
     tool_call_id: str | None = None
-    """Of a tool's message: the call that it answers."""
+    """Of a tool's message: the call whose result it is."""
 
     @model_validator(mode="after")
     def _tool_fields(self) -> "Message":
@@ -110,7 +110,7 @@ class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
         return self.max_completion_tokens or self.max_tokens
 
     def scored(self) -> int | None:
-        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        """Most probable tokens to list for each generated token; None: no log probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     def chat_messages(self) -> tuple[ChatMessage, ...]:
@@ -164,15 +164,15 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
     ]
 
     max_tokens: int | None = Field(default=None, ge=0)
-    """0: no answer, for those who want the log probabilities of the prompt."""
+    """0: no generated text, for requests of the prompt's log probabilities."""
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     echo: bool | None = None
     best_of: int | None = Field(default=None, ge=1)
-    """Equal to `n` if given: LLMOS returns all answers that it makes."""
+    """Equal to `n` if given: LLMOS returns all completions that it generates."""
 
     @property
     def returns_prompt(self) -> bool:
-        """Whether the answer tells the prompt's tokens or text."""
+        """Whether the response has the prompt's tokens or text."""
         return bool(self.return_token_ids or self.echo)
 
     def limit(self) -> int | None:
@@ -180,16 +180,16 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
         return DEFAULT_COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
 
     def scored(self) -> int | None:
-        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        """Most probable tokens to list for each generated token; None: no log probabilities."""
         return self.logprobs
 
     def scored_prompt(self) -> int | None:
-        """Likeliest tokens to tell for each token of the prompt: `echo` makes it part of the text."""
-        wanted = (super().scored_prompt(), self.logprobs if self.echo else None)
-        return max((count for count in wanted if count is not None), default=None)
+        """Most probable tokens to list for each token of the prompt: `echo` makes it part of the text."""
+        counts = (super().scored_prompt(), self.logprobs if self.echo else None)
+        return max((count for count in counts if count is not None), default=None)
 
     def scores_each_prompt(self) -> bool:
-        """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""
+        """Whether every completion of a prompt has the prompt's log probabilities; otherwise only the first has."""
         return bool(self.echo) and self.logprobs is not None
 
 

@@ -181,13 +181,13 @@ class SamplingRequest(BaseModel):
         return None
 
     @property
-    def tells_prompt_scores(self) -> bool:
+    def returns_prompt_logprobs(self) -> bool:
         """Whether the answer has vLLM's `prompt_logprobs`."""
         return self.prompt_logprobs is not None and not self.stream
 
     def scored_prompt(self) -> int | None:
         """Likeliest tokens to tell for each token of the prompt; None: no log probabilities."""
-        return self.prompt_logprobs if self.tells_prompt_scores else None
+        return self.prompt_logprobs if self.returns_prompt_logprobs else None
 
     def scores_each_prompt(self) -> bool:
         """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""

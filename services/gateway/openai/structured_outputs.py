@@ -1,4 +1,4 @@
-"""Parameters that say what a whole answer must match: OpenAI's `response_format`, and vLLM's own.
+"""Parameters for the structure of generated text: OpenAI's `response_format`, and vLLM's own.
 
 vLLM had `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar` first; `structured_outputs` is newer.
 """
@@ -92,7 +92,7 @@ class StructuredRequest(BaseModel):
     guided_grammar: str | None = None
 
     def grammar(self) -> Grammar | None:
-        """What the answer must match; raises `InvalidInput` if several fields say it."""
+        """What generated text must match; raises `InvalidInput` if several fields say it."""
         given = [
             *(self.response_format.grammars() if self.response_format else ()),
             *(self.structured_outputs.grammars() if self.structured_outputs else ()),

@@ -57,7 +57,7 @@ class Selection(BaseModel):
         return self
 
     def choice(self, names: Sequence[str], *, parallel: bool) -> ToolChoice:
-        """The contract's; raises `InvalidInput` if it asks for what `names`, the request's tools, have not."""
+        """The contract's; raises `InvalidInput` if it needs a tool that is not in `names`, the request's tools."""
         if self.type not in {"none", "auto"} and not names:
             raise InvalidInput("tool_choice asks for a call, but there are no tools", param="tool_choice")
         if self.function is not None:

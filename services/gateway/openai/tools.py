@@ -1,4 +1,4 @@
-"""Tools in OpenAI's requests and answers."""
+"""Tools in OpenAI's requests and responses."""
 
 import json
 from collections.abc import Sequence

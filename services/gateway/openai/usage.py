@@ -7,11 +7,11 @@ from shared.contracts.gateway import Usage
 
 
 def usage_object(usages: Sequence[Usage], per_prompt: int = 1) -> dict[str, Any]:
-    """The sum over the answers of one request.
+    """The sum over the completions of one request.
 
     Args:
-        usages: Of all answers, those to one prompt after another.
-        per_prompt: Answers to each prompt, which counts once.
+        usages: Of all completions, ordered by prompt.
+        per_prompt: Completions of each prompt; the tokens of a prompt count once.
     """
     first = usages[::per_prompt]
     prompt = sum(usage.prompt_tokens for usage in first)

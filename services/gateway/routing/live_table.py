@@ -1,9 +1,10 @@
-"""Keeps the `RoutingTable` live: deployments and replica leases by KV watch, load reports by subscription."""
+"""Keeps the `RoutingTable` current: deployments and replica leases by KV watch, load reports by subscription."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 from services.gateway.routing.table import Candidate, RoutingTable
 from shared.bus.leases import LeaseTable
@@ -21,15 +22,31 @@ from shared.contracts.scheduler import (
 from shared.deadlines import LEASE_TTL_S
 
 FORGET_EVERY_S = 30.0
+FORGET_AFTER_S = 60.0
+"""Seconds of silence after which a replica without a lease is forgotten, so that tables do not grow without end."""
+
+
+class ReplicaObserver(Protocol):
+    """A state that follows the replicas."""
+
+    def set_replicas(self, replicas: Mapping[str, ReplicaStatus]) -> None:
+        """The replicas with a valid lease, by id."""
+
+    def report(self, report: LoadReport, now: float) -> None:
+        """A load report arrived."""
+
+    def forget_silent(self, now: float, after: float) -> None:
+        """Forget replicas without a lease that have been silent for `after` seconds."""
 
 
 class LiveTable:
-    """The routing table with the feeds that keep it true. All methods are called on the event loop."""
+    """The routing table with its feeds. All methods are called on the event loop."""
 
     def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
         self._bus = bus
         self._clock = clock
         self._table = RoutingTable()
+        self._observers: list[ReplicaObserver] = [self._table]
         self._deployments = Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, self._take_deployments)
         self._replicas = LeaseTable(bus.kv(REPLICAS_BUCKET), LEASE_TTL_S, ReplicaStatus.decode)
         self._replicas_synced = False
@@ -45,6 +62,10 @@ class LiveTable:
             for work in (self._note_sync(), self._forget()):
                 stack.callback(asyncio.create_task(work).cancel)
             yield self
+
+    def follow(self, observer: ReplicaObserver) -> None:
+        """Feed leases and load reports to `observer`, too."""
+        self._observers.append(observer)
 
     @property
     def synced(self) -> bool:
@@ -62,15 +83,13 @@ class LiveTable:
 
     def choose(self, name: str, *, of: tuple[str, int] | None = None, task: Task = "generate") -> list[Candidate]:
         """`RoutingTable.choose` on what is known now."""
-        return self.fresh().choose(name, self._clock(), of=of, task=task)
+        self.refresh()
+        return self._table.choose(name, self._clock(), of=of, task=task)
 
     def ready(self, name: str) -> int:
         """How many replicas of a deployment can take a request."""
-        return self.fresh().ready(name, self._clock())
-
-    def idle_reports(self, replica_id: str) -> int:
-        """`RoutingTable.idle_reports`."""
-        return self._table.idle_reports(replica_id)
+        self.refresh()
+        return self._table.ready(name, self._clock())
 
     def sent(self, replica_id: str, request_id: str, tokens: int) -> None:
         """`RoutingTable.sent`."""
@@ -84,16 +103,19 @@ class LiveTable:
         """`RoutingTable.finished`."""
         self._table.finished(replica_id, request_id)
 
-    def fresh(self) -> RoutingTable:
-        """The table with the replicas that live now. Made once for many questions: it goes through all of them."""
-        self._table.set_replicas(self._replicas.live())
-        return self._table
+    def refresh(self) -> None:
+        """Pass on which replicas live now: leases also end by the passing of time."""
+        replicas = self._replicas.live()
+        for observer in self._observers:
+            observer.set_replicas(replicas)
 
     def _take_deployments(self) -> None:
         self._table.set_deployments(self._deployments.values)
 
     def _on_report(self, message: Message) -> None:
-        self._table.report(parse(LoadReport, message.data), self._clock())
+        report, now = parse(LoadReport, message.data), self._clock()
+        for observer in self._observers:
+            observer.report(report, now)
 
     async def _note_sync(self) -> None:
         await self._replicas.wait_synced()
@@ -102,4 +124,5 @@ class LiveTable:
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_EVERY_S)
-            self._table.forget_silent(self._clock())
+            for observer in self._observers:
+                observer.forget_silent(self._clock(), FORGET_AFTER_S)

@@ -1,4 +1,4 @@
-"""Which replica takes a request: a pure table of what is known, and the choice from it.
+"""Chooses the replica that takes a request, from a table of deployments, replicas and load. Pure.
 
 `services.gateway.routing.live_table` feeds the table; the clock is an argument.
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from shared.contracts.manifest import Task
 from shared.contracts.replica import LoadReport
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
-from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import InvalidInput, NotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
@@ -22,7 +22,7 @@ STARTING_RETRY_S = 2.0
 FAILED_RETRY_S = 10.0
 """What `Retry-After` says when nothing is starting."""
 
-_DOES: Mapping[Task, str] = {
+_TASKS: Mapping[Task, str] = {
     "generate": "generates text",
     "embed": "makes embeddings, and no text",
     "classify": "classifies, and generates no text",
@@ -32,28 +32,24 @@ _ROUTES: Mapping[Task, str] = {
     "embed": "/v1/embeddings",
     "classify": "/v1/classify or /v1/rerank",
 }
-_UP = (ReplicaState.READY, ReplicaState.DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A replica that can take a request now, with what must be remembered to notice its loss."""
+    """A replica that can take a request now."""
 
     replica_id: str
     model: str
     version: int
-    incarnation: int
 
 
 @dataclass(slots=True)
-class _Known:
-    """What is known of one replica's load."""
+class _Load:
+    """The last load report of one replica."""
 
     report: LoadReport
     at: float
     """Seconds on the local monotonic clock when the report arrived."""
-    idle_reports: int = 0
-    """Reports in a row that say that nothing runs and nothing waits."""
 
 
 @dataclass(slots=True)
@@ -70,37 +66,22 @@ class RoutingTable:
 
     deployments: dict[str, Deployment] = field(default_factory=dict)
     replicas: dict[str, ReplicaStatus] = field(default_factory=dict)
-    _loads: dict[str, _Known] = field(default_factory=dict)
+    _loads: dict[str, _Load] = field(default_factory=dict)
     _sent: dict[str, dict[str, _Sent]] = field(default_factory=dict)
-    _incarnations: dict[str, int] = field(default_factory=dict)
 
-    # What happened
+    # Events
 
     def set_deployments(self, deployments: Mapping[str, Deployment]) -> None:
         """Replace the deployments, by name."""
         self.deployments = dict(deployments)
 
     def set_replicas(self, replicas: Mapping[str, ReplicaStatus]) -> None:
-        """Replace the replicas whose lease holds, by id; one that left READY counts as another incarnation."""
-        for replica_id, before in self.replicas.items():
-            after = replicas.get(replica_id)
-            restarted = after is not None and after.restarts != before.restarts
-            went_down = before.state in _UP and after is not None and after.state not in _UP
-            if restarted or went_down:
-                self._bump(replica_id)
+        """Replace the replicas with a valid lease, by id."""
         self.replicas = dict(replicas)
 
     def report(self, report: LoadReport, now: float) -> None:
         """A load report arrived. It includes every request accepted before it: both travel on one connection."""
-        before = self._loads.get(report.replica_id)
-        idle = report.running == 0 and report.waiting == 0
-        known = _Known(report, now, 1 if idle else 0)
-        if before is not None:
-            if report.steps < before.report.steps:
-                self._bump(report.replica_id)
-            elif idle:
-                known.idle_reports += before.idle_reports
-        self._loads[report.replica_id] = known
+        self._loads[report.replica_id] = _Load(report, now)
         sent = self._sent.get(report.replica_id, {})
         for request_id in [request_id for request_id, entry in sent.items() if entry.accepted]:
             del sent[request_id]
@@ -113,22 +94,19 @@ class RoutingTable:
         """The replica took the request: its next report includes it."""
         if entry := self._sent.get(replica_id, {}).get(request_id):
             entry.accepted = True
-        if known := self._loads.get(replica_id):
-            known.idle_reports = 0
 
     def finished(self, replica_id: str, request_id: str) -> None:
         """The request was rejected or is over."""
         self._sent.get(replica_id, {}).pop(request_id, None)
 
-    def forget_silent(self, now: float, after: float = 60.0) -> None:
-        """Forget the load of replicas silent for `after` seconds, so that a table does not grow for ever."""
-        for replica_id in [replica_id for replica_id, known in self._loads.items() if now - known.at > after]:
+    def forget_silent(self, now: float, after: float) -> None:
+        """Forget the load of replicas without a lease that have been silent for `after` seconds."""
+        for replica_id in [replica_id for replica_id, load in self._loads.items() if now - load.at > after]:
             if replica_id not in self.replicas:
                 del self._loads[replica_id]
                 self._sent.pop(replica_id, None)
-                self._incarnations.pop(replica_id, None)
 
-    # What follows
+    # Choices
 
     def choose(
         self, name: str, now: float, *, of: tuple[str, int] | None = None, task: Task = "generate"
@@ -138,13 +116,13 @@ class RoutingTable:
         Args:
             name: The deployment's public name.
             now: Seconds on the local monotonic clock.
-            of: Only replicas of this (model, version): a resumed answer must go on with the same weights.
-            task: What the request asks for.
+            of: Only replicas of this (model, version): a resumed generation needs the same weights.
+            task: What the request needs.
 
         Raises:
-            InvalidInput: The deployment does another task; the message names the routes that it answers.
+            InvalidInput: The deployment does another task; the message names its routes.
             NotFound: There is no such deployment; the message names those that exist.
-            Unavailable: It has no replica that can answer; the message says why.
+            Unavailable: No replica is ready; the message says why.
         """
         deployment = self.deployments.get(name)
         if deployment is None:
@@ -152,9 +130,9 @@ class RoutingTable:
             raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
         if deployment.task != task:
             raise InvalidInput(
-                f"the model {name!r} {_DOES[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
+                f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
             )
-        wanted = (deployment.model, deployment.version)
+        desired = (deployment.model, deployment.version)
         found = [
             status
             for status in self.replicas.values()
@@ -163,45 +141,21 @@ class RoutingTable:
             and self._why_not(status, now) is None
         ]
         if not found:
-            raise self._nobody(deployment, now, of)
+            raise self._unavailable(deployment, now, of)
         ordered = sorted(
             found,
             key=lambda status: (
-                (status.model, status.version) != wanted,
+                (status.model, status.version) != desired,
                 self._free_slots(status) <= 0,
                 self._outstanding(status),
                 status.id,
             ),
         )
-        return [Candidate(status.id, status.model, status.version, self.incarnation(status.id)) for status in ordered]
-
-    def lost(self, candidate: Candidate, now: float) -> str | None:
-        """Why a replica that has a request of ours is taken for gone, or None while it lives."""
-        status = self.replicas.get(candidate.replica_id)
-        if status is not None and status.state not in _UP:
-            return f"it is {status.state}{': ' + status.message if status.message else ''}"
-        if self.incarnation(candidate.replica_id) != candidate.incarnation:
-            return "it was restarted"
-        known = self._loads.get(candidate.replica_id)
-        silent = now - known.at if known else LEASE_TTL_S + 1
-        if silent > LEASE_TTL_S:
-            return f"it was silent for {LEASE_TTL_S:g} s"
-        if status is None and silent > LOAD_FRESH_S:
-            return "its lease is gone"
-        return None
-
-    def idle_reports(self, replica_id: str) -> int:
-        """Load reports in a row, since the last request was accepted, that say the replica has nothing to do."""
-        known = self._loads.get(replica_id)
-        return known.idle_reports if known else 0
-
-    def incarnation(self, replica_id: str) -> int:
-        """Goes up whenever a replica was seen to have restarted."""
-        return self._incarnations.get(replica_id, 0)
+        return [Candidate(status.id, status.model, status.version) for status in ordered]
 
     def loads(self, now: float) -> list[LoadReport]:
         """The reports of all replicas that are not silent, by id."""
-        live = [known.report for known in self._loads.values() if now - known.at <= LEASE_TTL_S]
+        live = [load.report for load in self._loads.values() if now - load.at <= LEASE_TTL_S]
         return sorted(live, key=lambda report: report.replica_id)
 
     def ready(self, name: str, now: float) -> int:
@@ -210,25 +164,22 @@ class RoutingTable:
             status.deployment == name and self._why_not(status, now) is None for status in self.replicas.values()
         )
 
-    def _bump(self, replica_id: str) -> None:
-        self._incarnations[replica_id] = self.incarnation(replica_id) + 1
-
     def _why_not(self, status: ReplicaStatus, now: float) -> str | None:
         where = f"{status.id} on {status.node}"
         if status.state is ReplicaState.FAILED:
             return f"{where} failed: {status.message or 'no reason given'}"
         if status.state is not ReplicaState.READY:
             return f"{where} is {status.state}{': ' + status.message if status.message else ''}"
-        known = self._loads.get(status.id)
-        if known is None:
+        load = self._loads.get(status.id)
+        if load is None:
             return f"{where} has not reported its load yet"
-        if now - known.at > LEASE_TTL_S:
+        if now - load.at > LEASE_TTL_S:
             return f"{where} was silent for {LEASE_TTL_S:g} s"
-        if known.report.draining:
+        if load.report.draining:
             return f"{where} is draining"
         return None
 
-    def _nobody(self, deployment: Deployment, now: float, of: tuple[str, int] | None) -> Unavailable:
+    def _unavailable(self, deployment: Deployment, now: float, of: tuple[str, int] | None) -> Unavailable:
         statuses = sorted(
             (
                 status

@@ -1,4 +1,4 @@
-"""A real gateway on loopback in front of sample replicas, over a real nats-server."""
+"""A real gateway on loopback in front of scripted replicas, over a real nats-server."""
 
 import base64
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +14,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.gateway.app import gateway as run_gateway
-from services.gateway.dispatch import dispatcher as dispatch
-from services.gateway.dispatch import encoders, generation
-from services.gateway.http import middleware as observed
-from services.gateway.openai import encode as encoding
+from services.gateway.dispatch import dispatcher
+from services.gateway.dispatch import spans as request_spans
+from services.gateway.http import middleware
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -25,7 +24,7 @@ from shared.contracts.gateway import TENANTS_BUCKET
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
+from tests.support.fakes.scripted_replica import ScriptedReplica, scripted_replica
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer
 
@@ -41,7 +40,7 @@ def server() -> Iterator[NatsServer]:
 
 @dataclass
 class Stand:
-    """A gateway with what stands around it."""
+    """A gateway with its surroundings."""
 
     url: str
     client: httpx.AsyncClient
@@ -49,7 +48,7 @@ class Stand:
     nats: NatsServer
     folder: Path
     _stack: AsyncExitStack
-    replicas: list[AnsweringReplica] = field(default_factory=list)
+    replicas: list[ScriptedReplica] = field(default_factory=list)
 
     async def deploy(self, name: str = MODEL, replicas: int = 1) -> None:
         deployment = Deployment(
@@ -65,13 +64,13 @@ class Stand:
         await self.bus.kv(DEPLOYMENTS_BUCKET).put(name, deployment.encode())
         await eventually(lambda: self._lists(name))
 
-    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> AnsweringReplica:  # noqa: A002
-        started = await self._stack.enter_async_context(answering_replica(self.nats.url, id, name, **options))
+    async def replica(self, id: str = "sample-1-a", name: str = MODEL, **options: float) -> ScriptedReplica:  # noqa: A002
+        started = await self._stack.enter_async_context(scripted_replica(self.nats.url, id, name, **options))
         self.replicas.append(started)
         await eventually(lambda: self._ready(name, len({replica.id for replica in self.replicas})))
         return started
 
-    async def report_failed(self, replica: AnsweringReplica, message: str = "killed by signal 9") -> None:
+    async def report_failed(self, replica: ScriptedReplica, message: str = "killed by signal 9") -> None:
         """What the node agent does when a replica's process has died."""
         status = replica.status(ReplicaState.FAILED, message)
         await self.bus.kv(REPLICAS_BUCKET).put(replica.id, status.encode())
@@ -102,7 +101,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What the gateway's spans are exported to; the process's own provider is left alone."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (observed, dispatch, generation, encoders, encoding):
+    for module in (middleware, dispatcher, request_spans):
         monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
     return exporter
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.errors import ContextLengthExceeded, Internal, Overloaded
 from tests.integration.gateway.conftest import MODEL, Stand, chat_body
-from tests.support.fakes.answering_words import expected_text
+from tests.support.fakes.scripted_tokens import expected_text
 from tests.support.harness.wait import eventually
 
 WHOLE = expected_text("tell me words", 7, 6)
@@ -131,7 +131,7 @@ async def test_a_request_goes_to_the_replica_with_the_least_work(stand: Stand) -
     busy = await stand.replica("sample-1-a")
     idle = await stand.replica("sample-1-b")
     busy.queued_tokens = 5000
-    await busy.beat()
+    await busy.heartbeat()
 
     async def goes_to_idle() -> bool:
         before = len(idle.received)

@@ -143,12 +143,12 @@ async def test_embeddings_in_all_of_openais_forms(stand, serve, minibert, spans)
     metrics = (await stand.client.get("/metrics")).text
     assert 'llmos_tokens_total{model="minibert",type="input"}' in metrics
     assert 'llmos_replica_prompt_tokens{model="minibert"' in metrics
-    await wrong_requests_are_told_what_is_wrong(stand)
-    await asking_for_another_task_is_told_where_to_go(stand)
+    await wrong_requests_get_errors_that_say_what_is_wrong(stand)
+    await requests_for_another_task_get_errors_that_name_the_route(stand)
     await a_trace_leads_to_the_replica(stand, spans)
 
 
-async def wrong_requests_are_told_what_is_wrong(stand):
+async def wrong_requests_get_errors_that_say_what_is_wrong(stand):
     long = " ".join(["the"] * (MAX_LEN + 1))
     for body, param, part in (
         ({"input": ["a", *["b"] * 70, long]}, "input.71", "27 tokens"),
@@ -170,7 +170,7 @@ async def wrong_requests_are_told_what_is_wrong(stand):
     assert cut.json()["usage"]["total_tokens"] == MAX_LEN
 
 
-async def asking_for_another_task_is_told_where_to_go(stand):
+async def requests_for_another_task_get_errors_that_name_the_route(stand):
     chat = await post(stand, "/v1/chat/completions", messages=[{"role": "user", "content": "hi"}])
     text = await post(stand, "/v1/completions", prompt="hi")
     rank = await post(stand, "/v1/rerank", query="a", documents=["b"])

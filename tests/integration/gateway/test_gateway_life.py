@@ -14,8 +14,8 @@ import pytest
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand, chat_body, is_ready
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.fakes.answering_replica import AnsweringReplica, answering_replica
-from tests.support.fakes.answering_words import expected_text
+from tests.support.fakes.scripted_replica import ScriptedReplica, scripted_replica
+from tests.support.fakes.scripted_tokens import expected_text
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
 
@@ -54,7 +54,7 @@ async def process(
         await started.communicate()
 
 
-async def deploy(replica: AnsweringReplica) -> None:
+async def deploy(replica: ScriptedReplica) -> None:
     assert Deployment.EXAMPLE is not None
     deployment = Deployment.EXAMPLE.model_copy(update={"name": MODEL, "model": MODEL})
     await replica.bus.kv(DEPLOYMENTS_BUCKET).put(MODEL, deployment.encode())
@@ -77,7 +77,7 @@ async def test_sigterm_lets_a_stream_finish_and_exits_with_0(server: NatsServer,
     async with (
         process(server, tmp_path, port) as gateway,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=HEADERS) as client,
-        answering_replica(server.url, "sample-1-a", MODEL, token_delay=0.05) as replica,
+        scripted_replica(server.url, "sample-1-a", MODEL, token_delay=0.05) as replica,
     ):
         await deploy(replica)
         await eventually(lambda: answers(client), timeout=20)
@@ -142,7 +142,7 @@ async def test_a_stop_ends_streams_that_take_too_long_with_an_error(server: Nats
     async with (
         process(server, tmp_path, port, LLMOS_DRAIN_TIMEOUT="1") as gateway,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=HEADERS) as client,
-        answering_replica(server.url, "sample-1-a", MODEL, token_delay=0.05) as replica,
+        scripted_replica(server.url, "sample-1-a", MODEL, token_delay=0.05) as replica,
     ):
         await deploy(replica)
         await eventually(lambda: answers(client), timeout=20)

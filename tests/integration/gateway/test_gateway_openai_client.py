@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import Internal, Overloaded
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand
-from tests.support.fakes.answering_words import expected_text
+from tests.support.fakes.scripted_tokens import expected_text
 from tests.support.harness.wait import eventually
 
 MESSAGES = [{"role": "user", "content": "tell me words"}]

@@ -8,7 +8,7 @@ from tests.integration.gateway.test_gateway_chat import events
 from tests.support.harness.wait import eventually
 
 
-async def test_usage_tells_how_much_of_the_prompt_was_cached(stand: Stand) -> None:
+async def test_usage_has_the_cached_tokens_of_the_prompt(stand: Stand) -> None:
     await stand.deploy()
     replica = await stand.replica()
     replica.cached_tokens = 2
@@ -49,7 +49,7 @@ async def test_a_replica_that_is_full_is_not_asked_by_every_request(stand: Stand
             pass
 
 
-async def test_at_four_times_what_a_replica_takes_every_request_is_answered_or_told_when_to_retry(
+async def test_at_four_times_what_a_replica_takes_every_request_is_served_or_refused_with_retry_after(
     stand: Stand,
 ) -> None:
     await stand.deploy()

@@ -9,8 +9,8 @@ import pytest
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.integration.gateway.test_gateway_chat import events
 from tests.integration.gateway.test_gateway_resume import two
-from tests.support.fakes.answering_replica import AnsweringReplica
-from tests.support.fakes.answering_words import expected_text, prompt_scores
+from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.scripted_tokens import expected_text, prompt_scores
 from tests.support.harness.wait import eventually
 
 PROMPT = "one two three four five six seven"
@@ -34,16 +34,16 @@ async def streamed(stand: Stand, **changes: object) -> dict[str, Any]:
     """The choice that a stream's chunks make together."""
     answer = await stand.client.post("/v1/completions", json=body(stream=True, **changes))
     pieces = [chunk["choices"][0] for chunk in events(answer.text)]
-    told = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
+    listed = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
     return {
         "text": "".join(piece["text"] for piece in pieces),
-        "logprobs": {name: [each for one in told for each in one[name]] for name in LISTS},
+        "logprobs": {name: [each for one in listed for each in one[name]] for name in LISTS},
         "finish_reason": pieces[-1]["finish_reason"],
     }
 
 
 @pytest.fixture
-async def pair(stand: Stand) -> AsyncIterator[tuple[AnsweringReplica, AnsweringReplica]]:
+async def pair(stand: Stand) -> AsyncIterator[tuple[ScriptedReplica, ScriptedReplica]]:
     """The replica that is asked first, and the other; the agent tells when the first has died."""
     first, second = await two(stand)
 
@@ -62,9 +62,9 @@ async def test_without_a_loss_there_is_one_for_each_token_of_prompt_and_answer(s
     choice = await whole(stand)
     logprobs = choice["logprobs"]
     assert choice["text"] == PROMPT + expected_text(PROMPT, 7, COUNT) == "".join(logprobs["tokens"])
-    told = [score.logprob for score in prompt_scores(PROMPT)]
-    assert logprobs["token_logprobs"][:-COUNT] == told
-    assert len(set(told)) == len(told), "each place has a value of its own: a mix-up shows"
+    expected = [score.logprob for score in prompt_scores(PROMPT)]
+    assert logprobs["token_logprobs"][:-COUNT] == expected
+    assert len(set(expected)) == len(expected), "each place has a value of its own: a mix-up shows"
     unread = {name: choice[name] for name in ("text", "logprobs", "finish_reason")}
     assert await streamed(stand) == unread
 
@@ -73,7 +73,7 @@ async def test_without_a_loss_there_is_one_for_each_token_of_prompt_and_answer(s
 @pytest.mark.parametrize("ask", [whole, streamed])
 @pytest.mark.parametrize("frames", [1, 3])
 async def test_a_replica_killed_between_them_leaves_neither_holes_nor_doubles(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any, frames: int, max_tokens: int
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica], ask: Any, frames: int, max_tokens: int
 ) -> None:
     first, second = pair
     first.die_after_scores = frames
@@ -98,8 +98,8 @@ async def test_lost_frames_leave_neither_holes_nor_doubles_however_often_it_begi
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-async def test_a_replica_lost_within_the_answer_tells_those_of_the_prompt_once(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica], ask: Any
+async def test_a_replica_lost_within_the_answer_returns_those_of_the_prompt_once(
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica], ask: Any
 ) -> None:
     first, second = pair
     first.die_at = 1
@@ -132,9 +132,9 @@ async def test_prompt_logprobs_stand_beside_the_choices_of_a_chat_and_in_those_o
         else {str(score.token_id): {"logprob": score.logprob, "rank": score.rank, "decoded_token": score.text}}
         for score in prompt_scores(PROMPT)
     ]
-    told = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0, n=2)
-    assert told.json()["prompt_logprobs"] == expected
-    assert [choice["logprobs"] for choice in told.json()["choices"]] == [None, None]
+    answer = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0, n=2)
+    assert answer.json()["prompt_logprobs"] == expected
+    assert [choice["logprobs"] for choice in answer.json()["choices"]] == [None, None]
     asked = {"model": MODEL, "prompt": [PROMPT, "one two"], "prompt_logprobs": 0, "n": 2, "max_tokens": 1}
     choices = (await stand.client.post("/v1/completions", json=asked)).json()["choices"]
     assert [choice["prompt_logprobs"] for choice in choices] == [expected] * 2 + [expected[:2]] * 2
@@ -148,12 +148,12 @@ async def test_prompt_logprobs_stand_beside_the_choices_of_a_chat_and_in_those_o
 
 
 async def test_prompt_logprobs_of_a_replica_that_is_lost_have_neither_holes_nor_doubles(
-    stand: Stand, pair: tuple[AnsweringReplica, AnsweringReplica]
+    stand: Stand, pair: tuple[ScriptedReplica, ScriptedReplica]
 ) -> None:
     first, second = pair
     first.die_after_scores = 2
-    told = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0)
+    answer = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0)
     assert len(first.received) == len(second.received) == 1
-    assert len(told.json()["prompt_logprobs"]) == len(PROMPT.split())
+    assert len(answer.json()["prompt_logprobs"]) == len(PROMPT.split())
     again = await stand.chat(messages=[{"role": "user", "content": PROMPT}], prompt_logprobs=0)
-    assert told.json()["prompt_logprobs"] == again.json()["prompt_logprobs"]
+    assert answer.json()["prompt_logprobs"] == again.json()["prompt_logprobs"]

@@ -1,4 +1,4 @@
-"""What clients get wrong, and what they are told."""
+"""Wrong requests, and the errors that they get."""
 
 from typing import Any
 

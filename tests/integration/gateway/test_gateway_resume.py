@@ -5,12 +5,13 @@ import asyncio
 import httpx
 import pytest
 
-from services.gateway.routing import table as routing
+from services.gateway.dispatch import loss
+from services.gateway.routing import table
 from shared.errors import Draining, ReplicaLost
 from tests.integration.gateway.conftest import Stand
 from tests.integration.gateway.test_gateway_chat import events
-from tests.support.fakes.answering_replica import AnsweringReplica
-from tests.support.fakes.answering_words import expected_text
+from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.scripted_tokens import expected_text
 from tests.support.harness.wait import eventually
 
 COUNT = 11
@@ -26,12 +27,12 @@ async def streamed(stand: Stand, **body: object) -> tuple[str, dict]:
     return text, chunks[-1]["usage"]
 
 
-async def two(stand: Stand) -> tuple[AnsweringReplica, AnsweringReplica]:
+async def two(stand: Stand) -> tuple[ScriptedReplica, ScriptedReplica]:
     await stand.deploy(replicas=2)
     first = await stand.replica("sample-1-a")
     second = await stand.replica("sample-1-b")
     second.queued_tokens = 1000
-    await second.beat()
+    await second.heartbeat()
 
     async def first_is_preferred() -> bool:
         before = len(first.received)
@@ -98,7 +99,8 @@ async def test_a_silent_replica_is_left_after_the_heartbeats_time(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await two(stand)
-    monkeypatch.setattr(routing, "LEASE_TTL_S", 0.5)
+    for module in (loss, table):
+        monkeypatch.setattr(module, "LEASE_TTL_S", 0.5)
     first.token_delay = 0.05
     before = first.steps
     task = asyncio.create_task(streamed(stand))

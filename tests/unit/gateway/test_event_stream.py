@@ -15,7 +15,7 @@ from tests.support.harness.wait import eventually
 
 
 class Connection:
-    """A client that reads everything and leaves when told."""
+    """A client that reads everything, and leaves when `left` is set."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []

@@ -21,7 +21,7 @@ def test_a_short_log_is_left_alone(tmp_path):
     assert not previous(log).exists()
 
 
-def test_a_long_log_begins_anew_and_what_it_held_is_kept_once(tmp_path):
+def test_a_long_log_is_truncated_and_its_lines_are_in_the_previous_file(tmp_path):
     log = tmp_path / "child.log"
     output = open_log(log)
     try:

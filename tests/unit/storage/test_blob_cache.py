@@ -91,7 +91,7 @@ async def test_a_blob_above_the_limit_is_refused_before_its_first_byte(tmp_path)
         await BlobCache(tmp_path, limit=99).add(sha256(BLOBS[0]), 100, untouchable())
 
 
-async def test_a_blob_wanted_by_two_at_once_arrives_once(tmp_path):
+async def test_a_blob_requested_by_two_at_once_arrives_once(tmp_path):
     arrivals = 0
 
     async def counted() -> AsyncIterator[bytes]:

@@ -132,7 +132,7 @@ async def test_a_full_queue_drops_new_spans_and_blocks_nobody(bus, payloads):
     await eventually(lambda: names(payloads) == [f"span {number}" for number in range(4)])
 
 
-async def test_a_span_leaves_within_the_delay_and_room_comes_back(bus, payloads):
+async def test_a_span_leaves_within_the_delay_and_the_queue_has_space_again(bus, payloads):
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
     provider = TracerProvider(shutdown_on_exit=False)
     processor = BoundedSpanProcessor(exporter, max_queue=1, batch=1, delay_s=0.05)

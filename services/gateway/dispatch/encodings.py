@@ -1,4 +1,4 @@
-"""From a request's many texts to the answers of an encoder's replicas: in parts, some at once, in order."""
+"""Encodes the texts of one request: in parts, several at once, results in order."""
 
 import asyncio
 import secrets
@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from services.gateway.dispatch.concurrent_generations import first_error
 from services.gateway.dispatch.dispatcher import Dispatcher
-from services.gateway.dispatch.encoders import EncoderInquiry, Encoders
-from services.gateway.openai.choices import first_error
-from services.gateway.openai.embedding_requests import MODEL_MAX, EncoderRequest
-from shared.bus.port import Bus
+from services.gateway.dispatch.encoders import encode
+from services.gateway.dispatch.requests import EncodeRequest
+from services.gateway.dispatch.spans import request_span
 from shared.contracts.embedding import (
     MAX_ROWS,
     Classified,
@@ -27,25 +26,26 @@ from shared.contracts.embedding import (
 )
 from shared.contracts.gateway import Usage
 from shared.contracts.manifest import Task
-from shared.errors import LlmosError
 from shared.telemetry import genai
 
-tracer = trace.get_tracer("llmos.gateway")
-
 PARTS_AT_ONCE = 4
-"""Of one request: enough to keep several replicas at work."""
+"""Parts of one request in progress: enough for several replicas."""
+
+MODEL_MAX = -1
+"""Truncation to the number of tokens that the model takes."""
 
 Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request on its way, common to its parts."""
+    """One client's request: what its parts have in common."""
 
     id: str
     model: str
     tenant: str
     truncate: int | None
+    """Tokens that are kept of a longer text; without it a longer text is an error."""
     deadline: float
     """Seconds on the monotonic clock."""
     deadline_ms: int
@@ -53,58 +53,54 @@ class Work:
     span: trace.Span
 
 
-class EncodingAsker:
-    """Has texts embedded or classified.
+class Encodings:
+    """All that an API dialect needs to embed or classify texts.
 
     Args:
-        bus: To the replicas.
-        dispatcher: Chooses them.
-        timeout: Seconds that an answer may take.
+        dispatcher: Sends the requests to replicas.
+        timeout: Seconds that a request may take.
         random: An integer of n random bits.
         now: Unix time in seconds.
     """
 
     def __init__(
         self,
-        bus: Bus,
         dispatcher: Dispatcher,
         timeout: float,
         *,
         random: Callable[[int], int] = secrets.randbits,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._encoders = Encoders(bus, dispatcher)
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._random = random
         self._now = now
 
     @contextmanager
-    def working(self, operation: str, prefix: str, request: EncoderRequest, tenant: str) -> Iterator[Work]:
-        """A request with its id, deadline and span, while the block runs."""
-        answer_id = f"{prefix}-{self._random(96):024x}"
-        attributes = {
-            genai.OPERATION_NAME: operation,
-            genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: request.model,
-            genai.REQUEST_ID: answer_id,
-        }
-        span = tracer.start_span(f"{operation} {request.model}", kind=SpanKind.CLIENT, attributes=attributes)
-        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-            try:
-                yield Work(
-                    id=answer_id,
-                    model=request.model,
-                    tenant=tenant,
-                    truncate=self._truncate(request),
-                    deadline=self._dispatcher.clock() + self._timeout,
-                    deadline_ms=int((self._now() + self._timeout) * 1000),
-                    span=span,
-                )
-            except LlmosError as error:
-                span.set_status(Status(StatusCode.ERROR, error.message))
-                span.set_attribute(genai.ERROR_TYPE, error.code)
-                raise
+    def working(self, operation: str, prefix: str, model: str, tenant: str, truncate: int | None) -> Iterator[Work]:
+        """A request with its id, deadline and span, while the block runs.
+
+        Args:
+            operation: The name of the span.
+            prefix: Of the request's id.
+            model: The deployment.
+            tenant: The API key's id.
+            truncate: Tokens to keep of a longer text; `MODEL_MAX`: as many as the model takes.
+        """
+        request_id = f"{prefix}-{self._random(96):024x}"
+        with (
+            request_span(operation, model, request_id) as span,
+            trace.use_span(span, record_exception=False, set_status_on_exception=False),
+        ):
+            yield Work(
+                id=request_id,
+                model=model,
+                tenant=tenant,
+                truncate=self._truncate(model, truncate),
+                deadline=self._dispatcher.clock() + self._timeout,
+                deadline_ms=int((self._now() + self._timeout) * 1000),
+                span=span,
+            )
 
     def created(self) -> int:
         """Unix time in seconds."""
@@ -117,10 +113,10 @@ class EncodingAsker:
         token_ids: Sequence[tuple[int, ...]] | None,
         dimensions: int | None,
     ) -> list[Embedded]:
-        """The answers of all parts, in order. When one fails, the others are cancelled and its error is raised."""
+        """The results of all parts, in order. When one fails, the others are cancelled and its error is raised."""
 
         def part(start: int) -> Coroutine[Any, Any, Embedded]:
-            request = Embed(
+            command = Embed(
                 request_id=f"{work.id}-{start // MAX_ROWS}",
                 texts=None if texts is None else tuple(texts[start : start + MAX_ROWS]),
                 token_ids=None if token_ids is None else tuple(token_ids[start : start + MAX_ROWS]),
@@ -130,20 +126,20 @@ class EncodingAsker:
                 tenant=work.tenant,
                 deadline_ms=work.deadline_ms,
             )
-            tokens = _estimate(request.texts) if request.texts else sum(map(len, request.token_ids or ()))
-            return self._encoders.ask(_inquiry(work, "embed", tokens), embed_endpoint, request)
+            tokens = _estimate(command.texts) if command.texts else sum(map(len, command.token_ids or ()))
+            return encode(self._dispatcher, _request(work, command, "embed", tokens), embed_endpoint, command)
 
         parts = await _in_parts(len(texts or token_ids or ()), part)
-        self._count(work, sum(sum(answer.tokens) for answer in parts))
+        self._count(work, sum(sum(each.tokens) for each in parts))
         return parts
 
     async def classify(
         self, work: Work, texts: Sequence[str], second: Sequence[str] | None = None
     ) -> list[Classified]:
-        """As `embed`, scores of texts, or of pairs with the texts of `second`."""
+        """Scores of texts, or of pairs with the texts of `second`; otherwise as `embed`."""
 
         def part(start: int) -> Coroutine[Any, Any, Classified]:
-            request = Classify(
+            command = Classify(
                 request_id=f"{work.id}-{start // MAX_ROWS}",
                 texts=tuple(texts[start : start + MAX_ROWS]),
                 second=None if second is None else tuple(second[start : start + MAX_ROWS]),
@@ -152,39 +148,37 @@ class EncodingAsker:
                 tenant=work.tenant,
                 deadline_ms=work.deadline_ms,
             )
-            tokens = _estimate((*request.texts, *(request.second or ())))
-            return self._encoders.ask(_inquiry(work, "classify", tokens), classify_endpoint, request)
+            tokens = _estimate((*command.texts, *(command.second or ())))
+            return encode(self._dispatcher, _request(work, command, "classify", tokens), classify_endpoint, command)
 
         parts = await _in_parts(len(texts), part)
-        self._count(work, sum(sum(answer.tokens) for answer in parts))
+        self._count(work, sum(sum(each.tokens) for each in parts))
         return parts
 
-    def _truncate(self, request: EncoderRequest) -> int | None:
-        deployment = self._dispatcher.table.deployments.get(request.model)
-        if request.truncate_prompt_tokens == MODEL_MAX and deployment is not None:
-            return deployment.max_len
-        return request.truncate_prompt_tokens
+    def _truncate(self, model: str, truncate: int | None) -> int | None:
+        deployment = self._dispatcher.table.deployments.get(model)
+        return deployment.max_len if truncate == MODEL_MAX and deployment is not None else truncate
 
     def _count(self, work: Work, tokens: int) -> None:
         work.span.set_attribute(genai.USAGE_INPUT_TOKENS, tokens)
         self._dispatcher.metrics.tokens(work.model, Usage(prompt_tokens=tokens, completion_tokens=0))
 
 
-def _inquiry(work: Work, task: Task, tokens: int) -> EncoderInquiry:
-    return EncoderInquiry(work.model, task, tokens, work.deadline)
+def _request(work: Work, command: Embed | Classify, task: Task, tokens: int) -> EncodeRequest:
+    return EncodeRequest(command.request_id, work.model, task, tokens, work.deadline)
 
 
 def _estimate(texts: Sequence[str]) -> int:
-    """Tokens, roughly: four bytes each."""
+    """Tokens, estimated as four bytes each."""
     return sum(len(text) for text in texts) // 4 + len(texts)
 
 
 async def _in_parts(count: int, part: Callable[[int], Coroutine[Any, Any, Part]]) -> list[Part]:
-    """The answers of all parts of `count` texts, in order, some at once."""
-    free = asyncio.Semaphore(PARTS_AT_ONCE)
+    """The results of all parts of `count` texts, in order, several at once."""
+    turns = asyncio.Semaphore(PARTS_AT_ONCE)
 
     async def one(start: int) -> Part:
-        async with free:
+        async with turns:
             return await part(start)
 
     try:

@@ -1,7 +1,7 @@
-"""Several generations at once: collected to answers, or frame by frame as they come.
+"""Runs several generations at once: collected to completions, or read frame by frame.
 
-At most `AT_ONCE` of one request run at a time, so a request for many answers neither fills a queue nor fails by it:
-the next one starts when one ends.
+At most `AT_ONCE` generations of one client's request run at a time, so that a request for many choices neither fills
+a queue nor fails because a queue is full. The next one starts when one ends.
 """
 
 import asyncio
@@ -10,50 +10,51 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.gateway.dispatch.dispatcher import Dispatcher, Inquiry
+from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.generation import Generation, generating
+from services.gateway.dispatch.requests import GenerationRequest
 from shared.contracts.gateway import FinishReason, Frame, TokenLogprob, ToolCallDelta, Usage
 from shared.contracts.replica import Accepted
 from shared.errors import LlmosError
 
 AT_ONCE = 32
-"""Answers to one request that are made at the same time."""
+"""Generations of one client's request at the same time."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """An answer, complete once `finish_reason` is set."""
+class Completion:
+    """The result of one generation, complete once `finish_reason` is set."""
 
     served_by: str
     """The version: `smollm2:1`."""
     prompt: Accepted
-    """With token ids and text if they were asked for."""
+    """With token ids and text if the request asked for them."""
     text: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=0, completion_tokens=0))
     tool_calls: tuple[ToolCallDelta, ...] = ()
-    """All pieces of the calls that it makes."""
+    """All pieces of the tool calls."""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
-async def collect(dispatcher: Dispatcher, inquiries: Sequence[Inquiry]) -> list[Answer]:
-    """All answers, in order. When one fails, the others are cancelled and its error is raised."""
+async def collect(dispatcher: Dispatcher, requests: Sequence[GenerationRequest]) -> list[Completion]:
+    """All completions, in order. When one fails, the others are cancelled and its error is raised."""
     turns = asyncio.Semaphore(AT_ONCE)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_collect(dispatcher, inquiry, turns)) for inquiry in inquiries]
+            tasks = [group.create_task(_collect(dispatcher, request, turns)) for request in requests]
     except ExceptionGroup as errors:
         raise first_error(errors) from None
     return [task.result() for task in tasks]
 
 
-async def _collect(dispatcher: Dispatcher, inquiry: Inquiry, turns: asyncio.Semaphore) -> Answer:
-    async with turns, generating(dispatcher, inquiry) as generation:
+async def _collect(dispatcher: Dispatcher, request: GenerationRequest, turns: asyncio.Semaphore) -> Completion:
+    async with turns, generating(dispatcher, request) as generation:
         frames = [frame async for frame in generation.frames()]
         last = frames[-1]
-        return Answer(
+        return Completion(
             generation.served_by,
             generation.prompt,
             "".join(frame.text for frame in frames),
@@ -67,28 +68,32 @@ async def _collect(dispatcher: Dispatcher, inquiry: Inquiry, turns: asyncio.Sema
 
 
 @asynccontextmanager
-async def open_answers(dispatcher: Dispatcher, inquiries: Sequence[Inquiry]) -> AsyncIterator["Answering"]:
-    """The first `AT_ONCE` answers accepted by replicas, all to be read frame by frame.
+async def generating_all(
+    dispatcher: Dispatcher, requests: Sequence[GenerationRequest]
+) -> AsyncIterator["ConcurrentGenerations"]:
+    """All generations, to be read frame by frame; replicas have accepted the first `AT_ONCE`.
 
     Leaving the block cancels unfinished ones. Raises what `generating` raises.
     """
     async with AsyncExitStack() as stack:
-        first = [await stack.enter_async_context(generating(dispatcher, each)) for each in inquiries[:AT_ONCE]]
-        answering = Answering(dispatcher, first, inquiries[AT_ONCE:])
-        stack.push_async_callback(answering.stop)
-        yield answering
+        first = [await stack.enter_async_context(generating(dispatcher, each)) for each in requests[:AT_ONCE]]
+        generations = ConcurrentGenerations(dispatcher, first, requests[AT_ONCE:])
+        stack.push_async_callback(generations.stop)
+        yield generations
 
 
-class Answering:
-    """Answers in the making.
+class ConcurrentGenerations:
+    """Generations in progress.
 
     Args:
-        dispatcher: Where those that wait go.
-        first: Accepted ones.
-        waiting: Those to start when one of them ends.
+        dispatcher: Sends waiting requests to replicas.
+        first: The generations that replicas have accepted.
+        waiting: The requests that start when a generation ends.
     """
 
-    def __init__(self, dispatcher: Dispatcher, first: Sequence[Generation], waiting: Sequence[Inquiry]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, first: Sequence[Generation], waiting: Sequence[GenerationRequest]
+    ) -> None:
         self._dispatcher = dispatcher
         self._first = first
         self._waiting = deque(enumerate(waiting, start=len(first)))
@@ -98,15 +103,15 @@ class Answering:
 
     @property
     def served_by(self) -> str:
-        """The version that answers: `smollm2:1`."""
+        """The version that generates: `smollm2:1`."""
         return self._first[0].served_by
 
     def prompt(self, index: int) -> Accepted:
-        """The prompt of an answer that frames came from."""
+        """The prompt of a generation that frames came from."""
         return self._generations[index].prompt
 
     async def frames(self) -> AsyncIterator[tuple[int, Frame]]:
-        """(index of the inquiry, frame) as they come."""
+        """(index of the request, frame) as they come."""
         if self._count == 1:
             async for frame in self._first[0].frames():
                 yield 0, frame
@@ -122,7 +127,7 @@ class Answering:
             yield index, event
 
     async def stop(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -130,12 +135,12 @@ class Answering:
     async def _work(
         self, index: int, generation: Generation, events: "asyncio.Queue[tuple[int, Frame | LlmosError]]"
     ) -> None:
-        """Read one answer, then those that wait, until none does."""
+        """Read one generation, then waiting ones while there are any."""
         try:
             await _read(index, generation, events)
             while self._waiting:
-                index, inquiry = self._waiting.popleft()
-                async with generating(self._dispatcher, inquiry) as following:
+                index, request = self._waiting.popleft()
+                async with generating(self._dispatcher, request) as following:
                     self._generations[index] = following
                     await _read(index, following, events)
         except LlmosError as error:
@@ -148,6 +153,6 @@ async def _read(index: int, generation: Generation, events: "asyncio.Queue[tuple
 
 
 def first_error(errors: ExceptionGroup[Exception]) -> Exception:
-    """The error that ended a task group: the first that is no group itself."""
+    """The error that ended a task group: the first that is not a group itself."""
     first = errors.exceptions[0]
     return first_error(first) if isinstance(first, ExceptionGroup) else first

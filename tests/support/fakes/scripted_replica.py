@@ -1,6 +1,6 @@
 """A replica without a model: a real responder on the bus that speaks the replica contracts, and can misbehave.
 
-Its answer depends on prompt, seed and position alone, so a resumed answer can be compared with an uninterrupted one.
+Its tokens depend on prompt, seed and position alone, so a resumed stream can be compared with an uninterrupted one.
 Like a real detokeniser it holds text back: after an odd number of tokens the last one's text is not released yet.
 """
 
@@ -27,21 +27,21 @@ from shared.contracts.replica import (
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
 from shared.errors import LlmosError, Overloaded
-from tests.support.fakes.answering_words import prompt_scores, prompt_text, released, token_at, token_score
+from tests.support.fakes.scripted_tokens import prompt_scores, prompt_text, released, token_at, token_score
 
 DEFAULT_TOKENS = 6
-BEAT_S = 0.1
+HEARTBEAT_S = 0.1
 SCORES_AT_ONCE = 2
 """Log probabilities of the prompt in one frame."""
 
 
-class AnsweringReplica:
+class ScriptedReplica:
     """One replica on a connection of its own, so that it can vanish like a process.
 
     Args:
         bus: Its own connection.
         id: Its id.
-        deployment: Whose requests it answers.
+        deployment: The deployment that it belongs to.
         token_delay: Seconds between tokens.
     """
 
@@ -52,12 +52,12 @@ class AnsweringReplica:
         self.token_delay = token_delay
         self.draining = False
         self.silent = False
-        """Sends neither load reports nor frames, renews no lease, and yet answers."""
+        """Sends neither load reports nor frames and renews no lease, but accepts requests."""
         self.rejection: LlmosError | None = None
         self.most: int | None = None
         """Requests at once; more are refused as overload."""
         self.cached_tokens = 0
-        """What every answer's usage says."""
+        """The value in every usage."""
         self.skip_token: int | None = None
         """Leaves out the frame of the token at this position, once."""
         self.fail_at: tuple[int, LlmosError] | None = None
@@ -89,11 +89,11 @@ class AnsweringReplica:
         """Subscribe, then announce."""
         await rpc.respond(self.bus, generate_endpoint(self.id), self._generate)
         await rpc.respond(self.bus, cancel_endpoint(self.id), self._cancel)
-        await self.beat()
-        self._tasks.append(asyncio.create_task(self._beat_for_ever()))
+        await self.heartbeat()
+        self._tasks.append(asyncio.create_task(self._send_heartbeats()))
 
     async def die(self) -> None:
-        """As a killed process: nothing more comes, and nobody says so."""
+        """As a killed process: nothing more comes, without notice."""
         self._gone = True
         tasks = [*self._tasks, *self._running.values()]
         for task in tasks:
@@ -102,7 +102,7 @@ class AnsweringReplica:
         await self.bus.drain()
 
     def status(self, state: ReplicaState, message: str = "") -> ReplicaStatus:
-        """What the node agent, or the replica itself, writes about it."""
+        """The record that the node agent, or the replica itself, writes."""
         return ReplicaStatus(
             id=self.id,
             node="node-a",
@@ -115,7 +115,7 @@ class AnsweringReplica:
             max_len=1024,
         )
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Renew the lease and report load."""
         if self.silent:
             return
@@ -138,10 +138,10 @@ class AnsweringReplica:
         )
         await rpc.publish(self.bus, load_subject(self.id), report)
 
-    async def _beat_for_ever(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
-            await self.beat()
+            await asyncio.sleep(HEARTBEAT_S)
+            await self.heartbeat()
 
     async def _generate(self, request: Generate) -> Accepted:
         self.received.append(request)
@@ -163,8 +163,8 @@ class AnsweringReplica:
         return Empty()
 
     async def _emit(self, request: Generate) -> None:
-        wanted = request.sampling.max_tokens
-        count = DEFAULT_TOKENS if wanted is None else wanted
+        limit = request.sampling.max_tokens
+        count = DEFAULT_TOKENS if limit is None else limit
         tokens = list(request.resume_token_ids)
         text = released(tokens, finished=False)
         seq = await self._emit_scores(request)
@@ -211,7 +211,7 @@ class AnsweringReplica:
         return frame.model_copy(update={"finish_reason": FinishReason.LENGTH, "usage": usage, "timings": timings})
 
     async def _emit_scores(self, request: Generate) -> int:
-        """Tell the prompt's log probabilities, unless the answer goes on here; how many frames that took."""
+        """Send the prompt's log probabilities unless the request is resumed; returns the number of frames."""
         if request.sampling.prompt_logprobs is None or request.resume_token_ids:
             return 0
         scores = prompt_scores(prompt_text(request))
@@ -234,9 +234,9 @@ class AnsweringReplica:
 
 
 @asynccontextmanager
-async def answering_replica(url: str, id: str, deployment: str, **options: float) -> AsyncIterator[AnsweringReplica]:  # noqa: A002
+async def scripted_replica(url: str, id: str, deployment: str, **options: float) -> AsyncIterator[ScriptedReplica]:  # noqa: A002
     """A started replica, gone when the block ends."""
-    replica = AnsweringReplica(await connect(url, name=id), id, deployment, **options)
+    replica = ScriptedReplica(await connect(url, name=id), id, deployment, **options)
     await replica.start()
     try:
         yield replica

@@ -1,4 +1,4 @@
-"""What a replica without a model says: functions of prompt, seed and position alone."""
+"""The tokens of a replica without a model: functions of prompt, seed and position alone."""
 
 import zlib
 
@@ -19,14 +19,14 @@ def token_at(request: Generate, position: int) -> int:
 
 
 def expected_text(prompt: str, seed: int, count: int) -> str:
-    """The whole answer to a prompt."""
+    """The complete text generated for a prompt."""
     request = Generate(request_id="x", gateway_id="x", prompt=prompt)
     request = request.model_copy(update={"sampling": request.sampling.model_copy(update={"seed": seed})})
     return released([token_at(request, position) for position in range(count)], finished=True)
 
 
 def released(tokens: list[int], *, finished: bool) -> str:
-    """The text of an answer's tokens so far: after an odd number of them the last one's is held back."""
+    """The text of the tokens so far: after an odd number of them the last one's is held back."""
     count = len(tokens) if finished else len(tokens) - len(tokens) % 2
     return "".join(f" w{token}" for token in tokens[:count])
 
@@ -43,7 +43,7 @@ def prompt_scores(prompt: str) -> tuple[TokenLogprob, ...]:
 
 
 def token_score(token: int, position: int) -> TokenLogprob:
-    """Of a token of the answer."""
+    """Of a generated token."""
     return TokenLogprob(token_id=token, text=f" w{token}", logprob=_logprob(str(token), position))
 
 

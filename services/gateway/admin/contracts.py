@@ -1,0 +1,71 @@
+"""The bodies of the admin API that are not messages on the bus."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.contracts.base import Contract
+from shared.contracts.gateway import Scope
+from shared.contracts.manifest import Manifest, Name
+
+
+class NewVersion(Contract):
+    """The body of `POST /models/{name}/versions`."""
+
+    manifest: Manifest
+    aliases: tuple[Name, ...] = ()
+
+
+class AliasTarget(Contract):
+    """The body of `PUT /models/{name}/aliases/{alias}`."""
+
+    version: int = Field(ge=1)
+
+
+class NewKey(Contract):
+    """The body of `POST /keys`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
+
+
+class CreatedKey(Contract):
+    """A new key; `key` is shown this once."""
+
+    id: Name
+    name: str
+    key: str
+    scopes: tuple[Scope, ...]
+
+
+class KeyView(Contract):
+    """A key, without its hash."""
+
+    id: Name
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked: bool
+
+
+class KeyList(Contract):
+    """All keys, oldest first."""
+
+    keys: tuple[KeyView, ...]
+
+
+NewVersion.EXAMPLE = NewVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
+AliasTarget.EXAMPLE = AliasTarget(version=3)
+NewKey.EXAMPLE = NewKey(name="notebook", scopes=(Scope.INFERENCE,))
+CreatedKey.EXAMPLE = CreatedKey(
+    id="key-3f2a9c01b7de", name="notebook", key="llmos-" + "A" * 43, scopes=(Scope.INFERENCE,)
+)
+KeyView.EXAMPLE = KeyView(
+    id="key-3f2a9c01b7de",
+    name="notebook",
+    scopes=(Scope.INFERENCE,),
+    created_at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
+    revoked=False,
+)
+KeyList.EXAMPLE = KeyList(keys=(KeyView.EXAMPLE,))

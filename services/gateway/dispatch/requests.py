@@ -1,0 +1,74 @@
+"""Requests to be dispatched, with what is common to every dialect of the API."""
+
+from dataclasses import dataclass
+
+from shared.contracts.manifest import Task
+from shared.contracts.replica import Generate, Grammar, Tool, ToolChoice
+
+AUTO = ToolChoice()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The client of a request."""
+
+    tenant: str = ""
+    """The API key's id; empty without authentication."""
+    cache_salt: str = ""
+    """Prompts share the prefix cache only with prompts of the same salt."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """The structure of the generated text, and what is returned beside it."""
+
+    grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = AUTO
+    return_prompt: bool = False
+    """Whether the prompt's token ids and text are returned."""
+
+    @property
+    def size(self) -> int:
+        """Characters of all schemas and grammars."""
+        tools = sum(len(tool.parameters) + len(tool.description or "") for tool in self.tools)
+        return tools + (0 if self.grammar is None else len(self.grammar.value))
+
+
+ANONYMOUS = Caller()
+FREE_TEXT = OutputOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A request for one generation."""
+
+    deployment: str
+    generate: Generate
+    deadline: float
+    """Seconds on the monotonic clock."""
+    prompt_bytes: int
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request; later attempts have ids derived from it."""
+        return self.generate.request_id
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt: exact where ids were given, otherwise estimated as four bytes each."""
+        ids = self.generate.prompt_token_ids
+        return len(ids) if ids is not None else self.prompt_bytes // 4 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """Where a request to an encoder goes, and its size."""
+
+    request_id: str
+    deployment: str
+    task: Task
+    tokens: int
+    """An estimate."""
+    deadline: float
+    """Seconds on the monotonic clock."""

@@ -1,0 +1,43 @@
+"""One route of the gateway, with what OpenAPI says of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+Content = Mapping[str, Any]
+"""OpenAPI's map of media types to their schemas."""
+
+OBJECT: Content = {"application/json": {"schema": {"type": "object"}}}
+"""Any JSON object."""
+STREAM: Content = {**OBJECT, "text/event-stream": {}}
+"""A JSON object, or a stream of events."""
+OCTETS: Content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method of a path: OpenAPI's word for it. A package of routes has a function that returns its operations."""
+
+    method: str
+    path: str
+    """With `{parameters}`."""
+    handler: Callable[[Request], Awaitable[ASGIApp]]
+    summary: str
+    tag: str
+    body: type[BaseModel] | Content | None = None
+    """What a request carries: the model that parses it, or a description."""
+    result: type[BaseModel] | Content = field(default_factory=lambda: OBJECT)
+    """What a response carries: the model that is written, or a description."""
+    statuses: tuple[int, ...] = (200,)
+    """The statuses of success."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Query parameters with what they mean."""
+
+    def route(self) -> Route:
+        """The route that the web framework serves."""
+        return Route(self.path, self.handler, methods=[self.method])
