@@ -26,7 +26,7 @@ class SystemState(BaseModel):
 
 
 class Ports(BaseModel):
-    """Ports chosen at the first start and kept for the next ones."""
+    """Ports chosen at the first start and stored for the next ones."""
 
     http: int
     nats: int

@@ -87,7 +87,7 @@ class Llmos:
             self._admin.undeploy(name)
             deadline = time.monotonic() + STOP_S
             while time.monotonic() < deadline and any(
-                item.beat.instance.startswith(f"{name}-") and item.up for item in self._admin.health().instances
+                item.heartbeat.instance.startswith(f"{name}-") and item.up for item in self._admin.health().instances
             ):
                 time.sleep(0.2)
 

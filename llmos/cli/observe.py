@@ -47,11 +47,11 @@ def status(
     console.print(f"LLMOS at {client.url}")
     rows = [
         (
-            item.beat.service,
-            item.beat.instance,
-            ("ready" if item.beat.ready else "not ready") if item.up else f"silent for {item.age:.0f} s",
-            item.beat.pid,
-            "; ".join(item.beat.reasons),
+            item.heartbeat.service,
+            item.heartbeat.instance,
+            ("ready" if item.heartbeat.ready else "not ready") if item.up else f"silent for {item.age:.0f} s",
+            item.heartbeat.pid,
+            "; ".join(item.heartbeat.reasons),
         )
         for item in health.instances
     ]

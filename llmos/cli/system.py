@@ -15,11 +15,11 @@ from llmos.cli.output import console, errors
 from llmos.config import Target
 from llmos.embedded.logs import last_line
 from llmos.home import Home
+from shared.deadlines import DOWN_S
 from shared.errors import Unavailable
 
 DETACH_TIMEOUT_S = 600.0
 """The first start imports the demo model."""
-STOP_TIMEOUT_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def down(home: HomeOption = None) -> None:
         console.print(f"nothing runs from {chosen.root}")
         return
     os.kill(system.pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
+    deadline = time.monotonic() + DOWN_S
     with errors.status("draining"):
         while time.monotonic() < deadline:
             try:
@@ -78,7 +78,7 @@ def down(home: HomeOption = None) -> None:
                 console.print("stopped")
                 return
             time.sleep(0.05)
-    raise Unavailable(f"pid {system.pid} did not stop within {STOP_TIMEOUT_S:.0f} s; see {chosen.logs}")
+    raise Unavailable(f"pid {system.pid} did not stop within {DOWN_S:.0f} s; see {chosen.logs}")
 
 
 def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:

@@ -16,8 +16,8 @@ from shared.service.supervise import ChildSpec
 MAX_PAYLOAD = 1 << 20
 """Bytes. Larger payloads travel as object references."""
 
-# Streams and buckets are made by whoever needs them first. Nobody may delete or copy one, or take single messages
-# out; only large messages, which their receiver gives up, are purged.
+# Streams and buckets are made by the first service that needs them. No service may delete or copy one, or delete
+# single messages; only large messages are purged, by their receiver.
 _JETSTREAM = [
     "$JS.API.INFO",
     "$JS.API.STREAM.NAMES",
@@ -39,9 +39,9 @@ _EVERY_SERVICE_PUBLISHES = [
     "llmos.v1.telemetry.>",
     "llmos.v1.events.>",
 ]
-_EVERY_SERVICE_HEARS = ["_INBOX.>"]
+_EVERY_SERVICE_SUBSCRIBES = ["_INBOX.>"]
 
-# What each service says beyond that, and what it listens to. A bucket is written through `$KV.<bucket>.>`;
+# What each service publishes and subscribes to beyond that. A bucket is written through `$KV.<bucket>.>`;
 # reading one needs the JetStream API only.
 _SERVICES: dict[str, tuple[list[str], list[str]]] = {
     "registry": ([f"$KV.{registry.MODELS_BUCKET}.>"], ["llmos.v1.registry.>"]),
@@ -95,17 +95,17 @@ def user_url(port: int, user: str, password: str) -> str:
 
 
 def server_settings(port: int, store: Path, passwords: dict[str, str], *, host: str = "127.0.0.1") -> dict[str, Any]:
-    """What the server is told: its address, JetStream on disk, and a user per service with the subjects it needs."""
+    """The server's settings: its address, JetStream on disk, and a user per service with the subjects it needs."""
     users = [
         {
             "user": name,
             "password": passwords[name],
             "permissions": {
                 "publish": {"allow": _EVERY_SERVICE_PUBLISHES + publishes},
-                "subscribe": {"allow": _EVERY_SERVICE_HEARS + hears},
+                "subscribe": {"allow": _EVERY_SERVICE_SUBSCRIBES + subscribes},
             },
         }
-        for name, (publishes, hears) in _SERVICES.items()
+        for name, (publishes, subscribes) in _SERVICES.items()
     ]
     return {
         "host": host,

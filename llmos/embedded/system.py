@@ -15,19 +15,14 @@ from llmos.embedded import nats
 from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
-from shared.bus.tasks import end
+from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
+from shared.service.background import background
 from shared.service.supervise import Child, ChildSpec
 
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
-
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = {"inference": 55.0}
-"""Seconds from SIGTERM to SIGKILL where the default is too short: a node agent waits for its replicas' answers."""
-DEFAULT_STOP_TIMEOUT_S = 25.0
-"""Twice the drain time of the other services, and their clean-up."""
 
 
 class EmbeddedSystem:
@@ -40,8 +35,16 @@ class EmbeddedSystem:
         self._store_url = store_url or home.store.as_uri()
         self.children: dict[str, Child] = {}
 
-    async def start(self) -> None:
-        """Start everything; returns when the gateway can serve and every service is healthy."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["EmbeddedSystem"]:
+        """Run all children while inside, from the moment when the gateway can serve and every service is healthy."""
+        try:
+            await self._start()
+            yield self
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
         key = self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await self._until_listening(self.ports.nats)
@@ -51,14 +54,14 @@ class EmbeddedSystem:
         self.announce(ready=False)
 
     def announce(self, *, ready: bool) -> None:
-        """Tell other commands where the system is, and whether its start is complete."""
+        """Write for other commands where the system is, and whether its start is complete."""
         nats_url = f"nats://127.0.0.1:{self.ports.nats}"
         self.home.write_system(SystemState(pid=os.getpid(), url=self.url, nats_url=nats_url, ready=ready))
 
-    async def stop(self) -> None:
-        """Drain the services, then stop the bus. Children that would not go are killed."""
+    async def _stop(self) -> None:
+        """Drain the services, then stop the bus. Children that do not end are killed."""
         self.home.clear_system()
-        # The gateway first, so that what it answers can end; then all others, which no longer get requests.
+        # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
 
@@ -83,11 +86,11 @@ class EmbeddedSystem:
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",
-            stop_timeout=STOP_TIMEOUT_S.get(service, DEFAULT_STOP_TIMEOUT_S),
+            stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
 
     async def _until_listening(self, port: int) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + LAUNCHER_READY_S
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -96,10 +99,10 @@ class EmbeddedSystem:
                 await asyncio.sleep(0.02)
             else:
                 return
-        raise Unavailable(f"nats-server did not listen within {READY_TIMEOUT_S:.0f} s; see {self.home.logs}")
+        raise Unavailable(f"nats-server did not listen within {LAUNCHER_READY_S:.0f} s; see {self.home.logs}")
 
     async def _until_ready(self, key: str) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + LAUNCHER_READY_S
         missing = "gateway"
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
             while time.monotonic() < deadline:
@@ -114,7 +117,7 @@ class EmbeddedSystem:
                 if not missing:
                     return
                 await asyncio.sleep(0.1)
-        raise Unavailable(f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; see {self.home.logs}")
+        raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
 
     def _fail_when_dying(self, name: str) -> None:
         child = self.children[name]
@@ -128,11 +131,11 @@ def _missing(health: httpx.Response) -> str:
     if health.status_code != httpx.codes.OK:
         return f"gateway: {health.text[:200]}"
     seen = {
-        item["beat"]["service"]: item["beat"].get("reasons") or [] if item["up"] else ["down"]
+        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
         for item in health.json()["instances"]
     }
     return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['not heard of yet']))}"
+        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
         for service in SERVICES
         if seen.get(service, ["missing"])
     )
@@ -156,13 +159,7 @@ async def running(
         on_start(ports)
         remove_old_logs(home.logs)
         system = EmbeddedSystem(home, ports, store_url=store_url)
-        # Its children's logs are cut by who supervises them.
-        cutting = asyncio.create_task(
-            child_log.keep_within(home.logs / "launcher.log"), name="cut the launcher's log"
-        )
-        try:
-            await system.start()
+        # The children's logs are rotated by their supervision.
+        rotation = child_log.rotate_above(home.logs / "launcher.log")
+        async with background(rotation, "rotate the launcher's log"), system.running():
             yield system
-        finally:
-            await system.stop()
-            await end(cutting)

@@ -1,4 +1,4 @@
-"""Wires the node agent."""
+"""Connects the node agent to the bus and to its settings."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,12 +7,9 @@ from contextlib import asynccontextmanager
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
 from services.inference.settings import Settings
-from shared.bus.tasks import end
 from shared.contracts.scheduler import Resources
+from shared.deadlines import AGENT_RECORD_S
 from shared.service.context import Context
-
-CLOSE_MARGIN_S = 1.0
-"""Of the drain time, for the records of what was drained."""
 
 
 @asynccontextmanager
@@ -28,11 +25,6 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         log_dir=settings.log_dir,
         gpus=await asyncio.to_thread(find_gpus),
     )
-    agent = NodeAgent(context.bus, node)
-    try:
-        async with agent.holding_node(), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(agent.run(), name="node agent")
-            yield
-            await end(running)
-    finally:
-        await agent.close(max(0.0, settings.drain_timeout - CLOSE_MARGIN_S))
+    drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
+    async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
+        yield

@@ -11,10 +11,11 @@ import psutil
 from pydantic import Field
 
 from shared.contracts.manifest import Name
+from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
 from shared.service.settings import ServiceSettings
 
 MEMORY_SHARE = 0.8
-"""Of what is available at the start; the rest is for the system and what else runs."""
+"""Share of the memory that is available at the start; the rest is for the system and other programs."""
 
 
 def host_node_id() -> str:
@@ -24,16 +25,16 @@ def host_node_id() -> str:
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that replicas may use unless told otherwise: most of what the machine, or its container, has left.
+    """Bytes that replicas may use by default: most of the memory that the machine or its container has left.
 
     Args:
-        cgroup: Of this process (version 2); a container's limit stands there, not in what the machine has.
+        cgroup: Of this process (version 2): it has the limit of a container.
     """
     available = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # there is no such limit
         limit = int((cgroup / "memory.max").read_text())
         counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        files = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # given up when needed
+        files = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # can be freed
         used = int((cgroup / "memory.current").read_text()) - files
         available = min(available, max(0, limit - used))
     return int(available * MEMORY_SHARE)
@@ -42,10 +43,6 @@ def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 def usable_threads() -> int:
     """CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-CLEAN_UP_S = 7.0
-"""Of the agent's drain time: for what replicas and the agent do after the last answer."""
 
 
 class Settings(ServiceSettings):
@@ -63,10 +60,10 @@ class Settings(ServiceSettings):
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments. Default: `services.inference.replica` in this Python."""
-    drain_timeout: float = Field(default=40.0, gt=0.0, le=3600.0)
+    drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(
-        default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
+        default=REPLICA_DRAIN_S, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
     )
     """Seconds after SIGTERM that a replica has for its answers; less if the agent itself has less."""
     load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
@@ -76,8 +73,8 @@ class Settings(ServiceSettings):
 
     @property
     def replica_drain(self) -> float:
-        """Seconds that a replica is given to drain: never more than the agent itself has.
+        """Seconds that a replica has to drain: less than the agent itself has.
 
-        A replica that is killed in its drain loses the answers that it would have handed back.
+        A replica that is killed while it drains loses the requests that it would have handed back.
         """
-        return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - CLEAN_UP_S))
+        return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - AGENT_CLEAN_UP_S))

@@ -9,7 +9,7 @@ import structlog
 
 from services.monitor.archive import Archive
 from services.monitor.export import Forwarder
-from services.monitor.health import HealthTable, watching_health
+from services.monitor.health import HealthTable, HealthWatch
 from services.monitor.ingest import DURABLE, Ingest
 from services.monitor.settings import Settings
 from services.monitor.store import Limits
@@ -26,6 +26,7 @@ from shared.contracts.monitor import (
     TraceList,
 )
 from shared.errors import StorageFull
+from shared.service.background import background
 from shared.service.context import Context
 from shared.telemetry.stream import telemetry_stream
 
@@ -33,23 +34,23 @@ _log = structlog.get_logger("llmos.monitor")
 
 QUEUE = "monitor"
 SWEEP_S = 60.0
-"""How often what became too old is forgotten when nothing new comes."""
+"""Seconds between deletions of traces that became too old, when no new ones come."""
 
 
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
-    """Take in telemetry and answer for it while inside; leaving stops taking in first."""
+    """Store telemetry and serve it while inside; leaving ends the intake first."""
     bus, table = context.bus, HealthTable()
     if settings.folder is None:
-        _log.info("traces are kept in memory and go at exit; set LLMOS_MONITOR_DIR to keep them")
+        _log.info("traces.in_memory", consequence="they are lost at exit", to_keep_them="set LLMOS_MONITOR_DIR")
     async with AsyncExitStack() as stack:
         limits = Limits(spans=settings.max_spans, bytes=settings.max_bytes, age=settings.max_age)
-        archive = await stack.enter_async_context(Archive(settings.folder, limits))
+        archive = await stack.enter_async_context(Archive(settings.folder, limits).running())
         forwarder = Forwarder(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if forwarder is not None:
             await stack.enter_async_context(forwarder.running())
-        await stack.enter_async_context(watching_health(bus, table, time.monotonic))
-        await stack.enter_async_context(_sweeping(archive))
+        await stack.enter_async_context(HealthWatch(bus, table, time.monotonic).running())
+        await stack.enter_async_context(background(_sweep(archive), "sweep traces"))
 
         ingest = Ingest(archive, forwarder, context.readiness)
         consumption = await telemetry_stream(bus).consume(ingest.handle, durable=DURABLE)
@@ -64,28 +65,15 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         async def get_health(_: Empty) -> HealthReport:
             return table.report(time.monotonic())
 
-        for subscription in (
-            await rpc.respond(bus, GET_TRACE, get_trace, queue=QUEUE),
-            await rpc.respond(bus, LIST_TRACES, list_traces, queue=QUEUE),
-            await rpc.respond(bus, GET_HEALTH, get_health, queue=QUEUE),
-        ):
-            stack.push_async_callback(subscription.unsubscribe)
+        handlers: rpc.Handlers = {GET_TRACE: get_trace, LIST_TRACES: list_traces, GET_HEALTH: get_health}
+        await stack.enter_async_context(rpc.serve(bus, handlers, queue=QUEUE))
         yield
 
 
-@asynccontextmanager
-async def _sweeping(archive: Archive) -> AsyncIterator[None]:
-    async def sweep() -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                await archive.enforce_limits()
-            except StorageFull as error:
-                _log.warning("old traces could not be forgotten; it is tried again", error=error.message)
-
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(sweep(), name="sweep traces")
+async def _sweep(archive: Archive) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
         try:
-            yield
-        finally:
-            task.cancel()
+            await archive.enforce_limits()
+        except StorageFull as error:
+            _log.warning("traces.not_deleted", error=error.message, retrying=True)

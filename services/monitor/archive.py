@@ -2,10 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from services.monitor.spans import TRACE_ID_BYTES, StoredSpan, trace_document
@@ -17,11 +17,7 @@ Result = TypeVar("Result")
 
 
 class Archive:
-    """An async context manager around a `TraceStore`; entering opens it.
-
-    Raises on entering:
-        Unavailable: the folder cannot be used.
-    """
+    """A `TraceStore` for the event loop; open while `running`."""
 
     def __init__(self, folder: Path | None, limits: Limits) -> None:
         self._folder = folder
@@ -29,7 +25,13 @@ class Archive:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trace-store")
         self._store: TraceStore | None = None
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Open the store while inside.
+
+        Raises:
+            Unavailable: The folder cannot be used.
+        """
         try:
             self._store = await self._run(lambda: TraceStore(self._folder, self._limits))
         except (sqlite3.Error, OSError) as error:
@@ -37,17 +39,14 @@ class Archive:
             raise Unavailable(
                 f"traces cannot be kept in {self._folder}: {error}; set LLMOS_MONITOR_DIR to a writable folder"
             ) from error
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        store = self._opened
-        await self._run(store.close)
-        self._thread.shutdown()
+        try:
+            yield self
+        finally:
+            await self._run(self._store.close)
+            self._thread.shutdown()
 
     async def add(self, spans: Sequence[StoredSpan]) -> int:
-        """Keep `spans`; how many were new. Raises `StorageFull` when the disk takes no more."""
+        """Store `spans`; returns how many were new. Raises `StorageFull` when the disk takes no more."""
         store = self._opened
         return await self._write(lambda: store.add(spans))
 
@@ -56,7 +55,7 @@ class Archive:
 
         Raises:
             InvalidInput: not 32 hexadecimal digits.
-            NotFound: not kept (any more, or yet).
+            NotFound: not stored (any more, or yet).
         """
         store, key = self._opened, _parse_trace_id(trace_id)
 
@@ -79,7 +78,7 @@ class Archive:
         return await self._run(lambda: store.newest(limit))
 
     async def enforce_limits(self) -> int:
-        """Forget what became too old; how many traces went. Raises `StorageFull`."""
+        """Delete traces that became too old; returns how many. Raises `StorageFull`."""
         store = self._opened
         return await self._write(store.enforce_limits)
 

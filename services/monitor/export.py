@@ -1,4 +1,4 @@
-"""Forwards telemetry to an OTLP/gRPC receiver such as Jaeger, and never hinders what it is taken from."""
+"""Forwards telemetry to an OTLP/gRPC receiver such as Jaeger, and never delays its source."""
 
 import asyncio
 from collections import deque
@@ -9,13 +9,15 @@ import grpc
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from shared.deadlines import FORWARDING_FLUSH_S
+from shared.service.background import background
+
 _log = structlog.get_logger("llmos.monitor")
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 EXPORT_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
-FLUSH_S = 2.0
 RETRYABLE = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -50,7 +52,7 @@ class Forwarder:
         self._emptied = asyncio.Event()
         self._emptied.set()
         self._failing = False
-        self._unsaid = 0
+        self._unlogged = 0
 
     def offer(self, payload: bytes) -> None:
         """Queue a payload. Returns at once."""
@@ -67,22 +69,18 @@ class Forwarder:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send while inside; on leaving, send what is queued within `FLUSH_S`."""
+        """Send while inside; on leaving, send what is queued within `FORWARDING_FLUSH_S`."""
         async with _channel(self._endpoint) as channel:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    sending = tasks.create_task(self._send_for_ever(channel), name="forward telemetry")
-                    try:
-                        yield
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(FLUSH_S):
-                                await self._emptied.wait()
-                    finally:
-                        sending.cancel()
+                async with background(self._send_for_ever(channel), "forward telemetry"):
+                    yield
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(FORWARDING_FLUSH_S):
+                            await self._emptied.wait()
             finally:
                 self.dropped += len(self._queue)
                 if self.dropped:
-                    _log.warning("telemetry was not forwarded", endpoint=self._endpoint, dropped=self.dropped)
+                    _log.warning("forwarding.incomplete", endpoint=self._endpoint, dropped=self.dropped)
 
     async def _send_for_ever(self, channel: grpc.aio.Channel) -> None:
         export: grpc.aio.UnaryUnaryMultiCallable[bytes, ExportTraceServiceResponse] = channel.unary_unary(
@@ -103,7 +101,7 @@ class Forwarder:
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, BACKOFF_MAX_S)
                     continue
-                self._drop(f"refused: {error.code().name}: {error.details()}")
+                self._drop(f"rejected: {error.code().name}: {error.details()}")
             else:
                 self._note_success(response)
             delay = BACKOFF_FIRST_S
@@ -114,31 +112,32 @@ class Forwarder:
         self.sent += 1
         if response.partial_success.rejected_spans:
             _log.warning(
-                "the receiver rejected spans",
+                "forwarding.spans_rejected",
                 endpoint=self._endpoint,
                 spans=response.partial_success.rejected_spans,
                 why=response.partial_success.error_message,
             )
         if self._failing:
             self._failing = False
-            _log.info("telemetry is forwarded again", endpoint=self._endpoint, dropped_meanwhile=self._unsaid)
-            self._unsaid = 0
+            _log.info("forwarding.resumed", endpoint=self._endpoint, dropped_meanwhile=self._unlogged)
+            self._unlogged = 0
 
     def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
         if not self._failing:
             self._failing = True
             _log.warning(
-                "telemetry cannot be forwarded now; it is tried again",
+                "forwarding.interrupted",
                 endpoint=self._endpoint,
+                retrying=True,
                 status=error.code().name,
                 details=error.details(),
             )
 
     def _drop(self, why: str) -> None:
         self.dropped += 1
-        self._unsaid += 1
-        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: said often at first, then ever more rarely
-            _log.warning("telemetry is not forwarded", endpoint=self._endpoint, dropped=self.dropped, why=why)
+        self._unlogged += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: logged often at first, then rarely
+            _log.warning("forwarding.dropped", endpoint=self._endpoint, dropped=self.dropped, why=why)
 
 
 def _channel(endpoint: str) -> grpc.aio.Channel:

@@ -1,4 +1,4 @@
-"""Who is up, ready, or down: a pure table of health beats, and the watcher that feeds it."""
+"""Which processes are up, ready or down: a pure table of heartbeats, and the watch that feeds it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,55 +7,61 @@ import structlog
 
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
-from shared.contracts.monitor import HEALTH_TTL_S, HealthBeat, HealthReport, InstanceHealth
+from shared.contracts.monitor import HealthReport, Heartbeat, InstanceHealth
+from shared.deadlines import FORGET_INSTANCE_S, HEARTBEAT_TTL_S
 from shared.errors import InvalidInput
 
 _log = structlog.get_logger("llmos.monitor")
 
-FORGET_AFTER_S = 60.0
-"""A process that went without a word is shown as down for this long."""
-ALL_BEATS = "llmos.v1.health.>"
+ALL_HEARTBEATS = "llmos.v1.health.>"
 
 
 class HealthTable:
-    """The last beat of every process. `now` is in monotonic seconds of one clock."""
+    """The last heartbeat of every process. `now` is in monotonic seconds of one clock."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], tuple[HealthBeat, float]] = {}
+        self._last: dict[tuple[str, str], tuple[Heartbeat, float]] = {}
 
-    def observe(self, beat: HealthBeat, now: float) -> None:
-        """Take in a beat. One that says goodbye removes its process."""
-        key = (beat.service, beat.instance)
-        if beat.leaving:
+    def observe(self, heartbeat: Heartbeat, now: float) -> None:
+        """Note a heartbeat. A last one (`leaving`) removes its process."""
+        key = (heartbeat.service, heartbeat.instance)
+        if heartbeat.leaving:
             self._last.pop(key, None)
         else:
-            self._last[key] = (beat, now)
+            self._last[key] = (heartbeat, now)
 
     def report(self, now: float) -> HealthReport:
-        """Everybody heard of lately, by service and instance. Forgets who was silent for `FORGET_AFTER_S`."""
-        self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_AFTER_S}
+        """All processes, by service and instance. One that was silent for `FORGET_INSTANCE_S` is dropped."""
+        self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_INSTANCE_S}
         return HealthReport(
             instances=tuple(
-                InstanceHealth(beat=beat, age=round(now - seen, 3), up=now - seen < HEALTH_TTL_S)
-                for _, (beat, seen) in sorted(self._last.items())
+                InstanceHealth(heartbeat=heartbeat, age=round(now - seen, 3), up=now - seen < HEARTBEAT_TTL_S)
+                for _, (heartbeat, seen) in sorted(self._last.items())
             )
         )
 
 
-@asynccontextmanager
-async def watching_health(bus: Bus, table: HealthTable, clock: Callable[[], float]) -> AsyncIterator[None]:
-    """Feed `table` with every beat while inside."""
+class HealthWatch:
+    """Feeds a `HealthTable` with every heartbeat on the bus."""
 
-    def on_beat(message: Message) -> None:
+    def __init__(self, bus: Bus, table: HealthTable, clock: Callable[[], float]) -> None:
+        self._bus = bus
+        self._table = table
+        self._clock = clock
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["HealthWatch"]:
+        """Receive heartbeats while inside."""
+        subscription = await self._bus.subscribe(ALL_HEARTBEATS, self._receive)
         try:
-            beat = rpc.parse(HealthBeat, message.data)
-        except InvalidInput as error:
-            _log.warning("not a health beat", subject=message.subject, error=error.message)
-            return
-        table.observe(beat, clock())
+            yield self
+        finally:
+            await subscription.unsubscribe()
 
-    subscription = await bus.subscribe(ALL_BEATS, on_beat)
-    try:
-        yield
-    finally:
-        await subscription.unsubscribe()
+    def _receive(self, message: Message) -> None:
+        try:
+            heartbeat = rpc.parse(Heartbeat, message.data)
+        except InvalidInput as error:
+            _log.warning("heartbeat.unreadable", subject=message.subject, error=error.message)
+            return
+        self._table.observe(heartbeat, self._clock())

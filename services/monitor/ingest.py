@@ -30,16 +30,16 @@ class Ingest:
         self._readiness = readiness
 
     async def handle(self, message: Message) -> None:
-        """Take in one message of any telemetry subject; only spans are kept."""
+        """Take in one message of any telemetry subject; only spans are stored."""
         if message.subject != TRACES_SUBJECT:
             return
         try:
             decoded = await asyncio.to_thread(decode_spans, message.data)
         except InvalidInput as error:
-            _log.warning("telemetry that cannot be read is skipped", bytes=len(message.data), error=error.message)
+            _log.warning("telemetry.unreadable", bytes=len(message.data), error=error.message)
             return
         if decoded.refused:
-            _log.warning("spans without proper ids are skipped", spans=decoded.refused)
+            _log.warning("telemetry.spans_without_ids", spans=decoded.refused)
         try:
             added = await self._archive.add(decoded.spans)
         except StorageFull as error:

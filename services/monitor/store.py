@@ -57,7 +57,7 @@ _ROOT_NAME = """
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept."""
+    """How much is stored."""
 
     spans: int
     bytes: int
@@ -73,7 +73,7 @@ class TraceStore:
 
     Args:
         folder: Where `traces.db` lies; None: in memory.
-        limits: How much is kept.
+        limits: How much is stored.
         clock: Unix time in seconds.
     """
 
@@ -137,7 +137,7 @@ class TraceStore:
         return gone
 
     def trace(self, trace_id: bytes) -> list[bytes]:
-        """The `ResourceSpans` messages of a trace's spans, by start time; empty: not kept."""
+        """The `ResourceSpans` messages of a trace's spans, by start time; empty: not stored."""
         rows = self._database.execute(
             "SELECT data FROM spans WHERE trace_id = ? ORDER BY start, span_id", (trace_id,)
         )
@@ -201,4 +201,4 @@ class TraceStore:
         self._path.rename(aside)
         for suffix in ("-wal", "-shm"):
             self._path.with_name(f"traces.db{suffix}").unlink(missing_ok=True)
-        _log.warning("the trace store could not be read and is set aside", moved_to=str(aside), why=why)
+        _log.warning("traces.set_aside", moved_to=str(aside), why=why)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -10,7 +10,7 @@ from services.registry.rebuild import rebuild
 from services.registry.records import ModelRecords
 from services.registry.service import RegistryService
 from services.registry.settings import Settings
-from shared.bus.tasks import end
+from shared.service.background import background
 from shared.service.context import Context
 from shared.service.readiness import Readiness
 from shared.storage.open import open_store
@@ -23,15 +23,15 @@ _FIRST_CHECK = 0.5
 
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
-    """Serve the registry. Waits for the store first: without it there is nothing to say about models."""
+    """Serve the registry. Waits for the store first: without it no model can be resolved."""
     store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=settings.s3_secret_key)
-    while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store tells nobody that it is back
+    while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store has no event for its return
         await asyncio.sleep(_FIRST_CHECK)
     await rebuild(ModelRecords(context.bus), store)
-    async with AsyncExitStack() as stack:
-        watching = asyncio.create_task(_watch(store, context.readiness, settings.store_check), name="watch store")
-        stack.push_async_callback(_cancel, watching)
-        await RegistryService(context.bus, store, actor=context.instance).open(stack)
+    async with (
+        background(_watch(store, context.readiness, settings.store_check), "watch the store"),
+        RegistryService(context.bus, store, actor=context.instance).running(),
+    ):
         yield
 
 
@@ -44,12 +44,6 @@ async def _watch(store: ArtifactStore, readiness: Readiness, interval: float) ->
 async def _check(store: ArtifactStore, readiness: Readiness) -> bool:
     problem = await store.ready()
     if problem is not None:
-        _log.warning("the store can't be used", reason=problem)
+        _log.warning("store.unavailable", reason=problem)
     readiness.set("store", problem)
     return problem is None
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    await end(task)
-    if not task.cancelled():
-        task.result()

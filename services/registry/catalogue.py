@@ -1,4 +1,4 @@
-"""The rules of a model's record. Pure: each function takes a record and answers the next one.
+"""The rules of a model's record. Pure: each function takes a record and returns the next one.
 
 A number is reserved before its manifest is written, and entered after. So two registries never write the same
 manifest, whatever the store makes of that, and a version is visible only when all of it is there. Numbers are never
@@ -60,9 +60,9 @@ def delete(record: ModelRecord, version: int | None) -> ModelRecord:
     """Delete a version, or all of them (None), with the aliases that point there; raises `NotFound`."""
     if version is not None:
         require_version(record, version)
-    kept = tuple(entry for entry in record.versions if version not in {None, entry.version})
-    numbers = {entry.version for entry in kept}
-    left = record.model_copy(update={"versions": kept})
+    remaining = tuple(entry for entry in record.versions if version not in {None, entry.version})
+    numbers = {entry.version for entry in remaining}
+    left = record.model_copy(update={"versions": remaining})
     return _with_aliases(left, {name: number for name, number in record.aliases.items() if number in numbers})
 
 

@@ -1,4 +1,4 @@
-"""Removes what nothing refers to any more."""
+"""Removes blobs and manifests that no version refers to."""
 
 from datetime import datetime, timedelta
 
@@ -14,7 +14,7 @@ async def collect(
     """Find garbage older than `grace` and, unless `dry_run`, remove it.
 
     Raises:
-        CorruptFile: A version's manifest can't be read, so nobody knows which blobs it needs; nothing is removed.
+        CorruptFile: A version's manifest can't be read, so the blobs that it needs are unknown; nothing is removed.
     """
     blobs, manifests = await store.blob_stats(), await store.manifest_stats()
     models = await records.all()

@@ -1,4 +1,4 @@
-"""Makes a version, so that it is visible whole or not at all, whoever else makes one and whenever we are killed.
+"""Makes a version, so that it is visible whole or not at all, also when others are made and when we are killed.
 
     check blobs -> reserve a number (record) -> write the manifest (store) -> enter the number (record) -> check blobs
 
@@ -43,7 +43,7 @@ async def create_version(
     record = await records.get(request.model)
     existing = with_digest(record, digest) if record else None
     if existing is not None:
-        with suppress(NotFound):  # deleted since: make it anew
+        with suppress(NotFound):  # deleted since: make it again
             change = await records.change(
                 request.model, lambda record: point(record, request.aliases, existing.version)
             )
@@ -52,7 +52,7 @@ async def create_version(
     ours = VersionEntry(version=number, digest=digest, size=request.manifest.size, created_at=now())
     record = (await records.change(request.model, lambda record: _enter(record, ours, request.aliases))).after
     entry = with_digest(record, digest)
-    assert entry is not None, "it was entered just now, by us or by somebody faster"
+    assert entry is not None, "it was entered just now, by us or by a faster process"
     if entry.version != number:
         await store.delete_manifest(request.model, number)
         return Creation(record, entry, created=False)

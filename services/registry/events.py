@@ -1,4 +1,4 @@
-"""Tells the event stream what the registry changed."""
+"""The registry's events: what it changed."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from shared.contracts.events import Event, event_subject
 _log = structlog.get_logger("llmos.registry")
 
 
-async def tell(bus: Bus, kind: str, name: str, *, actor: str, at: datetime, **detail: str) -> None:
+async def publish_event(bus: Bus, kind: str, name: str, *, actor: str, at: datetime, **detail: str) -> None:
     """Publish that `actor` did `kind` to the thing called `name`, and log it. Fire and forget."""
     _log.info(kind, name=name, **detail)
     await publish(bus, event_subject(kind), Event(kind=kind, name=name, actor=actor, at=at, detail=detail))

@@ -1,4 +1,4 @@
-"""What nothing refers to any more. Pure: listings in, names out."""
+"""Blobs and manifests that no version refers to. Pure: listings in, names out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def find_garbage(
     """Blobs that no version refers to, and manifests of numbers that are no version, both older than `grace`.
 
     The grace is for what is being made: a blob is there before its manifest, a manifest before its version.
-    A manifest whose model has no record is kept: that is a lost catalogue's mark, not a number that was given up.
+    A manifest whose model has no record is not garbage: the catalogue was lost and is made again from such manifests.
 
     Args:
         blobs: All in the store.

@@ -15,7 +15,7 @@ _log = structlog.get_logger("llmos.registry")
 
 
 async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
-    """Fill an empty catalogue with every version whose files are all there; answers their references.
+    """Fill an empty catalogue with every version whose files are all there; returns their references.
 
     Does nothing when there is a record. Aliases are not in the store and stay lost; the times are those of the
     manifests' files.
@@ -35,7 +35,7 @@ async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
                 )
                 record = enter(record, entry)
             else:
-                _log.warning("version not restored", version=f"{model}:{number}", reason=problem)
+                _log.warning("version.not_restored", version=f"{model}:{number}", reason=problem)
         found[model] = record
     restored = [
         f"{record.name}:{entry.version}"
@@ -44,7 +44,7 @@ async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
         for entry in record.versions
     ]
     if found:
-        _log.warning("catalogue rebuilt from the store, without aliases", versions=restored)
+        _log.warning("catalogue.rebuilt", versions=restored, consequence="aliases are lost")
     return restored
 
 
@@ -52,5 +52,5 @@ def _decode(data: bytes | None, reference: str) -> Manifest | None:
     try:
         return Manifest.decode(data) if data is not None else None
     except ValidationError as error:
-        _log.warning("version not restored", version=reference, reason=f"its manifest can't be read: {error}")
+        _log.warning("version.not_restored", version=reference, reason=f"its manifest can't be read: {error}")
         return None

@@ -8,7 +8,7 @@ from shared.contracts.registry import MODELS_BUCKET, ModelRecord
 from shared.errors import Conflict
 
 _TRIES = 100
-"""Each failed one means that somebody else's succeeded."""
+"""A try fails only when another process's change succeeded."""
 
 
 class Change(NamedTuple):
@@ -34,7 +34,7 @@ class ModelRecords:
         return ModelRecord.decode(entry.value) if entry else None
 
     async def create(self, record: ModelRecord) -> bool:
-        """Write a record unless the model has one; answers whether it was written."""
+        """Write a record unless the model has one; returns whether it was written."""
         try:
             await self._bucket.create(record.name, record.encode())
         except Conflict:
@@ -42,10 +42,10 @@ class ModelRecords:
         return True
 
     async def change(self, name: str, rule: Callable[[ModelRecord], ModelRecord]) -> Change:
-        """Apply a pure `rule` to a record (to an empty one when there is none) and write what it answers.
+        """Apply a pure `rule` to a record (to an empty one when there is none) and write what it returns.
 
-        The rule is applied anew when somebody else was faster. Nothing is written when it changes nothing; its errors
-        pass through.
+        The rule is applied again when another process was faster. Nothing is written when the rule changes nothing.
+        Errors of the rule pass through.
         """
         for _ in range(_TRIES):
             entry = await self._bucket.get(name)

@@ -1,7 +1,7 @@
-"""Answers the endpoints of `shared.contracts.registry`."""
+"""The endpoints of `shared.contracts.registry`."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -10,12 +10,12 @@ from opentelemetry import trace
 from services.registry import catalogue
 from services.registry.collection import collect
 from services.registry.creation import create_version
-from services.registry.events import tell
+from services.registry.events import publish_event
 from services.registry.files import read_manifest
 from services.registry.records import ModelRecords
 from shared.bus.port import Bus
-from shared.bus.rpc import respond
-from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.bus.rpc import Handlers, serve
+from shared.contracts.base import Empty
 from shared.contracts.manifest import Manifest
 from shared.contracts.registry import (
     COLLECT_GARBAGE,
@@ -66,23 +66,30 @@ class RegistryService:
         self._records = ModelRecords(bus)
         self._deployments = bus.kv(DEPLOYMENTS_BUCKET)
 
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Begin to answer; leaving `stack` takes nothing new and finishes what runs."""
-        await self._answer(stack, CREATE_VERSION, self.create_version)
-        await self._answer(stack, RESOLVE, self.resolve)
-        await self._answer(stack, LIST_MODELS, self.list_models)
-        await self._answer(stack, SET_ALIAS, self.set_alias)
-        await self._answer(stack, DELETE_VERSION, self.delete_version)
-        await self._answer(stack, COLLECT_GARBAGE, self.collect_garbage)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["RegistryService"]:
+        """Respond while inside; leaving takes no new requests and finishes those that run."""
+        handlers: Handlers = {
+            CREATE_VERSION: self.create_version,
+            RESOLVE: self.resolve,
+            LIST_MODELS: self.list_models,
+            SET_ALIAS: self.set_alias,
+            DELETE_VERSION: self.delete_version,
+            COLLECT_GARBAGE: self.collect_garbage,
+        }
+        async with serve(self._bus, handlers, queue=QUEUE, tracer=_tracer):
+            yield self
 
     async def create_version(self, request: CreateVersion) -> VersionInfo:
-        """Make a version from blobs that are in the store, or answer the one with the same manifest."""
+        """Make a version from blobs that are in the store, or return the one with the same manifest."""
         _describe(request.model)
         record, entry, created = await create_version(self._records, self._store, request, self._now)
         _describe(request.model, entry.version)
         info = _info(record, entry, request.manifest)
         if created:
-            await self._tell("version.created", info.reference, digest=entry.digest, aliases=",".join(info.aliases))
+            await self._publish(
+                "version.created", info.reference, digest=entry.digest, aliases=",".join(info.aliases)
+            )
         return info
 
     async def resolve(self, request: ResolveReference) -> VersionInfo:
@@ -105,11 +112,11 @@ class RegistryService:
         _describe(name, version)
         if version is None:
             change = await self._records.change(name, lambda record: catalogue.remove_alias(record, alias))
-            await self._tell("alias.removed", f"{name}@{alias}")
+            await self._publish("alias.removed", f"{name}@{alias}")
         else:
             change = await self._records.change(name, lambda record: catalogue.point(record, [alias], version))
             if change.after != change.before:
-                await self._tell("alias.set", f"{name}@{alias}", version=str(version))
+                await self._publish("alias.set", f"{name}@{alias}", version=str(version))
         return change.after
 
     async def delete_version(self, request: DeleteVersion) -> Empty:
@@ -126,7 +133,7 @@ class RegistryService:
         catalogue.require_unused(deployments, name, version)
         before, after = await self._records.change(name, lambda record: catalogue.delete(record, version))
         await self._delete_manifests(name, [entry for entry in before.versions if entry not in after.versions])
-        await self._tell("version.deleted" if version else "model.deleted", str(reference))
+        await self._publish("version.deleted" if version else "model.deleted", str(reference))
         return Empty()
 
     async def collect_garbage(self, request: CollectGarbage) -> GarbageReport:
@@ -139,30 +146,13 @@ class RegistryService:
             dry_run=request.dry_run,
         )
         if not request.dry_run:
-            await self._tell("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))
+            await self._publish("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))
         return GarbageReport(
             blobs=garbage.blobs,
             manifests=tuple(f"{model}:{number}" for model, number in garbage.manifests),
             size=garbage.size,
             dry_run=request.dry_run,
         )
-
-    async def _answer(
-        self,
-        stack: AsyncExitStack,
-        endpoint: Endpoint[Request, Response],
-        handler: Callable[[Request], Awaitable[Response]],
-    ) -> None:
-        async def traced(request: Request) -> Response:
-            with _tracer.start_as_current_span(f"registry {endpoint.verb}") as span:
-                try:
-                    return await handler(request)
-                except LlmosError as error:
-                    span.set_attribute(genai.ERROR_TYPE, error.code)
-                    raise
-
-        subscription = await respond(self._bus, endpoint, traced, queue=QUEUE)
-        stack.push_async_callback(subscription.unsubscribe)
 
     async def _find(self, name: str) -> ModelRecord:
         """The record of a model that has versions; `NotFound` names those that exist."""
@@ -174,17 +164,20 @@ class RegistryService:
         )
 
     async def _delete_manifests(self, name: str, entries: list[VersionEntry]) -> None:
-        """Without a record nobody sees them; what can't be removed now is garbage for later."""
+        """Without a record they are invisible; garbage collection deletes what can't be deleted now."""
         for entry in entries:
             try:
                 await self._store.delete_manifest(name, entry.version)
             except LlmosError as error:
                 _log.warning(
-                    "manifest left to garbage collection", version=f"{name}:{entry.version}", error=error.message
+                    "manifest.not_deleted",
+                    version=f"{name}:{entry.version}",
+                    error=error.message,
+                    consequence="garbage collection deletes it",
                 )
 
-    async def _tell(self, kind: str, name: str, **detail: str) -> None:
-        await tell(self._bus, kind, name, actor=self._actor, at=self._now(), **detail)
+    async def _publish(self, kind: str, name: str, **detail: str) -> None:
+        await publish_event(self._bus, kind, name, actor=self._actor, at=self._now(), **detail)
 
 
 def _info(record: ModelRecord, entry: VersionEntry, manifest: Manifest) -> VersionInfo:

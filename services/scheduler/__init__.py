@@ -2,12 +2,11 @@
 
 | file | what |
 |---|---|
-| `placement` | pure: what is wanted + what is up + what stands -> assignments, and why something has no place |
-| `room` | pure: what fits on a node, and the words for what does not |
-| `deploying`, `status` | pure: a request to the record of what is wanted; wanted and observed side by side |
-| `patience` | pure: when a silent node may be taken for gone |
-| `records` | local copies of buckets, written by compare-and-set |
-| `reconcile` | the loop around placement |
-| `leadership` | the lease of the one that leads |
-| `service` | the endpoints, `events` what is told |
+| `placement` | pure: desired state, nodes and assignments -> the next assignments, and why a replica has no node |
+| `fit` | pure: what fits on a node, and the words for what does not |
+| `desired`, `status` | pure: a request to the record of the desired state; desired and observed state side by side |
+| `grace_period` | pure: when a silent node counts as gone |
+| `reconcile` | local copies of the state, and the loop around placement |
+| `leadership` | the lease of the scheduler that leads |
+| `service` | the endpoints, `events` what is published |
 """

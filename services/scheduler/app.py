@@ -4,19 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.scheduler.events import keep
-from services.scheduler.grace_period import Patience
+from services.scheduler.events import ensure_event_stream
+from services.scheduler.grace_period import GracePeriod
 from services.scheduler.leadership import Leader
-from services.scheduler.reconcile import Observed, Reconciler
+from services.scheduler.reconcile import ObservedState, Reconciler
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
 from shared.bus.records import Records
-from shared.bus.tasks import end
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
-    LEASE_TTL_S,
     LEASES_BUCKET,
     NODES_BUCKET,
     REPLICAS_BUCKET,
@@ -25,40 +23,36 @@ from shared.contracts.scheduler import (
     NodeStatus,
     ReplicaStatus,
 )
+from shared.deadlines import LEASE_TTL_S
 from shared.service.context import Context
 
 
 @asynccontextmanager
 async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> AsyncIterator[None]:
-    """Leads, or stands by for the one that does; ready when all state is known.
+    """Run a scheduler that leads or stands by; ready when all state is known.
 
     `ttl` is the time to live of leases in seconds, the scheduler's own included.
     """
     bus, changed = context.bus, asyncio.Event()
-    observed = Observed(
+    observed = ObservedState(
         deployments=Records(bus.kv(DEPLOYMENTS_BUCKET), Deployment, changed.set),
         assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
         nodes=LeaseTable(bus.kv(NODES_BUCKET), ttl, NodeStatus.decode),
         replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
     )
-    patience = Patience(ttl=ttl, pause=ttl / 2)
-    reconciler = Reconciler(bus, context.instance, observed, changed, patience, tick=ttl / 10)
+    grace_period = GracePeriod(ttl=ttl, pause=ttl / 2)
+    reconciler = Reconciler(bus, context.instance, observed, changed, grace_period, tick=ttl / 10)
 
-    async def follow_leadership(leads: bool) -> None:
-        if leads:
-            await keep(bus)  # before anything can happen that it should keep
-        await (service.open() if leads else service.close())
+    @asynccontextmanager
+    async def term() -> AsyncIterator[None]:
+        await ensure_event_stream(bus)  # before the first event
+        async with service.running():
+            changed.set()
+            yield
         changed.set()
 
-    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, follow_leadership, ttl=ttl)
+    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, term, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
-    async with observed.nodes, observed.replicas, asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(observed.deployments.follow(), name="follow deployments"),
-            tasks.create_task(observed.assignments.follow(), name="follow assignments"),
-            tasks.create_task(reconciler.run(lambda: leader.leading), name="reconcile"),
-            tasks.create_task(leader.run(), name="lead"),
-        ]
+    async with observed.running(), reconciler.running(lambda: leader.leading), leader.running():
         context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
         yield
-        await asyncio.gather(*(end(task) for task in running))

@@ -1,4 +1,4 @@
-"""Turns the request to deploy into the record of what is wanted. Pure."""
+"""Turns the request to deploy into the record of the desired state. Pure."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ PREFIX_CACHE_MAX = 1 << 30
 """Bytes; by default never more."""
 
 
-def wanted(request: Deploy, version: VersionInfo, before: Deployment | None, now: datetime) -> Deployment:
+def desired_deployment(request: Deploy, version: VersionInfo, before: Deployment | None, now: datetime) -> Deployment:
     """The record that `request` asks for; `before` itself where it already stands there.
 
     Raises:

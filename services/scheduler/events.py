@@ -1,4 +1,4 @@
-"""The event stream, and what the scheduler tells it."""
+"""The event stream, and the scheduler's events in it."""
 
 from datetime import UTC, datetime
 
@@ -13,16 +13,16 @@ from shared.errors import LlmosError
 _log = structlog.get_logger("llmos.scheduler")
 
 
-async def keep(bus: Bus) -> None:
-    """Make the stream that keeps events, unless it is there."""
+async def ensure_event_stream(bus: Bus) -> None:
+    """Make the stream that stores events, unless it exists."""
     stream = bus.stream(EVENTS_STREAM, [f"{EVENTS_SUBJECT}.>"], max_bytes=EVENTS_MAX_BYTES, max_age=EVENTS_MAX_AGE_S)
     try:
         await stream.last(1)
     except LlmosError as error:
-        _log.warning("events are not kept", error=error.message)
+        _log.warning("events.not_stored", error=error.message)
 
 
-async def tell(bus: Bus, actor: str, kind: str, name: str, **detail: str) -> None:
+async def publish_event(bus: Bus, actor: str, kind: str, name: str, **detail: str) -> None:
     """Publish that `actor` did `kind` to the thing called `name`, and log it. Fire and forget."""
     _log.info(kind, name=name, **detail)
     event = Event(kind=kind, name=name, actor=actor, at=datetime.now(UTC), detail=detail)

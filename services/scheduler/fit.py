@@ -1,4 +1,4 @@
-"""Which node has room for a replica, and why none has.
+"""Which node a replica fits on, and why it fits on none.
 
 Memory is a hard reservation: the grants on a node never exceed what it has. Threads are reserved only for a
 deployment that asks for a number of them; those reservations never exceed the node's threads either. A deployment
@@ -20,9 +20,9 @@ _NODES_NAMED = 8
 
 
 class Place(NamedTuple):
-    """Where a replica goes, and what it gets there."""
+    """Where a replica goes, and the resources and the device that it gets there."""
 
-    room: "Room"
+    capacity: "FreeCapacity"
     need: Resources
     device: Device
     gpu: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 @dataclass(slots=True)
-class Room:
+class FreeCapacity:
     """What is left on one node."""
 
     node: str
@@ -44,17 +44,17 @@ class Room:
     largest_gpu: int = 0
     """Bytes of the largest GPU."""
     replicas: dict[str, int] = field(default_factory=dict)
-    """How many replicas of each deployment stand here."""
+    """How many replicas of each deployment are here."""
 
     @classmethod
-    def of(cls, node: NodeStatus) -> "Room":
+    def of(cls, node: NodeStatus) -> "FreeCapacity":
         """An empty node."""
         gpus = {gpu.id: gpu.memory for gpu in node.gpus}
         total = node.capacity
         return cls(node.id, total, total.memory, total.threads, gpus, max(gpus.values(), default=0))
 
     def fits(self, need: Resources) -> bool:
-        """Whether one more replica that needs this fits; `threads` 0 shares, for which one thread must exist."""
+        """Whether one more replica with this need fits; with `threads` 0 it shares those of the node."""
         has_threads = self.threads >= need.threads if need.threads else self.total.threads > 0
         has_gpu = not need.gpu_memory or self.free_gpu >= need.gpu_memory
         return has_threads and self.memory >= need.memory and has_gpu
@@ -82,12 +82,12 @@ class Room:
         on_gpu = replica.device == "cpu" or self.gpus.get(replica.gpu, -1) >= need.gpu_memory
         return on_gpu and self.fits(need) and self.total.threads >= replica.resources.threads
 
-    def take(self, replica: ReplicaAssignment) -> None:
-        """Count a replica in."""
+    def reserve(self, replica: ReplicaAssignment) -> None:
+        """Reserve a replica's resources."""
         self._count(replica, 1)
 
-    def give_back(self, replica: ReplicaAssignment) -> None:
-        """Count a replica out."""
+    def release(self, replica: ReplicaAssignment) -> None:
+        """Release a replica's resources."""
         self._count(replica, -1)
 
     def _count(self, replica: ReplicaAssignment, sign: int) -> None:
@@ -99,12 +99,12 @@ class Room:
         self.replicas[replica.deployment] = self.replicas.get(replica.deployment, 0) + sign
 
     def grant(self, need: Resources) -> Resources:
-        """What a replica that needs this gets here."""
+        """The resources that a replica with this need gets here."""
         return need.model_copy(update={"threads": need.threads or self.total.threads})
 
 
 def reserved(replica: ReplicaAssignment) -> Resources:
-    """What a placed replica takes away from its node."""
+    """The resources of its node that a placed replica reserves."""
     threads = replica.resources.threads if replica.threads_reserved else 0
     return replica.resources.model_copy(update={"threads": threads})
 
@@ -119,66 +119,71 @@ def forms(deployment: Deployment) -> list[tuple[Device, Resources]]:
     return found
 
 
-def best(rooms: Iterable[Room], deployment: Deployment) -> Place | None:
+def best(capacities: Iterable[FreeCapacity], deployment: Deployment) -> Place | None:
     """Where the next replica goes: a GPU before a CPU, spread over nodes next, then the tightest fit in memory."""
-    rooms = list(rooms)
+    capacities = list(capacities)
     for device, need in forms(deployment):
-        places = [place for room in rooms if (place := room.place(need, device)) is not None]
+        places = [place for capacity in capacities if (place := capacity.place(need, device)) is not None]
         if places:
             return min(
                 places,
                 key=lambda place: (
-                    place.room.replicas.get(deployment.name, 0),
-                    place.room.gpus.get(place.gpu, 0),
-                    place.room.memory,
-                    -place.room.threads,
-                    place.room.node,
+                    place.capacity.replicas.get(deployment.name, 0),
+                    place.capacity.gpus.get(place.gpu, 0),
+                    place.capacity.memory,
+                    -place.capacity.threads,
+                    place.capacity.node,
                 ),
             )
     return None
 
 
-def why_none(rooms: Iterable[Room], need: Resources) -> str:
-    """Why no room fits: `no node has 3.2 GiB free: node-a has 1.1 GiB`."""
-    rooms = sorted(rooms, key=lambda room: (-room.memory, -room.threads, room.node))
-    if not rooms:
+def why_no_fit(capacities: Iterable[FreeCapacity], need: Resources) -> str:
+    """Why a replica fits on no node: `no node has 3.2 GiB free: node-a has 1.1 GiB`."""
+    capacities = sorted(capacities, key=lambda capacity: (-capacity.memory, -capacity.threads, capacity.node))
+    if not capacities:
         return "no nodes are up"
-    if need.gpu_memory and not any(room.free_gpu >= need.gpu_memory for room in rooms):
-        return _why_no_gpu(rooms, need.gpu_memory)
-    lacks_memory = any(room.memory < need.memory for room in rooms)
-    lacks_threads = any(not Room.fits(room, Resources(memory=0, threads=need.threads)) for room in rooms)
-    wanted, found = [], []
+    if need.gpu_memory and not any(capacity.free_gpu >= need.gpu_memory for capacity in capacities):
+        return _why_no_gpu(capacities, need.gpu_memory)
+    lacks_memory = any(capacity.memory < need.memory for capacity in capacities)
+    lacks_threads = any(not capacity.fits(Resources(memory=0, threads=need.threads)) for capacity in capacities)
+    needs, found = [], []
     if lacks_memory:
-        wanted.append(readable_bytes(need.memory, up=True))
-        found.append([readable_bytes(room.memory) for room in rooms])
+        needs.append(readable_bytes(need.memory, up=True))
+        found.append([readable_bytes(capacity.memory) for capacity in capacities])
     if lacks_threads:
-        wanted.append(_threads(need.threads or 1))
-        found.append([str(room.threads if need.threads else room.total.threads) for room in rooms])
-    each = [f"{room.node} has {' and '.join(has)}" for room, *has in zip(rooms, *found, strict=True)]
+        needs.append(_threads(need.threads or 1))
+        found.append([str(capacity.threads if need.threads else capacity.total.threads) for capacity in capacities])
+    each = [f"{capacity.node} has {' and '.join(has)}" for capacity, *has in zip(capacities, *found, strict=True)]
     if lacks_threads:
         each = [f"{text} threads" if lacks_memory else text for text in each]
     more = f", and {len(each) - _NODES_NAMED} more nodes have less" if len(each) > _NODES_NAMED else ""
-    reason = f"no node has {' and '.join(wanted)} free: {', '.join(each[:_NODES_NAMED])}{more}"
-    if all(room.total.memory < need.memory for room in rooms):
+    reason = f"no node has {' and '.join(needs)} free: {', '.join(each[:_NODES_NAMED])}{more}"
+    if all(capacity.total.memory < need.memory for capacity in capacities):
         reason += "; none has that much in all, so choose fewer slots or a smaller max_len"
-    elif all(room.total.threads < need.threads for room in rooms):
+    elif all(capacity.total.threads < need.threads for capacity in capacities):
         reason += "; none has that many in all, so choose fewer threads"
     return reason
 
 
-def _why_no_gpu(rooms: list[Room], need: int) -> str:
-    with_gpu = sorted((room for room in rooms if room.gpus), key=lambda room: (-room.free_gpu, room.node))
+def _why_no_gpu(capacities: list[FreeCapacity], need: int) -> str:
+    with_gpu = sorted(
+        (capacity for capacity in capacities if capacity.gpus),
+        key=lambda capacity: (-capacity.free_gpu, capacity.node),
+    )
     if not with_gpu:
         return "no node has a GPU that ONNX Runtime can use; deploy with --device cpu, or see docs/cuda.md"
-    each = ", ".join(f"{room.node} has {readable_bytes(room.free_gpu)}" for room in with_gpu[:_NODES_NAMED])
+    each = ", ".join(
+        f"{capacity.node} has {readable_bytes(capacity.free_gpu)}" for capacity in with_gpu[:_NODES_NAMED]
+    )
     reason = f"no node has a GPU with {readable_bytes(need, up=True)} free: {each}"
-    if all(room.largest_gpu < need for room in with_gpu):
+    if all(capacity.largest_gpu < need for capacity in with_gpu):
         reason += "; none has that much in all, so choose fewer slots or a smaller max_len"
     return reason
 
 
 def readable_bytes(count: int, *, up: bool = False) -> str:
-    """`3.2 GiB`; rounded down, or up, so that what is needed never reads as less than what it lacks."""
+    """`3.2 GiB`; rounded down, or up, so that a need never reads as less than the free amount that it exceeds."""
     unit, name = (_GIB, "GiB") if count * 10 >= _GIB else (_MIB, "MiB")
     tenths = count * 10 / unit
     return f"{(math.ceil(tenths) if up else math.floor(tenths)) / 10} {name}"

@@ -7,14 +7,17 @@ before it sent the renewal, which is earlier than any follower can have seen it,
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from shared.bus.port import KeyValue, KvEntry
-from shared.contracts.scheduler import LEASE_TTL_S, Leadership
+from shared.contracts.scheduler import Leadership
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import Conflict, LlmosError
+from shared.service.background import background
 
 KEY = "scheduler"
 
@@ -30,7 +33,7 @@ class LeaseWatch:
     _since: float = 0.0
 
     def free(self, entry: KvEntry | None, now: float) -> bool:
-        """Whether nobody holds the lease, as far as can be known `now` (seconds, monotonic)."""
+        """Whether the lease has no holder, as far as can be known `now` (seconds, monotonic)."""
         if entry is None:
             self._revision = None
             return True
@@ -45,7 +48,7 @@ class Leader:
     Args:
         kv: The bucket `LLMOS_LEASES`.
         holder: This process; unique.
-        on_change: Told when this process begins (True) and ceases (False) to lead.
+        term: What runs while this process leads: entered when it begins to lead, left when it ceases.
         ttl: Seconds that the lease holds; it is renewed five times in that time.
     """
 
@@ -53,7 +56,7 @@ class Leader:
         self,
         kv: KeyValue,
         holder: str,
-        on_change: Callable[[bool], Awaitable[None]],
+        term: Callable[[], AbstractAsyncContextManager[None]],
         *,
         ttl: float = LEASE_TTL_S,
         clock: Callable[[], float] = time.monotonic,
@@ -61,7 +64,8 @@ class Leader:
         self._kv = kv
         self._record = Leadership(holder=holder).encode()
         self._holder = holder
-        self._on_change = on_change
+        self._term = term
+        self._current_term = AsyncExitStack()
         self._ttl = ttl
         self._renew = ttl / 5
         self._clock = clock
@@ -76,8 +80,13 @@ class Leader:
         """Whether this process leads now."""
         return self._clock() < self._until
 
-    async def run(self) -> None:
-        """Compete for the lease and keep it, until cancelled; then give it up."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Leader"]:
+        """Compete for the lease and keep it while inside; leaving gives it up."""
+        async with background(self._run(), "lead"):
+            yield self
+
+    async def _run(self) -> None:
         try:
             while True:
                 await self._step()
@@ -95,12 +104,12 @@ class Leader:
                 elif not await self._take(sent):
                     return
         except Conflict:
-            _log.warning("lease taken by another scheduler", holder=self._holder)
+            _log.warning("leadership.lost", holder=self._holder)
             self._until = 0.0
         except (LlmosError, TimeoutError) as error:
             if not self._failing:
                 why = str(error) or type(error).__name__
-                _log.warning("lease neither taken nor renewed; trying on", holder=self._holder, error=why)
+                _log.warning("leadership.lease_not_written", holder=self._holder, error=why, retrying=True)
             self._failing = True
         else:
             self._failing = False
@@ -117,14 +126,17 @@ class Leader:
         return True
 
     def _own(self, entry: KvEntry | None) -> bool:
-        """Whether this very holder wrote the lease: before a restart, or in a renewal whose answer was lost."""
+        """Whether this holder wrote the lease: before a restart, or in a renewal whose response was lost."""
         return entry is not None and entry.value == self._record
 
     async def _announce(self) -> None:
         if self.leading != self._announced:
             self._announced = self.leading
-            _log.info("leads" if self._announced else "follows", holder=self._holder)
-            await self._on_change(self._announced)
+            _log.info("leadership.began" if self._announced else "leadership.ended", holder=self._holder)
+            if self._announced:
+                await self._current_term.enter_async_context(self._term())
+            else:
+                await self._current_term.aclose()
 
     async def _give_up(self) -> None:
         held, self._until = self.leading, 0.0
@@ -134,4 +146,8 @@ class Leader:
                 async with asyncio.timeout(self._ttl / 2):
                     await self._kv.delete(KEY, self._revision)
             except (LlmosError, TimeoutError) as error:
-                _log.warning("lease not given up; it runs out by itself", error=str(error) or type(error).__name__)
+                _log.warning(
+                    "leadership.lease_not_deleted",
+                    error=str(error) or type(error).__name__,
+                    consequence="it expires",
+                )

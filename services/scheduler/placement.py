@@ -1,8 +1,8 @@
-"""From what is wanted and what is up to what each node should run. Pure: no clock, no bus, no randomness.
+"""Places replicas: from desired and observed state to assignments. Pure: no clock, no bus, no randomness.
 
 Rules, in order:
 
-1. A replica that stands and still fits is never moved.
+1. A replica that is placed and still fits is never moved.
 2. A node that is gone loses a replica as soon as the replica fits elsewhere. Until then the replica stays in the
    gone node's record, so that the node goes on with it when it returns.
 3. Replicas of one deployment spread over nodes; within that, the tightest fit in memory wins.
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from services.scheduler.fit import Place, Room, best, forms, why_none
+from services.scheduler.fit import FreeCapacity, Place, best, forms, why_no_fit
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 
 
@@ -39,25 +39,25 @@ def place(
     *,
     ready: AbstractSet[str],
     token: str,
-    judge_absent: bool = True,
+    grace_over: bool = True,
 ) -> Placement:
     """The next assignments.
 
     Args:
-        deployments: What is wanted.
+        deployments: The desired state.
         nodes: The nodes that are up.
-        assignments: What nodes were told last, up or not.
-        ready: Ids of the replicas that answer now.
+        assignments: What each node should run so far, also of nodes that are down.
+        ready: Ids of the replicas that are ready.
         token: Random text; ids of new replicas derive from it.
-        judge_absent: Whether a node that is not in `nodes` is gone. False: nothing was heard of it yet, and
-            its replicas count as standing.
+        grace_over: Whether the grace period of silent nodes is over: a node that is not in `nodes` is gone then.
+            Before that its replicas count as running.
     """
-    wanted = sorted(deployments, key=lambda deployment: (deployment.created_at, deployment.name))
-    board = _Board.of(wanted, nodes, assignments, judge_absent=judge_absent, token=token)
+    in_order = sorted(deployments, key=lambda deployment: (deployment.created_at, deployment.name))
+    board = _Board.of(in_order, nodes, assignments, grace_over=grace_over, token=token)
     unplaced, changed = {}, True
-    while changed:  # what one deployment ends may make room for another; each pass starts or ends something for good
+    while changed:  # an ended replica may let another one fit; each pass starts or ends replicas for good
         before = {node: list(held) for node, held in board.held.items()}
-        unplaced = {one.name: reasons for one in wanted if (reasons := _settle(board, one, ready))}
+        unplaced = {one.name: reasons for one in in_order if (reasons := _settle(board, one, ready))}
         changed = board.held != before
     return Placement(
         {node: NodeAssignment(node=node, replicas=tuple(held)) for node, held in sorted(board.held.items())}, unplaced
@@ -65,7 +65,7 @@ def place(
 
 
 def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
-    """Whether the replica is what its deployment wants now; if not, it is outdated."""
+    """Whether the replica is as its deployment desires; if not, it is outdated."""
     need = dict(forms(deployment)).get(replica.device)
     return (
         replica.deployment == deployment.name
@@ -99,9 +99,9 @@ _Placed = tuple[str, ReplicaAssignment]
 
 @dataclass(slots=True)
 class _Board:
-    """Who stands where while the next assignments are worked out."""
+    """Which replica is on which node while the next assignments are computed."""
 
-    rooms: dict[str, Room]
+    capacities: dict[str, FreeCapacity]
     """The nodes that are up."""
     gone: set[str]
     held: dict[str, list[ReplicaAssignment]]
@@ -111,18 +111,18 @@ class _Board:
     @classmethod
     def of(
         cls,
-        wanted: list[Deployment],
+        in_order: list[Deployment],
         nodes: Iterable[NodeStatus],
         assignments: Iterable[NodeAssignment],
         *,
-        judge_absent: bool,
+        grace_over: bool,
         token: str,
     ) -> "_Board":
-        rooms = {node.id: Room.of(node) for node in nodes}
+        capacities = {node.id: FreeCapacity.of(node) for node in nodes}
         records = {record.node: record.replicas for record in assignments}
-        gone = set(records) - set(rooms) if judge_absent else set()
-        board = cls(rooms, gone, {node: [] for node in {*rooms, *records}}, token)
-        by_name = {deployment.name: deployment for deployment in wanted}
+        gone = set(records) - set(capacities) if grace_over else set()
+        board = cls(capacities, gone, {node: [] for node in {*capacities, *records}}, token)
+        by_name = {deployment.name: deployment for deployment in in_order}
         board.ids = {replica.id for replicas in records.values() for replica in replicas}
         for node, replicas in sorted(records.items()):
             for replica in replicas:
@@ -130,23 +130,23 @@ class _Board:
                 outdated_and_gone = node in gone and deployment is not None and not serves(replica, deployment)
                 if deployment is None or outdated_and_gone:
                     continue
-                if node not in rooms:
+                if node not in capacities:
                     board.held[node].append(replica)
-                elif rooms[node].still_fits(replica):
+                elif capacities[node].still_fits(replica):
                     board.put(node, replica)
         return board
 
     def put(self, node: str, replica: ReplicaAssignment) -> None:
         self.held[node].append(replica)
         self.ids.add(replica.id)
-        if node in self.rooms:
-            self.rooms[node].take(replica)
+        if node in self.capacities:
+            self.capacities[node].reserve(replica)
 
     def remove(self, placed: _Placed) -> None:
         node, replica = placed
         self.held[node].remove(replica)
-        if node in self.rooms:
-            self.rooms[node].give_back(replica)
+        if node in self.capacities:
+            self.capacities[node].release(replica)
 
     def of_deployment(self, deployment: Deployment) -> list[_Placed]:
         return [
@@ -157,7 +157,7 @@ class _Board:
         ]
 
     def start(self, deployment: Deployment, place: Place) -> _Placed:
-        room = place.room
+        capacity = place.capacity
         replica = ReplicaAssignment(
             id=new_replica_id(deployment, self.token, self.ids),
             deployment=deployment.name,
@@ -166,36 +166,36 @@ class _Board:
             digest=deployment.digest,
             slots=deployment.slots,
             max_len=deployment.max_len,
-            resources=room.grant(place.need),
+            resources=capacity.grant(place.need),
             threads_reserved=bool(place.need.threads),
             device=place.device,
             gpu=place.gpu,
             prefix_cache_bytes=deployment.prefix_cache_bytes,
             draft_tokens=deployment.draft_tokens,
         )
-        self.put(room.node, replica)
-        return room.node, replica
+        self.put(capacity.node, replica)
+        return capacity.node, replica
 
-    def make_room(self, deployment: Deployment, outdated: list[_Placed]) -> tuple[Place, list[_Placed]] | None:
-        """The fewest outdated replicas of one node whose end lets a new one in. Changes nothing."""
+    def find_swap(self, deployment: Deployment, outdated: list[_Placed]) -> tuple[Place, list[_Placed]] | None:
+        """The fewest outdated replicas of one node whose end lets a new one fit. Changes nothing."""
         found: tuple[Place, list[_Placed]] | None = None
-        for node, room in sorted(self.rooms.items()):
+        for node, capacity in sorted(self.capacities.items()):
             ended: list[_Placed] = []
             for placed in (placed for placed in outdated if placed[0] == node):
-                room.give_back(placed[1])
+                capacity.release(placed[1])
                 ended.append(placed)
-                if best([room], deployment) is not None:
+                if best([capacity], deployment) is not None:
                     break
-            fits = best([room], deployment) if ended else None
+            fits = best([capacity], deployment) if ended else None
             for _, replica in ended:
-                room.take(replica)
+                capacity.reserve(replica)
             if fits is not None and (found is None or len(ended) < len(found[1])):
                 found = fits, ended
         return found
 
 
 def _settle(board: _Board, deployment: Deployment, ready: AbstractSet[str]) -> tuple[str, ...]:
-    """Bring one deployment closer to what it should be; answers why replicas are without a node."""
+    """Bring one deployment closer to the desired state; returns why replicas have no node."""
     placed = board.of_deployment(deployment)
     lost = [(node, replica) for node, replica in placed if node in board.gone]
     standing = [(node, replica) for node, replica in placed if node not in board.gone]
@@ -207,14 +207,14 @@ def _settle(board: _Board, deployment: Deployment, ready: AbstractSet[str]) -> t
     _end_surplus(board, outdated, max(0, deployment.replicas - ready_count), ready)
 
     while len(current) < deployment.replicas and len(current) + len(outdated) <= deployment.replicas:
-        where = best(board.rooms.values(), deployment)
+        where = best(board.capacities.values(), deployment)
         if where is None:
             break
         current.append(board.start(deployment, where))
     rolls = len(current) + len(outdated) > deployment.replicas
     if outdated and not rolls and len(current) < deployment.replicas:
         one_at_a_time = ready_count == len(current)
-        swap = board.make_room(deployment, sorted(outdated, key=lambda one: one[1].id in ready))
+        swap = board.find_swap(deployment, sorted(outdated, key=lambda one: one[1].id in ready))
         if swap is not None and one_at_a_time:
             where, ended = swap
             for one in ended:
@@ -231,9 +231,9 @@ def _settle(board: _Board, deployment: Deployment, ready: AbstractSet[str]) -> t
     return (_reason(board, deployment, lost, outdated),) * missing
 
 
-def _end_surplus(board: _Board, standing: list[_Placed], keep: int, ready: AbstractSet[str]) -> None:
-    """End replicas until `keep` stand: the silent ones first, then from the fullest node, the newest first."""
-    while len(standing) > keep:
+def _end_surplus(board: _Board, standing: list[_Placed], count: int, ready: AbstractSet[str]) -> None:
+    """End replicas until `count` are left: first those not ready, then on the fullest node, the newest first."""
+    while len(standing) > count:
         on_node = {node: sum(other == node for other, _ in standing) for node, _ in standing}
         victim = max(
             enumerate(standing),
@@ -244,7 +244,7 @@ def _end_surplus(board: _Board, standing: list[_Placed], keep: int, ready: Abstr
 
 
 def _reason(board: _Board, deployment: Deployment, lost: list[_Placed], outdated: list[_Placed]) -> str:
-    reason = why_none(board.rooms.values(), forms(deployment)[-1][1])
+    reason = why_no_fit(board.capacities.values(), forms(deployment)[-1][1])
     if lost:
         reason += f"; down: {', '.join(sorted({node for node, _ in lost}))}"
     if outdated:

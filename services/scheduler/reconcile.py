@@ -1,16 +1,16 @@
-"""The loop: compute and write assignments at every change of what is wanted, and every tick."""
+"""The loop: compute and write assignments at every change of the state, and every tick."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
 
-from services.scheduler.events import tell
-from services.scheduler.grace_period import Patience
+from services.scheduler.events import publish_event
+from services.scheduler.grace_period import GracePeriod
 from services.scheduler.placement import Placement, place
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
@@ -23,22 +23,34 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
 )
 from shared.errors import Conflict, LlmosError
+from shared.service.background import background
 
 _log = structlog.get_logger("llmos.scheduler")
 
 
 @dataclass(slots=True)
-class Observed:
-    """Local copies of all that placement looks at."""
+class ObservedState:
+    """Local copies of all that placement reads."""
 
     deployments: Records[Deployment]
     assignments: Records[NodeAssignment]
     nodes: LeaseTable[NodeStatus]
     replicas: LeaseTable[ReplicaStatus]
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ObservedState"]:
+        """Follow all buckets while inside."""
+        async with (
+            self.nodes.running(),
+            self.replicas.running(),
+            self.deployments.running(),
+            self.assignments.running(),
+        ):
+            yield self
+
     @property
     def synced(self) -> bool:
-        """Whether what is wanted and what was assigned are known."""
+        """Whether deployments and assignments are known."""
         return self.deployments.synced and self.assignments.synced
 
     @property
@@ -53,26 +65,31 @@ class Reconciler:
 
     bus: Bus
     actor: str
-    observed: Observed
+    observed: ObservedState
     changed: asyncio.Event
-    """Set by whoever changes `observed`."""
-    patience: Patience
+    """Set by every change of `observed`."""
+    grace_period: GracePeriod
     tick: float
     """Seconds. The loop looks at least this often: leases run out without a message."""
     placement: Placement | None = None
-    """What the last pass wanted."""
-    _judges: bool = False
+    """The result of the last pass."""
+    _grace_over: bool = False
     _nodes: set[str] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def run(self, leads: Callable[[], bool]) -> None:
-        """Reconcile until cancelled."""
+    @asynccontextmanager
+    async def running(self, leads: Callable[[], bool]) -> AsyncIterator["Reconciler"]:
+        """Reconcile while inside, whenever `leads` says that this process leads."""
+        async with background(self._run(leads), "reconcile"):
+            yield self
+
+    async def _run(self, leads: Callable[[], bool]) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.tick):
                     await self.changed.wait()
             self.changed.clear()
-            self._judges = self.patience.may_judge(now=time.monotonic(), fresh=self.observed.nodes.fresh)
+            self._grace_over = self.grace_period.is_over(now=time.monotonic(), fresh=self.observed.nodes.fresh)
             if leads():
                 await self.attempt()
             else:
@@ -85,7 +102,7 @@ class Reconciler:
         try:
             await self.reconcile()
         except LlmosError as error:
-            _log.warning("assignments not written; tried again", error=error.message)
+            _log.warning("assignments.not_written", error=error.message, retrying=True)
 
     async def reconcile(self) -> None:
         """One pass: place, and write what differs. Raises what writing raises."""
@@ -100,37 +117,37 @@ class Reconciler:
                 assigned.values(),
                 ready=ready,
                 token=secrets.token_hex(8),
-                judge_absent=self._judges,
+                grace_over=self._grace_over,
             )
-            await self._tell_nodes(set(nodes))
-            for node, wanted in self.placement.assignments.items():
-                if wanted != assigned.get(node):
-                    await self._write(wanted, assigned.get(node), absent=node not in nodes)
+            await self._publish_nodes(set(nodes))
+            for node, desired in self.placement.assignments.items():
+                if desired != assigned.get(node):
+                    await self._write(desired, assigned.get(node), absent=node not in nodes)
 
-    async def _write(self, wanted: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
-        node = wanted.node
+    async def _write(self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
+        node = desired.node
         if self.observed.assignments.get(node) != before:
             raise Conflict(f"the assignment of {node} changed while it was computed")
-        if absent and not wanted.replicas:
+        if absent and not desired.replicas:
             await self.observed.assignments.delete(node)
         else:
-            await self.observed.assignments.write(node, wanted)
+            await self.observed.assignments.write(node, desired)
         old = {replica.id: replica for replica in before.replicas} if before else {}
-        new = {replica.id: replica for replica in wanted.replicas}
+        new = {replica.id: replica for replica in desired.replicas}
         for key in sorted(set(new) - set(old)):
-            await self._tell("replica.placed", key, deployment=new[key].deployment, node=node)
+            await self._publish("replica.placed", key, deployment=new[key].deployment, node=node)
         for key in sorted(set(old) - set(new)):
-            await self._tell("replica.removed", key, deployment=old[key].deployment, node=node)
+            await self._publish("replica.removed", key, deployment=old[key].deployment, node=node)
 
-    async def _tell_nodes(self, nodes: set[str]) -> None:
-        """Tell which nodes came and went since the last pass; a new leader's first pass has nothing to compare."""
-        if self._nodes is not None and self._judges:
+    async def _publish_nodes(self, nodes: set[str]) -> None:
+        """Publish which nodes joined and were lost since the last pass; the first pass only notes them."""
+        if self._nodes is not None and self._grace_over:
             for node in sorted(nodes - self._nodes):
-                await self._tell("node.joined", node)
+                await self._publish("node.joined", node)
             for node in sorted(self._nodes - nodes):
-                await self._tell("node.lost", node)
-        if self._nodes is None or self._judges:
+                await self._publish("node.lost", node)
+        if self._nodes is None or self._grace_over:
             self._nodes = nodes
 
-    async def _tell(self, kind: str, name: str, **detail: str) -> None:
-        await tell(self.bus, self.actor, kind, name, **detail)
+    async def _publish(self, kind: str, name: str, **detail: str) -> None:
+        await publish_event(self.bus, self.actor, kind, name, **detail)

@@ -1,16 +1,16 @@
-"""Answers the endpoints of `shared.contracts.scheduler` while this process leads."""
+"""The endpoints of `shared.contracts.scheduler`, served while this process leads."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.desired import wanted
-from services.scheduler.events import tell
+from services.scheduler.desired import desired_deployment
+from services.scheduler.events import publish_event
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.status import deployment_status, node_view
 from shared.bus.port import Bus
-from shared.bus.rpc import call, respond
+from shared.bus.rpc import Handlers, call, serve
 from shared.contracts.base import Empty
 from shared.contracts.manifest import Reference
 from shared.contracts.registry import RESOLVE, ResolveReference, VersionInfo
@@ -27,53 +27,48 @@ from shared.contracts.scheduler import (
     DeploymentStatus,
     NodeList,
 )
+from shared.deadlines import RESOLVE_S
 from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
 
 QUEUE = "scheduler"
-REGISTRY_TIMEOUT_S = 5.0
 WRITE_TRIES = 5
 
 
 @dataclass(slots=True)
 class SchedulerService:
-    """The handlers; `open` and `close` follow leadership."""
+    """The handlers; they run while this process leads."""
 
     bus: Bus
     actor: str
     reconciler: Reconciler
     leads: Callable[[], bool]
-    _subscriptions: AsyncExitStack | None = field(default=None)
 
-    async def open(self) -> None:
-        """Begin to answer."""
-        # Kept before the first one is active: `close` also ends what a cancelled `open` has begun.
-        stack = self._subscriptions = AsyncExitStack()
-        bus, keep = self.bus, stack.push_async_callback
-        keep((await respond(bus, DEPLOY, self.deploy, queue=QUEUE)).unsubscribe)
-        keep((await respond(bus, UNDEPLOY, self.undeploy, queue=QUEUE)).unsubscribe)
-        keep((await respond(bus, SHOW_DEPLOYMENT, self.show_deployment, queue=QUEUE)).unsubscribe)
-        keep((await respond(bus, LIST_DEPLOYMENTS, self.list_deployments, queue=QUEUE)).unsubscribe)
-        keep((await respond(bus, LIST_NODES, self.list_nodes, queue=QUEUE)).unsubscribe)
-
-    async def close(self) -> None:
-        """Answer no more; requests under way are finished. Idempotent."""
-        if self._subscriptions is not None:
-            stack, self._subscriptions = self._subscriptions, None
-            await stack.aclose()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["SchedulerService"]:
+        """Respond while inside; leaving takes no new requests and finishes those that run."""
+        handlers: Handlers = {
+            DEPLOY: self.deploy,
+            UNDEPLOY: self.undeploy,
+            SHOW_DEPLOYMENT: self.show_deployment,
+            LIST_DEPLOYMENTS: self.list_deployments,
+            LIST_NODES: self.list_nodes,
+        }
+        async with serve(self.bus, handlers, queue=QUEUE):
+            yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
-        """Record what is wanted, and place it. What has no place is recorded all the same; the status says why."""
+        """Record the desired state, and place its replicas. The status says why a replica has no node."""
         version = await self._resolve(request.reference)
         record = await self._record(request, version)
         await self.reconciler.attempt()
         return self._status(record)
 
     async def undeploy(self, request: DeploymentName) -> Empty:
-        """Want it no more: its replicas drain."""
+        """Remove the deployment: its replicas drain."""
         self._check()
         self._find(request.name)
         await self.reconciler.observed.deployments.delete(request.name)
-        await self._tell("deployment.removed", request.name)
+        await self._publish("deployment.removed", request.name)
         await self.reconciler.attempt()
         return Empty()
 
@@ -103,17 +98,17 @@ class SchedulerService:
             self._check()
             records = self.reconciler.observed.deployments
             before = records.get(request.name or version.model)
-            record = wanted(request, version, before, datetime.now(UTC))
+            record = desired_deployment(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
             try:
                 await records.write(record.name, record)
-            except Conflict:  # a scheduler that led before wrote it in between; the record was read anew
+            except Conflict:  # a scheduler that led before wrote it in between; the record was read again
                 if attempt == WRITE_TRIES:
                     raise
             else:
                 kind = "deployment.created" if before is None else "deployment.changed"
-                await self._tell(kind, record.name, version=version.reference, replicas=str(record.replicas))
+                await self._publish(kind, record.name, version=version.reference, replicas=str(record.replicas))
                 return record
         raise AssertionError("the last try returns or raises")
 
@@ -123,7 +118,7 @@ class SchedulerService:
         except ValueError as error:
             raise InvalidInput(str(error), param="reference") from error
         try:
-            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=REGISTRY_TIMEOUT_S)
+            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=RESOLVE_S)
         except NoResponders as error:
             raise Unavailable(
                 "the registry is down, and deploying asks it for the version; try again when it is up"
@@ -147,10 +142,10 @@ class SchedulerService:
             placement.unplaced.get(record.name, ()) if placement else (),
         )
 
-    async def _tell(self, kind: str, name: str, **detail: str) -> None:
-        await tell(self.bus, self.actor, kind, name, **detail)
+    async def _publish(self, kind: str, name: str, **detail: str) -> None:
+        await publish_event(self.bus, self.actor, kind, name, **detail)
 
     def _check(self) -> None:
-        """A leader that has just lost its lease must not answer from what it knew."""
+        """A scheduler that has just lost its lease must not answer from what it knew."""
         if not (self.leads() and self.reconciler.observed.synced):
             raise Unavailable("this scheduler does not lead; try again", retry_after=1.0)

@@ -1,8 +1,8 @@
-"""What is wanted and what is, side by side. Pure."""
+"""Desired and observed state side by side. Pure."""
 
 from collections.abc import Iterable, Mapping
 
-from services.scheduler.fit import Room
+from services.scheduler.fit import FreeCapacity
 from services.scheduler.placement import serves
 from shared.contracts.scheduler import (
     Deployment,
@@ -27,9 +27,9 @@ def deployment_status(
     """The status of one deployment.
 
     Args:
-        deployment: What is wanted.
-        assignments: What nodes were told.
-        statuses: What replicas say of themselves, by id.
+        deployment: The desired state.
+        assignments: What nodes should run.
+        statuses: What replicas report, by id.
         nodes: The nodes that are up, by id.
         unplaced: Why replicas are without a node.
     """
@@ -50,14 +50,14 @@ def deployment_status(
 
 def node_view(node: NodeStatus, assignment: NodeAssignment | None) -> NodeView:
     """A node with what is granted on it."""
-    room = Room.of(node)
+    free = FreeCapacity.of(node)
     replicas = assignment.replicas if assignment else ()
     for replica in replicas:
-        room.take(replica)
+        free.reserve(replica)
     granted = Resources(
-        memory=max(0, node.capacity.memory - room.memory),
-        threads=max(0, node.capacity.threads - room.threads),
-        gpu_memory=max(0, sum(gpu.memory for gpu in node.gpus) - sum(room.gpus.values())),
+        memory=max(0, node.capacity.memory - free.memory),
+        threads=max(0, node.capacity.threads - free.threads),
+        gpu_memory=max(0, sum(gpu.memory for gpu in node.gpus) - sum(free.gpus.values())),
     )
     return NodeView(status=node, granted=granted, replicas=tuple(replica.id for replica in replicas))
 
@@ -67,7 +67,7 @@ def _is_of(replica: ReplicaAssignment, deployment: Deployment) -> bool:
 
 
 def _silent(node: str, replica: ReplicaAssignment, *, up: bool) -> ReplicaStatus:
-    """A replica that was assigned and has not said anything yet, or no more."""
+    """A replica that is assigned and has no status, yet or any more."""
     return ReplicaStatus(
         id=replica.id,
         node=node,

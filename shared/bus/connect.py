@@ -1,16 +1,15 @@
-"""How a process gets its bus."""
+"""Connects a process to the bus."""
 
 from shared.bus.nats.bus import NatsBus
 from shared.bus.port import Bus
+from shared.deadlines import BUS_CONNECT_S
 
-CONNECT_S = 30.0
 
-
-async def connect(url: str, *, name: str, timeout: float = CONNECT_S) -> Bus:
+async def connect(url: str, *, name: str, timeout: float = BUS_CONNECT_S) -> Bus:
     """The bus at `nats://[user:password@]host:port` (several servers: separated by commas).
 
     A server that is not there yet is tried again for `timeout` seconds, then `Disconnected` is raised; once
-    connected, the bus reconnects for ever. A malformed URL is `InvalidInput`. `name` stands in the server's logs.
+    connected, the bus reconnects without end. A malformed URL is `InvalidInput`. `name` stands in the server's logs.
     """
     bus = NatsBus(url, name=name)
     await bus.open(timeout)

@@ -1,4 +1,4 @@
-"""Running handlers: each message in a task of its own, so many at once and no more."""
+"""Runs handlers: each message in a task of its own, a limited number at once."""
 
 import asyncio
 import contextvars
@@ -22,7 +22,7 @@ class HandlerTasks(Generic[Item]):
     Args:
         run: What is done with each item. It must not raise.
         concurrency: How many run at once; with 1 items are handled strictly in order.
-        context: Each task runs in a copy of it, never in the context of whoever subscribed.
+        context: Each task runs in a copy of it, never in that of the subscriber.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class HandlerTasks(Generic[Item]):
     async def start(self, item: Item) -> None:
         """Hand the item to a task of its own.
 
-        Waits while all places are taken: the back-pressure reaches the subscription's own queue.
+        Waits while `concurrency` tasks run: the back-pressure reaches the subscription's own queue.
         """
         await self._free.acquire()
         task = asyncio.get_running_loop().create_task(self._run(item), context=self._context.copy())
@@ -51,7 +51,7 @@ class HandlerTasks(Generic[Item]):
             await asyncio.wait(others)
 
     def cancel(self) -> int:
-        """Cancel the handlers that run, and answer how many they were."""
+        """Cancel the running handlers; returns how many."""
         others = self._running - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -71,7 +71,7 @@ def hand_over(receive: Receive, message: Message) -> None:
 
 
 async def run_handler(handler: Handler, message: Message) -> bool:
-    """Call the handler with the sender's trace current; log what it raises. Answers whether it went well."""
+    """Call the handler with the sender's trace current; log what it raises. Returns whether it succeeded."""
     attach_trace(message)
     try:
         await handler(message)
@@ -88,6 +88,6 @@ def attach_trace(message: Message) -> None:
 
 
 def with_trace(headers: dict[str, str]) -> dict[str, str]:
-    """Add the current trace to the headers, and answer them."""
+    """Add the current trace to the headers, and return them."""
     propagate.inject(headers)
     return headers

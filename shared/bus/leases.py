@@ -1,24 +1,22 @@
-"""Leases: entries that their holders renew, and that count as gone when they are not renewed.
+"""Leases: entries that their holders renew, and that expire when they are not renewed.
 
-A bucket's own time to live removes an entry at the server without telling watchers. So every reader keeps a
-`LeaseTable`: it watches the bucket and lets an entry go when no renewal was seen for the time to live, by its own
-clock. What it cannot see it does not judge: while the watch is not fresh nobody expires, and after that everybody has
-one full time to live.
+A bucket's own time to live removes an entry at the server without an event. So every reader has a `LeaseTable`: it
+watches the bucket and drops a lease when no renewal was seen for the time to live, by its own clock. While the watch
+is not fresh no lease expires; afterwards each has one full time to live.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import structlog
 
 from shared.bus.port import KeyValue, KvEvent, KvOperation, Watch
 from shared.bus.tasks import end
-from shared.contracts.scheduler import LEASE_RENEW_S
+from shared.deadlines import LEASE_RENEW_S
 from shared.errors import Conflict, DeadlineExceeded, LlmosError, Unavailable
 
 _log = structlog.get_logger("llmos.bus")
@@ -33,11 +31,11 @@ class _Seen(Generic[Value]):
 
 
 class LeaseTable(Generic[Value]):
-    """A local view of the leases in a bucket; an async context manager, or `start` and `stop`.
+    """A local view of the leases in a bucket.
 
     Args:
         bucket: Where the leases are.
-        ttl: Seconds without a renewal after which a lease is gone.
+        ttl: Seconds without a renewal after which a lease has expired.
         decode: A value from its bytes. What it cannot decode is logged and left out.
         clock: Seconds that never go back.
     """
@@ -56,9 +54,7 @@ class LeaseTable(Generic[Value]):
         self._clock = clock
         self._seen: dict[str, _Seen[Value]] = {}
         self._synced = asyncio.Event()
-        self._stack = AsyncExitStack()
         self._watch: Watch | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def live(self) -> dict[str, Value]:
         """The leases that hold now, by key."""
@@ -74,25 +70,15 @@ class LeaseTable(Generic[Value]):
         """Wait until the bucket was read once."""
         await self._synced.wait()
 
-    async def start(self) -> None:
-        """Begin to watch."""
-        self._watch = await self._stack.enter_async_context(self._bucket.watch())
-        self._task = asyncio.get_running_loop().create_task(self._follow(self._watch))
-
-    async def stop(self) -> None:
-        """End the watch. Idempotent."""
-        task, self._task = self._task, None
-        await end(task)
-        await self._stack.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Watch the bucket while inside."""
+        async with self._bucket.watch() as self._watch:
+            following = asyncio.create_task(self._follow(self._watch), name="follow leases")
+            try:
+                yield self
+            finally:
+                await end(following)
 
     async def _follow(self, events: Watch) -> None:
         async for event in events:
@@ -102,8 +88,8 @@ class LeaseTable(Generic[Value]):
         if event.operation is KvOperation.PUT:
             try:
                 self._seen[event.key] = _Seen(self._decode(event.value), self._clock())
-            except Exception as error:  # noqa: BLE001  # whatever a foreign value does to `decode`, the others live on
-                _log.warning("leases.unreadable", key=event.key, error=str(error))
+            except Exception as error:  # noqa: BLE001  # a foreign value must not stop the other leases
+                _log.warning("lease.unreadable", key=event.key, error=str(error))
                 self._seen.pop(event.key, None)
         elif event.operation is KvOperation.DELETE:
             self._seen.pop(event.key, None)
@@ -116,18 +102,18 @@ class LeaseTable(Generic[Value]):
         now = self._clock()
         for key, seen in list(self._seen.items()):
             if now - seen.at > self._ttl:
-                _log.info("leases.expired", key=key, silent_for=round(now - seen.at, 3))
+                _log.info("lease.expired", key=key, silent_for=round(now - seen.at, 3))
                 del self._seen[key]
 
 
 class Lease:
-    """A lease held by this process: an async context manager that renews it, and deletes it at the end.
+    """A lease held by this process while it is `running`.
 
-    What another process has written there meanwhile is left alone. A lost connection does no harm: the lease is
-    renewed as soon as it is back.
+    A value that another process wrote to the key meanwhile stays. A lost connection only delays the renewal until the
+    connection is back.
 
     Args:
-        bucket: Where the lease is; made with a time to live, so that it also vanishes when nobody deletes it.
+        bucket: Where the lease is; made with a time to live, so that it expires if it is not deleted.
         key: The lease's key.
         value: What it says.
         every: Seconds between renewals.
@@ -139,7 +125,6 @@ class Lease:
         self._value = value
         self._every = every
         self._writing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
         self._failing = False
 
     async def set(self, value: bytes) -> None:
@@ -147,31 +132,34 @@ class Lease:
         self._value = value
         await self._renew()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Renew the lease while inside; leaving deletes it."""
         await self._renew()
-        self._task = asyncio.get_running_loop().create_task(self._keep())
-        return self
+        renewing = asyncio.create_task(self._renew_for_ever(), name=f"renew the lease {self._key}")
+        try:
+            yield self
+        finally:
+            await end(renewing)
+            await self._delete()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await end(self._task)
+    async def _delete(self) -> None:
         try:
             entry = await self._bucket.get(self._key)
             if entry is not None and entry.value == self._value:
                 await self._bucket.delete(self._key, entry.revision)
         except Conflict:
-            _log.info("leases.left", key=self._key, reason="another process holds it now")
+            _log.info("lease.not_deleted", key=self._key, reason="another process holds it now")
         except LlmosError as failure:
-            _log.warning("leases.not_deleted", key=self._key, error=failure.message, consequence="it runs out")
+            _log.warning("lease.not_deleted", key=self._key, error=failure.message, consequence="it expires")
 
-    async def _keep(self) -> None:
+    async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._every)
             try:
                 await self._renew()
             except LlmosError as error:
-                _log.exception("leases.refused", key=self._key, error=error.message, retrying=True)
+                _log.exception("lease.not_renewed", key=self._key, error=error.message, retrying=True)
 
     async def _renew(self) -> None:
         async with self._writing:
@@ -179,7 +167,7 @@ class Lease:
                 await self._bucket.put(self._key, self._value)
             except (Unavailable, DeadlineExceeded) as error:
                 if not self._failing:
-                    _log.warning("leases.not_renewed", key=self._key, error=error.message, retrying=True)
+                    _log.warning("lease.not_renewed", key=self._key, error=error.message, retrying=True)
                 self._failing = True
             else:
                 self._failing = False

@@ -1,24 +1,24 @@
-"""One story for a watcher out of several tellings of a bucket. Pure."""
+"""Merges the runs of a watch into one sequence of events. Pure."""
 
 from collections import deque
 
 from shared.bus.port import KvEvent, KvOperation
 
 
-class Telling:
-    """What a watcher is told, and whether that is all.
+class WatchMerge:
+    """The events of a watch in order, and whether they are complete.
 
-    After a lost connection the bucket is told anew, as another run. Events of a run that is over are left out, and
-    what was told once but not again is told as deleted before `SYNCED`.
+    After a lost connection the server sends the whole bucket again, as another run. Events of an earlier run are
+    dropped. Keys of an earlier run that the new one lacks are deleted before its `SYNCED`.
     """
 
     def __init__(self) -> None:
         self.run = 0
-        """The telling under way."""
+        """The current run."""
         self._synced_run = -1
         self._arrived: deque[tuple[int, KvEvent]] = deque()
         self._known: set[str] = set()
-        self._told: set[str] = set()
+        self._in_this_run: set[str] = set()
 
     @property
     def complete(self) -> bool:
@@ -26,9 +26,9 @@ class Telling:
         return self._synced_run == self.run and not self._arrived
 
     def end_run(self) -> None:
-        """What comes after this is told anew."""
+        """The bucket is sent again from here on."""
         self.run += 1
-        self._told.clear()
+        self._in_this_run.clear()
 
     def add(self, run: int, event: KvEvent) -> None:
         """An event from the server, in order; ignored when its run is over."""
@@ -36,18 +36,18 @@ class Telling:
             self._arrived.append((run, event))
 
     def read(self) -> KvEvent | None:
-        """The next event for the watcher, or None when there is none yet."""
+        """The next event for the reader, or None when there is none yet."""
         while self._arrived:
             run, event = self._arrived.popleft()
             if run != self.run:
                 continue
             if event.operation is KvOperation.PUT:
                 self._known.add(event.key)
-                self._told.add(event.key)
+                self._in_this_run.add(event.key)
             elif event.operation is KvOperation.DELETE:
                 self._known.discard(event.key)
-                self._told.discard(event.key)
-            elif vanished := self._known - self._told:
+                self._in_this_run.discard(event.key)
+            elif vanished := self._known - self._in_this_run:
                 self._arrived.appendleft((run, event))
                 self._arrived.extendleft(
                     (run, KvEvent(KvOperation.DELETE, key)) for key in sorted(vanished, reverse=True)

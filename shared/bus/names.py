@@ -36,10 +36,10 @@ def matches(pattern: str, subject: str) -> bool:
     """Whether a message on `subject` reaches a subscription on `pattern`."""
     if pattern == subject:
         return True
-    wanted, given = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
+    expected, given = pattern.split("."), subject.split(".")
+    for index, part in enumerate(expected):
         if part == ">":
             return len(given) > index
         if index >= len(given) or part not in ("*", given[index]):
             return False
-    return len(wanted) == len(given)
+    return len(expected) == len(given)

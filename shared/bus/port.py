@@ -4,12 +4,12 @@ Payloads are bytes; `shared.bus.rpc` puts contracts on top. Every adapter keeps 
 
 * A subscriber gets messages strictly in order, in the turn of the event loop that reads them. A request never blocks
   its subscription: each is handed to a bounded set of tasks, as is each event of a stream.
-* `request` to a subject nobody listens on raises `NoResponders` at once, never a time-out.
+* `request` to a subject without a subscriber raises `NoResponders` at once, never a time-out.
 * A payload above `OBJECT_THRESHOLD` travels as an object reference, unseen by both ends; above `MAX_OBJECT` it
   is a `PayloadTooLarge` at the sender.
 * `traceparent` of the current OpenTelemetry context travels with requests, and is current in the handler.
 * While the connection is down `publish` drops (fire and forget), `request` raises `Disconnected`;
-  the adapter reconnects for ever, and `connected` says so.
+  the adapter reconnects without end, and `connected` says so.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,14 +21,14 @@ from typing import Protocol
 OBJECT_THRESHOLD = 512 * 1024
 """Bytes above which a payload travels as an object reference; NATS takes 1 MiB at most."""
 MAX_OBJECT = 64 * 1024 * 1024
-"""Bytes above which a payload is refused."""
+"""Bytes above which a payload is `PayloadTooLarge`."""
 MAX_RECORD = 1024 * 1024 - 16 * 1024
-"""Bytes above which a KV value is refused: it outlives object references, so it never is one."""
+"""Bytes above which a KV value is `PayloadTooLarge`: it outlives object references, so it never is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as who gets it sees it."""
+    """A message as its receiver sees it."""
 
     subject: str
     data: bytes
@@ -36,10 +36,10 @@ class Message:
 
 
 Receive = Callable[[Message], None]
-"""Takes a message in, at once: whatever takes long or waits belongs into a task. What it raises is logged."""
+"""Handles a message at once: what takes long or waits belongs into a task. What it raises is logged."""
 Handler = Callable[[Message], Awaitable[None]]
 Responder = Callable[[Message], Awaitable[bytes]]
-"""Returns the answer. A raised `LlmosError` crosses the bus and is raised again in `request`;
+"""Returns the response. A raised `LlmosError` crosses the bus and is raised again in `request`;
 anything else is logged with an id and arrives as `Internal` naming that id."""
 
 
@@ -60,13 +60,13 @@ class KvEntry:
 
 
 class KvOperation(StrEnum):
-    """What a watcher is told."""
+    """What happened to a key, or to the watch."""
 
     PUT = "put"
     DELETE = "delete"
     SYNCED = "synced"
-    """All that existed when the watch began has been told. `key` is empty. Told once per (re)start of the watch:
-    after a reconnect the whole bucket is told again, then a DELETE of what is gone, ended by another SYNCED."""
+    """All entries that existed when the watch began have been sent. `key` is empty. After a reconnect the watch sends
+    the whole bucket again, then a DELETE of each key that is gone, and then another SYNCED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Watch(Protocol):
         """Whether the bucket is seen as it is now.
 
         False before the first `SYNCED` was read, and from the loss of the connection (or of the server's attention)
-        until the `SYNCED` of the next telling was read. Who sees nothing must not conclude that nobody is there.
+        until the next `SYNCED` was read. A reader of a watch that is not fresh must not conclude that a key is gone.
         """
 
 
@@ -104,7 +104,7 @@ class KeyValue(Protocol):
         """The entry, or None."""
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write whatever stands there; answers the new revision."""
+        """Write whether the key exists or not; returns the new revision."""
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that must not exist; raises `Conflict`."""
@@ -145,8 +145,8 @@ class Bus(Protocol):
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Fire and forget (also into streams that listen on the subject).
 
-        A payload above `OBJECT_THRESHOLD` is stored first, which may raise `Unavailable` or `Overloaded`; who reads
-        it later than five minutes finds it gone.
+        A payload above `OBJECT_THRESHOLD` is stored first, which may raise `Unavailable` or `Overloaded`; it
+        expires after five minutes.
         """
 
     def try_publish(self, subject: str, data: bytes) -> bool:
@@ -162,17 +162,17 @@ class Bus(Protocol):
         """
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> Subscription:
-        """Answer requests on `subject`. Active at the server on return."""
+        """Respond to requests on `subject`. Active at the server on return."""
 
     async def request(
         self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
+        """The response; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
 
     def kv(self, bucket: str, *, ttl: float | None = None) -> KeyValue:
-        """A bucket; entries not rewritten for `ttl` seconds vanish (watchers are not told: see `shared.bus.leases`).
+        """A bucket; entries not rewritten for `ttl` seconds expire (without an event: see `shared.bus.leases`).
 
-        None: as whoever made it has said, else for ever. Another `ttl` than before changes the bucket.
+        None: as the bucket was made, else they do not expire. Another `ttl` than before changes the bucket.
         """
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> EventStream:

@@ -1,4 +1,4 @@
-"""A local copy of a bucket, kept by watching it and written by compare-and-set: reads go on while the bus is down."""
+"""A local copy of a bucket, fed by a watch and written by compare-and-set: reads go on while the bus is down."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,8 +25,7 @@ Record = TypeVar("Record", bound=Contract)
 class Records(Generic[Record]):
     """What a bucket holds, by key.
 
-    A record that does not parse is left out and logged: it was written by something that is not LLMOS, and must not
-    stop the rest.
+    A record that does not parse is left out and logged: another program wrote it, and it must not stop the rest.
     """
 
     kv: KeyValue
@@ -35,7 +34,7 @@ class Records(Generic[Record]):
     """Called after every change, and when all is known."""
     _values: dict[str, Record] = field(default_factory=dict)
     _revisions: dict[str, int] = field(default_factory=dict)
-    """The newest known of each key, also of keys that were deleted: older news are ignored."""
+    """The newest known of each key, also of deleted keys: older events are ignored."""
 
     _synced: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,14 +59,14 @@ class Records(Generic[Record]):
     async def follow(self) -> None:
         """Watch the bucket until cancelled."""
         async with self.kv.watch() as events:
-            told_once = False
+            synced_once = False
             async for event in events:
                 if event.operation is not KvOperation.SYNCED:
                     self.apply(event)
-                elif told_once:
+                elif synced_once:
                     await self._read_all()
                 else:
-                    told_once = True
+                    synced_once = True
                     self._synced.set()
                 self.on_change()
 
@@ -81,16 +80,16 @@ class Records(Generic[Record]):
             try:
                 self._values[event.key] = self.contract.decode(event.value)
             except ValidationError as error:
-                _log.error("record does not parse", key=event.key, kind=self.contract.__name__, error=str(error))
+                _log.error("record.unreadable", key=event.key, kind=self.contract.__name__, error=str(error))
 
     async def _read_all(self) -> None:
-        """Begin anew: what was deleted, or lost by the server, while the watch was down is told by nobody."""
+        """Read the whole bucket again: no event reports what the server lost while the watch was down."""
         self._synced.clear()
         while not self.synced:
             try:
                 entries = await self.kv.entries()
             except LlmosError as error:
-                _log.warning("bucket not read; tried again", kind=self.contract.__name__, error=error.message)
+                _log.warning("bucket.read_failed", kind=self.contract.__name__, error=error.message, retrying=True)
                 await asyncio.sleep(RETRY_S)
                 continue
             self._values.clear()
@@ -111,7 +110,7 @@ class Records(Generic[Record]):
     async def write(self, key: str, value: Record) -> None:
         """Create or replace a record as it is known here.
 
-        Raises `Conflict` if somebody was faster; the record is read anew then, so trying again makes sense.
+        Raises `Conflict` if another process was faster; the record has been read again then, so a retry can succeed.
         """
         try:
             if key in self._values:
@@ -135,7 +134,7 @@ class Records(Generic[Record]):
         self.apply(KvEvent(KvOperation.DELETE, key, revision=self._revisions[key] + 1))
 
     async def _read(self, key: str) -> None:
-        """Read one record anew, ahead of the watch."""
+        """Read one record again, ahead of the watch."""
         entry = await self.kv.get(key)
         self._values.pop(key, None)
         self._revisions.pop(key, None)

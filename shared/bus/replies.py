@@ -1,4 +1,4 @@
-"""Answers on the wire: data, or an error as JSON with a header that says so."""
+"""Replies on the wire: data, or an error as JSON with a header that says so."""
 
 import uuid
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _log = structlog.get_logger("llmos.bus")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it crosses the bus."""
+    """A response or an error as it crosses the bus."""
 
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def answer(responder: Responder, message: Message) -> Reply:
-    """Ask the responder. Never raises: an unexpected error is logged with an id and becomes `Internal`."""
+async def reply_of(responder: Responder, message: Message) -> Reply:
+    """The responder's reply. Never raises: an unexpected error is logged with an id and becomes `Internal`."""
     try:
         return Reply(await responder(message))
     except LlmosError as error:
@@ -39,12 +39,12 @@ async def answer(responder: Responder, message: Message) -> Reply:
 
 
 def error_reply(error: LlmosError) -> Reply:
-    """The error as an answer."""
+    """The error as a reply."""
     return Reply(error.payload().model_dump_json().encode(), {ERROR_HEADER: error.code})
 
 
 def unwrap(data: bytes, headers: Mapping[str, str] | None) -> bytes:
-    """The data of an answer; raises the error that it carries."""
+    """The data of a reply; raises the error that it carries."""
     if not headers or ERROR_HEADER not in headers:
         return data
     try:
@@ -55,7 +55,7 @@ def unwrap(data: bytes, headers: Mapping[str, str] | None) -> bytes:
 
 
 def check_size(size: int) -> None:
-    """Raise `PayloadTooLarge` for what the bus does not carry at all."""
+    """Raise `PayloadTooLarge` for a payload that the bus does not carry at all."""
     if size > MAX_OBJECT:
         raise PayloadTooLarge(
             f"a message of {size} bytes is larger than the bus carries ({MAX_OBJECT}); put it into the artifact store"

@@ -1,7 +1,7 @@
 """Cancellation that is not lost.
 
 `asyncio.wait_for` in Python 3.11, on which nats-py's requests stand, swallows a cancellation that comes in the same
-moment as the answer; nats-py itself swallows one while it flushes.
+moment as the result; nats-py itself swallows one while it flushes.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 CANCEL_AGAIN_S = 1.0
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 async def end(task: "asyncio.Task[Any] | None") -> None:
@@ -20,12 +20,12 @@ async def end(task: "asyncio.Task[Any] | None") -> None:
         await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
-async def cancellable(work: Awaitable[Answer]) -> Answer:
+async def cancellable(work: Awaitable[Result]) -> Result:
     """Await `work`; a cancellation that it swallows is raised behind it."""
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
-    answer = await work
+    result = await work
     if task.cancelling() > before:
         raise asyncio.CancelledError
-    return answer
+    return result

@@ -6,7 +6,7 @@
 | `manifest` | the JSON that describes a version, and references to versions |
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
-| `events` | what is told about changes of control state |
+| `events` | changes of control state |
 | `replica` | generate, cancel, drain; load reports |
 | `embedding` | embed, classify: what an encoder's replica takes |
 | `gateway` | token frames, API keys |

@@ -1,4 +1,4 @@
-"""What is told about changes of control state, in the stream `LLMOS_EVENTS`."""
+"""Changes of control state, in the stream `LLMOS_EVENTS`."""
 
 from datetime import datetime
 from typing import Annotated

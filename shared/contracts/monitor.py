@@ -1,4 +1,4 @@
-"""Telemetry subjects, health beats, and what the monitor answers."""
+"""Telemetry subjects, heartbeats, and the monitor's endpoints."""
 
 from datetime import datetime
 
@@ -10,14 +10,9 @@ TELEMETRY_STREAM = "LLMOS_TELEMETRY"
 TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
 
-HEALTH_BEAT_S = 1.0
-"""Every process publishes its `HealthBeat` this often."""
-HEALTH_TTL_S = 5.0
-"""A process that was silent for this long is down."""
 
-
-class HealthBeat(Contract):
-    """A process says how it is; published on `health_subject(service, instance)`."""
+class Heartbeat(Contract):
+    """Whether a process is ready; published on `health_subject(service, instance)`."""
 
     service: str
     """registry, scheduler, inference, gateway, monitor or replica."""
@@ -29,20 +24,20 @@ class HealthBeat(Contract):
     started_at: datetime
     version: str
     leaving: bool = False
-    """The last beat of a process that stops as it was asked to: it is gone, not down."""
+    """The last heartbeat of a process that stops as it was asked to: it is gone, not down."""
 
 
 class InstanceHealth(Contract):
-    """A process as the monitor last heard of it."""
+    """A process at its last heartbeat."""
 
-    beat: HealthBeat
+    heartbeat: Heartbeat
     age: float
-    """Seconds since the last beat."""
+    """Seconds since the last heartbeat."""
     up: bool
 
 
 class HealthReport(Contract):
-    """All processes heard of lately."""
+    """All processes with a recent heartbeat."""
 
     instances: tuple[InstanceHealth, ...]
 
@@ -91,15 +86,15 @@ GET_HEALTH = Endpoint("llmos.v1.monitor.get_health", Empty, HealthReport)
 
 
 def health_subject(service: str, instance: str) -> str:
-    """Where a process publishes its beats; `*` matches all."""
+    """Where a process publishes its heartbeats; `*` matches all."""
     return f"llmos.v1.health.{service}.{instance}"
 
 
 _TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
-HealthBeat.EXAMPLE = HealthBeat(
+Heartbeat.EXAMPLE = Heartbeat(
     service="registry", instance="registry-3f2a", pid=4242, ready=True, started_at=_TIME, version="0.1.0"
 )
-InstanceHealth.EXAMPLE = InstanceHealth(beat=HealthBeat.EXAMPLE, age=0.4, up=True)
+InstanceHealth.EXAMPLE = InstanceHealth(heartbeat=Heartbeat.EXAMPLE, age=0.4, up=True)
 HealthReport.EXAMPLE = HealthReport(instances=(InstanceHealth.EXAMPLE,))
 GetTrace.EXAMPLE = GetTrace(trace_id="0af7651916cd43dd8448eb211c80319c")
 TraceDocument.EXAMPLE = TraceDocument(otlp_json='{"resourceSpans": []}', spans=0)

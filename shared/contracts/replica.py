@@ -8,9 +8,6 @@ from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
 from shared.contracts.sampling import Sampling as Sampling  # noqa: PLC0414  # a part of `Generate`
 
-LOAD_REPORT_S = 0.5
-"""A replica publishes its load this often; silence for `LEASE_TTL_S` means that it is gone."""
-
 
 class ToolCall(Contract):
     """A call that an assistant's message made."""

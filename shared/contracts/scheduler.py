@@ -24,11 +24,6 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
-LEASE_RENEW_S = 1.0
-"""A holder renews its lease this often."""
-LEASE_TTL_S = 5.0
-"""A lease not renewed for this long is gone: its holder is taken for dead."""
-
 DRAFT_TOKENS = 7
 """By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
 MAX_DRAFT_TOKENS = 15

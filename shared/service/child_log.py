@@ -1,8 +1,8 @@
 """A log file that a child process writes to, kept within a bound.
 
-A child inherits the open file and can't be told to open another one. So the file is cut in place: what it holds is
-copied to `<name>.1`, replacing what was there, and the file begins anew. Children write at the end of the file as it
-is then (`O_APPEND`). A line that is written while the last bytes are copied can be lost, or its end; that takes
+A child inherits the open file and cannot open another one. So the file is rotated in place: its lines are copied to
+`<name>.1`, replacing what was there, and the file is truncated. Children write at the end of the file as it is then
+(`O_APPEND`). A line that is written while the last bytes are copied can be lost, or its end; that takes
 microseconds.
 """
 
@@ -15,7 +15,7 @@ import structlog
 _log = structlog.get_logger("llmos.supervise")
 
 LIMIT = 16 << 20
-"""Bytes of one file; the file before it is kept, too."""
+"""Bytes of one file; so many are in `<name>.1`, too."""
 CHECK_S = 10.0
 """Seconds between looks at the size; a file may exceed its limit by what is written in this time."""
 _PIECE = 1 << 20
@@ -28,11 +28,11 @@ def open_log(path: Path) -> int:
 
 
 def previous(path: Path) -> Path:
-    """Where the lines before the last cut are."""
+    """The file with the lines before the last rotation."""
     return path.with_name(f"{path.name}.1")
 
 
-def cut(path: Path, limit: int = LIMIT) -> bool:
+def rotate(path: Path, limit: int = LIMIT) -> bool:
     """Move the file's lines to `previous(path)` if there are more than `limit` bytes; whether it did.
 
     Raises:
@@ -56,11 +56,11 @@ def cut(path: Path, limit: int = LIMIT) -> bool:
     return True
 
 
-async def keep_within(path: Path, limit: int = LIMIT, *, every: float = CHECK_S) -> None:
-    """Cut the file whenever it is above `limit`, until cancelled."""
+async def rotate_above(path: Path, limit: int = LIMIT, *, every: float = CHECK_S) -> None:
+    """Rotate the file whenever it is above `limit`, until cancelled."""
     while True:
         await asyncio.sleep(every)
         try:
-            await asyncio.to_thread(cut, path, limit)
+            await asyncio.to_thread(rotate, path, limit)
         except OSError as error:
-            _log.warning("a log could not be cut", path=str(path), error=str(error))
+            _log.warning("log.not_rotated", path=str(path), error=str(error))

@@ -8,7 +8,7 @@ from shared.service.readiness import Readiness
 
 
 def _stop_by_signal_only() -> None:
-    """A context made by hand (in tests) has nobody to ask."""
+    """For a context without a running service, as in tests."""
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""How a process is, for whoever stands beside it and speaks no NATS: a container's health check.
+"""The health of a process in a file, for a reader without NATS: a container's health check.
 
     python -m shared.service.health_file     # 0: ready; 1: not, with the reasons on stdout
 
-The process writes the file named by `LLMOS_HEALTH_FILE` with every health beat. A file that is no longer written is
+The process writes the file named by `LLMOS_HEALTH_FILE` with every heartbeat. A file that is no longer written is
 the file of a process that hangs or is gone.
 """
 
@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+from shared.deadlines import HEALTH_FILE_STALE_S
+
 HEALTH_FILE_VARIABLE = "LLMOS_HEALTH_FILE"
-STALE_S = 10.0
-"""Seconds without a beat after which a process counts as hanging: ten beats."""
 
 
 def write(path: Path, reasons: tuple[str, ...]) -> None:
-    """Say how this process is; empty `reasons` mean ready. Readers see the old file or the new one, never half."""
+    """Write this process's health; empty `reasons` mean ready. A reader never sees a part of the file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps({"reasons": reasons}), encoding="utf-8")
     temporary.replace(path)
@@ -31,7 +31,7 @@ def problem(path: Path, now: float) -> str | None:
         reasons = json.loads(path.read_text(encoding="utf-8"))["reasons"]
     except FileNotFoundError:
         return f"{path} was not written yet: the process starts, waits for its bus, or does not run"
-    if age > STALE_S:
+    if age > HEALTH_FILE_STALE_S:
         return f"{path} was last written {age:.0f} s ago: the process hangs or is gone"
     return "; ".join(reasons) or None
 

@@ -1,4 +1,4 @@
-"""A process says every second how it is."""
+"""The heartbeat of a process: whether it is ready, every second."""
 
 import asyncio
 import importlib.metadata
@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.bus import rpc
-from shared.contracts.monitor import HEALTH_BEAT_S, HealthBeat, health_subject
+from shared.contracts.monitor import Heartbeat, health_subject
+from shared.deadlines import HEARTBEAT_S
 from shared.service import health_file
+from shared.service.background import background
 from shared.service.context import Context
 
 
@@ -22,46 +24,52 @@ def llmos_version() -> str:
         return "0+source"
 
 
-@asynccontextmanager
-async def beating(context: Context, file: Path | None = None) -> AsyncIterator[None]:
-    """Publish health beats while inside, also at once when readiness changes; a last one says goodbye.
+class HeartbeatPublisher:
+    """Publishes a heartbeat every second, at once when readiness changes, and a last one that says goodbye.
 
-    `file` is written with each of them (see `health_file`).
+    Args:
+        context: The process.
+        file: Written with each heartbeat; see `health_file`.
     """
-    changed = asyncio.Event()
-    context.readiness.listen(changed.set)
-    started_at, version = datetime.now(UTC), llmos_version()
 
-    async def beat(*, leaving: bool = False) -> None:
+    def __init__(self, context: Context, file: Path | None = None) -> None:
+        self._context = context
+        self._file = file
+        self._started_at = datetime.now(UTC)
+        self._version = llmos_version()
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["HeartbeatPublisher"]:
+        """Publish while inside."""
+        self._context.readiness.listen(self._changed.set)
+        try:
+            async with background(self._publish_for_ever(), "heartbeat"):
+                yield self
+        finally:
+            await self._publish(leaving=True)
+
+    async def _publish_for_ever(self) -> None:
+        while True:
+            self._changed.clear()
+            await self._publish()
+            with suppress(TimeoutError):  # asyncio.timeout, since wait_for may swallow a cancellation
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._changed.wait()
+
+    async def _publish(self, *, leaving: bool = False) -> None:
+        context = self._context
         reasons = context.readiness.reasons
-        if file is not None:
-            health_file.write(file, ("leaving",) if leaving else reasons)
-        message = HealthBeat(
+        if self._file is not None:
+            health_file.write(self._file, ("leaving",) if leaving else reasons)
+        message = Heartbeat(
             service=context.name,
             instance=context.instance,
             pid=os.getpid(),
             ready=not reasons and not leaving,
             reasons=reasons,
-            started_at=started_at,
-            version=version,
+            started_at=self._started_at,
+            version=self._version,
             leaving=leaving,
         )
         await rpc.publish(context.bus, health_subject(context.name, context.instance), message)
-
-    async def beat_for_ever() -> None:
-        while True:
-            changed.clear()
-            await beat()
-            with suppress(TimeoutError):  # asyncio.timeout, since wait_for may swallow a cancellation
-                async with asyncio.timeout(HEALTH_BEAT_S):
-                    await changed.wait()
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(beat_for_ever(), name="health beats")
-            try:
-                yield
-            finally:
-                task.cancel()
-    finally:
-        await beat(leaving=True)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 Probe = Callable[[], str | None]
-"""Says what is wrong now, or None."""
+"""Returns what is wrong now, or None."""
 
 
 class Readiness:
-    """Named problems; ready is who has none.
+    """Named problems; a process without any is ready.
 
-    A problem is either `set` when it comes and goes, or told by a probe that is asked anew each time.
+    A problem is either `set` when it comes and goes, or returned by a probe at each look.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Readiness:
             listener()
 
     def probe(self, name: str, probe: Probe) -> None:
-        """Ask `probe` about `name` whenever somebody wants to know. It must be quick and not raise."""
+        """Call `probe` for `name` whenever the reasons are read. It must be quick and not raise."""
         self._probes[name] = probe
 
     def listen(self, listener: Callable[[], None]) -> None:

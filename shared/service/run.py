@@ -1,7 +1,7 @@
 """The life of a service process: connect, start, serve, drain, exit.
 
-    logs -> follow the parent -> bus -> telemetry -> health beats -> enter app -> ready
-    SIGTERM -> leave app (drain) -> last beat -> flush telemetry -> drain bus -> exit 0
+    logs -> follow the parent -> bus -> telemetry -> heartbeats -> enter app -> ready
+    SIGTERM -> leave app (drain) -> last heartbeat -> flush telemetry -> drain bus -> exit 0
 
 Clean-up also runs after a failed start. Exit codes: 0 stopped as asked; 1 crashed, could not start, or the drain was
 cut short; 2 wrong settings. A second signal ends the process at once by that signal.
@@ -21,9 +21,10 @@ import structlog
 
 from shared.bus.connect import connect
 from shared.bus.port import Bus
+from shared.deadlines import BUS_DRAIN_S, CUT_S, TEARDOWN_S, TELEMETRY_FLUSH_S
 from shared.errors import LlmosError
 from shared.service.context import Context
-from shared.service.heartbeat import beating
+from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
 from shared.service.readiness import Readiness
 from shared.service.settings import ServiceSettings, Settings, load_settings
@@ -37,11 +38,6 @@ _log = structlog.get_logger("llmos.service")
 App = Callable[[Context], AbstractAsyncContextManager[None]]
 """Entering is starting up, leaving is draining."""
 
-CUT_S = 3.0
-"""Seconds for clean-up after the drain was cut short."""
-BUS_DRAIN_S = 3.0
-TEARDOWN_S = 3.0
-"""Seconds for threads to end after everything else has."""
 EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
 
 
@@ -56,7 +52,7 @@ def main(
         settings = load_settings(kind)
     except LlmosError as error:
         configure_logs("console" if sys.stderr.isatty() else "json", "info", service=name)
-        _log.error("the settings are wrong", error=error.message)
+        _log.error("settings.invalid", error=error.message)
         return EXIT_SETTINGS
     code = run_service(name, lambda context: app(context, settings), settings)
     _limit(TEARDOWN_S, code)  # for threads that the interpreter waits for at exit
@@ -94,7 +90,7 @@ class _Life:
         serving = asyncio.create_task(self._serve(), name="serve")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        cut, limit = False, self._settings.drain_timeout + CUT_S + telemetry.FLUSH_S + BUS_DRAIN_S
+        cut, limit = False, self._settings.drain_timeout + CUT_S + TELEMETRY_FLUSH_S + BUS_DRAIN_S
         watchdog = _limit(limit, EXIT_FAILED)
         if not serving.done():
             if not self._started:
@@ -102,7 +98,7 @@ class _Life:
             cut = not await _finished(serving, self._settings.drain_timeout)
         stopping.cancel()
         if cut:
-            _log.error("the drain took too long and is cut short", drain_timeout_s=self._settings.drain_timeout)
+            _log.error("service.drain_timed_out", drain_timeout_s=self._settings.drain_timeout)
             serving.cancel()
             if not await _finished(serving, CUT_S):
                 _end_the_process(EXIT_FAILED)
@@ -119,18 +115,18 @@ class _Life:
             telemetry.configure(self._name, self._instance, bus)
             stack.push_async_callback(telemetry.shutdown)
             context = Context(self._name, self._instance, bus, readiness, stop=self._stop.set)
-            await stack.enter_async_context(beating(context, self._settings.health_file))
+            await stack.enter_async_context(HeartbeatPublisher(context, self._settings.health_file).running())
             async with self._app(context):
                 self._started = True
                 readiness.set("start", None)
-                _log.info("ready")
+                _log.info("service.ready")
                 await self._stop.wait()
                 readiness.set("drain", "draining")
-                _log.info("draining", drain_timeout_s=self._settings.drain_timeout)
+                _log.info("service.draining", drain_timeout_s=self._settings.drain_timeout)
 
     def _on_signal(self, number: signal.Signals) -> None:
         """Begin to stop, and let a second signal end the process at once, however busy it is."""
-        _log.info("asked to stop", signal=number.name)
+        _log.info("service.stop_requested", signal=number.name)
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
@@ -141,15 +137,15 @@ class _Life:
     def _exit_code(self, serving: asyncio.Task[None], *, cut: bool) -> int:
         if serving.cancelled():
             if not self._stop.is_set():
-                _log.error("the service crashed", error="its main task was cancelled from within")
+                _log.error("service.crashed", error="its main task was cancelled from within")
             return EXIT_OK if self._stop.is_set() and not cut else EXIT_FAILED
         error = serving.exception()
         if error is None:
-            _log.info("stopped")
+            _log.info("service.stopped")
             return EXIT_FAILED if cut else EXIT_OK
-        what = "the service crashed" if self._started else "the service could not start"
+        event = "service.crashed" if self._started else "service.start_failed"
         expected = all(isinstance(leaf, LlmosError | OSError) for leaf in _leaves(error))
-        _log.error(what, error=_describe(error), exc_info=None if expected else error)
+        _log.error(event, error=_describe(error), exc_info=None if expected else error)
         return EXIT_FAILED
 
 
@@ -172,9 +168,9 @@ def _limit(seconds: float, code: int) -> threading.Timer:
 
 
 def _end_the_process(code: int) -> None:
-    """For what hears neither cancellation nor the end of its time."""
+    """For a service that reacts neither to its cancellation nor to the end of its time."""
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
-    _log.critical("the service does not end; the process is ended", exit_code=code, threads=threads)
+    _log.critical("service.killed", exit_code=code, threads=threads)
     os._exit(code)
 
 
@@ -192,7 +188,7 @@ async def _drain(bus: Bus) -> None:
         async with asyncio.timeout(BUS_DRAIN_S):
             await bus.drain()
     except TimeoutError:
-        _log.warning("the bus did not drain in time", timeout_s=BUS_DRAIN_S)
+        _log.warning("bus.drain_timed_out", timeout_s=BUS_DRAIN_S)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -211,4 +207,4 @@ def _describe(error: BaseException) -> str:
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     error: tuple[type[BaseException], BaseException | None, TracebackType | None]
     error = (crash.exc_type, crash.exc_value, crash.exc_traceback)
-    _log.error("a thread crashed", thread=crash.thread.name if crash.thread else "?", exc_info=error)
+    _log.error("thread.crashed", thread=crash.thread.name if crash.thread else "?", exc_info=error)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.contracts.manifest import NAME_PATTERN
+from shared.deadlines import SERVICE_DRAIN_S
 from shared.errors import InvalidInput
 
 ENV_PREFIX = "LLMOS_"
@@ -52,7 +53,7 @@ class ServiceSettings(BaseSettings):
     """Form of a log line. Default: `console` on a terminal, else `json`."""
     log_level: LogLevel = "info"
     """Records below this level are not logged."""
-    drain_timeout: float = Field(default=10.0, gt=0.0, le=3600.0)
+    drain_timeout: float = Field(default=SERVICE_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds after SIGTERM in which work under way may end."""
     health_file: Path | None = None
     """File that is written with each heartbeat, for a container's health check (`shared.service.health_file`)."""

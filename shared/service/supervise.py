@@ -1,4 +1,4 @@
-"""Child processes that are kept alive, and never outlive their supervisor."""
+"""Child processes that are restarted when they end, and never outlive their supervisor."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
 from shared.service import child_log, tether
 from shared.service.health_file import HEALTH_FILE_VARIABLE
@@ -23,11 +24,11 @@ _log = structlog.get_logger("llmos.supervise")
 
 _OWN_VARIABLES = {INSTANCE_VARIABLE, HEALTH_FILE_VARIABLE}
 RESTARTS_VARIABLE = "LLMOS_RESTARTS"
-"""Tells a child how often it was started again."""
+"""In a child's environment: how often it was restarted."""
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 10.0
 STEADY_S = 30.0
-"""A child that lived for this long starts its back-off anew."""
+"""After this long the back-off of a child begins again at `BACKOFF_FIRST_S`."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class ChildSpec:
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
     log_limit: int = child_log.LIMIT
-    """Bytes of the log; what is before is kept once more in `<log>.1`, then dropped."""
-    stop_timeout: float = 15.0
+    """Bytes of the log; earlier lines are in `<log>.1`, which has at most as many."""
+    stop_timeout: float = CHILD_STOP_S
     """Seconds between `stop_signal` and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
 
@@ -68,8 +69,8 @@ class Child:
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._cutter: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
+        self._rotation: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -82,20 +83,20 @@ class Child:
         return self._process is not None
 
     async def start(self) -> None:
-        """Start the process and keep it. Call once.
+        """Start the process and supervise it. Call once.
 
         Raises:
             NotFound: there is no such program.
             OSError: the log file cannot be written, or the machine has no process to spare.
         """
-        if self._keeper is not None:
+        if self._supervision is not None:
             raise RuntimeError(f"{self.spec.name} was already started")
         await self._spawn()
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
+        self._supervision = asyncio.create_task(self._supervise(), name=f"supervise {self.spec.name}")
         if self.spec.log is not None:
-            cutting = child_log.keep_within(self.spec.log, self.spec.log_limit)
-            self._cutter = asyncio.create_task(cutting, name=f"cut the log of {self.spec.name}")
-            self._keeper.add_done_callback(lambda _: self._cutter and self._cutter.cancel())
+            rotating = child_log.rotate_above(self.spec.log, self.spec.log_limit)
+            self._rotation = asyncio.create_task(rotating, name=f"rotate the log of {self.spec.name}")
+            self._supervision.add_done_callback(lambda _: self._rotation and self._rotation.cancel())
 
     async def stop(self) -> None:
         """Ask the process to end; kill it after `stop_timeout`. Returns when it has ended. Idempotent.
@@ -104,20 +105,22 @@ class Child:
         """
         first = not self._stopping.is_set()
         self._stopping.set()
-        if self._keeper is None or self._keeper.done():
+        if self._supervision is None or self._supervision.done():
             return
         if first and self._process is not None:
             _send(self._process.pid, self.spec.stop_signal)
         try:
-            done, _ = await asyncio.wait({self._keeper}, timeout=self.spec.stop_timeout)
+            done, _ = await asyncio.wait({self._supervision}, timeout=self.spec.stop_timeout)
             if not done:
-                _log.warning("child did not stop in time and is killed", child=self.spec.name, pid=self.pid)
+                _log.warning(
+                    "child.killed", child=self.spec.name, pid=self.pid, stop_timeout_s=self.spec.stop_timeout
+                )
         finally:
             if self._process is not None:
                 _kill_group(self._process.pid)
-        await self._keeper
+        await self._supervision
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         """Wait for the end of each process and start the next, until `stop`."""
         delay = BACKOFF_FIRST_S
         while True:
@@ -129,7 +132,7 @@ class Child:
             if self._stopping.is_set():
                 return
             _log.warning(
-                "child ended; it is started again",
+                "child.exited",
                 child=self.spec.name,
                 how=self.last_exit,
                 restarts=self.restarts,
@@ -177,7 +180,7 @@ class Child:
                 os.close(output)
         if self._stopping.is_set():  # stop() came while the process was being made
             _send(self._process.pid, self.spec.stop_signal)
-        _log.info("child started", child=self.spec.name, pid=self._process.pid)
+        _log.info("child.started", child=self.spec.name, pid=self._process.pid)
         self._changed()
 
     def _changed(self) -> None:
@@ -185,9 +188,8 @@ class Child:
             return
         try:
             self._on_change(self)
-        except Exception:  # noqa: BLE001  # the boundary to whoever listens
-            # Whoever listens must not end the keeping of the child.
-            _log.exception("what listens to a child failed", child=self.spec.name)
+        except Exception:  # noqa: BLE001  # a listener must not end the supervision of the child
+            _log.exception("child.listener_failed", child=self.spec.name)
 
 
 def describe_exit(code: int) -> str:

@@ -1,8 +1,8 @@
 """Ties a program to the life of the process that starts it: `python -I -S tether.py PARENT_PID PROGRAM ARGUMENT…`.
 
 Run as a script, with the standard library alone. It asks the kernel for SIGKILL at the parent's death and becomes
-the program by `exec`, which keeps that wish. So even programs that know nothing of us (nats-server) leave no orphan,
-and no Python code runs between the supervisor's fork and exec, where it might deadlock.
+the program by `exec`, which keeps this setting. So no program leaves an orphan (nats-server, for example), and no
+Python code runs between the supervisor's fork and exec, where it might deadlock.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ def main() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             sys.exit(f"cannot tie {program[0]} to its parent: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent:  # the parent died before the wish was heard
+    if os.getppid() != parent:  # the parent died before prctl
         sys.exit(f"the process {parent} that starts {program[0]} has ended")
     try:
         os.execvp(program[0], program)  # noqa: S606  # no shell is the point

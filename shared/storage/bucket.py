@@ -27,7 +27,7 @@ class Bucket:
         secret_key: Belongs to `access_key`.
         secure: Whether to speak TLS.
         region: Looked up when None.
-        connections: Kept open at most.
+        connections: Open at most.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Bucket:
         self._exists = True
 
     def forget(self) -> None:
-        """Somebody removed the bucket: make it again on the next call."""
+        """The bucket was removed: make it again on the next call."""
         self._exists = False
 
     def probe(self) -> None:

@@ -1,8 +1,8 @@
 """A node's local copies of blobs, by digest; shared by all processes on the node.
 
-A copy is verified on arrival. A process holds (`flock`, shared) what it was given until it lets go or ends, however
-it ends; only what nobody holds or links to can be evicted, least recently used first. Arrivals take turns (one lock
-per folder), so the limit holds and two replicas that start together download a blob once.
+A copy is verified on arrival. A process holds a blob (`flock`, shared) until it lets go or ends. Only a blob
+without a holder or a link can be evicted, least recently used first. Arrivals take turns (one lock per folder), so
+the limit holds and two replicas that start together download a blob once.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class BlobCache:
         return await self._on_disk(f"opening blob {digest}", partial(self._hold, digest))
 
     def release(self, digest: str) -> None:
-        """Let go of a blob: it may be evicted when nobody else holds it."""
+        """Let go of a blob: it may be evicted when it has no other holder."""
         with self._held_lock:
             fd = self._held.pop(digest, None)
         if fd is not None:
@@ -72,7 +72,7 @@ class BlobCache:
             path = await self.hold(digest)
             if path is not None:
                 return path
-            await self._on_disk(doing, partial(self._make_room, size))
+            await self._on_disk(doing, partial(self._free_space, size))
             file = await self._on_disk(doing, partial(IncomingFile, self._incoming), needed=size)
             try:
                 async with aclosing(batches(chunks, CHUNK)) as pieces:
@@ -83,7 +83,7 @@ class BlobCache:
             finally:
                 await self._workers.run(file.discard)
             path = await self.hold(digest)
-            assert path is not None, "nobody evicts while it is our turn"
+            assert path is not None, "no other process evicts while it is our turn"
             return path
 
     @asynccontextmanager
@@ -118,7 +118,7 @@ class BlobCache:
             os.close(before)
         return path
 
-    def _make_room(self, size: int) -> None:
+    def _free_space(self, size: int) -> None:
         if self._limit is None:
             return
         copies = sorted(self._copies())
@@ -128,7 +128,7 @@ class BlobCache:
                 return
             if _evict(copy.path):
                 total -= copy.size
-                _log.info("blob evicted", digest=copy.path.name, size=copy.size)
+                _log.info("blob.evicted", digest=copy.path.name, size=copy.size)
         if total + size > self._limit:
             raise StorageFull(
                 f"the cache {self._folder} may hold {readable_bytes(self._limit)}: {readable_bytes(size)} more "

@@ -38,7 +38,7 @@ class DirectoryStore:
         try:
             make_folder(self._incoming)
             for path in remove_abandoned(self._incoming):
-                _log.info("abandoned upload removed", path=str(path))
+                _log.info("upload.abandoned", path=str(path))
         except OSError as error:
             raise disk_error(error, root, "opening the store") from error
 
@@ -53,7 +53,7 @@ class DirectoryStore:
         existing = await self._on_disk(doing, partial(_size, target))
         if existing is not None:
             return existing
-        await self._on_disk(doing, partial(self._require_room, size or 0), needed=size)
+        await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
         file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
         try:
             async with aclosing(batches(chunks, CHUNK)) as pieces:
@@ -137,7 +137,7 @@ class DirectoryStore:
         except OSError as error:
             raise disk_error(error, self._root, doing, needed) from error
 
-    def _require_room(self, size: int) -> None:
+    def _require_space(self, size: int) -> None:
         if free_bytes(self._root) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,7 +1,7 @@
 """A file on its way in: hashed while it is written, invisible until it is whole, gone if it never is.
 
-It is held by `flock` while its process lives, so whoever opens the folder next can tell a file that is being written
-from one that a killed process left behind.
+It is held by `flock` while its process lives. So a process that opens the folder can distinguish a file that is
+being written from one that a killed process left behind.
 """
 
 import errno
@@ -64,7 +64,7 @@ class IncomingFile:
         sync_folder(target.parent)
 
     def link(self, target: Path) -> bool:
-        """Like `place`, but answers False and changes nothing when `target` exists."""
+        """Like `place`, but returns False and changes nothing when `target` exists."""
         os.fsync(self._fd)
         make_folder(target.parent)
         try:
@@ -87,7 +87,7 @@ def _new_locked_file(folder: Path) -> tuple[Path, int]:
 
 
 def remove_abandoned(folder: Path) -> list[Path]:
-    """Remove the incoming files of processes that are gone; answers what was removed."""
+    """Remove the incoming files of processes that are gone; returns what was removed."""
     removed = []
     for path in folder.iterdir() if folder.is_dir() else ():
         with suppress(FileNotFoundError):
@@ -136,8 +136,8 @@ def disk_error(error: OSError, root: Path, doing: str, needed: int | None = None
     if error.errno not in _FULL:
         return Unavailable(f"{doing} failed in {root}: {error.strerror or error}")
     free = readable_bytes(free_bytes(root))
-    room = f"{free} free" if needed is None else f"at least {readable_bytes(needed)} needed, {free} free"
-    return StorageFull(f"{doing} found no room in {root}: {room}; free some, or give another folder")
+    space = f"{free} free" if needed is None else f"at least {readable_bytes(needed)} needed, {free} free"
+    return StorageFull(f"{doing} found no room in {root}: {space}; free some, or give another folder")
 
 
 def free_bytes(folder: Path) -> int:

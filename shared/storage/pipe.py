@@ -22,17 +22,17 @@ class VerifiedPipe:
         self._digest = digest
         self._hash = hashlib.sha256()
         self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Semaphore(_AHEAD)
+        self._space = asyncio.Semaphore(_AHEAD)
         self._reader_gone = False
         self._pieces: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
         self._buffer = bytearray()
         self._ended = False
 
     async def write(self, piece: bytes) -> bool:
-        """Hand on `piece` when the reader has room for it; False when the reader has gone."""
-        await self._room.acquire()
+        """Hand on `piece` when the reader has space for it; False when the reader has gone."""
+        await self._space.acquire()
         if self._reader_gone:
-            self._room.release()
+            self._space.release()
             return False
         self._pieces.put(piece)
         return True
@@ -42,9 +42,9 @@ class VerifiedPipe:
         self._pieces.put(error)
 
     def reader_left(self) -> None:
-        """Nobody reads any more: `write` answers False from now on."""
+        """The reader has gone: `write` returns False from now on."""
         self._reader_gone = True
-        self._room.release()
+        self._space.release()
 
     def read(self, size: int) -> bytes:
         """`size` bytes, fewer only at the end. Called by the thread."""
@@ -62,7 +62,7 @@ class VerifiedPipe:
             self._ended = True
             require_digest(self._hash.hexdigest(), self._digest, self.size)
             return
-        self._loop.call_soon_threadsafe(self._room.release)
+        self._loop.call_soon_threadsafe(self._space.release)
         self._hash.update(piece)
         self.size += len(piece)
         self._buffer += piece

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as a listing tells it."""
+    """An object as a listing shows it."""
 
     size: int
     """Bytes."""
@@ -35,11 +35,11 @@ class ArtifactStore(Protocol):
         """Bytes of a blob, or None when it is not there."""
 
     async def put_blob(self, digest: str, chunks: AsyncIterator[bytes], *, size: int | None = None) -> int:
-        """Store a blob and answer its size.
+        """Store a blob and return its size.
 
-        Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no room; nothing
+        Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no space; nothing
         stays behind then. A blob that exists already is not written again, and its `chunks` are not read.
-        With `size`, the bytes to come, a store that has no room for them says so before it takes the first.
+        With `size`, the bytes to come, a store without space for them raises before it takes the first.
         """
 
     def read_blob(self, digest: str) -> AsyncIterator[bytes]:

@@ -171,7 +171,7 @@ class S3Store:
         return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
 
     async def ready(self) -> str | None:
-        """See `ArtifactStore`: writes an object the first time, then only asks for the bucket."""
+        """See `ArtifactStore`: writes an object the first time, then only checks the bucket."""
         try:
             await self._ask("reaching the store", self._bucket.probe)
         except LlmosError as error:

@@ -32,7 +32,7 @@ def s3_error(error: Exception, where: str, doing: str) -> LlmosError:
         doing: What failed, as in "storing blob ab12…".
 
     Returns:
-        `StorageFull` when the server is out of room or quota, else `Unavailable`: unreachable, credentials refused, …
+        `StorageFull` when space or quota is used up, else `Unavailable`: unreachable, credentials refused, …
     """
     if isinstance(error, S3Error):
         said = f"{error.code}: {error.message}"

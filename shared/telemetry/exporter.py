@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from shared.bus.port import OBJECT_THRESHOLD, Bus
 from shared.contracts.monitor import TRACES_SUBJECT
+from shared.deadlines import TELEMETRY_PUBLISH_S
 
 _log = structlog.get_logger("llmos.telemetry")
 
 MAX_PAYLOAD = OBJECT_THRESHOLD // 2
 """Bytes of one telemetry message; a larger batch is split."""
-PUBLISH_TIMEOUT_S = 2.0
 WARN_EVERY_S = 10.0
 
 
@@ -44,7 +44,7 @@ class Drops:
             if now - self._warned_at < WARN_EVERY_S:
                 return
             self._warned_at, unsaid, self._unsaid = now, self._unsaid, 0
-        _log.warning("telemetry dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
+        _log.warning("telemetry.dropped", kind=self._kind, dropped=unsaid, dropped_in_all=self.total, why=why)
 
 
 class BusSpanExporter(SpanExporter):
@@ -80,10 +80,10 @@ class BusSpanExporter(SpanExporter):
             self._taken(len(spans))
 
     def shutdown(self) -> None:
-        """Nothing is kept here."""
+        """Nothing is buffered here."""
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing is kept here."""
+        """Nothing is buffered here."""
         del timeout_millis
         return True
 
@@ -104,8 +104,8 @@ class BusSpanExporter(SpanExporter):
 
     def _publish(self, payload: bytes) -> str | None:
         """What went wrong, or None."""
-        patience = min(PUBLISH_TIMEOUT_S, self._deadline - time.monotonic())
-        if patience <= 0:
+        timeout = min(TELEMETRY_PUBLISH_S, self._deadline - time.monotonic())
+        if timeout <= 0:
             return "the time to flush is over"
         if not self._bus.connected:
             return "the bus is not connected"
@@ -116,7 +116,7 @@ class BusSpanExporter(SpanExporter):
             publishing.close()
             return "the event loop has ended"
         try:
-            future.result(timeout=patience)
+            future.result(timeout=timeout)
         except TimeoutError:
             future.cancel()
             return "the event loop is busy or has ended"

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _QUIET = ("asyncio", "httpx", "httpcore", "urllib3", "grpc")
-"""Libraries whose debug and info lines tell an operator nothing."""
+"""Libraries whose debug and info lines are of no use to an operator."""
 
 
 def configure_logs(

@@ -10,6 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from shared.bus.port import Bus
+from shared.deadlines import TELEMETRY_FLUSH_S
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter
 
 _log = structlog.get_logger("llmos.telemetry")
@@ -18,7 +19,6 @@ EXPORT_DELAY_S = 0.25
 """A span is on the bus this long after its end at the latest, so a trace can be read soon after its answer."""
 MAX_QUEUED = 8192
 MAX_BATCH = 512
-FLUSH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def configure(service: str, instance: str, bus: Bus) -> None:
     _running = _Running(spans, provider)
 
 
-async def shutdown(timeout: float = FLUSH_S) -> None:
+async def shutdown(timeout: float = TELEMETRY_FLUSH_S) -> None:
     """Send what is queued within `timeout` seconds, and stop. The rest is dropped and counted. Idempotent."""
     global _running
     running, _running = _running, None
@@ -63,4 +63,4 @@ async def shutdown(timeout: float = FLUSH_S) -> None:
     running.spans.close_by(time.monotonic() + timeout)
     await asyncio.to_thread(running.provider.shutdown)
     if lost := running.spans.drops.total:
-        _log.warning("telemetry was lost in this run", items=lost)
+        _log.warning("telemetry.lost", items=lost)

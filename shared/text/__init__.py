@@ -6,9 +6,7 @@ Serving and training render with the same code, so a model is trained on the pro
 |---|---|
 | `tokenizer` | text to token ids, and the bytes of one token |
 | `template` | messages to the prompt that the model was trained on; pure |
-| `template_worker`, `template_process` | the process that renders within limits, and its parent's side |
-| `template_messages` | what the two sides send each other |
-| `worker_process` | starts and ends such processes |
+| `template_process`, `template_worker`, `template_messages` | renders in a worker process, within limits |
 | `tool_form` | how a model writes tool calls, by its chat template |
 | `tool_messages` | tools and tool calls as messages for a template |
 | `prompt` | a request's prompt as token ids |

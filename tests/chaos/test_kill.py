@@ -28,7 +28,7 @@ def _is_whole(system: Embedded) -> bool:
             health = client.get("/llmos/v1/health").raise_for_status().json()["instances"]
             models = client.get("/llmos/v1/models").raise_for_status().json()["models"]
             deployments = client.get("/llmos/v1/deployments").raise_for_status().json()["deployments"]
-        ready = {item["beat"]["service"] for item in health if item["up"] and item["beat"]["ready"]}
+        ready = {item["heartbeat"]["service"] for item in health if item["up"] and item["heartbeat"]["ready"]}
         return (
             ready == SERVICES
             and [model["name"] for model in models] == ["smollm2"]

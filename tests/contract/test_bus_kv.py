@@ -17,7 +17,7 @@ async def bucket(buses: Buses) -> KeyValue:
     return (await buses.connect()).kv(unique("B"))
 
 
-async def told(events: Watch, count: int) -> list[KvEvent]:
+async def next_events(events: Watch, count: int) -> list[KvEvent]:
     """The next `count` events."""
     async with asyncio.timeout(10):
         return [await anext(events) for _ in range(count)]
@@ -117,7 +117,7 @@ async def test_a_value_too_large_for_a_record_is_refused(bucket: KeyValue) -> No
         await bucket.put("k", bytes(MAX_RECORD + 1))
 
 
-async def test_watch_tells_what_is_there_then_synced_then_changes(buses: Buses) -> None:
+async def test_watch_reads_the_entries_then_synced_then_changes(buses: Buses) -> None:
     name = unique("B")
     writer, reader = (await buses.connect()).kv(name), (await buses.connect()).kv(name)
     a, b = await writer.put("a", b"1"), await writer.put("b", b"2")
@@ -125,7 +125,7 @@ async def test_watch_tells_what_is_there_then_synced_then_changes(buses: Buses) 
     await writer.delete("gone")
     async with reader.watch() as events:
         assert not events.fresh
-        assert await told(events, 3) == [
+        assert await next_events(events, 3) == [
             KvEvent(KvOperation.PUT, "a", b"1", a),
             KvEvent(KvOperation.PUT, "b", b"2", b),
             SYNCED,
@@ -133,39 +133,39 @@ async def test_watch_tells_what_is_there_then_synced_then_changes(buses: Buses) 
         assert events.fresh
         c = await writer.put("a", b"3")
         await writer.delete("b")
-        put, delete = await told(events, 2)
+        put, delete = await next_events(events, 2)
         assert put == KvEvent(KvOperation.PUT, "a", b"3", c)
         assert (delete.operation, delete.key) == (KvOperation.DELETE, "b")
 
 
 async def test_watch_of_an_empty_bucket_is_synced_at_once(bucket: KeyValue) -> None:
     async with bucket.watch() as events:
-        assert await told(events, 1) == [SYNCED]
+        assert await next_events(events, 1) == [SYNCED]
 
 
 async def test_watch_of_a_bucket_where_all_was_deleted_is_synced(bucket: KeyValue) -> None:
     await bucket.put("k", b"")
     await bucket.delete("k")
     async with bucket.watch() as events:
-        assert await told(events, 1) == [SYNCED]
+        assert await next_events(events, 1) == [SYNCED]
 
 
 async def test_watch_keeps_the_order_of_many_changes(buses: Buses) -> None:
     name = unique("B")
     writer, reader = (await buses.connect()).kv(name), (await buses.connect()).kv(name)
     async with reader.watch() as events:
-        await told(events, 1)
+        await next_events(events, 1)
         for number in range(300):
             await writer.put(f"k{number % 7}", str(number).encode())
-        assert [int(event.value) for event in await told(events, 300)] == list(range(300))
+        assert [int(event.value) for event in await next_events(events, 300)] == list(range(300))
 
 
-async def test_many_watchers_are_told_the_same(buses: Buses) -> None:
+async def test_many_watchers_read_the_same(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("B"))
     async with bucket.watch() as one, bucket.watch() as two:
         await bucket.put("k", b"v")
         for events in (one, two):
-            seen = await told(events, 2)
+            seen = await next_events(events, 2)
             assert {event.operation for event in seen} == {KvOperation.PUT, KvOperation.SYNCED}
 
 

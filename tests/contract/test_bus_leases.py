@@ -20,10 +20,10 @@ class Clock:
 async def test_a_held_lease_is_seen_and_its_end_too(buses: Buses) -> None:
     name = unique("L")
     holder, reader = (await buses.connect()).kv(name, ttl=5), (await buses.connect()).kv(name, ttl=5)
-    async with LeaseTable(reader, 5, bytes.decode) as table:
+    async with LeaseTable(reader, 5, bytes.decode).running() as table:
         await table.wait_synced()
         assert table.live() == {}
-        async with Lease(holder, "node-a", b"starting") as lease:
+        async with Lease(holder, "node-a", b"starting").running() as lease:
             await eventually(lambda: table.live() == {"node-a": "starting"})
             await lease.set(b"ready")
             await eventually(lambda: table.live() == {"node-a": "ready"})
@@ -32,7 +32,7 @@ async def test_a_held_lease_is_seen_and_its_end_too(buses: Buses) -> None:
 
 async def test_what_another_process_wrote_is_left_alone_at_the_end(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("L"), ttl=5)
-    async with Lease(bucket, "node-a", b"first", every=600):
+    async with Lease(bucket, "node-a", b"first", every=600).running():
         await bucket.put("node-a", b"successor")
     entry = await bucket.get("node-a")
     assert entry is not None
@@ -42,7 +42,10 @@ async def test_what_another_process_wrote_is_left_alone_at_the_end(buses: Buses)
 async def test_a_lease_is_renewed(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("L"), ttl=5)
     clock = Clock()
-    async with LeaseTable(bucket, 5, bytes.decode, clock=clock) as table, Lease(bucket, "a", b"v", every=0.02):
+    async with (
+        LeaseTable(bucket, 5, bytes.decode, clock=clock).running() as table,
+        Lease(bucket, "a", b"v", every=0.02).running(),
+    ):
         await eventually(lambda: table.live() == {"a": "v"})
         for _ in range(3):
             clock.now += 4
@@ -59,7 +62,7 @@ async def test_a_lease_is_renewed(buses: Buses) -> None:
 async def test_a_lease_that_is_not_renewed_is_gone_after_its_time(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("L"))
     clock = Clock()
-    async with LeaseTable(bucket, 5, bytes.decode, clock=clock) as table:
+    async with LeaseTable(bucket, 5, bytes.decode, clock=clock).running() as table:
         await bucket.put("a", b"v")
         await eventually(lambda: table.live() == {"a": "v"})
         clock.now = 5.0
@@ -74,7 +77,7 @@ async def test_what_cannot_be_decoded_is_left_out(buses: Buses) -> None:
     bucket = (await buses.connect()).kv(unique("L"))
     await bucket.put("bad", b"\xff")
     await bucket.put("good", b"v")
-    async with LeaseTable(bucket, 5, bytes.decode) as table:
+    async with LeaseTable(bucket, 5, bytes.decode).running() as table:
         await table.wait_synced()
         assert table.live() == {"good": "v"}
 
@@ -82,7 +85,7 @@ async def test_what_cannot_be_decoded_is_left_out(buses: Buses) -> None:
 async def test_nobody_expires_during_an_outage_and_for_one_time_to_live_after_it(mortal_buses: Buses) -> None:
     bucket = (await mortal_buses.connect()).kv("L")
     clock = Clock()
-    async with LeaseTable(bucket, 5, bytes.decode, clock=clock) as table:
+    async with LeaseTable(bucket, 5, bytes.decode, clock=clock).running() as table:
         await bucket.put("a", b"v")
         await eventually(lambda: table.live() == {"a": "v"})
         await mortal_buses.stop()
@@ -101,7 +104,10 @@ async def test_nobody_expires_during_an_outage_and_for_one_time_to_live_after_it
 
 async def test_a_lease_survives_an_outage_with_the_value_set_during_it(mortal_buses: Buses) -> None:
     holder, reader = (await mortal_buses.connect()).kv("L", ttl=5), (await mortal_buses.connect()).kv("L", ttl=5)
-    async with LeaseTable(reader, 5, bytes.decode) as table, Lease(holder, "a", b"before", every=0.1) as lease:
+    async with (
+        LeaseTable(reader, 5, bytes.decode).running() as table,
+        Lease(holder, "a", b"before", every=0.1).running() as lease,
+    ):
         await eventually(lambda: table.live() == {"a": "before"})
         await mortal_buses.stop()
         await lease.set(b"during")
@@ -112,13 +118,13 @@ async def test_a_lease_survives_an_outage_with_the_value_set_during_it(mortal_bu
 
 async def test_giving_a_lease_up_while_down_does_not_hang(mortal_buses: Buses) -> None:
     bucket = (await mortal_buses.connect()).kv("L", ttl=5)
-    async with asyncio.timeout(5), Lease(bucket, "a", b"v"):
+    async with asyncio.timeout(5), Lease(bucket, "a", b"v").running():
         await mortal_buses.stop()
 
 
 async def test_a_lease_begun_while_down_is_held_when_the_broker_is_back(mortal_buses: Buses) -> None:
     bucket = (await mortal_buses.connect()).kv("L", ttl=5)
     await mortal_buses.stop()
-    async with LeaseTable(bucket, 5, bytes.decode) as table, Lease(bucket, "a", b"v", every=0.05):
+    async with LeaseTable(bucket, 5, bytes.decode).running() as table, Lease(bucket, "a", b"v", every=0.05).running():
         await mortal_buses.start()
         await eventually(lambda: table.live() == {"a": "v"})

@@ -161,8 +161,8 @@ async def test_many_requests_at_once_get_their_own_answers(buses: Buses) -> None
     server, client = await buses.connect(), await buses.connect()
     subject = unique("t")
     await server.respond(subject, echo)
-    wanted = [str(number).encode() for number in range(200)]
-    assert await asyncio.gather(*(client.request(subject, data, timeout=10) for data in wanted)) == wanted
+    sent = [str(number).encode() for number in range(200)]
+    assert await asyncio.gather(*(client.request(subject, data, timeout=10) for data in sent)) == sent
 
 
 async def test_one_of_a_queue_group_answers(buses: Buses) -> None:
@@ -180,14 +180,14 @@ async def test_one_of_a_queue_group_answers(buses: Buses) -> None:
     assert len(calls) == 10
 
 
-async def test_nobody_listening_is_known_at_once(buses: Buses) -> None:
+async def test_a_subject_without_a_responder_is_known_at_once(buses: Buses) -> None:
     bus = await buses.connect()
     async with asyncio.timeout(1):
-        with pytest.raises(NoResponders, match="nobody"):
+        with pytest.raises(NoResponders, match="no process responds"):
             await bus.request(unique("t"), b"", timeout=30)
 
 
-async def test_nobody_listens_after_unsubscribing(buses: Buses) -> None:
+async def test_a_subject_has_no_responder_after_unsubscribing(buses: Buses) -> None:
     bus = await buses.connect()
     subject = unique("t")
     subscription = await bus.respond(subject, echo)
@@ -280,7 +280,7 @@ async def test_oversize_payload_is_refused_at_the_sender(buses: Buses) -> None:
         await bus.request(subject, data, timeout=5)
 
 
-async def test_oversize_answer_is_a_typed_error_at_the_asker(buses: Buses) -> None:
+async def test_oversize_response_is_a_typed_error_at_the_requester(buses: Buses) -> None:
     bus = await buses.connect()
     subject = unique("t")
 

@@ -181,7 +181,7 @@ async def test_buckets_and_streams_come_back_after_the_server_lost_its_store() -
 
 
 async def test_drain_cancels_a_handler_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.bus.nats.bus.DRAIN_S", 0.2)
+    monkeypatch.setattr("shared.bus.nats.bus.HANDLERS_DRAIN_S", 0.2)
     with NatsServer() as server, capture_logs() as logs:
         bus = await connect(server.url, name="test", timeout=5)
         started = asyncio.Event()

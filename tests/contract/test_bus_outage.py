@@ -14,7 +14,7 @@ async def echo(message: Message) -> bytes:
     return message.data
 
 
-async def told(events: Watch, count: int) -> list[KvEvent]:
+async def next_events(events: Watch, count: int) -> list[KvEvent]:
     async with asyncio.timeout(10):
         return [await anext(events) for _ in range(count)]
 
@@ -105,27 +105,27 @@ async def test_buckets_and_events_survive(mortal_buses: Buses) -> None:
     await eventually(lambda: seen == [b"1", b"2"])
 
 
-async def test_watch_goes_on_and_tells_the_bucket_again(mortal_buses: Buses) -> None:
+async def test_watch_goes_on_and_reads_the_bucket_again(mortal_buses: Buses) -> None:
     bus = await mortal_buses.connect()
     bucket = bus.kv("B")
     await bucket.put("a", b"1")
     async with bucket.watch() as events:
-        assert [event.operation for event in await told(events, 2)] == [KvOperation.PUT, KvOperation.SYNCED]
+        assert [event.operation for event in await next_events(events, 2)] == [KvOperation.PUT, KvOperation.SYNCED]
         for round_ in range(2):
             await mortal_buses.stop()
             assert not events.fresh
             await mortal_buses.start()
-            again = await told(events, 2)
+            again = await next_events(events, 2)
             assert [(event.operation, event.key) for event in again] == [
                 (KvOperation.PUT, "a"),
                 (KvOperation.SYNCED, ""),
             ]
             assert events.fresh
             await bucket.put("later", str(round_).encode())
-            change = (await told(events, 1))[0]
+            change = (await next_events(events, 1))[0]
             assert (change.key, change.value) == ("later", str(round_).encode())
             await bucket.delete("later")
-            assert (await told(events, 1))[0].operation is KvOperation.DELETE
+            assert (await next_events(events, 1))[0].operation is KvOperation.DELETE
 
 
 async def test_a_watch_begun_while_down_starts_when_the_broker_is_back(mortal_buses: Buses) -> None:
@@ -136,7 +136,7 @@ async def test_a_watch_begun_while_down_starts_when_the_broker_is_back(mortal_bu
     async with bucket.watch() as events:
         assert not events.fresh
         await mortal_buses.start()
-        assert [event.operation for event in await told(events, 2)] == [KvOperation.PUT, KvOperation.SYNCED]
+        assert [event.operation for event in await next_events(events, 2)] == [KvOperation.PUT, KvOperation.SYNCED]
 
 
 async def test_leaving_a_watch_while_down_does_not_hang(mortal_buses: Buses) -> None:

@@ -95,20 +95,20 @@ async def test_last_answers_the_newest_oldest_first(buses: Buses) -> None:
     assert [(message.data, message.headers["X-N"]) for message in newest] == [(b"3", "3"), (b"4", "4")]
 
 
-async def test_the_oldest_messages_make_room(buses: Buses) -> None:
+async def test_the_oldest_messages_are_discarded_first(buses: Buses) -> None:
     bus, name = await buses.connect(), unique("S")
     stream = await made(stream_of(bus, name, max_bytes=100_000))
     for number in range(30):
         await bus.publish(f"events.{name}.x", bytes([number]) * 10_000)
 
     async def newest_is_last() -> bool:
-        kept = await stream.last(30)
-        return bool(kept) and kept[-1].data[0] == 29
+        stored = await stream.last(30)
+        return bool(stored) and stored[-1].data[0] == 29
 
     await eventually(newest_is_last)
-    kept = [message.data[0] for message in await stream.last(30)]
-    assert kept == list(range(30 - len(kept), 30))
-    assert 5 <= len(kept) <= 10
+    stored = [message.data[0] for message in await stream.last(30)]
+    assert stored == list(range(30 - len(stored), 30))
+    assert 5 <= len(stored) <= 10
 
 
 async def test_large_events_are_read_whole(buses: Buses) -> None:

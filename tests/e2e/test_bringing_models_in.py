@@ -150,7 +150,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_while_importing_is_told_and_leaves_nothing_half_made(small_disk, tmp_path):
+def test_a_full_disk_while_importing_is_an_error_and_leaves_nothing_half_made(small_disk, tmp_path):
     store = (small_disk / "store").as_uri()
     with Embedded(tmp_path / "home", demo=False, env={"LLMOS_STORE_URL": store}) as system:
         done = system.cli("model", "import", str(demo_gguf()), "--name", "smollm2")

@@ -44,7 +44,7 @@ def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployme
         answer = "".join(d.text for d in client.chat("smollm2", question, temperature=0, max_tokens=16))
         health = client.health().instances
     assert "Paris" in answer
-    assert {item.beat.service for item in health if item.up and item.beat.ready} == {*SERVICES, "replica"}
+    assert {item.heartbeat.service for item in health if item.up and item.heartbeat.ready} == {*SERVICES, "replica"}
     assert "Violation" not in deployment.log("nats")  # every service has the permissions that it uses
     # The node's own health file is not its replica's.
     assert deployment.health("inference") == (True, "ready")
@@ -82,7 +82,7 @@ async def test_a_service_cannot_say_what_is_another_services_to_say(deployment, 
 
 
 async def test_a_large_message_is_given_up_when_it_was_read(deployment):
-    async def nothing_kept() -> bool:
+    async def nothing_left() -> bool:
         return (await streams.stream_info(OBJECTS_STREAM)).state.messages == 0
 
     bus = await connect(deployment.bus_url("gateway"), name="large")
@@ -91,7 +91,7 @@ async def test_a_large_message_is_given_up_when_it_was_read(deployment):
     try:
         with pytest.raises(InvalidInput):
             await bus.request("llmos.v1.registry.resolve", b"x" * (3 << 20), timeout=20)
-        await eventually(nothing_kept, 10)
+        await eventually(nothing_left, 10)
     finally:
         await client.close()
         await bus.drain()

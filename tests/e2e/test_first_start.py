@@ -29,7 +29,7 @@ def test_the_key_file_is_private(demo):
 
 def test_status_shows_every_service_ready(demo):
     instances = demo.json("status")["instances"]
-    up = {item["beat"]["service"] for item in instances if item["up"] and item["beat"]["ready"]}
+    up = {item["heartbeat"]["service"] for item in instances if item["up"] and item["heartbeat"]["ready"]}
     assert up == {"registry", "scheduler", "inference", "gateway", "monitor", "replica"}
 
 

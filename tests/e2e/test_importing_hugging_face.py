@@ -63,7 +63,7 @@ def test_hub_model_is_fetched_and_named_by_its_commit(demo: Embedded, hub: HubSe
         demo.cli("model", "delete", "fetched", "--yes")
 
 
-def test_hub_that_cannot_be_reached_is_told_in_one_line(demo: Embedded) -> None:
+def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -11,10 +11,9 @@ from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Empty, Endpoint, Request, Response
 from shared.contracts.gateway import ApiKey
+from shared.deadlines import ADMIN_CALL_S
 from shared.errors import InvalidInput, NoResponders, Unavailable
 
-CALL_TIMEOUT_S = 30.0
-"""For a service to respond; creating a version reads its blobs' sizes from the store."""
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
 RETRY_S = 2.0
@@ -84,7 +83,7 @@ class AdminApi:
         ]
 
     async def call(
-        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = CALL_TIMEOUT_S
+        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
     ) -> Response:
         """Call the service that owns `endpoint`; raises its error, or `Unavailable` with the service's name."""
         try:

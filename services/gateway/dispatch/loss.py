@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
+from shared.contracts.replica import LoadReport
+from shared.contracts.scheduler import ReplicaState, ReplicaStatus
+from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 
 FRAME_AFTER_OUTAGE_S = 2.0
 """A request that gets no frame for this long after the bus connection came back has missed its last frame."""
@@ -18,8 +19,6 @@ OUTAGE_S = LEASE_TTL_S
 replica goes on."""
 IDLE_REPORTS = 2
 """Consecutive load reports without work after which a request that the replica has accepted is lost."""
-FRESH_S = 3 * LOAD_REPORT_S
-"""A replica that reported within this time lives, also when its lease could not be renewed."""
 
 _UP = (ReplicaState.READY, ReplicaState.DRAINING)
 
@@ -145,7 +144,7 @@ class LossDetector:
         silent = self._silent(request.replica_id, now)
         if silent > LEASE_TTL_S:
             return f"it was silent for {LEASE_TTL_S:g} s"
-        if status is None and silent > FRESH_S:
+        if status is None and silent > LOAD_FRESH_S:
             return "its lease is gone"
         return None
 

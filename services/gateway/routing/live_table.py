@@ -15,11 +15,11 @@ from shared.contracts.manifest import Task
 from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import (
     DEPLOYMENTS_BUCKET,
-    LEASE_TTL_S,
     REPLICAS_BUCKET,
     Deployment,
     ReplicaStatus,
 )
+from shared.deadlines import LEASE_TTL_S
 
 FORGET_EVERY_S = 30.0
 FORGET_AFTER_S = 60.0
@@ -58,7 +58,7 @@ class LiveTable:
             subscription = await self._bus.subscribe(load_subject(">"), self._on_report)
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
-            await stack.enter_async_context(self._replicas)
+            await stack.enter_async_context(self._replicas.running())
             for work in (self._note_sync(), self._forget()):
                 stack.callback(asyncio.create_task(work).cancel)
             yield self

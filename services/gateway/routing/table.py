@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from shared.contracts.manifest import Task
 from shared.contracts.replica import LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import InvalidInput, NotFound, Unavailable
 
 SEQUENCE_TOKENS = 64

@@ -2,9 +2,9 @@
 
 | file | what |
 |---|---|
-| `reconcile` | pure: what is assigned + what runs -> what to start and stop |
-| `replica` | one supervised replica process: its command, its end, its drain |
-| `gpus` | the node's GPUs, asked of the driver |
+| `agent` | the loop: watches the assignment, starts and stops replicas, keeps the node's lease |
+| `reconcile` | pure: desired and existing replicas -> what to start and stop |
+| `replica_process` | one supervised replica process: its environment, its end, its drain |
+| `gpus` | the node's GPUs, from the driver |
 | `claim` | one agent per node id |
-| `agent` | the loop around them, and the node's lease |
 """

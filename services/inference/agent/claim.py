@@ -1,4 +1,4 @@
-"""One agent per node id: two would each end what the other runs."""
+"""One agent per node id: two agents would each stop the replicas of the other."""
 
 import asyncio
 import os
@@ -8,39 +8,38 @@ import structlog
 from pydantic import ValidationError
 
 from shared.bus.port import KeyValue, KvOperation
-from shared.contracts.scheduler import LEASE_TTL_S, NodeStatus
+from shared.contracts.scheduler import NodeStatus
+from shared.deadlines import CLAIM_GRACE_S, LEASE_TTL_S
 from shared.errors import Conflict
 
 CHECK_S = 0.25
-GRACE_S = 1.0
-"""How much longer than a lease's time to live a silent record is waited for."""
 
 _log = structlog.get_logger("llmos.agent")
 
 
-async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + GRACE_S) -> None:
-    """Write the node's record; from then on the id is ours.
+async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + CLAIM_GRACE_S) -> None:
+    """Write the node's record, which makes the node id this agent's.
 
-    A record that nobody renews for `silence` seconds is that of a dead agent. One that was written on this machine by
-    a process that has ended is taken over at once.
+    A record that is not renewed for `silence` seconds is that of a dead agent. A record of a process of this machine
+    that has ended is taken over at once.
 
     Raises:
         Conflict: Another agent has the id.
     """
-    for _ in range(3):  # whoever is beaten to it looks again
+    for _ in range(3):  # after a lost race
         try:
             await _claim(nodes, status, silence)
-        except _Beaten:
+        except _WriteConflict:
             continue
         return
     raise Conflict(f"several agents start as node {status.id!r}; {_ADVICE}", param="LLMOS_INFERENCE_NODE_ID")
 
 
-async def yield_to_successor(nodes: KeyValue, status: NodeStatus) -> None:
-    """Run until another agent has the node: it started while this one was taken for dead.
+async def watch_for_takeover(nodes: KeyValue, status: NodeStatus) -> None:
+    """Run until another agent has taken the node over, because it found this one's record expired.
 
     Raises:
-        Conflict: That is so.
+        Conflict: Another agent has the node.
     """
     async with nodes.watch() as events:
         async for event in events:
@@ -48,11 +47,11 @@ async def yield_to_successor(nodes: KeyValue, status: NodeStatus) -> None:
                 continue
             other = _decode(event.value)
             if other is not None and other.instance != status.instance and other.started_at > status.started_at:
-                raise _taken(other, "took over node")
+                raise _conflict(other, "took over node")
 
 
-class _Beaten(Exception):
-    """Another wrote the record first."""
+class _WriteConflict(Exception):
+    """Another agent wrote the record first."""
 
 
 _ADVICE = "give each its own LLMOS_INFERENCE_NODE_ID"
@@ -62,7 +61,7 @@ async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> None:
     entry = await nodes.get(status.id)
     holder = None if entry is None else _decode(entry.value)
     if entry is not None and holder is not None and not _has_ended(holder):
-        _log.info("the node id is in use; waits whether its agent lives", holder=holder.instance, seconds=silence)
+        _log.info("node_id.in_use", holder=holder.instance, waits_s=silence)
         deadline = asyncio.get_running_loop().time() + silence
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(CHECK_S)
@@ -70,7 +69,7 @@ async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> None:
             if newest is None:
                 break
             if newest.revision != entry.revision:
-                raise _taken(_decode(newest.value) or holder, "already runs as node")
+                raise _conflict(_decode(newest.value) or holder, "already runs as node")
     try:
         if await nodes.get(status.id) is None:
             await nodes.create(status.id, status.encode())
@@ -78,10 +77,10 @@ async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> None:
             assert entry is not None
             await nodes.update(status.id, status.encode(), entry.revision)
     except Conflict as error:
-        raise _Beaten from error
+        raise _WriteConflict from error
 
 
-def _taken(other: NodeStatus, does: str) -> Conflict:
+def _conflict(other: NodeStatus, does: str) -> Conflict:
     where = f" on {other.host}, pid {other.pid}" if other.host else ""
     return Conflict(
         f"another agent ({other.instance or 'unnamed'}{where}) {does} {other.id!r}; {_ADVICE}",
@@ -97,7 +96,7 @@ def _decode(value: bytes) -> NodeStatus | None:
 
 
 def _has_ended(holder: NodeStatus) -> bool:
-    """Whether the holder is a process of this machine that is no more; this process's own number is a former life."""
+    """Whether the holder was a process of this machine; its pid may be this process's own, since pids repeat."""
     if not holder.pid or holder.host != socket.gethostname():
         return False
     if holder.pid == os.getpid():

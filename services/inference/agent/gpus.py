@@ -1,4 +1,4 @@
-"""Which GPUs this node offers: asked of the driver (NVML), as `nvidia-smi` does."""
+"""The GPUs that this node offers, from the driver (NVML), as `nvidia-smi` reads them."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from shared.contracts.scheduler import Gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MEMORY_SHARE = 0.9
-"""Of what is free at the start; the rest is for the driver and what else runs."""
+"""Share of the memory that is free at the start; the rest is for the driver and other programs."""
 
 _log = structlog.get_logger("llmos.agent")
 
@@ -27,30 +27,31 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
         nvml = importlib.import_module("pynvml")
     except ImportError:  # it comes with 'llmos[inference-gpu]' only
         return ()
-    gpus = visible(ask(nvml), environment.get(VISIBLE))
+    gpus = visible(query(nvml), environment.get(VISIBLE))
     if not gpus:
         return ()
-    # Not before a GPU was found: it takes 40 MB.
+    # Only after a GPU was found: the import takes 40 MB.
     runtime = importlib.import_module("services.inference.runtime.session")
     if not runtime.has_cuda():
         _log.warning(
-            "GPUs are left unused: this ONNX Runtime has no CUDA; install 'llmos[inference-gpu]'",
+            "gpus.unused",
+            reason="this ONNX Runtime has no CUDA; install 'llmos[inference-gpu]'",
             gpus=[gpu.name for gpu in gpus],
         )
         return ()
     return gpus
 
 
-def ask(nvml: Any) -> tuple[Gpu, ...]:
-    """All GPUs of this machine in the driver's order, with what is free of them now.
+def query(nvml: Any) -> tuple[Gpu, ...]:
+    """All GPUs of this machine in the driver's order, with the memory that is free now.
 
     Args:
         nvml: The module `pynvml` (NVIDIA's `nvidia-ml-py`).
     """
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError as error:  # no driver, or one that does not answer
-        _log.info("no GPUs", reason=str(error))
+    except nvml.NVMLError as error:  # no driver, or one that fails
+        _log.info("gpus.none", reason=str(error))
         return ()
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
@@ -63,7 +64,7 @@ def ask(nvml: Any) -> tuple[Gpu, ...]:
             for handle in handles
         )
     except nvml.NVMLError as error:
-        _log.warning("GPUs can't be asked for; none is used", error=str(error))
+        _log.warning("gpus.query_failed", error=str(error))
         return ()
     finally:
         nvml.nvmlShutdown()

@@ -17,17 +17,14 @@ from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.replica import drain_endpoint
 from shared.contracts.scheduler import ReplicaAssignment
+from shared.deadlines import DRAIN_REQUEST_S
 from shared.errors import LlmosError, NoResponders
 from shared.service.supervise import Child, ChildSpec
 
-DRAIN_REQUEST_S = 1.0
-"""Seconds to wait for a replica to confirm that it drains; it drains on SIGTERM all the same."""
-CLEAN_UP_S = 5.0
-"""Seconds that a drained process has for its own clean-up before it is killed."""
 _TAIL_BYTES = 4096
 _LINE_CHARS = 300
 _FRAME = " |+-\t"
-"""What Python draws around the traceback of an exception group."""
+"""Python draws these around the traceback of an exception group."""
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -41,7 +38,7 @@ _log = structlog.get_logger("llmos.agent")
 
 
 def replica_environment(assignment: ReplicaAssignment, *, node: str, drain_timeout: float) -> Mapping[str, str]:
-    """What a replica's environment has beside the agent's own."""
+    """The variables that a replica gets beside the agent's own."""
     threads = str(assignment.resources.threads)
     return {
         "LLMOS_REPLICA_ASSIGNMENT": assignment.encode().decode(),
@@ -54,8 +51,8 @@ def replica_environment(assignment: ReplicaAssignment, *, node: str, drain_timeo
     }
 
 
-class Replica:
-    """A replica from its start on this node to its removal; started again whenever its process ends.
+class ReplicaProcess:
+    """A replica from its start on this node to its removal; its process is started again when it ends.
 
     Args:
         assignment: What it serves.
@@ -75,13 +72,13 @@ class Replica:
         self.assignment = assignment
         self.stopping = False
         self.failure = ""
-        """Why the process ended last; empty while it never has, or since it answered."""
-        self.announced: int | None = None
-        """The revision at which the agent announced it; None when it speaks for itself."""
+        """Why the process ended last; empty before that, and once the replica is ready again."""
+        self.starting_revision: int | None = None
+        """The revision of the status that the agent wrote at the start; None once the replica writes its own."""
         self._on_change = on_change
         self._clock = clock
-        self._answered = clock()
-        self._overdue = ""
+        self._ready_at = clock()
+        self._kill_reason = ""
         self._child = Child(spec, on_change=self._changed)
 
     @property
@@ -98,24 +95,24 @@ class Replica:
         """Start the process. Raises what `Child.start` raises."""
         await self._child.start()
 
-    def answers(self) -> None:
+    def mark_ready(self) -> None:
         """Note that the replica is ready now."""
-        self._answered = self._clock()
+        self._ready_at = self._clock()
         self.failure = ""
 
-    def explain(self, message: str) -> None:
-        """Take in what the replica itself wrote about its failure."""
+    def add_reason(self, message: str) -> None:
+        """Add the replica's own message about its failure."""
         if not self.running and message and message not in self.failure:
             self.failure = f"{self._child.last_exit}: {message}"
 
     def kill_if_overdue(self, limit: float) -> None:
-        """Kill the process if it has not been ready for `limit` seconds since its start or its last answer."""
+        """Kill the process if it has not been ready for `limit` seconds, counted from its start at the earliest."""
         pid = self._child.pid
-        silent = self._clock() - self._answered
+        silent = self._clock() - self._ready_at
         if pid is None or self.stopping or silent <= limit:
             return
-        self._overdue = f"was not ready within {limit:g} s and was killed"
-        _log.error("replica is overdue and killed", replica=self.assignment.id, pid=pid, not_ready_s=round(silent, 1))
+        self._kill_reason = f"was not ready within {limit:g} s and was killed"
+        _log.error("replica.overdue", replica=self.assignment.id, pid=pid, not_ready_s=round(silent, 1))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -125,54 +122,52 @@ class Replica:
         if self.running and bus.connected:
             try:
                 await call(bus, drain_endpoint(self.assignment.id), Empty(), timeout=DRAIN_REQUEST_S)
-            except NoResponders:  # it does not serve yet: there is nothing to drain
+            except NoResponders:  # it does not serve yet, so there is nothing to drain
                 pass
             except LlmosError as error:
-                _log.warning(
-                    "replica did not confirm that it drains", replica=self.assignment.id, error=error.message
-                )
+                _log.warning("replica.drain_not_confirmed", replica=self.assignment.id, error=error.message)
         await self._child.stop()
 
     async def kill(self) -> None:
         """End the process now; returns when it has ended."""
         with suppress(TimeoutError):
             async with asyncio.timeout(0):
-                await self._child.stop()  # cut short, it kills
+                await self._child.stop()  # a cancelled stop kills the process
         await self._child.stop()
 
     def _changed(self, child: Child) -> None:
         if child.running:
-            self._answered = self._clock()
+            self._ready_at = self._clock()
         elif not self.stopping:
-            self.announced = None
-            self.failure = self._overdue or why_ended(child)
-            self._overdue = ""
+            self.starting_revision = None
+            self.failure = self._kill_reason or exit_reason(child)
+            self._kill_reason = ""
         self._on_change()
 
 
-def why_ended(child: Child) -> str:
-    """How a process ended and what it said last: `exited with code 1: no blob …`."""
+def exit_reason(child: Child) -> str:
+    """How a process ended, and its last log line: `exited with code 1: no blob …`."""
     if child.last_exit == "killed by SIGKILL":
         return f"{child.last_exit}, by hand or by the system for lack of memory"
-    line = last_line(child.spec.log) if child.spec.log else ""
+    line = last_log_line(child.spec.log) if child.spec.log else ""
     return f"{child.last_exit}: {line}" if line else child.last_exit
 
 
-def last_line(path: Path) -> str:
+def last_log_line(path: Path) -> str:
     """The last line with words in a log, at most 300 characters; of a JSON log line its event and error."""
     try:
         with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _TAIL_BYTES))
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
     worded = (line.strip(_FRAME) for line in reversed(lines) if any(map(str.isalpha, line)))
-    text = _said(next(worded, ""))
+    text = _event_text(next(worded, ""))
     return text if len(text) <= _LINE_CHARS else text[: _LINE_CHARS - 1] + "…"
 
 
-def _said(line: str) -> str:
+def _event_text(line: str) -> str:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -9,32 +9,31 @@ from typing import Protocol
 
 import structlog
 
-from services.inference.replica.background import background
-from services.inference.replica.encode.replica import start_encoder
-from services.inference.replica.generate.replica import start_decoder
-from services.inference.replica.generate.serving import CONFIRM_S
+from services.inference.replica.encode.replica import serve_encoder
+from services.inference.replica.generate.replica import serve_decoder
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
 from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import LEASE_TTL_S, REPLICAS_BUCKET, ReplicaState
+from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
+from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
 from shared.service.context import Context
 from shared.storage.open import open_store
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
-class Served(Protocol):
-    """A version in service: a decoder or an encoder."""
+class Replica(Protocol):
+    """A version that takes requests: a decoder or an encoder."""
 
-    def refuse(self) -> None:
-        """Take nothing new."""
+    def stop_accepting(self) -> None:
+        """Reject new requests."""
         ...
 
     async def drain(self, grace: float) -> None:
-        """Let what is here finish for `grace` seconds; hand the rest back with a retryable error."""
+        """Let requests finish for `grace` seconds; hand the rest back with a retryable error."""
         ...
 
 
@@ -45,34 +44,32 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     assignment = settings.assignment
     kv = context.bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
     async with AsyncExitStack() as stack:
-        lease = await stack.enter_async_context(
-            StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
-        )
+        status = StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
+        lease = await stack.enter_async_context(status.running())
         try:
-            served = await _start(context, settings, lease, stack)
+            replica = await _start(context, settings, lease, stack)
         except (LlmosError, OSError) as error:
             message = error.message if isinstance(error, LlmosError) else str(error)
             await lease.become(ReplicaState.FAILED, message)
             raise
         await lease.become(ReplicaState.READY)
-        log.info("replica_ready", seconds=round(time.monotonic() - begun, 2))
-        watch = MemoryWatch(assignment.resources.memory, lease)
-        await stack.enter_async_context(background(watch.run(), "watch the memory"))
+        _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
+        await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
         try:
             yield
         finally:
-            served.refuse()
+            replica.stop_accepting()
             await lease.become(ReplicaState.DRAINING)
-            await served.drain(max(0.0, settings.drain_timeout - CONFIRM_S - 1.0))
+            await replica.drain(max(0.0, settings.drain_timeout - ENGINE_CONFIRM_S - REPLICA_RECORD_S))
 
 
-async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Served:
-    """Load and subscribe; what is started is stopped by `stack`."""
+async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Replica:
+    """Load the version and take requests until `stack` is closed."""
     await lease.become(ReplicaState.LOADING)
     manifest, folder = await _fetch(settings, stack)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
-    start = start_decoder if manifest.generates else start_encoder
-    return await start(context, settings, manifest, folder, threads=threads, stack=stack)
+    serve = serve_decoder if manifest.generates else serve_encoder
+    return await stack.enter_async_context(serve(context, settings, manifest, folder, threads=threads))
 
 
 async def _fetch(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Path]:

@@ -1,6 +1,7 @@
 """The replica's own record in KV `LLMOS_REPLICAS`."""
 
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -10,7 +11,7 @@ from shared.bus.port import KeyValue
 from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaStatus
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.STARTING: frozenset({ReplicaState.LOADING, ReplicaState.FAILED}),
@@ -22,9 +23,13 @@ _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
 
 
 class StatusLease:
-    """Says in `ReplicaStatus` how the replica is, for as long as the process lives; use as an async context manager.
+    """The replica's `ReplicaStatus`, which stands while `running` is inside.
 
-    Leaving removes the record. Only that of a failed start stays: the node agent reads there why.
+    Args:
+        kv: The bucket.
+        assignment: What the replica serves.
+        node_id: Where it runs.
+        restarts: How often its node agent started it again.
     """
 
     def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str, *, restarts: int = 0) -> None:
@@ -43,30 +48,29 @@ class StatusLease:
         )
         self._lease = Lease(kv, self._status.id, self._status.encode())
 
-    async def __aenter__(self) -> Self:
-        await self._lease.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._lease.__aexit__(kind, error, traceback)
-        if self._status.state is ReplicaState.FAILED:
-            try:
-                await self._kv.put(self._status.id, self._status.encode())
-            except LlmosError as problem:  # the log has the reason, too
-                log.warning("failure_not_recorded", error=problem.message)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Hold the record while inside; leaving removes it, but for a failure: the node agent reads the reason."""
+        try:
+            async with self._lease.running():
+                yield self
+        finally:
+            if self._status.state is ReplicaState.FAILED:
+                try:
+                    await self._kv.put(self._status.id, self._status.encode())
+                except LlmosError as error:  # the log has the reason, too
+                    _log.warning("replica_status.not_written", error=error.message)
 
     async def become(self, state: ReplicaState, message: str = "") -> None:
-        """Change the state; written on return if the bus is there. Raises ValueError on a move that is none."""
+        """Change the state; written on return if the bus is connected. Raises ValueError on an illegal transition."""
         if state not in _NEXT[self._status.state]:
             raise ValueError(f"a replica does not go from {self._status.state} to {state}")
-        log.info("replica_state", state=state.value, message=message)
+        _log.info("replica.state_changed", state=state.value, message=message)
         self._status = self._status.model_copy(update={"state": state, "message": message})
         await self._lease.set(self._status.encode())
 
-    async def tell(self, *, memory: int, message: str) -> None:
-        """Say how much memory is used and, while ready, what is wrong; told with the next renewal at the latest."""
+    async def report_memory(self, *, memory: int, message: str) -> None:
+        """Write the memory in use while the replica is ready; at the latest with the next renewal."""
         if self._status.state is not ReplicaState.READY:
             return
         self._status = self._status.model_copy(update={"memory": memory, "message": message})

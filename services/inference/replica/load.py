@@ -8,11 +8,12 @@ import structlog
 from services.inference.engine.load import EngineLoad
 from shared.bus import rpc
 from shared.bus.port import Bus
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport, load_subject
+from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import ReplicaAssignment
+from shared.deadlines import LOAD_REPORT_S
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 def load_report(assignment: ReplicaAssignment, load: EngineLoad) -> LoadReport:
@@ -52,5 +53,5 @@ async def report_load(bus: Bus, assignment: ReplicaAssignment, load: Callable[[]
         try:
             await rpc.publish(bus, load_subject(assignment.id), load_report(assignment, load()))
         except LlmosError as error:
-            log.warning("load_not_reported", error=error.message)
+            _log.warning("load.not_reported", error=error.message)
         await asyncio.sleep(LOAD_REPORT_S)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.bus.memory.kv import Bucket
+from shared.bus.memory.bucket import Bucket
 from shared.bus.memory.streams import Stream
 from shared.bus.names import matches
 from shared.bus.port import Message
@@ -14,7 +14,7 @@ from shared.bus.replies import Reply
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A message on its way, and who waits for an answer to it."""
+    """A message on its way, and what takes the reply."""
 
     message: Message
     reply: Callable[[Reply], None] = lambda _: None
@@ -48,23 +48,23 @@ class MemoryBroker:
     def stop(self) -> None:
         """The connections of all buses are down from now on; nothing that is stored is lost."""
         self.running = False
-        self._tell()
+        self._notify()
 
     def start(self) -> None:
         """All buses are connected again."""
         self.running = True
-        self._tell()
+        self._notify()
 
-    def on_change(self, tell: Callable[[], None]) -> None:
-        """Call `tell` after every `stop` and `start`."""
-        self._on_change.append(tell)
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after every `stop` and `start`."""
+        self._on_change.append(callback)
 
-    def forget(self, tell: Callable[[], None]) -> None:
+    def forget(self, callback: Callable[[], None]) -> None:
         """Undo `on_change`."""
-        self._on_change.remove(tell)
+        self._on_change.remove(callback)
 
     def deliver(self, delivery: Delivery) -> int:
-        """To every plain subscription and to one of each queue group; answers to how many."""
+        """To every plain subscription and to one of each queue group; returns to how many."""
         subject = delivery.message.subject
         groups: dict[tuple[str, str], list[Receiver]] = {}
         chosen: list[Receiver] = []
@@ -82,8 +82,8 @@ class MemoryBroker:
             stream.capture(delivery.message)
         return len(chosen)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for stream in self.streams.values():
             stream.changed.set()
-        for tell in tuple(self._on_change):
-            tell()
+        for callback in tuple(self._on_change):
+            callback()

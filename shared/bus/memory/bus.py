@@ -13,7 +13,8 @@ from shared.bus.memory.kv import MemoryKeyValue
 from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, Stream
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
-from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
+from shared.bus.replies import Reply, check_size, error_reply, reply_of, unwrap
+from shared.deadlines import HANDLERS_DRAIN_S
 from shared.errors import DeadlineExceeded, Disconnected, NoResponders, PayloadTooLarge
 
 __all__ = ["MemoryBroker", "MemoryBus"]
@@ -21,7 +22,6 @@ __all__ = ["MemoryBroker", "MemoryBus"]
 _log = structlog.get_logger("llmos.bus")
 
 RESPOND_CONCURRENCY = 256
-DRAIN_S = 10.0
 
 
 class MemorySubscription:
@@ -55,7 +55,7 @@ class MemorySubscription:
         await self._tasks.finish()
 
     def cancel(self) -> int:
-        """Cancel the handlers that run, and answer how many they were."""
+        """Cancel the running handlers; returns how many."""
         self._pump.cancel()
         return self._tasks.cancel()
 
@@ -108,11 +108,11 @@ class MemoryBus:
         return await self._subscribe(subject, run, queue, 1)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> MemorySubscription:
-        """Answer requests on `subject`."""
+        """Respond to requests on `subject`."""
 
         async def run(delivery: Delivery) -> None:
             attach_trace(delivery.message)
-            reply = await answer(responder, delivery.message)
+            reply = await reply_of(responder, delivery.message)
             try:
                 check_size(len(reply.data))
             except PayloadTooLarge as error:
@@ -126,7 +126,7 @@ class MemoryBus:
     async def request(
         self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
+        """The response; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
         check_size(len(data))
         check_subject(subject)
         self._reach()
@@ -138,19 +138,19 @@ class MemoryBus:
 
         message = Message(subject, bytes(data), with_trace(dict(headers or {})))
         if self.broker.deliver(Delivery(message, reply)) == 0:
-            raise NoResponders(f"nobody answers on {subject} now")
+            raise NoResponders(f"no process responds on {subject} now")
         self._waiting.add(waiting)
         try:
             async with asyncio.timeout(timeout):
                 given = await waiting
         except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer from {subject} within {timeout:g} s") from error
+            raise DeadlineExceeded(f"no response from {subject} within {timeout:g} s") from error
         finally:
             self._waiting.discard(waiting)
         return unwrap(given.data, given.headers)
 
     def kv(self, bucket: str, *, ttl: float | None = None) -> MemoryKeyValue:
-        """A bucket; entries not rewritten for `ttl` seconds vanish (None: as whoever made it has said)."""
+        """A bucket; entries not rewritten for `ttl` seconds expire (None: as the bucket was made)."""
         return MemoryKeyValue(self.broker, bucket, ttl, lambda: self.connected)
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> MemoryEventStream:
@@ -164,7 +164,7 @@ class MemoryBus:
         return MemoryEventStream(stream, lambda: self.connected, self._context, self._consumptions)
 
     async def drain(self) -> None:
-        """Unsubscribe everything, let handlers finish (for `DRAIN_S`), close. Idempotent."""
+        """Unsubscribe everything, let handlers finish (for `HANDLERS_DRAIN_S`), close. Idempotent."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_task(self._drain())
         await asyncio.shield(self._drained)
@@ -173,10 +173,10 @@ class MemoryBus:
         parts: list[MemorySubscription | MemoryConsumption] = [*self._subscriptions, *self._consumptions]
         ending = [asyncio.ensure_future(part.unsubscribe()) for part in parts]
         if ending:
-            _, late = await asyncio.wait(ending, timeout=DRAIN_S)
+            _, late = await asyncio.wait(ending, timeout=HANDLERS_DRAIN_S)
             if late:
                 cancelled = sum(part.cancel() for part in parts)
-                _log.warning("bus.drain_incomplete", seconds=DRAIN_S, handlers_cancelled=cancelled)
+                _log.warning("bus.drain_incomplete", seconds=HANDLERS_DRAIN_S, handlers_cancelled=cancelled)
         self._closed = True
         self.broker.forget(self._connection_changed)
         self._connection_changed()
@@ -207,4 +207,4 @@ class MemoryBus:
             return
         for waiting in tuple(self._waiting):
             if not waiting.done():
-                waiting.set_exception(Disconnected("the bus connection was lost before the answer came; try again"))
+                waiting.set_exception(Disconnected("the bus connection was lost before the response came; try again"))

@@ -1,76 +1,22 @@
-"""Buckets in memory."""
+"""Buckets in memory, as the port shows them."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self
 
-from shared.bus.merge import Telling
+from shared.bus.memory.broker import MemoryBroker
+from shared.bus.memory.bucket import Bucket
+from shared.bus.merge import WatchMerge
 from shared.bus.names import check_bucket, check_key
 from shared.bus.port import MAX_RECORD, KvEntry, KvEvent, KvOperation
 from shared.errors import Conflict, Disconnected, PayloadTooLarge
-
-if TYPE_CHECKING:
-    from shared.bus.memory.broker import MemoryBroker
-
-
-@dataclass(slots=True)
-class _Stored:
-    entry: KvEntry
-    written_at: float
-
-
-@dataclass(slots=True, eq=False)
-class Bucket:
-    """The entries of a bucket and who watches it. Entries older than `ttl` are removed when somebody looks."""
-
-    clock: Callable[[], float]
-    ttl: float | None = None
-    revision: int = 0
-    watchers: list["MemoryWatch"] = field(default_factory=list)
-    _stored: dict[str, _Stored] = field(default_factory=dict)
-
-    def get(self, key: str) -> KvEntry | None:
-        """The entry, or None."""
-        self._expire()
-        stored = self._stored.get(key)
-        return stored.entry if stored else None
-
-    def entries(self) -> list[KvEntry]:
-        """All entries in the order in which they were written."""
-        self._expire()
-        return sorted((stored.entry for stored in self._stored.values()), key=lambda entry: entry.revision)
-
-    def write(self, key: str, value: bytes) -> int:
-        """Write, tell the watchers, answer the revision."""
-        self.revision += 1
-        self._stored[key] = _Stored(KvEntry(key, value, self.revision), self.clock())
-        self._tell(KvEvent(KvOperation.PUT, key, value, self.revision))
-        return self.revision
-
-    def remove(self, key: str) -> None:
-        """Remove what is there, and tell the watchers."""
-        self.revision += 1
-        del self._stored[key]
-        self._tell(KvEvent(KvOperation.DELETE, key, revision=self.revision))
-
-    def _tell(self, event: KvEvent) -> None:
-        for watcher in self.watchers:
-            watcher.tell(event)
-
-    def _expire(self) -> None:
-        if self.ttl is None:
-            return
-        oldest = self.clock() - self.ttl
-        for key in [key for key, stored in self._stored.items() if stored.written_at <= oldest]:
-            del self._stored[key]
 
 
 class MemoryKeyValue:
     """A bucket through one connection."""
 
-    def __init__(self, broker: "MemoryBroker", bucket: str, ttl: float | None, connected: Callable[[], bool]) -> None:
+    def __init__(self, broker: MemoryBroker, bucket: str, ttl: float | None, connected: Callable[[], bool]) -> None:
         check_bucket(bucket)
         self.bucket = bucket
         self._broker = broker
@@ -85,7 +31,7 @@ class MemoryKeyValue:
         return self._reached().get(key)
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write whatever stands there; answers the new revision."""
+        """Write whether the key exists or not; returns the new revision."""
         self._check(key, value)
         return self._reached().write(key, value)
 
@@ -118,9 +64,9 @@ class MemoryKeyValue:
         """All entries, by key."""
         return sorted(self._reached().entries(), key=lambda entry: entry.key)
 
-    def watch(self) -> "MemoryWatch":
+    def watch(self) -> "AbstractAsyncContextManager[MemoryWatch]":
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
-        return MemoryWatch(self._broker, self._bucket, self._connected)
+        return MemoryWatch(self._broker, self._bucket, self._connected).running()
 
     def _reached(self) -> Bucket:
         if not self._connected():
@@ -139,58 +85,57 @@ class MemoryKeyValue:
 
 
 class MemoryWatch:
-    """One watch: a context manager that is its own iterator."""
+    """One watch: an iterator of events while it is `running`."""
 
-    def __init__(self, broker: "MemoryBroker", bucket: Bucket, connected: Callable[[], bool]) -> None:
+    def __init__(self, broker: MemoryBroker, bucket: Bucket, connected: Callable[[], bool]) -> None:
         self._broker = broker
         self._bucket = bucket
         self._connected = connected
-        self._telling = Telling()
+        self._merge = WatchMerge()
         self._arrived = asyncio.Event()
 
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        return self._telling.complete and self._connected()
+        return self._merge.complete and self._connected()
 
-    def tell(self, event: KvEvent) -> None:
-        """The bucket has changed."""
-        self._telling.add(self._telling.run, event)
+    def _add(self, event: KvEvent) -> None:
+        self._merge.add(self._merge.run, event)
         self._arrived.set()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Receive the bucket's events while inside."""
         self._broker.on_change(self._connection_changed)
         self._begin()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._broker.forget(self._connection_changed)
-        self._end()
+        try:
+            yield self
+        finally:
+            self._broker.forget(self._connection_changed)
+            self._end()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> KvEvent:
-        while (event := self._telling.read()) is None:
+        while (event := self._merge.read()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         return event
 
     def _connection_changed(self) -> None:
         self._end()
-        self._telling.end_run()
+        self._merge.end_run()
         self._begin()
 
     def _begin(self) -> None:
         if not self._connected():
             return
         for entry in self._bucket.entries():
-            self.tell(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
-        self.tell(KvEvent(KvOperation.SYNCED))
-        self._bucket.watchers.append(self)
+            self._add(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
+        self._add(KvEvent(KvOperation.SYNCED))
+        self._bucket.watchers.append(self._add)
 
     def _end(self) -> None:
-        if self in self._bucket.watchers:
-            self._bucket.watchers.remove(self)
+        if self._add in self._bucket.watchers:
+            self._bucket.watchers.remove(self._add)

@@ -33,7 +33,7 @@ class Stream:
     sequence: int = 0
     positions: dict[str, int] = field(default_factory=dict)
     turns: dict[str, asyncio.Lock] = field(default_factory=dict)
-    """Held by whoever handles a message of a durable consumer: two processes with one name share its messages."""
+    """Held while a message of a durable consumer is handled: two processes with one name share its messages."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def capture(self, message: Message) -> None:
@@ -98,7 +98,7 @@ class MemoryConsumption:
         await end(self._task)
 
     def cancel(self) -> int:
-        """Cancel the handler that runs, and answer how many were cancelled."""
+        """Cancel the running handler; returns how many were cancelled."""
         self._ending = True
         return int(self._handling is not None and self._handling.cancel())
 

@@ -23,16 +23,17 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, with_trace
 from shared.bus.names import check_subject
-from shared.bus.nats.client import Taker
+from shared.bus.nats.client import Receiver
 from shared.bus.nats.connection import NatsConnection
 from shared.bus.nats.jetstream import JetStream
 from shared.bus.nats.kv import NatsKeyValue
 from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
 from shared.bus.nats.streams import Consumption, NatsEventStream, event_stream_config
-from shared.bus.nats.subscription import InOrder, NatsSubscription
+from shared.bus.nats.subscription import NatsSubscription, OrderedReceiver
 from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
-from shared.bus.replies import Reply, answer, check_size, error_reply, unwrap
+from shared.bus.replies import Reply, check_size, error_reply, reply_of, unwrap
 from shared.bus.tasks import cancellable
+from shared.deadlines import HANDLERS_DRAIN_S
 from shared.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -47,8 +48,6 @@ from shared.errors import (
 _log = structlog.get_logger("llmos.bus")
 
 RESPOND_CONCURRENCY = 256
-DRAIN_S = 10.0
-"""The longest that `drain` waits for handlers before it cancels them."""
 
 
 class NatsBus:
@@ -103,14 +102,14 @@ class NatsBus:
 
         While the connection is down it waits. Raises `PermissionDenied` when the server refuses the subject.
         """
-        in_order = InOrder(receive, self._read_logged)
-        return await self._subscribe(subject, in_order.later, queue, 1, in_order)
+        ordered = OrderedReceiver(receive, self._read_logged)
+        return await self._subscribe(subject, ordered.receive_later, queue, 1, ordered)
 
     async def respond(self, subject: str, responder: Responder, *, queue: str | None = None) -> NatsSubscription:
-        """Answer requests on `subject`. Active at the server on return; otherwise as `subscribe`.
+        """Respond to requests on `subject`. Active at the server on return; otherwise as `subscribe`.
 
         A plain subscription rather than a `nats.micro` endpoint: that one awaits its handler inside the subscription,
-        so it would answer one request at a time, or count neither time nor errors of what it hands off.
+        so it would handle one request at a time, or count neither time nor errors of what it hands off.
         """
 
         async def run(raw: Msg) -> None:
@@ -120,7 +119,7 @@ class NatsBus:
                 reply = error_reply(error)
             else:
                 attach_trace(message)
-                reply = await answer(responder, message)
+                reply = await reply_of(responder, message)
             if raw.reply:
                 await self._reply(raw, reply)
 
@@ -129,7 +128,7 @@ class NatsBus:
     async def request(
         self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """The answer; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
+        """The response; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
         check_size(len(data))
         check_subject(subject)
         sent = with_trace(dict(headers or {}))
@@ -148,10 +147,10 @@ class NatsBus:
                 raise PermissionDenied(
                     f"the bus does not let {self._connection.name} ask {subject}: check its NATS credentials"
                 ) from error
-            raise DeadlineExceeded(f"no answer from {subject} within {timeout:g} s") from error
+            raise DeadlineExceeded(f"no response from {subject} within {timeout:g} s") from error
 
     def kv(self, bucket: str, *, ttl: float | None = None) -> NatsKeyValue:
-        """A bucket; entries not rewritten for `ttl` seconds vanish (None: as whoever made it has said)."""
+        """A bucket; entries not rewritten for `ttl` seconds expire (None: as the bucket was made)."""
         return self._buckets.setdefault((bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl))
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
@@ -160,7 +159,7 @@ class NatsBus:
         return NatsEventStream(self._jetstream, config, self._read, self._context, self._consumptions)
 
     async def drain(self) -> None:
-        """Unsubscribe everything, let handlers finish (for `DRAIN_S`), flush, close. Idempotent."""
+        """Unsubscribe everything, let handlers finish (for `HANDLERS_DRAIN_S`), flush, close. Idempotent."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_task(self._drain())
         await asyncio.shield(self._drained)
@@ -170,10 +169,10 @@ class NatsBus:
         ending = [asyncio.ensure_future(part.unsubscribe()) for part in parts]
         ending += self._background
         if ending:
-            _, late = await asyncio.wait(ending, timeout=DRAIN_S)
+            _, late = await asyncio.wait(ending, timeout=HANDLERS_DRAIN_S)
             if late:
                 cancelled = sum(part.cancel() for part in parts)
-                _log.warning("bus.drain_incomplete", seconds=DRAIN_S, handlers_cancelled=cancelled)
+                _log.warning("bus.drain_incomplete", seconds=HANDLERS_DRAIN_S, handlers_cancelled=cancelled)
                 _, stuck = await asyncio.wait(late, timeout=1.0)
                 for task in stuck:
                     task.cancel()
@@ -188,7 +187,7 @@ class NatsBus:
         run: Callable[[Msg], Coroutine[Any, Any, None]],
         queue: str | None,
         concurrency: int,
-        taker: Taker | None = None,
+        receiver: Receiver | None = None,
     ) -> NatsSubscription:
         check_subject(subject, wildcards=True)
         if self._connection.closing:
@@ -201,7 +200,7 @@ class NatsBus:
             concurrency=concurrency,
             context=self._context,
             forget=self._subscriptions.discard,
-            taker=taker,
+            receiver=receiver,
         )
         self._subscriptions.add(subscription)
         try:
@@ -218,7 +217,7 @@ class NatsBus:
             asking = self._connection.client.request(subject, data, timeout=timeout, headers=headers or None)
             raw = await cancellable(asking)
         except NoRespondersError as error:
-            raise NoResponders(f"nobody answers on {subject} now") from error
+            raise NoResponders(f"no process responds on {subject} now") from error
         except NatsTimeout as error:
             raise TimeoutError from error
         except Error as error:
@@ -254,8 +253,8 @@ class NatsBus:
         if OBJECT_HEADER not in headers:
             return Message(subject, data, headers)
         ref = ObjectRef.parse(headers[OBJECT_HEADER])
-        kept = {name: value for name, value in headers.items() if name != OBJECT_HEADER}
-        return Message(subject, await self._objects.get(ref), kept)
+        rest = {name: value for name, value in headers.items() if name != OBJECT_HEADER}
+        return Message(subject, await self._objects.get(ref), rest)
 
     async def _read_logged(self, raw: Msg) -> Message | None:
         try:

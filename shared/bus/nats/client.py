@@ -1,4 +1,4 @@
-"""nats-py's client, mended where a cancelled caller would break all others, with a short way for plain messages."""
+"""nats-py's client, fixed where a cancelled caller would break all others, with a fast path for plain messages."""
 
 import asyncio
 import re
@@ -11,18 +11,18 @@ from nats.aio.transport import TcpTransport
 from nats.protocol.command import pub_cmd
 
 UNSENT_BYTES = 64 * 1024
-"""With more than this in the connection's buffer the server does not keep up: who publishes waits."""
+"""With more than this in the connection's buffer the server is too slow: a publisher waits."""
 
 
-class Taker(Protocol):
-    """Who is offered a subscription's messages in the turn that reads them."""
+class Receiver(Protocol):
+    """Receives a subscription's messages in the turn of the event loop that reads them."""
 
-    def take(self, subject: str, data: bytes) -> bool:
-        """Take a message without headers; False if others come before it. Then nothing has happened."""
+    def receive_now(self, subject: str, data: bytes) -> bool:
+        """Receive a message without headers; False, without effect, if earlier messages are still to come."""
         ...
 
-    def expect(self) -> None:
-        """A message comes the long way: those behind it wait for it."""
+    def expect_later(self) -> None:
+        """A message comes through nats-py's queue: those behind it wait for it."""
         ...
 
 
@@ -30,8 +30,8 @@ _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\d+)\r\n", re.IGNORECASE)
 """One without headers and without a reply: subject, subscription id, bytes of data, which follow."""
 
 
-class PatientClient(Client):
-    """A client whose read loop outlives those who no longer wait for a PONG.
+class FixedClient(Client):
+    """A client whose read loop survives callers that no longer wait for a PONG.
 
     nats-py reads in one task, hands a message to another by a queue, and leaves what is published to a third. Two or
     three turns of the event loop at each end cost more than all that is done with a token's frame.
@@ -39,7 +39,7 @@ class PatientClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.takers: dict[int, Taker] = {}
+        self.receivers: dict[int, Receiver] = {}
         """By subscription id."""
 
     def publish_now(self, subject: str, payload: bytes) -> bool:
@@ -59,24 +59,24 @@ class PatientClient(Client):
         return True
 
     async def _process_connect_init(self) -> None:
-        """Connected, for the first time or again: see what comes before the task that reads."""
+        """Connected, for the first time or again: put `_feed` in front of the task that reads."""
         await super()._process_connect_init()
         transport = self._transport
         if isinstance(transport, TcpTransport) and (reader := transport._io_reader) is not None:  # noqa: SLF001
             reader.feed_data = partial(self._feed, reader, reader.feed_data)  # type: ignore[method-assign]
 
     def _feed(self, reader: asyncio.StreamReader, feed: Callable[[bytes], None], data: bytes) -> None:
-        """Offer the whole messages at the beginning of `data` to who takes them now; nats-py reads the rest.
+        """Hand the complete messages at the beginning of `data` to their receivers; nats-py reads the rest.
 
         Only while its task waits with nothing in hand: then these come next.
         """
         if reader._waiter is not None and not self._ps.buf:  # type: ignore[attr-defined]  # noqa: SLF001
-            data = self._take_now(data)
+            data = self._hand_over(data)
         if data:
             feed(data)
 
-    def _take_now(self, data: bytes) -> bytes:
-        """What is left of `data`: from the first message on that nobody took."""
+    def _hand_over(self, data: bytes) -> bytes:
+        """The rest of `data`, from the first message on that no receiver took."""
         at = 0
         while message := _MESSAGE.match(data, at):
             subject, number, size = message.groups()
@@ -84,8 +84,8 @@ class PatientClient(Client):
             end = begin + int(size)
             if len(data) < end + 2:
                 break
-            taker = self.takers.get(int(number))
-            if taker is None or not taker.take(subject.decode(), data[begin:end]):
+            receiver = self.receivers.get(int(number))
+            if receiver is None or not receiver.receive_now(subject.decode(), data[begin:end]):
                 break
             self.stats["in_msgs"] += 1
             self.stats["in_bytes"] += end - begin
@@ -93,14 +93,14 @@ class PatientClient(Client):
         return data[at:] if at else data
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        """Offer a message that nats-py read to who takes it now; hand all others on as nats-py does."""
-        taker = self.takers.get(sid)
-        if taker is not None:
-            if not headers and taker.take(subject.decode(), data):
+        """Hand a message that nats-py read to its receiver; without one, do as nats-py does."""
+        receiver = self.receivers.get(sid)
+        if receiver is not None:
+            if not headers and receiver.receive_now(subject.decode(), data):
                 self.stats["in_msgs"] += 1
                 self.stats["in_bytes"] += len(data)
                 return
-            taker.expect()
+            receiver.expect_later()
         await super()._process_msg(sid, subject, reply, data, headers)
 
     async def _process_pong(self) -> None:

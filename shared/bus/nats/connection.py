@@ -1,4 +1,4 @@
-"""One NATS connection that never gives up.
+"""One NATS connection that is always made again.
 
 nats-py reconnects by itself after a lost socket, but closes for good when the server refuses it (`-ERR`: credentials
 changed, too many connections, …). Then a new client takes over the subscriptions of the old one.
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from nats.errors import Error, SlowConsumerError
 
-from shared.bus.nats.client import PatientClient
+from shared.bus.nats.client import FixedClient
 from shared.bus.tasks import end
 from shared.errors import Disconnected, InvalidInput
 
@@ -59,12 +59,12 @@ class Address:
 
 
 class NatsConnection:
-    """The client, who is told of its losses and returns, and what the log says about it."""
+    """The client, the callbacks for its losses and returns, and what the log says about it."""
 
     def __init__(self, url: str, *, name: str) -> None:
         self.address = Address.parse(url)
         self.name = name
-        self.client = PatientClient()
+        self.client = FixedClient()
         self.on_lost: set[Callable[[], None]] = set()
         self.on_back: set[Callable[[], None]] = set()
         self.on_new_client: Callable[[], None] = lambda: None
@@ -175,8 +175,8 @@ class NatsConnection:
             return
         self._last_logged = time.monotonic()
         _log.warning("bus.disconnected", server=str(self.address), name=self.name)
-        for tell in tuple(self.on_lost):
-            tell()
+        for callback in tuple(self.on_lost):
+            callback()
 
     async def _on_reconnected(self) -> None:
         if self._closing:
@@ -184,24 +184,24 @@ class NatsConnection:
         self._up.set()
         _log.info("bus.reconnected", server=str(self.address), name=self.name, dropped=self.dropped)
         self.dropped = 0
-        for tell in tuple(self.on_back):
-            tell()
+        for callback in tuple(self.on_back):
+            callback()
 
     async def _on_closed(self) -> None:
         if not self._closing and (self._revival is None or self._revival.done()):
             self._revival = asyncio.get_running_loop().create_task(self._revive())
 
     async def _revive(self) -> None:
-        """The server has thrown us out: go on with a new client."""
+        """The server has closed the connection: go on with a new client."""
         _log.warning("bus.closed_by_server", server=str(self.address), error=str(self.client.last_error))
         await asyncio.sleep(RECONNECT_WAIT_S)
-        self.client = PatientClient()
+        self.client = FixedClient()
         await self._connect()
         self.on_new_client()
         await self._on_reconnected()
 
     def _fail_waiting(self) -> None:
-        """Requests on the wire get no answer any more, and what waits to be written is not wanted later.
+        """Requests on the wire get no response any more, and what waits to be written must not be sent later.
 
         Subscriptions are replayed from nats-py's table, so nothing in its write buffer is missed.
         """
@@ -210,4 +210,4 @@ class NatsConnection:
         client._pending_data_size = 0  # noqa: SLF001
         for waiting in tuple(client._resp_map.values()):  # noqa: SLF001  # or they would wait for their time-out
             if not waiting.done():
-                waiting.set_exception(Disconnected("the bus connection was lost before the answer came; try again"))
+                waiting.set_exception(Disconnected("the bus connection was lost before the response came; try again"))

@@ -1,4 +1,4 @@
-"""JetStream calls with our errors, and with patience while the server is coming up again."""
+"""JetStream calls with our errors, retried while the server starts again."""
 
 import asyncio
 import time
@@ -15,14 +15,14 @@ from shared.bus.nats.connection import NatsConnection
 from shared.bus.tasks import cancellable
 from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
 
-PATIENCE_S = 5.0
-"""After a restart the server answers for its streams a moment after it accepts connections: calls wait this long."""
+RECOVERY_S = 5.0
+"""After a restart the server serves its streams shortly after it accepts connections: calls are retried this long."""
 CALL_S = 5.0
 STREAM_EXISTS = 10058
 """JetStream's error code of "stream name already in use with a different configuration"."""
 WRONG_LAST_SEQUENCE = (10071, 10164)
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class JetStream:
@@ -42,14 +42,14 @@ class JetStream:
         return self.connection.client.jsm(timeout=CALL_S)
 
     async def call(
-        self, work: Callable[[], Awaitable[Answer]], *, ensure: Callable[[bool], Awaitable[None]] | None = None
-    ) -> Answer:
+        self, work: Callable[[], Awaitable[Result]], *, ensure: Callable[[bool], Awaitable[None]] | None = None
+    ) -> Result:
         """`work()` with our errors; APIErrors other than "not there" and "not now" pass through.
 
         `ensure` makes what `work` needs; its argument is true when the server seems to have lost it.
-        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `PATIENCE_S`.
+        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `RECOVERY_S`.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + RECOVERY_S
         wait = 0.02
         lost = False
         while True:
@@ -60,12 +60,14 @@ class JetStream:
                 return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
                 if time.monotonic() + wait > deadline:
-                    raise Unavailable(f"JetStream does not answer: {error}; is it enabled in nats-server?") from error
+                    raise Unavailable(
+                        f"JetStream does not respond: {error}; is it enabled in nats-server?"
+                    ) from error
                 lost = True
             except nats.errors.MaxPayloadError as error:
                 raise PayloadTooLarge("more bytes than one record of the bus may have") from error
             except (TimeoutError, nats.errors.TimeoutError) as error:
-                raise DeadlineExceeded(f"JetStream did not answer within {CALL_S:g} s") from error
+                raise DeadlineExceeded(f"JetStream did not respond within {CALL_S:g} s") from error
             except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
                 raise Disconnected("the bus connection is down; it is being made again") from error
             await asyncio.sleep(wait)
@@ -76,8 +78,8 @@ class JetStream:
         if not self.connection.connected:
             raise Disconnected("the bus connection is down; it is being made again")
 
-    async def ensure_stream(self, config: StreamConfig, *, keep: Callable[[StreamConfig], bool]) -> StreamInfo:
-        """The stream, made if it is not there; changed to `config` unless `keep` is content with what it finds.
+    async def ensure_stream(self, config: StreamConfig, *, suits: Callable[[StreamConfig], bool]) -> StreamInfo:
+        """The stream, made if it is not there; changed to `config` unless its own configuration `suits`.
 
         Safe when several processes do it at once.
         """
@@ -91,11 +93,11 @@ class JetStream:
                 if error.err_code != STREAM_EXISTS:
                     raise
             info = await self.manager.stream_info(config.name)
-        if keep(info.config):
+        if suits(info.config):
             return info
         return await self.manager.update_stream(config)
 
 
 def unexpected(what: str, error: APIError) -> LlmosError:
-    """A JetStream refusal that no caller provides for, as an error that says what was refused."""
+    """An error of JetStream that no caller handles, as one of ours that names the request."""
     return Unavailable(f"{what} was refused by JetStream: {error.description} (code {error.err_code})")

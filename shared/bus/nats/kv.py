@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
@@ -15,9 +16,9 @@ from shared.bus.port import MAX_RECORD, KvEntry, KvOperation
 from shared.errors import Conflict, DeadlineExceeded, PayloadTooLarge
 
 MARKER_TTL_S = 3600.0
-"""How long the record that a key was deleted stays. Watchers that were away longer are told by the resync."""
+"""How long the record that a key was deleted stays. A watch that was away longer finds out by the resync."""
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class NatsKeyValue:
@@ -42,7 +43,7 @@ class NatsKeyValue:
         return KvEntry(key, found.value or b"", found.revision or 0)
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write whatever stands there; answers the new revision."""
+        """Write whether the key exists or not; returns the new revision."""
         _check(key, value)
         return await self._call(lambda kv: kv.put(key, value))
 
@@ -101,9 +102,9 @@ class NatsKeyValue:
             raise DeadlineExceeded(f"{self.bucket} could not be read within {CALL_S:g} s") from error
         return [found[key] for key in sorted(found)]
 
-    def watch(self) -> NatsWatch:
+    def watch(self) -> AbstractAsyncContextManager[NatsWatch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
-        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure)
+        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure).running()
 
     async def ensure(self, lost: bool) -> None:
         """Make the bucket if it is not there."""
@@ -123,10 +124,10 @@ class NatsKeyValue:
             allow_direct=True,
             deny_delete=True,
         )
-        await self._jetstream.ensure_stream(config, keep=lambda found: ttl is None or _same(found.max_age, ttl))
+        await self._jetstream.ensure_stream(config, suits=lambda found: ttl is None or _same(found.max_age, ttl))
         self._ready = True
 
-    async def _call(self, work: Callable[[KeyValue], Awaitable[Answer]]) -> Answer:
+    async def _call(self, work: Callable[[KeyValue], Awaitable[Result]]) -> Result:
         try:
             return await self._jetstream.call(lambda: work(self._kv()), ensure=self.ensure)
         except (NotFoundError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError):
@@ -152,5 +153,5 @@ def _check(key: str, value: bytes) -> None:
         )
 
 
-def _same(found: float | None, wanted: float) -> bool:
-    return abs((found or 0.0) - wanted) < 1e-3
+def _same(found: float | None, desired: float) -> bool:
+    return abs((found or 0.0) - desired) < 1e-3

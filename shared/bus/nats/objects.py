@@ -22,7 +22,7 @@ OBJECTS_STREAM = "LLMOS_OBJECTS"
 OBJECTS_SUBJECT = "llmos.v1.objects"
 OBJECT_TTL_S = 300.0
 OBJECTS_BYTES = 512 * 1024 * 1024
-"""Room for all objects in flight; beyond it senders get `Overloaded`."""
+"""Bytes of all objects in flight; beyond that senders get `Overloaded`."""
 CHUNK = 256 * 1024
 IN_FLIGHT = 8
 """Chunks on the wire at once."""
@@ -56,7 +56,7 @@ class NatsObjects:
         self._ready = False
 
     async def put(self, data: bytes) -> ObjectRef:
-        """Store the payload; raises `PayloadTooLarge`, `Overloaded` when there is no room, `Unavailable`."""
+        """Store the payload; raises `PayloadTooLarge`, `Overloaded` when the stream is full, `Unavailable`."""
         check_size(len(data))
         ref = ObjectRef(uuid.uuid4().hex, -(-len(data) // CHUNK), len(data))
         free = asyncio.Semaphore(IN_FLIGHT)
@@ -74,7 +74,7 @@ class NatsObjects:
         except APIError as error:
             await self.remove(ref)
             if error.err_code == _FULL:
-                raise Overloaded("the bus has no room for another large message", retry_after=5.0) from error
+                raise Overloaded("the bus cannot hold another large message now", retry_after=5.0) from error
             raise unexpected("a large message", error) from error
         return ref
 
@@ -104,7 +104,7 @@ class NatsObjects:
         return data
 
     async def remove(self, ref: ObjectRef) -> None:
-        """Give the room back; what cannot be removed now goes after `OBJECT_TTL_S`."""
+        """Remove the payload; what cannot be removed now expires after `OBJECT_TTL_S`."""
         await self._jetstream.call(
             lambda: self._jetstream.manager.purge_stream(OBJECTS_STREAM, subject=f"{OBJECTS_SUBJECT}.{ref.id}.*")
         )
@@ -122,7 +122,7 @@ class NatsObjects:
             storage=StorageType.FILE,
             allow_direct=True,
         )
-        await self._jetstream.ensure_stream(config, keep=lambda _: True)
+        await self._jetstream.ensure_stream(config, suits=lambda _: True)
         self._ready = True
 
 

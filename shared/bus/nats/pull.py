@@ -1,7 +1,7 @@
 """Durable pull consumers of JetStream.
 
-Each pull has an inbox of its own, so a lost connection ends it at once and no message waits in an inbox that nobody
-reads.
+Each pull has an inbox of its own, so a lost connection ends it at once and no message waits in an inbox
+without a reader.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class PullConsumer:
         """Make stream and consumer if they are not there."""
         if self._ready and not lost:
             return
-        await self.jetstream.ensure_stream(self.stream, keep=lambda found: settled(found, self.stream))
+        await self.jetstream.ensure_stream(self.stream, suits=lambda found: settled(found, self.stream))
         assert self.stream.name is not None
         await self.jetstream.manager.add_consumer(self.stream.name, self._consumer)
         self._ready = True
@@ -95,14 +95,14 @@ class PullConsumer:
             with contextlib.suppress(Error):
                 await subscription.unsubscribe()
         if (message.headers or {}).get(Header.STATUS) == "503":
-            raise ServiceUnavailableError(code=503, description=f"nobody answers on {self._next}")
+            raise ServiceUnavailableError(code=503, description=f"no response on {self._next}")
         return message
 
 
-def settled(found: StreamConfig, wanted: StreamConfig) -> bool:
-    """Whether the stream as it is serves as well as the one that is wanted."""
+def settled(found: StreamConfig, desired: StreamConfig) -> bool:
+    """Whether the stream as it is serves as well as the desired one."""
     return (
-        sorted(found.subjects or []) == sorted(wanted.subjects or [])
-        and (found.max_bytes or -1) == (wanted.max_bytes or -1)
-        and abs((found.max_age or 0.0) - (wanted.max_age or 0.0)) < 1e-3
+        sorted(found.subjects or []) == sorted(desired.subjects or [])
+        and (found.max_bytes or -1) == (desired.max_bytes or -1)
+        and abs((found.max_age or 0.0) - (desired.max_age or 0.0)) < 1e-3
     )

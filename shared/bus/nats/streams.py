@@ -58,7 +58,7 @@ class Consumption:
         await self._stop()
 
     def cancel(self) -> int:
-        """Cancel the handler that runs, and answer how many were cancelled."""
+        """Cancel the running handler; returns how many were cancelled."""
         self._ending.set()
         if self._handling is None or self._handling.done():
             return 0
@@ -160,7 +160,7 @@ class NatsEventStream:
         """Make the stream if it is not there."""
         if self._ready and not lost:
             return
-        await self._jetstream.ensure_stream(self._config, keep=lambda found: settled(found, self._config))
+        await self._jetstream.ensure_stream(self._config, suits=lambda found: settled(found, self._config))
         self._ready = True
 
     async def _get(self, sequence: int) -> Message:

@@ -1,4 +1,4 @@
-"""Core NATS subscriptions: how they begin and end, and who gets their messages."""
+"""Core NATS subscriptions: how they begin and end, and how messages are handed over."""
 
 import contextlib
 import contextvars
@@ -11,7 +11,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from shared.bus.handlers import HandlerTasks, hand_over
-from shared.bus.nats.client import Taker
+from shared.bus.nats.client import Receiver
 from shared.bus.nats.connection import NatsConnection
 from shared.bus.port import Message, Receive
 from shared.errors import PermissionDenied
@@ -19,11 +19,11 @@ from shared.errors import PermissionDenied
 _log = structlog.get_logger("llmos.bus")
 
 CONFIRM_S = 2.0
-"""How long the server may take to confirm a subscription before it is asked again."""
+"""Seconds that the server may take to confirm a subscription before the confirmation is requested again."""
 
 
-class InOrder:
-    """Hands messages over in order: a plain one at once, one that must be fetched first, and all behind it, later."""
+class OrderedReceiver:
+    """Hands messages over in order: a plain one at once; one that must be fetched, and all behind it, later."""
 
     def __init__(self, receive: Receive, read: Callable[[Msg], Awaitable[Message | None]]) -> None:
         self._receive = receive
@@ -31,18 +31,18 @@ class InOrder:
         self._late = 0
         """Messages that are fetched, or wait for one that is."""
 
-    def take(self, subject: str, data: bytes) -> bool:
-        """See `Taker.take`."""
+    def receive_now(self, subject: str, data: bytes) -> bool:
+        """See `Receiver.receive_now`."""
         if self._late:
             return False
         hand_over(self._receive, Message(subject, data))
         return True
 
-    def expect(self) -> None:
-        """See `Taker.expect`."""
+    def expect_later(self) -> None:
+        """See `Receiver.expect_later`."""
         self._late += 1
 
-    async def later(self, raw: Msg) -> None:
+    async def receive_later(self, raw: Msg) -> None:
         """Fetch a message and hand it over. One call at a time, in order."""
         try:
             message = await self._read(raw)
@@ -63,7 +63,7 @@ class NatsSubscription:
         concurrency: Tasks at once.
         context: Theirs.
         forget: Called when it ends.
-        taker: Is offered each message without headers before.
+        receiver: Gets each message without headers first.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class NatsSubscription:
         concurrency: int,
         context: contextvars.Context,
         forget: Callable[["NatsSubscription"], None],
-        taker: Taker | None = None,
+        receiver: Receiver | None = None,
     ) -> None:
         self.subject = subject
         self.queue = queue
         self._connection = connection
         self._tasks = HandlerTasks(run, concurrency, context)
         self._forget = forget
-        self._taker = taker
+        self._receiver = receiver
         self._inner: Subscription | None = None
         self._ended = False
 
@@ -114,8 +114,8 @@ class NatsSubscription:
         """Subscribe with the connection's client of the moment."""
         client = self._connection.client
         self._inner = await client.subscribe(self.subject, queue=self.queue or "", cb=self._tasks.start)
-        if self._taker is not None:
-            client.takers[self._inner._id] = self._taker  # noqa: SLF001  # what the read loop knows it by
+        if self._receiver is not None:
+            client.receivers[self._inner._id] = self._receiver  # noqa: SLF001  # the read loop's key
 
     async def unsubscribe(self) -> None:
         """Take nothing new; handle what has arrived, and wait for it."""
@@ -126,7 +126,7 @@ class NatsSubscription:
         await self._tasks.finish()
 
     def cancel(self) -> int:
-        """Cancel the handlers that run, and answer how many they were."""
+        """Cancel the running handlers; returns how many."""
         return self._tasks.cancel()
 
     async def _detach(self) -> None:
@@ -136,7 +136,7 @@ class NatsSubscription:
         try:
             await self._end(inner)
         finally:
-            self._connection.client.takers.pop(inner._id, None)  # noqa: SLF001
+            self._connection.client.receivers.pop(inner._id, None)  # noqa: SLF001
 
     async def _end(self, inner: Subscription) -> None:
         if not self._connection.connected:

@@ -2,14 +2,14 @@
 
 nats-py's own watcher rests on an ordered push consumer that does not survive a restart of the server. Here every run
 makes an ephemeral consumer of its own, checks that its messages have no gap and that the server still sends
-heartbeats, and begins again from the start when either fails or the connection was lost. Each run tells the whole
-bucket and then `SYNCED`.
+heartbeats, and begins again from the start when either fails or the connection was lost. Each run sends the
+whole bucket and then `SYNCED`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from types import TracebackType
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -19,22 +19,20 @@ from nats.errors import Error
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
 from nats.js.kv import KV_MARKER_REASON, KV_OP
 
-from shared.bus.merge import Telling
+from shared.bus.merge import WatchMerge
 from shared.bus.nats.jetstream import JetStream
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.tasks import end
+from shared.deadlines import WATCH_HEARTBEAT_S, WATCH_SILENCE_S
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.bus")
 
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.0
-"""Without a heartbeat for this long the consumer is taken for lost; below the time to live of leases."""
 RETRY_S = 0.5
 
 
 class NatsWatch:
-    """One watch: a context manager that is its own iterator."""
+    """One watch: an iterator of events while it is `running`."""
 
     def __init__(
         self, jetstream: JetStream, stream: str, prefix: str, ensure: Callable[[bool], Awaitable[None]]
@@ -44,56 +42,55 @@ class NatsWatch:
         self._stream = stream
         self._prefix = prefix
         self._ensure = ensure
-        self._telling = Telling()
+        self._merge = WatchMerge()
         self._arrived = asyncio.Event()
-        self._heard_at = 0.0
+        self._message_at = 0.0
         self._left = False
         self._over = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        lately = asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
-        return lately and self._telling.complete and self._connection.connected
+        lately = asyncio.get_running_loop().time() - self._message_at < WATCH_SILENCE_S
+        return lately and self._merge.complete and self._connection.connected
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Receive the bucket's events while inside."""
         self._connection.on_lost.add(self._end_run)
-        self._task = asyncio.get_running_loop().create_task(self._follow())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.on_lost.discard(self._end_run)
-        self._left = True
-        self._end_run()
-        await end(self._task)
+        following = asyncio.create_task(self._follow(), name=f"watch {self._stream}")
+        try:
+            yield self
+        finally:
+            self._connection.on_lost.discard(self._end_run)
+            self._left = True
+            self._end_run()
+            await end(following)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> KvEvent:
-        while (event := self._telling.read()) is None:
+        while (event := self._merge.read()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         return event
 
     def _end_run(self) -> None:
-        """This telling is over, from this moment on."""
+        """The run is over, from this moment on."""
         if not self._over.is_set():
-            self._telling.end_run()
+            self._merge.end_run()
             self._over.set()
 
-    def _hear(self) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
+    def _note_message(self) -> None:
+        self._message_at = asyncio.get_running_loop().time()
 
     async def _follow(self) -> None:
         while True:
             await self._connection.up()
             self._over.clear()
             try:
-                await self._tell()
+                await self._run()
             except (Error, LlmosError, TimeoutError) as error:
                 _log.warning("bus.watch_interrupted", stream=self._stream, error=str(error), retrying=True)
                 await asyncio.sleep(RETRY_S)
@@ -101,15 +98,15 @@ class NatsWatch:
             if self._left:
                 return
 
-    async def _tell(self) -> None:
-        """One telling: returns when it is over."""
-        number = self._telling.run
+    async def _run(self) -> None:
+        """One run; returns when it is over."""
+        number = self._merge.run
 
         def emit(event: KvEvent) -> None:
-            self._telling.add(number, event)
+            self._merge.add(number, event)
             self._arrived.set()
 
-        run = _Run(self._prefix, emit, end=self._end_run, hear=self._hear)
+        run = _Run(self._prefix, emit, end=self._end_run, on_message=self._note_message)
         client = self._connection.client
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=run.receive)
@@ -123,7 +120,7 @@ class NatsWatch:
                         filter_subject=f"{self._prefix}>",
                         deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
                         ack_policy=AckPolicy.NONE,
-                        idle_heartbeat=HEARTBEAT_S,
+                        idle_heartbeat=WATCH_HEARTBEAT_S,
                         inactive_threshold=30.0,
                         mem_storage=True,
                         num_replicas=1,
@@ -132,15 +129,15 @@ class NatsWatch:
                 ensure=self._ensure,
             )
             consumer = info.name
-            self._hear()
+            self._note_message()
             if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
                 run.synced()
             while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(SILENCE_S):
+                    async with asyncio.timeout(WATCH_SILENCE_S):
                         await self._over.wait()
-                if asyncio.get_running_loop().time() - self._heard_at > SILENCE_S:
-                    _log.warning("bus.watch_silent", stream=self._stream, seconds=SILENCE_S, retrying=True)
+                if asyncio.get_running_loop().time() - self._message_at > WATCH_SILENCE_S:
+                    _log.warning("bus.watch_silent", stream=self._stream, seconds=WATCH_SILENCE_S, retrying=True)
                     break
         finally:
             await self._forget(subscription, consumer)
@@ -160,24 +157,24 @@ class _Run:
     """What one consumer delivers, in order and without gaps, as events."""
 
     def __init__(
-        self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], hear: Callable[[], None]
+        self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], on_message: Callable[[], None]
     ) -> None:
         self._prefix = prefix
         self._emit = emit
         self._end = end
-        self._hear = hear
+        self._on_message = on_message
         self._sequence = 0
         self._synced = False
 
     def synced(self) -> None:
-        """Tell `SYNCED`, once."""
+        """Emit `SYNCED`, once."""
         if not self._synced:
             self._synced = True
             self._emit(KvEvent(KvOperation.SYNCED))
 
     async def receive(self, message: Msg) -> None:
         """A message of the consumer: an entry, or a heartbeat."""
-        self._hear()
+        self._on_message()
         headers = message.headers or {}
         if Header.STATUS in headers:
             self._heartbeat(headers)

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 class Bench:
-    """What a test sees of one node: what it is told, what it says, what runs."""
+    """One node as a test sees it: its assignment, its statuses, its processes."""
 
     def __init__(self, bus, url, folder):
         self.bus = bus
@@ -37,7 +37,7 @@ class Bench:
     def environment(self):
         return {
             "LLMOS_NATS_URL": self.url,
-            "SAMPLE_REPLICA_FOLDER": str(self.folder),
+            "FAKE_REPLICA_FOLDER": str(self.folder),
             "PYTHONPATH": str(REPOSITORY),
         }
 

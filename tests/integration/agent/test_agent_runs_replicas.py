@@ -64,7 +64,7 @@ async def record(bench, seen):
 
 
 async def test_a_replica_that_crashes_at_start_says_why_and_is_tried_again(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_DO", "crash")
+    monkeypatch.setenv("FAKE_REPLICA_DO", "crash")
     async with agents():
         await bench.assign(ONE)
         await eventually(lambda: len(bench.pids("r1")) >= 2)
@@ -73,14 +73,14 @@ async def test_a_replica_that_crashes_at_start_says_why_and_is_tried_again(bench
             status = await bench.status("r1")
             return (
                 status.state is ReplicaState.FAILED
-                and status.message == "exited with code 3: the sample replica was told to crash"
+                and status.message == "exited with code 3: the fake replica was told to crash"
             )
 
         await eventually(says_why)
 
 
 async def test_a_removed_replica_is_asked_to_drain_finishes_and_is_forgotten(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
+    monkeypatch.setenv("FAKE_REPLICA_HOLD", "1")
     async with agents():
         await bench.assign(ONE, TWO)
         await until(bench, "r1", "ready")
@@ -97,8 +97,8 @@ async def test_a_removed_replica_is_asked_to_drain_finishes_and_is_forgotten(ben
 
 
 async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
-    monkeypatch.setattr("services.inference.agent.agent.CLEAN_UP_S", 0.2)
+    monkeypatch.setenv("FAKE_REPLICA_HOLD", "1")
+    monkeypatch.setattr("services.inference.agent.agent.REPLICA_CLEAN_UP_S", 0.2)
     async with agents(replica_drain_timeout=0.3):
         await bench.assign(ONE)
         await until(bench, "r1", "ready")
@@ -110,7 +110,7 @@ async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench,
 
 @pytest.mark.slow
 async def test_a_replica_that_takes_anothers_place_starts_when_that_one_has_ended(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
+    monkeypatch.setenv("FAKE_REPLICA_HOLD", "1")
     old, new = replica("old", deployment(memory=3 * GIB)), replica("new", deployment(memory=3 * GIB, version=2))
     async with agents():
         await bench.assign(old)
@@ -129,7 +129,7 @@ async def test_a_replica_that_takes_anothers_place_starts_when_that_one_has_ende
 
 
 async def test_a_replica_that_loads_for_too_long_is_failed_and_tried_again(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_DO", "hang")
+    monkeypatch.setenv("FAKE_REPLICA_DO", "hang")
     seen = []
     watching = asyncio.create_task(record(bench, seen))
     async with agents(load_timeout=0.5):
@@ -152,7 +152,7 @@ async def test_leaving_drains_all_replicas_at_once(bench, agents, monkeypatch):
         await eventually(lambda: all((bench.folder / f"{each}.asked").exists() for each in ("r1", "r2")))
         (bench.folder / "release").touch()
 
-    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
+    monkeypatch.setenv("FAKE_REPLICA_HOLD", "1")
     async with agents():
         await bench.assign(ONE, TWO)
         await until(bench, "r1", "ready")
@@ -166,7 +166,7 @@ async def test_leaving_drains_all_replicas_at_once(bench, agents, monkeypatch):
 
 
 async def test_leaving_kills_what_does_not_drain_in_time(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
+    monkeypatch.setenv("FAKE_REPLICA_HOLD", "1")
     async with agents(drain_timeout=1.5):
         await bench.assign(ONE)
         await until(bench, "r1", "ready")

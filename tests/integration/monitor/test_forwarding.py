@@ -56,7 +56,7 @@ def payload(name: str, *, padding: int = 0) -> bytes:
 def impatient(monkeypatch):
     monkeypatch.setattr(export, "BACKOFF_FIRST_S", 0.02)
     monkeypatch.setattr(export, "BACKOFF_MAX_S", 0.1)
-    monkeypatch.setattr(export, "FLUSH_S", 0.5)
+    monkeypatch.setattr(export, "FORWARDING_FLUSH_S", 0.5)
 
 
 async def test_payloads_arrive_in_order():

@@ -19,7 +19,7 @@ from shared.contracts.monitor import (
     LIST_TRACES,
     TRACES_SUBJECT,
     GetTrace,
-    HealthBeat,
+    Heartbeat,
     ListTraces,
     TraceDocument,
     health_subject,
@@ -134,7 +134,7 @@ async def test_spans_of_another_process_come_back_as_one_trace(server, bus, endi
         assert (listed.traces[0].trace_id, listed.traces[0].name) == (trace_id, "chat smollm2")
 
 
-async def test_garbage_is_skipped_and_what_follows_is_kept(server, bus):
+async def test_garbage_is_skipped_and_what_follows_is_stored(server, bus):
     async with monitor(server) as context:
         await bus.publish(TRACES_SUBJECT, b"\xff\xfe garbage \x00" * 100)
         await bus.publish(TRACES_SUBJECT, b"")
@@ -146,7 +146,7 @@ async def test_garbage_is_skipped_and_what_follows_is_kept(server, bus):
         assert context.readiness.ready
 
 
-async def test_the_same_payload_twice_is_kept_once(server, bus):
+async def test_the_same_payload_twice_is_stored_once(server, bus):
     async with monitor(server):
         payload = make_payload([make_span(201, 1), make_span(201, 2, parent=1)])
         await bus.publish(TRACES_SUBJECT, payload)
@@ -193,7 +193,7 @@ async def test_after_kill_9_of_nats_telemetry_flows_again():
         await connection.drain()
 
 
-async def test_a_trace_that_is_not_there_and_a_wrong_id_are_told_apart(server, bus):
+async def test_a_trace_that_is_not_there_and_a_wrong_id_are_different_errors(server, bus):
     async with monitor(server):
         with pytest.raises(NotFound, match="traces arrive within a second"):
             await get_trace(bus, "ab" * 16)
@@ -203,14 +203,14 @@ async def test_a_trace_that_is_not_there_and_a_wrong_id_are_told_apart(server, b
             assert caught.value.param == "trace_id"
 
 
-async def test_health_tells_who_beats(server, bus):
+async def test_health_reports_every_process_with_a_heartbeat(server, bus):
     async with monitor(server):
-        beat = HealthBeat.EXAMPLE
-        assert beat is not None
-        await bus.publish(health_subject(beat.service, beat.instance), beat.encode())
+        heartbeat = Heartbeat.EXAMPLE
+        assert heartbeat is not None
+        await bus.publish(health_subject(heartbeat.service, heartbeat.instance), heartbeat.encode())
 
-        async def told() -> bool:
+        async def reported() -> bool:
             report = await rpc.call(bus, GET_HEALTH, Empty(), timeout=5)
-            return [(each.beat, each.up) for each in report.instances] == [(beat, True)]
+            return [(each.heartbeat, each.up) for each in report.instances] == [(heartbeat, True)]
 
-        await eventually(told)
+        await eventually(reported)

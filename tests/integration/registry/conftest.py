@@ -42,9 +42,7 @@ async def start_registry(nats, store) -> AsyncIterator[StartRegistry]:
         async def start(on: ArtifactStore = store) -> RegistryService:
             bus = await connect(nats.url, name="registry")
             stack.push_async_callback(bus.drain)
-            registry = RegistryService(bus, on, actor="registry-test")
-            await registry.open(stack)
-            return registry
+            return await stack.enter_async_context(RegistryService(bus, on, actor="registry-test").running())
 
         yield start
 

@@ -177,11 +177,11 @@ async def test_a_manifest_that_was_changed_or_removed_in_the_store_is_noticed(cl
         await ask(client, RESOLVE, ResolveReference(reference="smollm2"))
 
 
-async def test_every_change_is_told(client, store):
-    told: list[Event] = []
+async def test_every_change_is_published(client, store):
+    published: list[Event] = []
 
     def note(message) -> None:
-        told.append(Event.decode(message.data))
+        published.append(Event.decode(message.data))
 
     await client.subscribe(f"{EVENTS_SUBJECT}.>", note)
     await create(client, store, "smollm2", b"one", "prod")
@@ -189,14 +189,14 @@ async def test_every_change_is_told(client, store):
     await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="test", version=1))
     await ask(client, SET_ALIAS, SetAlias(model="smollm2", alias="test", version=None))
     await ask(client, DELETE_VERSION, DeleteVersion(reference="smollm2:1"))
-    await eventually(lambda: len(told) == 4)
-    assert [(event.kind, event.name) for event in told] == [
+    await eventually(lambda: len(published) == 4)
+    assert [(event.kind, event.name) for event in published] == [
         ("version.created", "smollm2:1"),
         ("alias.set", "smollm2@test"),
         ("alias.removed", "smollm2@test"),
         ("version.deleted", "smollm2:1"),
     ]
-    assert {event.actor for event in told} == {"registry-test"}
+    assert {event.actor for event in published} == {"registry-test"}
 
 
 async def test_garbage_is_named_first_and_removed_when_asked(client, store):

@@ -13,7 +13,7 @@ import pytest
 from shared.bus.port import Bus, Message
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
-from shared.contracts.monitor import HealthBeat, health_subject
+from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.registry import CREATE_VERSION, LIST_MODELS, RESOLVE, CreateVersion, ResolveReference
 from tests.support.factories.manifests import uploaded
 from tests.support.harness.wait import eventually
@@ -39,39 +39,39 @@ async def process(nats: NatsServer, store_url: str | None) -> AsyncIterator[asyn
         await child.communicate()
 
 
-async def beats_of(client: Bus) -> list[HealthBeat]:
-    """A list that grows with every beat of a registry."""
-    beats: list[HealthBeat] = []
+async def heartbeats_of(client: Bus) -> list[Heartbeat]:
+    """A list that grows with every heartbeat of a registry."""
+    heartbeats: list[Heartbeat] = []
 
     def note(message: Message) -> None:
-        beats.append(HealthBeat.decode(message.data))
+        heartbeats.append(Heartbeat.decode(message.data))
 
     await client.subscribe(health_subject("registry", "*"), note)
-    return beats
+    return heartbeats
 
 
-def reasons(beats: list[HealthBeat]) -> list[str]:
+def reasons(heartbeats: list[Heartbeat]) -> list[str]:
     """All that a registry ever said against its being ready."""
-    return [reason for beat in beats for reason in beat.reasons]
+    return [reason for heartbeat in heartbeats for reason in heartbeat.reasons]
 
 
-async def ready(beats: list[HealthBeat]) -> None:
-    await eventually(lambda: beats and beats[-1].ready, timeout=20)
+async def ready(heartbeats: list[Heartbeat]) -> None:
+    await eventually(lambda: heartbeats and heartbeats[-1].ready, timeout=20)
 
 
 async def test_what_was_made_survives_kill_9_and_a_drain_exits_0(nats, client, store, tmp_path: Path):
-    beats = await beats_of(client)
+    heartbeats = await heartbeats_of(client)
     url = (tmp_path / "store").as_uri()
     async with process(nats, url) as child:
-        await ready(beats)
+        await ready(heartbeats)
         manifest = await uploaded(store, {"model.onnx": b"one"})
         request = CreateVersion(model="smollm2", manifest=manifest, aliases=("prod",))
         made = await call(client, CREATE_VERSION, request, timeout=5)
         child.send_signal(signal.SIGKILL)
         await child.wait()
-    beats.clear()
+    heartbeats.clear()
     async with process(nats, url) as child:
-        await ready(beats)
+        await ready(heartbeats)
         found = await call(client, RESOLVE, ResolveReference(reference="smollm2@prod"), timeout=5)
         assert found == made
         child.send_signal(signal.SIGTERM)
@@ -79,32 +79,34 @@ async def test_what_was_made_survives_kill_9_and_a_drain_exits_0(nats, client, s
 
 
 async def test_a_registry_without_its_store_is_not_ready_says_why_and_can_be_stopped(nats, client):
-    beats = await beats_of(client)
+    heartbeats = await heartbeats_of(client)
     url = f"s3://models?endpoint=http://127.0.0.1:{free_port()}&region=us-east-1"
     async with process(nats, url) as child:
         await eventually(
             lambda: any(
-                "store: " in reason and "can't be reached" in reason for beat in beats for reason in beat.reasons
+                "store: " in reason and "can't be reached" in reason
+                for heartbeat in heartbeats
+                for reason in heartbeat.reasons
             ),
             timeout=20,
         )
-        assert not any(beat.ready for beat in beats)
+        assert not any(heartbeat.ready for heartbeat in heartbeats)
         child.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(child.wait(), 10) == 0
 
 
 async def test_a_store_that_breaks_makes_the_registry_not_ready_and_its_return_ready(nats, client, tmp_path: Path):
-    beats = await beats_of(client)
+    heartbeats = await heartbeats_of(client)
     folder = tmp_path / "store"
     async with process(nats, f"{folder.as_uri()}") as child:
-        await ready(beats)
+        await ready(heartbeats)
         folder.rename(tmp_path / "away")
         folder.write_bytes(b"in the way")
-        await eventually(lambda: not beats[-1].ready, timeout=10)
-        assert "store: writing to the store failed" in beats[-1].reasons[0]
+        await eventually(lambda: not heartbeats[-1].ready, timeout=10)
+        assert "store: writing to the store failed" in heartbeats[-1].reasons[0]
         folder.unlink()
         (tmp_path / "away").rename(folder)
-        await ready(beats)
+        await ready(heartbeats)
         assert (await call(client, LIST_MODELS, Empty(), timeout=5)).models == ()
         assert child.returncode is None
 

@@ -14,7 +14,7 @@ from shared.contracts.registry import RESOLVE, VersionInfo
 from shared.errors import NotFound
 from shared.service.context import Context
 from shared.service.readiness import Readiness
-from tests.support.fakes.node import SampleNode
+from tests.support.fakes.node import FakeNode
 from tests.support.nats.server import NatsServer
 
 TTL_S = 1.0
@@ -75,7 +75,7 @@ async def nodes(bus):
     async with AsyncExitStack() as stack:
 
         async def start(name, **options):
-            return await stack.enter_async_context(SampleNode(bus, name, **options))
+            return await stack.enter_async_context(FakeNode(bus, name, **options).running())
 
         yield start
         await asyncio.sleep(0)

@@ -142,7 +142,7 @@ async def test_nodes_are_listed_with_what_is_granted(bus, scheduler, nodes):
     assert view.granted.memory == status.deployment.resources.memory
 
 
-async def test_changes_are_told_as_events(bus, scheduler, nodes):
+async def test_changes_are_published_as_events(bus, scheduler, nodes):
     heard = []
 
     def hear(message):

@@ -21,7 +21,7 @@ from shared.contracts.scheduler import (
 )
 from shared.errors import LlmosError
 from tests.support.factories.scheduling import GIB
-from tests.support.fakes.node import SampleNode
+from tests.support.fakes.node import FakeNode
 from tests.support.harness.wait import eventually
 
 
@@ -61,7 +61,7 @@ async def doomed_node(bus, nodes):
     After this node is gone, its record goes with its replica, in the pass that judges all nodes, as the last write of
     that pass. Then no node is left to be judged.
     """
-    async with SampleNode(bus, "node-z") as node:
+    async with FakeNode(bus, "node-z").running() as node:
         await eventually(lambda: assignments(bus, "node-z"))
         await deploy(bus, name="doomed")
         await eventually(lambda: node.ids)
@@ -151,7 +151,7 @@ async def test_a_stopped_process_that_wakes_up_finds_that_it_leads_no_more(bus, 
 
 async def test_a_dead_nodes_replica_moves_and_stays_where_it_is_when_the_node_returns(bus, scheduler, nodes):
     other = await nodes("node-b", memory=8 * GIB)
-    async with SampleNode(bus, "node-a", memory=4 * GIB) as first:
+    async with FakeNode(bus, "node-a", memory=4 * GIB).running() as first:
         await eventually(lambda: known(bus, "node-a", "node-b"))
         await deploy(bus)
         await eventually(lambda: first.ids)  # the tighter fit
@@ -159,7 +159,7 @@ async def test_a_dead_nodes_replica_moves_and_stays_where_it_is_when_the_node_re
     await eventually(lambda: ready(bus))
     moved = other.ids
     assert moved != first.ids
-    async with SampleNode(bus, "node-a", memory=4 * GIB) as returned:
+    async with FakeNode(bus, "node-a", memory=4 * GIB).running() as returned:
         await eventually(lambda: returned.history)
         assert returned.history == [()]
         assert other.ids == moved
@@ -174,7 +174,7 @@ async def forgotten(bus, name):
 
 
 async def test_the_only_node_goes_on_with_its_replica_when_it_returns(bus, scheduler):
-    async with SampleNode(bus, "node-a") as first:
+    async with FakeNode(bus, "node-a").running() as first:
         await deploy(bus)
         await eventually(lambda: ready(bus))
         replica = first.ids
@@ -184,7 +184,7 @@ async def test_the_only_node_goes_on_with_its_replica_when_it_returns(bus, sched
         return found.unplaced == ("no nodes are up; down: node-a",)
 
     await eventually(says_why)
-    async with SampleNode(bus, "node-a") as returned:
+    async with FakeNode(bus, "node-a").running() as returned:
         await eventually(lambda: ready(bus))
         assert returned.ids == replica
         assert returned.history == [tuple(replica)]

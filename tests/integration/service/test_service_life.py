@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from shared.bus import rpc
-from shared.contracts.monitor import HealthBeat
+from shared.contracts.monitor import Heartbeat
 from tests.support.harness.forks import PythonForks
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
@@ -119,7 +119,7 @@ def start(forks, nats_url, tmp_path):
 
 async def test_a_service_says_ready_drains_on_sigterm_and_exits_0(start):
     service = start("slow drain")
-    ready = await service.said("ready")
+    ready = await service.said("service.ready")
     assert ready["service"] == "tester"
     assert str(ready["instance"]).startswith("tester-")
     service.process.terminate()
@@ -135,9 +135,9 @@ async def test_a_service_may_stop_itself(start):
 
 async def test_a_second_sigterm_exits_at_once(start):
     service = start("endless drain")
-    await service.said("ready")
+    await service.said("service.ready")
     service.process.terminate()
-    await service.said("draining")
+    await service.said("service.draining")
     service.process.terminate()
     started = time.monotonic()
     assert await service.exit_code() == -signal.SIGTERM
@@ -146,41 +146,41 @@ async def test_a_second_sigterm_exits_at_once(start):
 
 async def test_a_second_sigterm_exits_at_once_even_when_the_drain_blocks_the_event_loop(start):
     service = start("blocked drain")
-    await service.said("ready")
+    await service.said("service.ready")
     service.process.terminate()
-    await service.said("draining")
+    await service.said("service.draining")
     service.process.terminate()
     assert await service.exit_code() == -signal.SIGTERM
 
 
 async def test_a_drain_that_takes_too_long_is_cut_short_and_is_no_success(start):
     service = start("endless drain", LLMOS_DRAIN_TIMEOUT="0.2")
-    await service.said("ready")
+    await service.said("service.ready")
     service.process.terminate()
     assert await service.exit_code() == 1
     assert service.output == ["entered", "cleaned up"]
-    assert any("drain took too long" in str(line["event"]) for line in service.lines())
+    assert any(line["event"] == "service.drain_timed_out" for line in service.lines())
 
 
 async def test_a_drain_that_ignores_its_cancellation_ends_with_the_process(start):
     service = start("deaf drain", LLMOS_DRAIN_TIMEOUT="0.1")
-    await service.said("ready")
+    await service.said("service.ready")
     service.process.terminate()
     assert await service.exit_code() == 1
-    assert service.lines()[-1]["event"] == "the service does not end; the process is ended"
+    assert service.lines()[-1]["event"] == "service.killed"
 
 
 @pytest.mark.parametrize(("behaviour", "code"), [("stuck thread", 1), ("stuck executor", 0)])
 async def test_a_thread_that_never_ends_does_not_keep_the_process(start, behaviour, code):
     service = start(behaviour)
     assert await service.exit_code() == code
-    assert service.lines()[-1]["event"] == "the service does not end; the process is ended"
+    assert service.lines()[-1]["event"] == "service.killed"
 
 
 async def test_sigterm_while_nats_is_down_drains_and_exits_0(start):
     with NatsServer() as server:
         service = start("slow drain", url=server.url)
-        await service.said("ready")
+        await service.said("service.ready")
         server.kill()
         await service.said("bus.disconnected")
         service.process.terminate()
@@ -199,13 +199,13 @@ async def test_sigterm_during_a_slow_start_cleans_up_and_exits_0(start):
 @pytest.mark.parametrize(
     ("behaviour", "event", "message"),
     [
-        ("llmos error", "the service could not start", "the disk is full: free 3 GiB"),
+        ("llmos error", "service.start_failed", "the disk is full: free 3 GiB"),
         (
             "os error",
-            "the service could not start",
+            "service.start_failed",
             "PermissionError: [Errno 13] Permission denied: '/secret/place'",
         ),
-        ("background crash", "the service crashed", "the disk is full in the background"),
+        ("background crash", "service.crashed", "the disk is full in the background"),
     ],
 )
 async def test_a_failure_that_a_person_can_mend_is_one_line_without_a_traceback(start, behaviour, event, message):
@@ -227,7 +227,7 @@ async def test_a_bug_is_one_line_with_its_traceback_in_a_field(start):
 
 async def test_a_failed_drain_is_no_success(start):
     service = start("drain bug")
-    await service.said("ready")
+    await service.said("service.ready")
     service.process.terminate()
     assert await service.exit_code() == 1
 
@@ -253,7 +253,7 @@ async def test_a_service_does_not_outlive_the_process_named_as_its_parent(start)
     parent = subprocess.Popen(["sleep", "600"])
     try:
         service = start(LLMOS_PARENT_PID=str(parent.pid))
-        await service.said("ready")
+        await service.said("service.ready")
     finally:
         parent.kill()
         parent.wait()
@@ -267,41 +267,43 @@ async def test_a_service_whose_parent_is_gone_already_does_not_start(start):
     assert await start(LLMOS_PARENT_PID=str(gone.pid)).exit_code() == -signal.SIGKILL
 
 
-async def test_beats_tell_of_a_start_that_takes_its_time(start, bus):
-    beats: list[HealthBeat] = []
+async def test_heartbeats_report_a_start_that_takes_its_time(start, bus):
+    heartbeats: list[Heartbeat] = []
 
-    def on_beat(message):
-        beats.append(rpc.parse(HealthBeat, message.data))
+    def on_heartbeat(message):
+        heartbeats.append(rpc.parse(Heartbeat, message.data))
 
-    subscription = await bus.subscribe("llmos.v1.health.tester.sleepy", on_beat)
+    subscription = await bus.subscribe("llmos.v1.health.tester.sleepy", on_heartbeat)
     start("slow start", LLMOS_INSTANCE="sleepy")
-    await eventually(lambda: [beat.reasons for beat in beats] == [("start: starting",)])
+    await eventually(lambda: [heartbeat.reasons for heartbeat in heartbeats] == [("start: starting",)])
     await subscription.unsubscribe()
 
 
-async def test_beats_tell_readiness_and_say_goodbye(start, bus):
-    beats: list[HealthBeat] = []
+async def test_heartbeats_report_readiness_and_say_goodbye(start, bus):
+    heartbeats: list[Heartbeat] = []
 
-    def on_beat(message):
-        beats.append(rpc.parse(HealthBeat, message.data))
+    def on_heartbeat(message):
+        heartbeats.append(rpc.parse(Heartbeat, message.data))
 
-    subscription = await bus.subscribe("llmos.v1.health.tester.beater", on_beat)
-    service = start("slow drain", LLMOS_INSTANCE="beater")
-    await eventually(lambda: any(beat.ready for beat in beats))
-    count = len(beats)
-    await eventually(lambda: len(beats) > count + 1)
+    subscription = await bus.subscribe("llmos.v1.health.tester.steady", on_heartbeat)
+    service = start("slow drain", LLMOS_INSTANCE="steady")
+    await eventually(lambda: any(heartbeat.ready for heartbeat in heartbeats))
+    count = len(heartbeats)
+    await eventually(lambda: len(heartbeats) > count + 1)
     service.process.terminate()
     assert await service.exit_code() == 0
-    await eventually(lambda: beats[-1].leaving)
-    assert any(beat.reasons == ("drain: draining",) for beat in beats)
-    assert {(beat.service, beat.instance, beat.pid) for beat in beats} == {("tester", "beater", service.process.pid)}
+    await eventually(lambda: heartbeats[-1].leaving)
+    assert any(heartbeat.reasons == ("drain: draining",) for heartbeat in heartbeats)
+    assert {(heartbeat.service, heartbeat.instance, heartbeat.pid) for heartbeat in heartbeats} == {
+        ("tester", "steady", service.process.pid)
+    }
     await subscription.unsubscribe()
 
 
 async def test_a_service_outlasts_a_kill_9_of_nats_and_is_ready_again(start):
     with NatsServer() as server:
         service = start(url=server.url)
-        await service.said("ready")
+        await service.said("service.ready")
         server.kill()
         server.start()
         await service.said("bus.reconnected")

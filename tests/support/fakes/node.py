@@ -1,8 +1,7 @@
-"""A node without processes: keeps its lease, and says at once that what it is assigned is ready."""
+"""A node without processes: keeps its lease, and reports its assigned replicas as ready at once."""
 
-import asyncio
-from contextlib import AsyncExitStack
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from shared.bus.leases import Lease
@@ -16,11 +15,12 @@ from shared.contracts.scheduler import (
     ReplicaState,
     ReplicaStatus,
 )
+from shared.service.background import background
 from tests.support.factories.scheduling import GIB, node
 
 
-class SampleNode:
-    """Use as an async context manager; leaving gives the leases up.
+class FakeNode:
+    """Holds its leases within `running`.
 
     Args:
         bus: The connection.
@@ -49,31 +49,22 @@ class SampleNode:
         """The ids of each assignment that was heard."""
         self._answers = answers
         self._renew = renew
-        self._stack = AsyncExitStack()
         self._leases: dict[str, AsyncExitStack] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._vanished = False
 
     @property
     def ids(self) -> list[str]:
         """Of the replicas that are assigned now."""
         return [replica.id for replica in self.assigned]
 
-    async def __aenter__(self) -> Self:
-        lease = Lease(self._bus.kv(NODES_BUCKET), self.name, self.status.encode(), every=self._renew)
-        await self._stack.enter_async_context(lease)
-        self._task = asyncio.create_task(self._follow())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        for stack in self._leases.values():
-            await stack.aclose()
-        await self._stack.aclose()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        async with Lease(self._bus.kv(NODES_BUCKET), self.name, self.status.encode(), every=self._renew).running():
+            try:
+                async with background(self._follow(), "follow the assignment"):
+                    yield self
+            finally:
+                for stack in self._leases.values():
+                    await stack.aclose()
 
     async def _follow(self) -> None:
         async with self._bus.kv(ASSIGNMENTS_BUCKET).watch() as events:
@@ -82,9 +73,9 @@ class SampleNode:
                     self.assigned = NodeAssignment.decode(event.value).replicas
                     self.history.append(tuple(self.ids))
                     if self._answers:
-                        await self._answer()
+                        await self._report_ready()
 
-    async def _answer(self) -> None:
+    async def _report_ready(self) -> None:
         for gone in set(self._leases) - set(self.ids):
             await self._leases.pop(gone).aclose()
         for replica in self.assigned:
@@ -101,4 +92,4 @@ class SampleNode:
                     max_len=replica.max_len,
                 )
                 lease = Lease(self._bus.kv(REPLICAS_BUCKET), replica.id, status.encode(), every=self._renew)
-                await stack.enter_async_context(lease)
+                await stack.enter_async_context(lease.running())

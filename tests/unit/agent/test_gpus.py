@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.inference.agent.gpus import ask, find_gpus, visible
+from services.inference.agent.gpus import find_gpus, query, visible
 from services.inference.agent.replica_process import replica_environment
 from services.inference.runtime import session
 from shared.contracts.scheduler import Gpu, ReplicaAssignment
@@ -52,19 +52,19 @@ class Driver(SimpleNamespace):
         return SimpleNamespace(free=self.free[handle], total=2 * self.free[handle])
 
 
-GPUS = ask(Driver(10 * GIB, 20 * GIB, 30 * GIB))
+GPUS = query(Driver(10 * GIB, 20 * GIB, 30 * GIB))
 
 
-def test_each_gpu_is_told_with_most_of_what_is_free():
+def test_each_gpu_is_offered_with_most_of_its_free_memory():
     driver = Driver(10 * GIB)
-    assert ask(driver) == (Gpu(id="GPU-0aaa", name="NVIDIA L0", memory=9 * GIB),)
+    assert query(driver) == (Gpu(id="GPU-0aaa", name="NVIDIA L0", memory=9 * GIB),)
     assert driver.open == 0
 
 
 @pytest.mark.parametrize("fails_at", ["init", "memory"])
 def test_a_driver_that_does_not_answer_means_no_gpus(fails_at):
     driver = Driver(GIB, fails_at=fails_at)
-    assert ask(driver) == ()
+    assert query(driver) == ()
     assert driver.open == 0
 
 

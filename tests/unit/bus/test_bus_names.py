@@ -18,9 +18,9 @@ patterns = st.tuples(
 @given(parts, patterns)
 def test_matching_agrees_with_a_regular_expression(subject: list[str], pattern: tuple[list[str], str]) -> None:
     wild, rest = pattern
-    wanted = r"\.".join("[^.]+" if part == "*" else part for part in wild) + (r"\..+" if rest else "")
+    expected = r"\.".join("[^.]+" if part == "*" else part for part in wild) + (r"\..+" if rest else "")
     text = ".".join(subject)
-    assert matches(".".join(wild) + rest, text) == bool(re.fullmatch(wanted, text))
+    assert matches(".".join(wild) + rest, text) == bool(re.fullmatch(expected, text))
 
 
 @pytest.mark.parametrize("subject", ["a", "llmos.v1.replica.smollm2-1-x7k2.generate", "$JS.API.INFO"])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.msg import Msg
 
-from shared.bus.nats.client import PatientClient
-from shared.bus.nats.subscription import InOrder
+from shared.bus.nats.client import FixedClient
+from shared.bus.nats.subscription import OrderedReceiver
 from shared.bus.port import Message
 
 TAKEN, OTHER = 7, 8
@@ -24,24 +24,24 @@ class Reading:
     """A client whose read loop runs, without a server."""
 
     def __init__(self) -> None:
-        self.client = PatientClient()
+        self.client = FixedClient()
         self.got: list[bytes] = []
         self.in_this_turn = 0
         self.expected = 0
         self.refusing = False
-        self.client.takers[TAKEN] = self
+        self.client.receivers[TAKEN] = self
         self.reader = asyncio.StreamReader()
         self.feed = partial(self.client._feed, self.reader, self.reader.feed_data)
         self.feeding = False
 
-    def take(self, subject: str, data: bytes) -> bool:
+    def receive_now(self, subject: str, data: bytes) -> bool:
         assert subject == "a.b"
         if not self.refusing:
             self.got.append(data)
             self.in_this_turn += self.feeding
         return not self.refusing
 
-    def expect(self) -> None:
+    def expect_later(self) -> None:
         self.expected += 1
 
     async def run(self, pieces: list[bytes]) -> None:
@@ -117,9 +117,9 @@ async def test_messages_behind_one_that_is_fetched_wait_for_it_and_later_ones_do
     async def fetch(raw: Msg) -> Message:
         return Message(raw.subject, raw.data)
 
-    in_order = InOrder(lambda message: got.append(message.data), fetch)
-    in_order.expect()
-    assert not in_order.take("a.b", b"two")
-    await in_order.later(Msg(PatientClient(), "a.b", data=b"one"))
-    assert in_order.take("a.b", b"two")
+    ordered = OrderedReceiver(lambda message: got.append(message.data), fetch)
+    ordered.expect_later()
+    assert not ordered.receive_now("a.b", b"two")
+    await ordered.receive_later(Msg(FixedClient(), "a.b", data=b"one"))
+    assert ordered.receive_now("a.b", b"two")
     assert got == [b"one", b"two"]

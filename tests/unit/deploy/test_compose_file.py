@@ -1,4 +1,4 @@
-"""docker-compose.yml agrees with what it runs: settings, lock files, files, drain times."""
+"""docker-compose.yml agrees with what it runs: settings, lock files, files. Drain times: `test_deadlines.py`."""
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -10,9 +10,7 @@ from services.inference.settings import Settings as InferenceSettings
 from services.monitor.settings import Settings as MonitorSettings
 from services.registry.settings import Settings as RegistrySettings
 from services.scheduler.settings import Settings as SchedulerSettings
-from shared.service import run
-from shared.telemetry import setup as telemetry
-from tests.support.harness.compose import ROOT, SERVICES, MissingVariable, compose, dotenv, seconds
+from tests.support.harness.compose import ROOT, SERVICES, MissingVariable, compose, dotenv
 
 READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
     "registry": (RegistrySettings,),
@@ -83,18 +81,6 @@ def test_named_things_are_declared(document):
         assert set(service["networks"]) <= document["networks"].keys(), name
         assert set(service.get("secrets", ())) <= document["secrets"].keys(), name
         assert service.get("depends_on", {}).keys() <= document["services"].keys(), name
-
-
-@pytest.mark.parametrize("service", OURS)
-def test_a_service_is_given_the_time_that_its_drain_may_take(document, service):
-    drain = float(document["services"][service]["environment"]["LLMOS_DRAIN_TIMEOUT"])
-    longest = drain + run.CUT_S + telemetry.FLUSH_S + run.BUS_DRAIN_S + run.TEARDOWN_S
-    assert longest < seconds(document["services"][service]["stop_grace_period"])
-
-
-def test_replicas_drain_within_the_drain_of_their_node(document):
-    environment = document["services"]["inference"]["environment"]
-    assert float(environment["LLMOS_INFERENCE_DRAIN_TIMEOUT"]) < float(environment["LLMOS_DRAIN_TIMEOUT"])
 
 
 @pytest.mark.parametrize("secret", ENV_SECRETS)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.dispatch.loss import FRAME_AFTER_OUTAGE_S, IDLE_REPORTS, OUTAGE_S, LossDetector, WatchedRequest
-from shared.contracts.replica import LOAD_REPORT_S
-from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
+from shared.contracts.scheduler import ReplicaState, ReplicaStatus
+from shared.deadlines import LEASE_TTL_S, LOAD_REPORT_S
 from tests.unit.gateway.test_routing import report, status
 
 NOW = 1000.0

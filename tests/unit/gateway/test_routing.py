@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.gateway.routing.table import SEQUENCE_TOKENS, RoutingTable
 from shared.contracts.replica import LoadReport
-from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.deadlines import LEASE_TTL_S
 from shared.errors import NotFound, Unavailable
 
 NOW = 1000.0

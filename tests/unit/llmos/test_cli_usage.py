@@ -12,7 +12,7 @@ def llmos(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "printed"),
     [
         (["deploy", "smollm2", "--slots", "0"], "--slots"),
         (["deploy", "smollm2", "--draft-tokens", "16"], "--draft-tokens"),
@@ -22,10 +22,10 @@ def llmos(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_named_in_one_message(arguments, told):
+def test_wrong_usage_is_named_in_one_message(arguments, printed):
     done = llmos(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert printed in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
 

@@ -6,8 +6,8 @@ from tests.support.factories.scheduling import GIB, deployment
 def status(*used: int, device: str = "cpu") -> DeploymentStatus:
     replicas = tuple(ReplicaStatus.EXAMPLE.model_copy(update={"memory": each, "device": device}) for each in used)
     on_gpu = Resources(memory=2 * GIB, threads=0, gpu_memory=6 * GIB)
-    wanted = deployment(memory=3 * GIB).model_copy(update={"device": "auto", "gpu_resources": on_gpu})
-    return DeploymentStatus(deployment=wanted, ready=len(used), replicas=replicas)
+    record = deployment(memory=3 * GIB).model_copy(update={"device": "auto", "gpu_resources": on_gpu})
+    return DeploymentStatus(deployment=record, ready=len(used), replicas=replicas)
 
 
 def test_the_fullest_replica_is_shown_beside_the_grant():

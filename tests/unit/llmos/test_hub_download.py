@@ -26,7 +26,7 @@ FILES = {
     "consolidated.safetensors": b"never fetched either",
     "modeling_custom.py": b"nor this",
 }
-WANTED = {name for name in FILES if not name.startswith(("pytorch", "consolidated", "modeling"))}
+REQUESTED = {name for name in FILES if not name.startswith(("pytorch", "consolidated", "modeling"))}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_an_import_reads_arrives_and_nothing_else(hub: HubServer, tmp_path:
     origin, seen = download(hub, tmp_path / "in")
     assert origin == f"org/tiny@{COMMIT}"
     assert {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()} == {
-        name: content for name, content in FILES.items() if name in WANTED
+        name: content for name, content in FILES.items() if name in REQUESTED
     }
     assert not (tmp_path / "escape.json").exists()
     fractions = [fraction for _, fraction in seen]
@@ -134,7 +134,9 @@ def test_unreachable_hub_says_how_to_go_on_without_it(tmp_path: Path) -> None:
     assert not (tmp_path / "in").exists()
 
 
-def test_something_else_than_a_hub_is_told(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_else_than_a_hub_is_an_error(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hub, "listing", lambda: {"sha": "../../etc", "siblings": []})
     with pytest.raises(Unavailable, match="no commit"):
         download(hub, tmp_path / "in")

@@ -20,12 +20,12 @@ def limit_pages(archive, pages):
     archive._store._database.execute(f"PRAGMA max_page_count = {pages}")
 
 
-async def test_a_full_disk_is_told_by_readiness_and_the_message_is_taken_when_there_is_room_again(tmp_path):
+async def test_a_full_disk_makes_it_not_ready_and_the_message_is_stored_when_there_is_space_again(tmp_path):
     readiness = Readiness()
-    async with Archive(tmp_path, LIMITS) as archive:
+    async with Archive(tmp_path, LIMITS).running() as archive:
         ingest = Ingest(archive, None, readiness)
         await ingest.handle(traces(make_span(1, 1)))
-        limit_pages(archive, 8)  # as on a disk with no room
+        limit_pages(archive, 8)  # as on a disk without space
         message = traces(*(make_span(2, span, padding=2000) for span in range(1, 40)))
         with pytest.raises(StorageFull, match="free space or lower LLMOS_MONITOR_MAX_BYTES"):
             await ingest.handle(message)
@@ -44,5 +44,5 @@ async def test_a_full_disk_is_told_by_readiness_and_the_message_is_taken_when_th
 async def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="set LLMOS_MONITOR_DIR to a writable folder"):
-        async with Archive(tmp_path / "file", LIMITS):
+        async with Archive(tmp_path / "file", LIMITS).running():
             pass

@@ -71,7 +71,7 @@ def test_an_empty_document_is_still_a_document():
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\x00" * 16, b"\x01" * 15])
-def test_a_span_without_a_proper_trace_id_is_refused_and_the_others_are_kept(wrong):
+def test_a_span_without_a_proper_trace_id_is_left_out_and_the_others_are_stored(wrong):
     bad = make_span(1, 1)
     bad.trace_id = wrong
     decoded = decode_spans(make_payload([bad, make_span(1, 2)]))

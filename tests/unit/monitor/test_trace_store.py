@@ -67,7 +67,7 @@ def test_redelivery_changes_nothing(make_store):
     store.check_integrity()
 
 
-def test_a_summary_tells_root_duration_and_error(make_store):
+def test_a_summary_has_root_duration_and_error(make_store):
     store = make_store()
     store.add(stored(make_span(1, 2, parent=1, name="child", start_ms=2, duration_ms=50, error=True)))
     store.add(stored(make_span(1, 1, name="root", duration_ms=20)))

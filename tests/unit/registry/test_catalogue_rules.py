@@ -163,7 +163,7 @@ def test_an_unknown_model_names_those_that_exist():
         catalogue.require_model({}, "x")
 
 
-def test_at_most_ten_names_are_told_and_the_rest_counted():
+def test_at_most_ten_names_are_listed_and_the_rest_counted():
     models = {f"m{number:02}": record(1, name=f"m{number:02}") for number in range(13)}
     with pytest.raises(NotFound, match=r"there are m00, .*, m09 and 3 more$"):
         catalogue.require_model(models, "x")

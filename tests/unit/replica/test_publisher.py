@@ -17,7 +17,7 @@ async def test_a_large_batch_is_not_overtaken() -> None:
     broker = MemoryBroker()
     bus, gateway, seen = MemoryBus(broker), MemoryBus(broker), []
     await gateway.subscribe(frames_subject("g"), lambda message: seen.append(FrameBatch.decode(message.data)))
-    async with Publisher(bus) as publisher:
+    async with Publisher(bus).running() as publisher:
         sent = [batch(seq, LARGE if seq in (2, 3) else "") for seq in range(6)]
         for each in sent:
             publisher.send("g", each)
@@ -30,7 +30,7 @@ async def test_a_large_batch_is_not_overtaken() -> None:
 async def test_after_a_large_batch_small_ones_go_at_once_again() -> None:
     broker = MemoryBroker()
     bus = MemoryBus(broker)
-    async with Publisher(bus) as publisher:
+    async with Publisher(bus).running() as publisher:
         publisher.send("g", batch(0, LARGE))
         await eventually(lambda: not publisher.waiting)
         publisher.send("g", batch(1))
@@ -42,7 +42,7 @@ async def test_frames_are_dropped_while_the_bus_is_down() -> None:
     broker = MemoryBroker()
     bus = MemoryBus(broker)
     broker.stop()
-    async with Publisher(bus) as publisher:
+    async with Publisher(bus).running() as publisher:
         publisher.send("g", batch(0))
         await eventually(lambda: not publisher.waiting)
     await bus.drain()

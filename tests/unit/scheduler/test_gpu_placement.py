@@ -18,27 +18,27 @@ def with_gpus(name: str, *sizes: int) -> NodeStatus:
     return node(name).model_copy(update={"gpus": gpus})
 
 
-def placed(wanted: Deployment, *nodes: NodeStatus):
-    placement = place([wanted], nodes, [], ready=set(), token="t")
+def placed(desired: Deployment, *nodes: NodeStatus):
+    placement = place([desired], nodes, [], ready=set(), token="t")
     replicas = [replica for record in placement.assignments.values() for replica in record.replicas]
     return replicas, placement.unplaced
 
 
-def test_auto_takes_a_gpu_where_one_has_room():
+def test_auto_takes_a_gpu_where_it_fits():
     replicas, unplaced = placed(wants("auto"), node("a"), with_gpus("b", 8))
     assert [(one.device, one.gpu, one.resources.gpu_memory) for one in replicas] == [("cuda", "b-gpu-0", 6 * GIB)]
     assert not unplaced
 
 
-def test_auto_runs_on_a_cpu_where_no_gpu_has_room():
+def test_auto_runs_on_a_cpu_where_it_fits_on_no_gpu():
     replicas, unplaced = placed(wants("auto"), node("a"), with_gpus("b", 4))
     assert [(one.device, one.gpu, one.resources.gpu_memory) for one in replicas] == [("cpu", "", 0)]
     assert not unplaced
 
 
 def test_cpu_leaves_gpus_alone():
-    wanted = deployment()
-    (replica,), _ = placed(wanted, with_gpus("b", 8))
+    desired = deployment()
+    (replica,), _ = placed(desired, with_gpus("b", 8))
     assert (replica.device, replica.gpu) == ("cpu", "")
 
 
@@ -65,12 +65,12 @@ def test_a_gpu_too_small_for_one_replica_says_what_to_change():
 
 
 def test_a_replica_whose_gpu_is_gone_is_placed_anew():
-    wanted = wants("cuda")
-    (replica,), _ = placed(wanted, with_gpus("b", 8))
-    placement = place([wanted], [with_gpus("b", 8)], [runs("b", replica)], ready={replica.id}, token="u")
+    desired = wants("cuda")
+    (replica,), _ = placed(desired, with_gpus("b", 8))
+    placement = place([desired], [with_gpus("b", 8)], [runs("b", replica)], ready={replica.id}, token="u")
     assert placement.assignments["b"].replicas == (replica,)
     other = with_gpus("b", 8).model_copy(update={"gpus": (Gpu(id="another", memory=8 * GIB),)})
-    placement = place([wanted], [other], [runs("b", replica)], ready={replica.id}, token="u")
+    placement = place([desired], [other], [runs("b", replica)], ready={replica.id}, token="u")
     (moved,) = placement.assignments["b"].replicas
     assert (moved.gpu, moved.id != replica.id) == ("another", True)
 
@@ -94,6 +94,6 @@ def test_a_change_that_a_replica_reads_at_its_start_makes_it_outdated(change):
     assert serves(replica, changed)
 
 
-def test_a_nodes_view_tells_what_is_granted_on_its_gpus():
+def test_a_nodes_view_shows_what_is_granted_on_its_gpus():
     (replica,), _ = placed(wants("cuda"), with_gpus("b", 16, 8))
     assert node_view(with_gpus("b", 16, 8), runs("b", replica)).granted.gpu_memory == 6 * GIB

@@ -11,9 +11,9 @@ def placed(
     assignments: Iterable[NodeAssignment] = (),
     *,
     ready: Iterable[str] = (),
-    judge_absent: bool = True,
+    grace_over: bool = True,
 ) -> Placement:
-    return place(deployments, nodes, assignments, ready=set(ready), token="t", judge_absent=judge_absent)
+    return place(deployments, nodes, assignments, ready=set(ready), token="t", grace_over=grace_over)
 
 
 def where(placement: Placement) -> dict[str, list[str]]:
@@ -70,7 +70,7 @@ def test_what_lacks_memory_says_how_much_each_node_has():
     assert "fewer slots or a smaller max_len" in reason
 
 
-def test_what_would_fit_an_empty_node_is_not_told_to_shrink():
+def test_a_need_that_fits_an_empty_node_is_not_asked_to_shrink():
     old = deployment("old", memory=3 * GIB, age=1)
     result = placed([old, deployment(memory=2 * GIB)], [node("a")])
     assert result.unplaced == {"chat": ("no node has 2.0 GiB free: a has 1.0 GiB",)}
@@ -135,14 +135,14 @@ def test_fewer_replicas_end_the_silent_ones_first():
     assert (ids(result, "a"), ids(result, "b")) == ([], ["r2"])
 
 
-def test_a_lost_node_loses_its_replica_to_one_with_room():
+def test_a_lost_node_loses_its_replica_to_one_where_it_fits():
     one = deployment()
     result = placed([one], [node("b")], [runs("a", replica("r1", one))])
     assert where(result) == {"a": [], "b": ["chat:1"]}
     assert ids(result, "b") != ["r1"]
 
 
-def test_a_lost_node_keeps_its_replica_when_no_other_has_room_and_the_reason_names_it():
+def test_a_lost_node_keeps_its_replica_when_it_fits_nowhere_else_and_the_reason_names_it():
     one = deployment(memory=2 * GIB)
     result = placed([one], [node("b", memory=GIB)], [runs("a", replica("r1", one))])
     assert ids(result, "a") == ["r1"]
@@ -166,7 +166,7 @@ def test_a_lost_node_that_returns_after_its_replica_moved_runs_nothing():
 
 def test_a_node_that_was_not_heard_yet_counts_as_standing():
     one = deployment()
-    result = placed([one], [node("b")], [runs("a", replica("r1", one))], judge_absent=False)
+    result = placed([one], [node("b")], [runs("a", replica("r1", one))], grace_over=False)
     assert ids(result, "a") == ["r1"]
     assert where(result)["b"] == []
 
@@ -229,7 +229,7 @@ def test_a_new_version_that_does_not_start_leaves_the_old_ones_alone():
     assert where(result) == {"a": ["chat:1", "chat:1", "chat:2"]}
 
 
-def test_without_room_beside_it_the_old_one_gives_way():
+def test_where_both_do_not_fit_the_old_one_gives_way():
     old, new = deployment(version=1, memory=3 * GIB), deployment(version=2, memory=3 * GIB)
     result = placed([new], [node("a")], [runs("a", replica("r1", old))], ready=["r1"])
     assert where(result) == {"a": ["chat:2"]}

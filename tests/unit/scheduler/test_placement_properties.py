@@ -1,4 +1,4 @@
-"""What holds for every placement, whatever is wanted and whatever stands."""
+"""What holds for every placement, for any desired state and any assignments."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ thorough = settings(max_examples=60, deadline=None)
 NAMES = ("chat", "code", "tiny")
 NODES = ("a", "b", "c")
 
-wanted_deployments = st.fixed_dictionaries(
+desired_deployments = st.fixed_dictionaries(
     {},
     optional={
         name: st.builds(
@@ -43,7 +43,7 @@ up_nodes = st.fixed_dictionaries(
 
 @st.composite
 def standing(draw: st.DrawFn) -> list[NodeAssignment]:
-    """Whatever an earlier, differently wanted placement may have left, also more than nodes have now."""
+    """Whatever an earlier, different placement may have left, also more than nodes have now."""
     records = {name: [] for name in draw(st.sets(st.sampled_from(NODES)))}
     for name, held in records.items():
         for number in range(draw(st.integers(0, 3))):
@@ -59,11 +59,11 @@ def standing(draw: st.DrawFn) -> list[NodeAssignment]:
 
 worlds = st.fixed_dictionaries(
     {
-        "deployments": wanted_deployments,
+        "deployments": desired_deployments,
         "nodes": up_nodes,
         "assignments": standing(),
         "ready": st.sets(st.sampled_from([f"{name}{number}" for name in NODES for number in range(3)])),
-        "judge_absent": st.booleans(),
+        "grace_over": st.booleans(),
     }
 )
 
@@ -89,7 +89,7 @@ def test_no_node_is_given_more_than_it_has(world):
 
 @given(worlds)
 @thorough
-def test_every_replica_that_is_wanted_stands_or_is_being_rolled_or_has_a_reason(world):
+def test_every_desired_replica_stands_or_is_being_rolled_or_has_a_reason(world):
     placement = result_of(world)
     up = {status.id for status in world["nodes"]}
     for one in world["deployments"]:
@@ -97,7 +97,7 @@ def test_every_replica_that_is_wanted_stands_or_is_being_rolled_or_has_a_reason(
             found
             for name, record in placement.assignments.items()
             for found in record.replicas
-            if found.deployment == one.name and (name in up or not world["judge_absent"])
+            if found.deployment == one.name and (name in up or not world["grace_over"])
         ]
         current = sum(serves(found, one) for found in standing_now)
         reasons = placement.unplaced.get(one.name, ())
@@ -132,7 +132,7 @@ def test_no_replica_changes_its_node_or_its_terms(world):
 
 @given(worlds, st.randoms(use_true_random=False))
 @thorough
-def test_the_order_in_which_things_are_told_does_not_matter(world, random):
+def test_the_order_in_which_things_are_given_does_not_matter(world, random):
     shuffled = {key: random.sample(world[key], len(world[key])) for key in ("deployments", "nodes", "assignments")}
     assert result_of(world) == result_of(world, **shuffled)
 
@@ -147,7 +147,7 @@ def test_placing_again_without_news_changes_nothing(world):
 
 @given(worlds)
 @settings(max_examples=30, deadline=None)
-def test_when_all_replicas_become_ready_it_settles_and_what_remains_unplaced_has_no_room(world):
+def test_when_all_replicas_become_ready_it_settles_and_what_remains_unplaced_fits_nowhere(world):
     assignments: list[NodeAssignment] = world["assignments"]
     for step in range(40):
         ready = {one.id for record in assignments for one in record.replicas}
@@ -163,22 +163,22 @@ def test_when_all_replicas_become_ready_it_settles_and_what_remains_unplaced_has
             serves(found, one)
             for name, record in placement.assignments.items()
             for found in record.replicas
-            if name in {status.id for status in world["nodes"]} or not world["judge_absent"]
+            if name in {status.id for status in world["nodes"]} or not world["grace_over"]
         )
         assert current + len(placement.unplaced.get(one.name, ())) == one.replicas
 
 
 @given(worlds)
 @thorough
-def test_a_reason_is_only_given_when_no_node_has_room(world):
+def test_a_reason_is_only_given_when_it_fits_on_no_node(world):
     placement = result_of(world)
     for one in world["deployments"]:
         if one.name not in placement.unplaced:
             continue
-        assert not any(has_room(status, placement, one) for status in world["nodes"])
+        assert not any(fits_on(status, placement, one) for status in world["nodes"])
 
 
-def has_room(status: NodeStatus, placement: Placement, one: Deployment) -> bool:
+def fits_on(status: NodeStatus, placement: Placement, one: Deployment) -> bool:
     replicas = placement.assignments[status.id].replicas
     memory = status.capacity.memory - sum(found.resources.memory for found in replicas)
     threads = status.capacity.threads - sum(found.resources.threads for found in replicas if found.threads_reserved)

@@ -7,7 +7,7 @@ def said(key: str, state: ReplicaState = ReplicaState.READY) -> ReplicaStatus:
     return ReplicaStatus.EXAMPLE.model_copy(update={"id": key, "deployment": "chat", "state": state})
 
 
-def test_only_replicas_of_the_wanted_version_that_answer_count_as_ready():
+def test_only_replicas_of_the_desired_version_that_answer_count_as_ready():
     old, new = deployment(version=1), deployment(version=2)
     status = deployment_status(
         new,

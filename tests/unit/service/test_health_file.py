@@ -24,7 +24,7 @@ def test_a_process_that_says_ready_is_healthy(tmp_path):
     assert check(tmp_path / "health") == (0, "ready")
 
 
-def test_the_check_tells_why_a_process_cannot_serve(tmp_path):
+def test_the_check_prints_why_a_process_cannot_serve(tmp_path):
     health_file.write(tmp_path / "health", ("bus: not connected", "store: the bucket is gone"))
     assert check(tmp_path / "health") == (1, "bus: not connected; store: the bucket is gone")
 

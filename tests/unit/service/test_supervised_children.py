@@ -168,7 +168,7 @@ async def test_output_is_appended_over_restarts_and_the_environment_is_added(tmp
     await child.stop()
 
 
-async def test_a_child_is_told_how_often_it_was_started_again(tmp_path, monkeypatch):
+async def test_a_childs_environment_has_its_restarts(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMOS_RESTARTS", "7")  # the supervisor's own
     log = tmp_path / "child.log"
     child = Child(ChildSpec("counter", ("sh", "-c", "echo start $LLMOS_RESTARTS"), log=log))
@@ -222,7 +222,7 @@ async def test_kill_9_of_the_supervisor_leaves_no_child_and_no_grandchild(loop):
     await eventually(lambda: not any(alive(pid) for pid in family), timeout=5)
 
 
-def test_an_exit_code_is_told_in_words():
+def test_an_exit_code_in_words():
     assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-15) == "killed by SIGTERM"
     assert describe_exit(-64) == "killed by SIGRTMAX"

@@ -93,7 +93,7 @@ async def test_a_blob_above_the_limit_is_refused_before_its_first_byte(tmp_path)
         await BlobCache(tmp_path, limit=99).add(sha256(BLOBS[0]), 100, untouchable())
 
 
-async def test_a_blob_wanted_by_two_at_once_arrives_once(tmp_path, monkeypatch):
+async def test_a_blob_requested_by_two_at_once_arrives_once(tmp_path, monkeypatch):
     arrivals, waiting, try_lock = 0, set(), blob_cache._try_lock
 
     def noted(descriptor: int) -> bool:

@@ -85,7 +85,7 @@ async def test_a_full_disk_is_not_ready_and_says_why(tiny_disk):
     assert await store.ready() is None
 
 
-async def test_a_file_size_limit_is_no_room_and_leaves_nothing(tmp_path):
+async def test_a_file_size_limit_is_a_full_store_and_leaves_nothing(tmp_path):
     store = DirectoryStore(tmp_path)
     data = content(3 * MIB)
     with file_size_limit(2 * MIB), pytest.raises(StorageFull, match=r"at least 3\.0 MiB needed"):

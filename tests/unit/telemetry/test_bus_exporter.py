@@ -78,7 +78,7 @@ async def test_a_span_that_is_too_large_alone_is_dropped_counted_and_said(bus, p
         assert await export(exporter, [*small, *large, *small]) is SpanExportResult.FAILURE
     await eventually(lambda: names(payloads) == ["span 0", "span 0"])
     assert exporter.drops.total == 1
-    assert logs[0]["event"] == "telemetry dropped"
+    assert logs[0]["event"] == "telemetry.dropped"
     assert "the limit is 4096" in logs[0]["why"]
 
 
@@ -95,7 +95,7 @@ async def test_while_the_bus_is_down_spans_are_dropped_and_counted_at_once(bus, 
 
 
 async def test_a_busy_event_loop_costs_the_spans_and_not_the_process(bus, monkeypatch):
-    monkeypatch.setattr("shared.telemetry.exporter.PUBLISH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("shared.telemetry.exporter.TELEMETRY_PUBLISH_S", 0.05)
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
     # On the loop's own thread the publication cannot make progress: as if the loop were blocked.
     assert exporter.export(ended_spans(2)) is SpanExportResult.FAILURE
@@ -132,7 +132,7 @@ async def test_a_full_queue_drops_new_spans_and_blocks_nobody(bus, payloads):
     await eventually(lambda: names(payloads) == [f"span {number}" for number in range(4)])
 
 
-async def test_a_span_leaves_within_the_delay_and_room_comes_back(bus, payloads):
+async def test_a_span_leaves_within_the_delay_and_the_queue_has_space_again(bus, payloads):
     exporter = BusSpanExporter(bus, asyncio.get_running_loop())
     provider = TracerProvider(shutdown_on_exit=False)
     processor = BoundedSpanProcessor(exporter, max_queue=1, batch=1, delay_s=0.05)

@@ -9,7 +9,6 @@ from datetime import datetime
 import pytest
 
 from shared.errors import InvalidInput
-from shared.text import template_worker
 from shared.text.template import MAX_PROMPT, ChatTemplate
 from shared.text.template_process import TemplateProcess
 
@@ -97,7 +96,7 @@ def test_a_prompt_above_the_limit_is_refused():
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
 async def test_a_hostile_template_is_stopped_and_harms_only_its_request(source):
     guarded = "{% if messages[0].content == 'go' %}" + source + "{% else %}fine{% endif %}"
-    async with TemplateProcess(guarded, cpu_limit_s=0.3) as process:
+    async with TemplateProcess(guarded, cpu_limit_s=0.3).running() as process:
         begun = time.monotonic()
         with pytest.raises(InvalidInput):
             await process.render([{"content": "go"}])
@@ -106,19 +105,19 @@ async def test_a_hostile_template_is_stopped_and_harms_only_its_request(source):
 
 
 async def test_prompts_render_in_the_worker_and_errors_keep_their_kind():
-    async with TemplateProcess(CHATML + "{{ bos_token }}", bos_token="é") as process:
+    async with TemplateProcess(CHATML + "{{ bos_token }}", bos_token="é").running() as process:
         prompts = await asyncio.gather(*(process.render([{"role": "user", "content": str(i)}]) for i in range(20)))
         assert prompts == [f"<|im_start|>user\n{i}<|im_end|>\n<|im_start|>assistant\né" for i in range(20)]
         large = [{"role": "user", "content": "ü" * (MAX_PROMPT // 2)}]
         assert len(await process.render(large)) > MAX_PROMPT // 2
-    async with TemplateProcess("{% if %}") as process:
+    async with TemplateProcess("{% if %}").running() as process:
         for _ in range(2):
             with pytest.raises(InvalidInput, match="does not compile"):
                 await process.render(HELLO)
 
 
 async def test_a_cancelled_rendering_does_not_answer_the_next_one():
-    async with TemplateProcess("{{ messages[0].content }}") as process:
+    async with TemplateProcess("{{ messages[0].content }}").running() as process:
         first = asyncio.create_task(process.render([{"content": "a" * 1_000_000}]))
         await asyncio.sleep(0)
         first.cancel()
@@ -128,28 +127,21 @@ async def test_a_cancelled_rendering_does_not_answer_the_next_one():
 
 
 async def test_a_killed_worker_is_replaced():
-    async with TemplateProcess("{{ messages[0].content }}") as process:
+    async with TemplateProcess("{{ messages[0].content }}").running() as process:
         await process.render(HELLO)
         os.kill(process._process.pid, signal.SIGKILL)
         assert await process.render(HELLO) == "Hello"
 
 
 async def test_a_template_that_hangs_while_it_is_compiled_is_stopped():
-    async with TemplateProcess("{{ 3 ** (10 ** 9) }}", cpu_limit_s=0.3) as process:
+    async with TemplateProcess("{{ 3 ** (10 ** 9) }}", cpu_limit_s=0.3).running() as process:
         with pytest.raises(InvalidInput, match="stopped"):
             await process.render(HELLO)
 
 
 async def test_no_worker_stays_behind():
-    async with TemplateProcess("x") as process:
+    async with TemplateProcess("x").running() as process:
         await process.render(HELLO)
         pid = process._process.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-
-
-def test_the_worker_ends_when_its_pipe_closes(monkeypatch):
-    read, write = os.pipe()
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        assert template_worker._read(stream) is None

@@ -1,24 +1,27 @@
-"""The subjects a replica listens on."""
+"""The subjects on which a replica of a decoder listens."""
 
-from services.inference.replica.generate.handler import Generator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.serving import Serving
 from shared.bus import rpc
 from shared.bus.port import Message
 from shared.contracts.base import Empty
 from shared.contracts.gateway import FinishReason
-from shared.contracts.monitor import HealthBeat, health_subject
+from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, generate_endpoint
 from shared.service.context import Context
 
 
-async def subscribe(context: Context, replica_id: str, generator: Generator, serving: Serving) -> None:
-    """Listen; active at the server on return.
-
-    The bus ends the subscriptions when it drains: until then a request is told that the replica drains.
-    """
+@asynccontextmanager
+async def endpoints(
+    context: Context, replica_id: str, handler: GenerateHandler, serving: Serving
+) -> AsyncIterator[None]:
+    """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
-        serving.end([request.request_id], FinishReason.CANCELLED)
+        serving.abort([request.request_id], FinishReason.CANCELLED)
         return Empty()
 
     async def drain(_: Empty) -> Empty:
@@ -26,11 +29,18 @@ async def subscribe(context: Context, replica_id: str, generator: Generator, ser
         context.stop()
         return Empty()
 
-    def beat(message: Message) -> None:
-        serving.gateway_beat(rpc.parse(HealthBeat, message.data))
+    def heartbeat(message: Message) -> None:
+        serving.gateway_heartbeat(rpc.parse(Heartbeat, message.data))
 
     bus = context.bus
-    await bus.subscribe(health_subject("gateway", "*"), beat)
-    await rpc.respond(bus, cancel_endpoint(replica_id), cancel)
-    await rpc.respond(bus, drain_endpoint(replica_id), drain)
-    await rpc.respond(bus, generate_endpoint(replica_id), generator)
+    handlers: rpc.Handlers = {
+        cancel_endpoint(replica_id): cancel,
+        drain_endpoint(replica_id): drain,
+        generate_endpoint(replica_id): handler,
+    }
+    heartbeats = await bus.subscribe(health_subject("gateway", "*"), heartbeat)
+    try:
+        async with rpc.serve(bus, handlers):
+            yield
+    finally:
+        await heartbeats.unsubscribe()

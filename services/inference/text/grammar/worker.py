@@ -1,32 +1,23 @@
-"""The process that tries grammars: `python -m services.inference.text.grammar.worker`.
+"""The process that tries grammars: a worker (`shared.service.worker`).
 
 A grammar comes from a client, and compiling one can take any time and memory: `{"type": "integer", "multipleOf":
-1000003}` takes 20 s, and the library's limits do not bound it. So each is compiled here first, where the kernel
-limits processor time (a timer whose signal ends the process) and memory (address space); a crash costs this process
-alone. It runs at the lowest priority: streams go first. The replica starts a new one when it ends.
-
-The vocabulary makes no difference to what is tried here, so single bytes do for one.
-
-Each way, a message is its length in four bytes, then JSON: the grammar, then why it was refused or null.
+1000003}` takes 20 s, and the library's limits do not bound it. So each grammar is compiled here first, where a crash
+costs this process alone. The model's vocabulary makes no difference to the trial, so a token for each byte is enough.
 """
 
 import json
-import resource
-import signal
-import struct
-import sys
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from services.inference.text.grammar.limits import CPU_LIMIT_S, MEMORY_LIMIT, limits
+from services.inference.text.grammar.limits import limits
+from shared.service.worker import serve
 
-LENGTH = struct.Struct(">I")
 _VOCAB_SIZE = 1 << 20
 """A grammar may name control tokens by id."""
 
 
-class _Bytes:
-    """What `TokenizerWrapper` reads: a vocabulary of the 256 bytes and one control token."""
+class _ByteTokens:
+    """The interface that `TokenizerWrapper` reads, with the 256 bytes and one control token."""
 
     bos_token_id = None
     eos_token_id = 256
@@ -37,27 +28,14 @@ class _Bytes:
         return list(text if isinstance(text, bytes) else text.encode())
 
 
-def main() -> int:
-    """Serve until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the replica, which still needs us while it drains
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()), n_vocab=_VOCAB_SIZE)
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    while len(head := requests.read(LENGTH.size)) == LENGTH.size:
-        lark = json.loads(requests.read(LENGTH.unpack(head)[0]))
-        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
-        error = _try(tokenizer, lark)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        data = json.dumps(error).encode()
-        answers.write(LENGTH.pack(len(data)) + data)
-        answers.flush()
-    return 0
+def main() -> None:
+    """Try grammars until the pipe closes."""
+    tokenizer = LLTokenizer(TokenizerWrapper(_ByteTokens()), n_vocab=_VOCAB_SIZE)
+    serve(lambda request: json.dumps(_error(tokenizer, json.loads(request))).encode())
 
 
-def _try(tokenizer: LLTokenizer, lark: str) -> str | None:
-    """Why the library refuses the grammar; None if it does not."""
+def _error(tokenizer: LLTokenizer, lark: str) -> str | None:
+    """Why the library does not compile the grammar, or None."""
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0, limits=limits())
     if not matcher.is_error():
         matcher.compute_bitmask()
@@ -65,4 +43,4 @@ def _try(tokenizer: LLTokenizer, lark: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

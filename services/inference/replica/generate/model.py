@@ -1,0 +1,71 @@
+"""Loads a decoder from a version's files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.inference.engine.decoder import Span
+from services.inference.replica.version_files import TOKENIZER_FILE
+from services.inference.runtime.cuda import CudaDevice
+from services.inference.runtime.host import HostDevice
+from services.inference.runtime.onnx_decoder import OnnxDecoder
+from shared.contracts.manifest import Manifest
+from shared.contracts.scheduler import ReplicaAssignment
+from shared.errors import CorruptFile
+from shared.text.tokenizer import Tokenizer
+
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A decoder, ready to compute, and what its prompts need."""
+
+    decoder: OnnxDecoder
+    tokenizer: Tokenizer
+    template: str | None
+    """jinja2; None if the version has no chat template."""
+    bos_token: str
+    eos_token: str
+
+
+def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
+    """Load the files in `folder`, and compute two tokens to warm up.
+
+    Takes seconds; call it off the event loop. Raises `NotFound`, `CorruptFile`, `UnsupportedFormat`, or
+    `InvalidInput` when the assignment does not fit the model.
+    """
+    paths = {file.path for file in manifest.files}
+    spec = manifest.the_decoder
+    if TOKENIZER_FILE not in paths:
+        raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
+    tokenizer = Tokenizer.from_file(folder / TOKENIZER_FILE)
+    if tokenizer.vocab_size > spec.vocab_size:
+        raise CorruptFile(
+            f"{TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, but the model knows {spec.vocab_size};"
+            " import the model again"
+        )
+    template = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") if TEMPLATE_FILE in paths else None
+    on_gpu = assignment.device == "cuda"
+    device = CudaDevice(assignment.resources.gpu_memory) if on_gpu else HostDevice(spin=assignment.threads_reserved)
+    decoder = OnnxDecoder(
+        folder, spec, slots=assignment.slots, max_len=assignment.max_len, threads=threads, device=device
+    )
+    _warm_up(decoder)
+    return LoadedModel(
+        decoder=decoder,
+        tokenizer=tokenizer,
+        template=template or None,
+        bos_token=_token_text(tokenizer, spec.bos_token_id),
+        eos_token=_token_text(tokenizer, spec.eos_token_ids[0] if spec.eos_token_ids else None),
+    )
+
+
+def _warm_up(decoder: OnnxDecoder) -> None:
+    decoder.compute([Span(0, 0, [0])])
+    if decoder.max_len > 1:
+        decoder.decode([0], [1])
+    decoder.release(0)
+
+
+def _token_text(tokenizer: Tokenizer, token_id: int | None) -> str:
+    return "" if token_id is None else tokenizer.token(token_id) or ""

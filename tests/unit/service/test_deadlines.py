@@ -1,0 +1,135 @@
+"""How the times in `shared.deadlines` relate to one another, to the settings and to docker-compose.yml."""
+
+import pytest
+
+from deploy.make_secrets import complete
+from services.gateway.settings import Settings as GatewaySettings
+from services.inference.settings import Settings as AgentSettings
+from services.scheduler.settings import Settings as SchedulerSettings
+from shared import deadlines as at
+from tests.support.harness.compose import compose, dotenv, seconds
+
+SIGNS_OF_LIFE = 3
+"""So many fit at least into the silence that is taken for death: one or two may be lost or late."""
+
+
+@pytest.mark.parametrize(
+    ("interval", "silence"),
+    [
+        (at.LEASE_RENEW_S, at.LEASE_TTL_S),
+        (at.WATCH_HEARTBEAT_S, at.WATCH_SILENCE_S),
+        (at.LOAD_REPORT_S, at.LOAD_FRESH_S),
+        (at.HEARTBEAT_S, at.HEARTBEAT_TTL_S),
+        (at.HEARTBEAT_S, at.HEALTH_FILE_STALE_S),
+    ],
+)
+def test_several_signs_of_life_fit_into_the_silence_that_is_taken_for_death(interval, silence):
+    assert SIGNS_OF_LIFE * interval <= silence
+
+
+def test_a_watch_is_stale_before_a_lease_that_it_missed_expires():
+    # Else a table that sees no renewals takes living holders for dead.
+    assert at.WATCH_SILENCE_S + at.LEASE_RENEW_S < at.LEASE_TTL_S
+
+
+def test_a_load_report_is_old_before_the_lease_of_its_replica_expires():
+    # A fresh report overrides a lost lease; one that lived longer than a lease would hide a dead replica.
+    assert at.LOAD_FRESH_S < at.LEASE_TTL_S
+
+
+def test_a_node_id_is_taken_over_after_its_lease_expired():
+    # The holder may renew until the end of the time to live; the margin covers one renewal under way.
+    assert at.LEASE_RENEW_S <= at.CLAIM_GRACE_S
+
+
+def test_a_container_is_restarted_after_its_process_is_reported_down():
+    assert at.HEARTBEAT_TTL_S < at.HEALTH_FILE_STALE_S
+
+
+def test_a_process_that_is_down_is_reported_before_it_is_forgotten():
+    assert at.HEARTBEAT_TTL_S < at.FORGET_INSTANCE_S
+
+
+def test_an_answer_is_resumed_for_longer_than_a_loss_takes_to_be_noticed():
+    assert GatewaySettings.model_fields["resume_timeout"].default > at.LEASE_TTL_S
+
+
+def test_the_inner_request_times_out_first():
+    # So that "the registry did not answer" reaches the person, and not "the scheduler did not answer".
+    assert at.RESOLVE_S < at.ADMIN_CALL_S
+
+
+def test_a_service_gives_up_on_the_bus_before_the_launcher_gives_up_on_the_service():
+    assert at.BUS_CONNECT_S < at.LAUNCHER_READY_S
+
+
+def test_one_export_of_telemetry_fits_into_its_flush():
+    assert at.TELEMETRY_PUBLISH_S <= at.TELEMETRY_FLUSH_S
+
+
+def test_the_monitor_forwards_what_is_left_within_its_drain():
+    assert at.FORWARDING_FLUSH_S < at.SERVICE_DRAIN_S
+
+
+def test_a_replica_ends_its_answers_within_its_drain():
+    # The engine confirms the ends of answers, and the record is removed, after the answers had their time.
+    assert at.ENGINE_CONFIRM_S + at.REPLICA_RECORD_S < at.REPLICA_DRAIN_S
+
+
+def test_a_drained_replica_flushes_before_it_is_killed():
+    assert at.TELEMETRY_FLUSH_S + at.BUS_DRAIN_S <= at.REPLICA_CLEAN_UP_S
+
+
+def test_replicas_stop_within_the_drain_of_their_agent():
+    replica_stops_in = at.DRAIN_REQUEST_S + at.REPLICA_DRAIN_S + at.REPLICA_CLEAN_UP_S
+    assert replica_stops_in + at.AGENT_RECORD_S <= at.AGENT_DRAIN_S
+    assert AgentSettings().replica_drain == at.REPLICA_DRAIN_S
+
+
+@pytest.mark.parametrize("drain", [1.0, 7.5, 20.0, 40.0, 600.0])
+def test_replicas_stop_within_the_drain_of_their_agent_whatever_is_set(drain):
+    settings = AgentSettings(drain_timeout=drain)
+    assert settings.replica_drain <= max(0.1, drain - at.AGENT_CLEAN_UP_S)
+
+
+def test_services_are_not_killed_by_the_launcher_while_they_stop():
+    assert SchedulerSettings().drain_timeout == at.SERVICE_DRAIN_S
+    assert at.SERVICE_DRAIN_S + at.AFTER_DRAIN_S < at.LAUNCHER_STOP_S
+    assert at.AGENT_DRAIN_S + at.AFTER_DRAIN_S < at.LAUNCHER_STOP_AGENT_S
+
+
+def test_the_gateway_stops_before_the_node_is_stopped():
+    # The launcher stops the gateway first: its answers end while replicas still generate them.
+    assert GatewaySettings().drain_timeout <= at.REPLICA_DRAIN_S
+
+
+def test_llmos_down_waits_for_all_phases_of_the_stop():
+    gateway, node, others, nats = at.LAUNCHER_STOP_S, at.LAUNCHER_STOP_AGENT_S, at.LAUNCHER_STOP_S, at.CHILD_STOP_S
+    assert gateway + node + others + nats <= at.DOWN_S
+
+
+@pytest.fixture(scope="module")
+def containers():
+    return compose(dotenv(complete("")))["services"]
+
+
+def drain_of(containers, name, variable="LLMOS_DRAIN_TIMEOUT"):
+    return float(containers[name]["environment"][variable])
+
+
+@pytest.mark.parametrize("name", ["registry", "scheduler", "inference", "inference-gpu", "gateway", "monitor"])
+def test_no_container_is_killed_while_its_service_stops(containers, name):
+    assert drain_of(containers, name) + at.AFTER_DRAIN_S < seconds(containers[name]["stop_grace_period"])
+
+
+def test_in_containers_answers_end_before_the_replicas_that_generate_them(containers):
+    # Compose stops the gateway and the node at the same time: an answer must not outlive its replica.
+    replica = drain_of(containers, "inference", "LLMOS_INFERENCE_DRAIN_TIMEOUT")
+    assert drain_of(containers, "gateway") <= replica
+    assert replica + at.AGENT_CLEAN_UP_S <= drain_of(containers, "inference")
+
+
+def test_the_bus_stops_after_the_services_that_drain_over_it(containers):
+    # Compose stops a service before those it depends on.
+    for name in ("registry", "scheduler", "inference", "gateway", "monitor"):
+        assert "nats" in containers[name]["depends_on"]
