@@ -11,5 +11,6 @@ Serving and training render with the same code, so a model is trained on the pro
 | `worker_process` | starts and ends such processes |
 | `tool_form` | how a model writes tool calls, by its chat template |
 | `tool_messages` | tools and tool calls as messages for a template |
+| `context_length` | whether a prompt and its answer fit |
 | `prompt` | a request's prompt as token ids |
 """

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from services.inference.engine.sampling.params import SamplingParams
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import Sampling
-from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput
+from shared.errors import CorruptFile, InvalidInput
+from shared.text.context_length import check_context_length
 
 _FIELDS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _OFF = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
@@ -101,20 +102,7 @@ def fitting_tokens(prompt_tokens: int, max_tokens: int | None, max_len: int) -> 
 
     Raises `ContextLengthExceeded` naming all numbers.
     """
-    room = max_len - prompt_tokens
-    if max_tokens is None:
-        if room < 1:
-            raise ContextLengthExceeded(
-                f"the prompt has {prompt_tokens} tokens, and this deployment takes {max_len} of prompt and answer"
-                " together; shorten the prompt, or deploy with a larger max_len",
-                param="messages",
-            )
-        return room
-    if max_tokens > room:
-        raise ContextLengthExceeded(
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}: together"
-            f" {prompt_tokens + max_tokens}, and this deployment takes {max_len}; shorten the prompt, lower"
-            " max_tokens, or deploy with a larger max_len",
-            param="max_tokens",
-        )
-    return max_tokens
+    check_context_length(
+        prompt_tokens, max_tokens, max_len, param="messages" if max_tokens is None else "max_tokens"
+    )
+    return max_len - prompt_tokens if max_tokens is None else max_tokens
