@@ -7,7 +7,9 @@
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `events` | what is told about changes of control state |
-| `replica` | generate, cancel, drain; load reports |
+| `replica` | generate, cancel, drain |
+| `sampling` | how a replica chooses tokens |
+| `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |

@@ -17,7 +17,7 @@ def check_context_length(
 
     Args:
         tokens: Of the text.
-        max_tokens: Tokens that the answer may have. None: the answer may have what is left, which must be one at least.
+        max_tokens: Tokens that the answer may have. None: what is left, which must be at least one.
         max_len: Tokens that the deployment takes.
         param: The field of the request that the error names.
         text: What the message calls the text.
@@ -31,5 +31,6 @@ def check_context_length(
         count += f" and max_tokens is {max_tokens}: together {tokens + max_tokens}"
         advice += ", lower max_tokens"
     raise ContextLengthExceeded(
-        f"{count}, and this deployment takes at most {max_len}; {advice}, or deploy with a larger max_len", param=param
+        f"{count}, and this deployment takes at most {max_len}; {advice}, or deploy with a larger max_len",
+        param=param,
     )

@@ -9,8 +9,8 @@ A replica can be chosen when its lease says READY, it does not drain, and its la
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shared.contracts.load import LOAD_REPORT_S, LoadReport
 from shared.contracts.manifest import Task
-from shared.contracts.replica import LOAD_REPORT_S, LoadReport
 from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus
 from shared.errors import InvalidInput, NotFound, Unavailable
 
@@ -96,10 +96,10 @@ class RoutingTable:
     def report(self, report: LoadReport, now: float) -> None:
         """A load report arrived. It includes every request accepted before it: both travel on one connection."""
         before = self._loads.get(report.replica_id)
-        idle = report.running == 0 and report.waiting == 0
+        idle = report.load.running == 0 and report.load.waiting == 0
         known = _Known(report, now, 1 if idle else 0)
         if before is not None:
-            if report.steps < before.report.steps:
+            if report.load.counters.steps < before.report.load.counters.steps:
                 self._bump(report.replica_id)
             elif idle:
                 known.idle_reports += before.idle_reports
@@ -230,7 +230,7 @@ class RoutingTable:
             return f"{where} has not reported its load yet"
         if now - known.at > LEASE_TTL_S:
             return f"{where} was silent for {LEASE_TTL_S:g} s"
-        if known.report.draining:
+        if known.report.load.draining:
             return f"{where} is draining"
         return None
 
@@ -262,11 +262,11 @@ class RoutingTable:
         return list(self._sent.get(replica_id, {}).values())
 
     def _outstanding(self, status: ReplicaStatus) -> int:
-        report = self._loads[status.id].report
+        load = self._loads[status.id].report.load
         unreported = self._unreported(status.id)
-        sequences = report.running + report.waiting + len(unreported)
-        return report.queued_tokens + sum(entry.tokens for entry in unreported) + SEQUENCE_TOKENS * sequences
+        sequences = load.running + load.waiting + len(unreported)
+        return load.queued_tokens + sum(entry.tokens for entry in unreported) + SEQUENCE_TOKENS * sequences
 
     def _free_slots(self, status: ReplicaStatus) -> int:
-        report = self._loads[status.id].report
-        return report.free_slots - report.waiting - len(self._unreported(status.id))
+        load = self._loads[status.id].report.load
+        return load.free_slots - load.waiting - len(self._unreported(status.id))

@@ -17,6 +17,6 @@
 | `adjust`, `vocabulary` | what changes logits before that: masks, forbidden tokens, bias, penalties |
 | `decoder` | what the engine asks of a model |
 | `sample` | a decoder without a model |
-| `load` | how busy the engine is |
+| `batch_sizes` | how many sequences steps advance |
 | `engine` | the thread that loops plan -> run -> apply |
 """

@@ -22,6 +22,7 @@ from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, SequenceRequest, SequenceUpdate, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason
+from shared.contracts.load import EngineCounters
 from shared.errors import Conflict, LlmosError
 
 
@@ -51,7 +52,9 @@ class Batcher:
         self._cache = PrefixCache(limits.cache_blocks)
         self._keeper = Keeper(self._cache, size=limits.prefill_chunk, uniform=uniform)
         self._drafts = Drafts(limits, self._keeper, slots=slots)
-        self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper)
+        self.counters = EngineCounters()
+        """What was counted since the start, here and by the engine."""
+        self._prompts = Prompts(limits, self._tenants, self._cache, self._keeper, self.counters)
         self._admission = Admission(limits, self._tenants, self._pace, slots=slots)
         self._cancelled: set[str] = set()
         self._complete: list[Sequence] = []
@@ -92,11 +95,6 @@ class Batcher:
     def cached_blocks(self) -> int:
         """Blocks that the prefix cache holds now."""
         return len(self._cache)
-
-    @property
-    def cache_tokens(self) -> tuple[int, int]:
-        """Prompt (and resumed) tokens copied from the prefix cache, and those looked up in it, since the start."""
-        return self._prompts.hits, self._prompts.looked_up
 
     def wait_s(self) -> float:
         """Seconds that a request of a tenant with nothing in the queue would probably wait."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.routing.table import RoutingTable
-from shared.contracts.replica import LoadReport
+from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus, Resources
 from shared.errors import NotFound, Unavailable
 
@@ -34,9 +34,10 @@ def status(id: str, *, state: ReplicaState = ReplicaState.READY, message: str = 
     )
 
 
-def report(replica_id: str, **changes: int | bool) -> LoadReport:
+def report(replica_id: str, *, steps: int = 0, **changes: int | bool) -> LoadReport:
     known = {"running": 0, "waiting": 0, "queued_tokens": 0, "free_slots": 4, **changes}
-    return LoadReport(replica_id=replica_id, deployment="m", model="m", version=1, slots=4, max_len=128, **known)
+    load = EngineLoad(slots=4, max_len=128, counters=EngineCounters(steps=steps), **known)
+    return LoadReport(replica_id=replica_id, deployment="m", model="m", version=1, load=load)
 
 
 def table(*replicas: ReplicaStatus, reported: bool = True) -> RoutingTable:

@@ -13,6 +13,7 @@ from services.inference.engine.policy.block_reservation import Keeper
 from services.inference.engine.policy.fairness import Tenants
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, State
+from shared.contracts.load import EngineCounters
 
 
 class Part(NamedTuple):
@@ -40,17 +41,17 @@ class Prompts:
         tenants: Say whose turn it is.
         cache: Blocks that are ready.
         keeper: Reserves blocks for the chosen chunks.
+        counters: Tokens that are looked up in the cache and copied from it are counted there.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, keeper: Keeper) -> None:
+    def __init__(
+        self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, keeper: Keeper, counters: EngineCounters
+    ) -> None:
         self._chunk = limits.prefill_chunk
         self._tenants = tenants
         self._cache = cache
         self._keeper = keeper
-        self.looked_up = 0
-        """Tokens of all prompts that started and might have been found in the cache."""
-        self.hits = 0
-        """Tokens that were copied from it."""
+        self._counters = counters
 
     def expect(self, sequence: Sequence) -> None:
         """Note how much of a new sequence's prompt the cache holds now."""
@@ -94,7 +95,7 @@ class Prompts:
                 start(sequence)
                 free_slots -= 1
                 left -= 1
-                self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
+                self._counters.looked_up_tokens += sequence.prefill_tokens if self._reads(sequence) else 0
             copies += self._take(sequence, ready)
             if not follows:
                 parts.append(Part(sequence, size, self._keeper.of_chunk(sequence, size)))
@@ -134,5 +135,5 @@ class Prompts:
             taken.append(Taken(sequence, sequence.computed, block))
             sequence.computed += self._chunk
             sequence.cached += self._chunk
-            self.hits += self._chunk
+            self._counters.cached_tokens += self._chunk
         return taken

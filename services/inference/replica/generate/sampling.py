@@ -102,7 +102,5 @@ def fitting_tokens(prompt_tokens: int, max_tokens: int | None, max_len: int) -> 
 
     Raises `ContextLengthExceeded` naming all numbers.
     """
-    check_context_length(
-        prompt_tokens, max_tokens, max_len, param="messages" if max_tokens is None else "max_tokens"
-    )
+    check_context_length(prompt_tokens, max_tokens, max_len, param="messages" if max_tokens is None else "max_tokens")
     return max_len - prompt_tokens if max_tokens is None else max_tokens
