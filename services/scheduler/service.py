@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from services.scheduler.desired import wanted
+from services.scheduler.desired import desired
 from services.scheduler.events import tell
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.status import deployment_status, node_view
@@ -103,7 +103,7 @@ class SchedulerService:
             self._check()
             records = self.reconciler.observed.deployments
             before = records.get(request.name or version.model)
-            record = wanted(request, version, before, datetime.now(UTC))
+            record = desired(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
             try:

@@ -6,6 +6,7 @@
 | `manifest` | the JSON that describes a version, and references to versions |
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
+| `serving` | what a deployer can set for each replica |
 | `events` | what is told about changes of control state |
 | `replica` | generate, cancel, drain |
 | `sampling` | how a replica chooses tokens |

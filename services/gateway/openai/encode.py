@@ -162,7 +162,7 @@ class EncodingAsker:
     def _truncate(self, request: EncoderRequest) -> int | None:
         deployment = self._dispatcher.table.deployments.get(request.model)
         if request.truncate_prompt_tokens == MODEL_MAX and deployment is not None:
-            return deployment.max_len
+            return deployment.options.max_len
         return request.truncate_prompt_tokens
 
     def _count(self, work: Work, tokens: int) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.contracts.scheduler import DRAFT_TOKENS
+from shared.contracts.serving import DRAFT_TOKENS
 from shared.errors import InvalidInput
 
 

@@ -13,6 +13,7 @@ from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokens import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.serving import ReplicaOptions
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY
 from tests.support.harness.replicas import ReplicaProcess, replica_process, store_version
@@ -74,7 +75,7 @@ async def serve(stand):
                 version=1,
                 digest=version.digest,
                 task=version.manifest.task,
-                max_len=MAX_LEN,
+                options=ReplicaOptions(max_len=MAX_LEN),
                 resources=Resources(memory=1, threads=1),
                 created_at=datetime(2026, 11, 24, tzinfo=UTC),
             )

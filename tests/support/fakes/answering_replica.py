@@ -25,6 +25,7 @@ from shared.contracts.replica import (
     generate_endpoint,
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
+from shared.contracts.serving import ReplicaOptions
 from shared.errors import LlmosError, Overloaded
 from tests.support.fakes.answering_words import prompt_scores, prompt_text, released, token_at, token_score
 
@@ -110,8 +111,7 @@ class AnsweringReplica:
             version=1,
             state=state,
             message=message,
-            slots=4,
-            max_len=1024,
+            options=ReplicaOptions(slots=4, max_len=1024),
         )
 
     async def beat(self) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.gateway.routing.table import RoutingTable
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.contracts.scheduler import LEASE_TTL_S, Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.serving import ReplicaOptions
 from shared.errors import NotFound, Unavailable
 
 NOW = 1000.0
@@ -21,7 +22,7 @@ def deployment(name: str = "m", *, version: int = 1, replicas: int = 1) -> Deplo
         version=version,
         digest="cd" * 32,
         replicas=replicas,
-        max_len=128,
+        options=ReplicaOptions(max_len=128),
         resources=Resources(memory=1, threads=1),
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
     )
@@ -29,8 +30,9 @@ def deployment(name: str = "m", *, version: int = 1, replicas: int = 1) -> Deplo
 
 def status(id: str, *, state: ReplicaState = ReplicaState.READY, message: str = "", **changes: int) -> ReplicaStatus:  # noqa: A002
     known = {"version": 1, "restarts": 0, **changes}
+    options = ReplicaOptions(slots=4, max_len=128)
     return ReplicaStatus(
-        id=id, node="node-a", deployment="m", model="m", state=state, message=message, slots=4, max_len=128, **known
+        id=id, node="node-a", deployment="m", model="m", state=state, message=message, options=options, **known
     )
 
 

@@ -51,7 +51,7 @@ async def start_encoder(
     """Load and subscribe; what is started is stopped by `stack`. Raises what `OnnxEncoder` raises."""
     assignment, bus, spec = settings.assignment, context.bus, manifest.the_encoder
     graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
-    runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
+    runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.options.max_len, slots=assignment.options.slots)
     runner.start()
     stack.push_async_callback(asyncio.to_thread, runner.close)
     spans = EncodingSpans(assignment, settings.node_id)
@@ -94,8 +94,8 @@ def _load(
     if TOKENIZER_FILE not in {file.path for file in manifest.files}:
         raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
     tokenizer = EncoderTokenizer.from_file(
-        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.max_len
+        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.options.max_len
     )
     graph = OnnxEncoder(folder, spec, threads=threads)
-    graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
+    graph.run(tokenizer.ids([[0] * min(8, assignment.options.max_len)]))
     return graph, tokenizer
