@@ -94,10 +94,10 @@ def deployments(
 
 def _memory(status: DeploymentStatus) -> str:
     """`310.2 MiB of 3.2 GiB`: what the fullest replica has resident, and what each was granted; with its GPU part."""
-    wanted = status.deployment
+    deployment = status.deployment
     replicas = status.replicas
-    on_gpu = wanted.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
-    granted = on_gpu or wanted.resources
+    on_gpu = deployment.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
+    granted = on_gpu or deployment.resources
     used = max((replica.memory for replica in replicas), default=0)
     text = f"{size(used)} of {size(granted.memory)}" if used else size(granted.memory)
     return f"{text}, {size(granted.gpu_memory)} of a GPU" if on_gpu else text

@@ -7,7 +7,7 @@
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `serving` | what a deployer can set for each replica |
-| `events` | what is told about changes of control state |
+| `events` | changes of control state |
 | `replica` | generate, cancel, drain |
 | `sampling` | how a replica chooses tokens |
 | `load` | load reports, and the metrics that gateways make of them |

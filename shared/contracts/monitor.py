@@ -1,4 +1,4 @@
-"""Telemetry subjects, health beats, and what the monitor answers."""
+"""Telemetry subjects, heartbeats, and the monitor's endpoints."""
 
 from datetime import datetime
 
@@ -9,7 +9,6 @@ from shared.contracts.base import Contract, Empty, Endpoint
 TELEMETRY_STREAM = "LLMOS_TELEMETRY"
 TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
-METRICS_SUBJECT = "llmos.v1.telemetry.metrics"
 LOGS_SUBJECT = "llmos.v1.telemetry.logs"
 
 HEALTH_BEAT_S = 1.0
@@ -19,7 +18,7 @@ HEALTH_TTL_S = 5.0
 
 
 class HealthBeat(Contract):
-    """A process says how it is; published on `health_subject(service, instance)`."""
+    """The state of a process; published on `health_subject(service, instance)`."""
 
     service: str
     """registry, scheduler, inference, gateway, monitor or replica."""
@@ -31,20 +30,20 @@ class HealthBeat(Contract):
     started_at: datetime
     version: str
     leaving: bool = False
-    """The last beat of a process that stops as it was asked to: it is gone, not down."""
+    """Whether this is the last heartbeat of a process that was asked to stop: it is gone, not down."""
 
 
 class InstanceHealth(Contract):
-    """A process as the monitor last heard of it."""
+    """A process by its last heartbeat."""
 
     beat: HealthBeat
     age: float
-    """Seconds since the last beat."""
+    """Seconds since the last heartbeat."""
     up: bool
 
 
 class HealthReport(Contract):
-    """All processes heard of lately."""
+    """All processes with a recent heartbeat."""
 
     instances: tuple[InstanceHealth, ...]
 
@@ -93,7 +92,7 @@ GET_HEALTH = Endpoint("llmos.v1.monitor.get_health", Empty, HealthReport)
 
 
 def health_subject(service: str, instance: str) -> str:
-    """Where a process publishes its beats; `*` matches all."""
+    """Where a process publishes its heartbeats; `*` matches all."""
     return f"llmos.v1.health.{service}.{instance}"
 
 

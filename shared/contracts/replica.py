@@ -88,9 +88,9 @@ class Generate(Contract):
     """With `messages`; not with `grammar`, unless `tool_choice.mode` is none."""
     tool_choice: ToolChoice = ToolChoice()
     deadline_ms: int | None = None
-    """Unix time in milliseconds after which nobody waits any more."""
+    """Unix time in milliseconds after which the answer is of no use."""
     tenant: str = ""
-    """Who asks: the API key's id. Tenants take turns, and share the room in the queue."""
+    """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)
     """Prompts share their beginnings in the prefix cache only with prompts of the same salt."""
 

@@ -27,7 +27,7 @@ LEASES_BUCKET = "LLMOS_LEASES"
 LEASE_RENEW_S = 1.0
 """A holder renews its lease this often."""
 LEASE_TTL_S = 5.0
-"""A lease not renewed for this long is gone: its holder is taken for dead."""
+"""A lease that was not renewed for this long is gone; its holder counts as dead."""
 
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
@@ -84,7 +84,6 @@ class NodeStatus(Contract):
     capacity: Resources
     """What replicas may use in all."""
     gpus: tuple[Gpu, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""
@@ -159,7 +158,7 @@ class ReplicaAssignment(Contract):
 
 
 class NodeAssignment(Contract):
-    """All that a node should run. What it runs besides this, it drains."""
+    """All replicas that a node should run; it drains every other one."""
 
     node: Name
     replicas: tuple[ReplicaAssignment, ...] = ()

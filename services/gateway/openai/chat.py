@@ -59,7 +59,7 @@ class ChatApi:
         told: dict[str, Any] = {}
         if asked.return_token_ids:
             told["prompt_token_ids"] = answers[0].prompt.prompt_token_ids
-        if asked.tells_prompt_scores:
+        if asked.returns_prompt_logprobs:
             told["prompt_logprobs"] = prompt_logprobs(answers[0].prompt_logprobs, asked.prompt_logprobs or 0)
         return json_answer(
             {

@@ -86,7 +86,7 @@ def _choice(index: int, answer: Answer, asked: CompletionRequest) -> dict[str, A
 
 def _told_of_prompt(first: Answer, asked: CompletionRequest) -> dict[str, Any]:
     """What a choice tells of its prompt beside OpenAI's fields; `first` is the first answer to it."""
-    if not asked.tells_prompt_scores:
+    if not asked.returns_prompt_logprobs:
         return {}
     return {"prompt_logprobs": prompt_logprobs(first.prompt_logprobs, asked.prompt_logprobs or 0)}
 

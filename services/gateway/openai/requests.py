@@ -111,7 +111,7 @@ class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
         return self.max_completion_tokens or self.max_tokens
 
     def scored(self) -> int | None:
-        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        """Likeliest tokens to return with each token of the answer; None: no log probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     def chat_messages(self) -> tuple[ChatMessage, ...]:
@@ -169,7 +169,7 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
 
     @property
     def returns_prompt(self) -> bool:
-        """Whether the answer tells the prompt's tokens or text."""
+        """Whether the answer has the prompt's tokens or text."""
         return bool(self.return_token_ids or self.echo)
 
     def limit(self) -> int | None:
@@ -177,11 +177,11 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
         return DEFAULT_COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
 
     def scored(self) -> int | None:
-        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        """Likeliest tokens to return with each token of the answer; None: no log probabilities."""
         return self.logprobs
 
     def scored_prompt(self) -> int | None:
-        """Likeliest tokens to tell for each token of the prompt: `echo` makes it part of the text."""
+        """Likeliest tokens to return with each token of the prompt: `echo` makes it part of the text."""
         wanted = (super().scored_prompt(), self.logprobs if self.echo else None)
         return max((count for count in wanted if count is not None), default=None)
 

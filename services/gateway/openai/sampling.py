@@ -100,7 +100,7 @@ class SamplingRequest(Sampling):
 
     @property
     def returns_prompt(self) -> bool:
-        """Whether the answer tells the prompt's tokens or text."""
+        """Whether the answer has the prompt's tokens or text."""
         return bool(self.return_token_ids)
 
     def limit(self) -> int | None:
@@ -108,17 +108,17 @@ class SamplingRequest(Sampling):
         return self.max_tokens
 
     def scored(self) -> int | None:
-        """Likeliest tokens to tell for each token of the answer; None: no log probabilities."""
+        """Likeliest tokens to return with each token of the answer; None: no log probabilities."""
         return None
 
     @property
-    def tells_prompt_scores(self) -> bool:
+    def returns_prompt_logprobs(self) -> bool:
         """Whether the answer has vLLM's `prompt_logprobs`."""
         return self.prompt_logprobs is not None and not self.stream
 
     def scored_prompt(self) -> int | None:
-        """Likeliest tokens to tell for each token of the prompt; None: no log probabilities."""
-        return self.prompt_logprobs if self.tells_prompt_scores else None
+        """Likeliest tokens to return with each token of the prompt; None: no log probabilities."""
+        return self.prompt_logprobs if self.returns_prompt_logprobs else None
 
     def scores_each_prompt(self) -> bool:
         """Whether every answer to a prompt comes with the prompt's log probabilities; otherwise the first does."""

@@ -49,7 +49,7 @@ class SamplingResolver:
     def resolve(
         self, sampling: Sampling, prompt_tokens: int, bad_words: tuple[tuple[int, ...], ...] = ()
     ) -> SamplingParams:
-        """The parameters of a request whose prompt has so many tokens, and whose bad words have these ids.
+        """The parameters of a request, from the length of its prompt and the ids of its bad words.
 
         Raises `ContextLengthExceeded` naming all numbers, or `InvalidInput` naming the field.
         """
@@ -63,8 +63,8 @@ class SamplingResolver:
     def _fitting(self, prompt_tokens: int, max_tokens: int | None) -> int:
         if max_tokens is not None:
             return fitting_tokens(prompt_tokens, max_tokens, self._max_len)
-        room = fitting_tokens(prompt_tokens, None, self._max_len)
-        return room if self._max_tokens is None else min(room, self._max_tokens)
+        left = fitting_tokens(prompt_tokens, None, self._max_len)
+        return left if self._max_tokens is None else min(left, self._max_tokens)
 
     def _check_ids(self, param: str, ids: Iterable[int]) -> None:
         for token in ids:
