@@ -17,8 +17,8 @@ class EngineLimits:
     """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
     prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. (Where they do
     not depend on its cuts either, a short rest goes with the chunk before, and a prompt beside which no stream waits
-    is one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the same
-    speed within 5 % in chunks of 32 to 256."""
+    is one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the
+    same speed within 5 % in chunks of 32 to 256."""
     max_waiting: int = 64
     """Sequences that may wait for a slot. A tenant alone may fill half of it (see `admission`)."""
     max_queued_tokens: int = 131072
@@ -33,8 +33,8 @@ class EngineLimits:
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
     draft_tokens: int = DRAFT_TOKENS
-    """Tokens that a sequence may be ahead of itself in one step, where guesses are likely to be right (see `policy.draft_lengths`);
-    0 switches that off."""
+    """Tokens that a sequence may be ahead of itself in one step, where guesses are likely to be right (see
+    `policy.draft_lengths`); 0 switches that off."""
     row_cost: float = 0.12
     """What a row adds to a step, as a part of what the step takes whatever its rows are. SmolLM2-135M in Q4_1 on two
     cores has 0.10 to 0.13 for up to 32 rows. Where it is less, fewer drafts are tried than would pay."""
