@@ -207,8 +207,8 @@ async def test_the_load_is_reported(replica, client, shared_bus):
     await eventually(lambda: reports and reports[-1].load.running == 0 and reports[-1].load.max_batch == 4)
     last = reports[-1]
     assert (last.replica_id, last.deployment, last.load.slots, last.load.max_len) == (replica.id, "small", 4, 512)
-    assert not last.draining
-    assert last.generated_tokens >= 200
+    assert not last.load.draining
+    assert last.load.counters.generated_tokens >= 200
 
 
 async def test_the_record_says_ready_and_what_is_served(replica):
