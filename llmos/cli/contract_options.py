@@ -5,7 +5,6 @@ from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
-from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from llmos.cli.options import parse_size
@@ -38,9 +37,5 @@ def _option(field: FieldInfo) -> Any:
     shown: dict[str, Any] = {"help": field.description, "show_default": field.default is not None}
     if field.json_schema_extra == {"unit": "bytes"}:
         return typer.Option(metavar="SIZE", parser=parse_size, **shown)
-    for bound in field.metadata:
-        if isinstance(bound, Ge):
-            shown["min"] = bound.ge
-        elif isinstance(bound, Le):
-            shown["max"] = bound.le
-    return typer.Option(**shown)
+    bounds = {name: getattr(each, name) for each in field.metadata for name in ("ge", "le") if hasattr(each, name)}
+    return typer.Option(min=bounds.get("ge"), max=bounds.get("le"), **shown)

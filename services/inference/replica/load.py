@@ -11,7 +11,7 @@ from shared.contracts.load import LOAD_REPORT_S, EngineLoad, LoadReport, load_su
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 async def report_load(bus: Bus, assignment: ReplicaAssignment, load: Callable[[], EngineLoad]) -> None:
@@ -27,5 +27,5 @@ async def report_load(bus: Bus, assignment: ReplicaAssignment, load: Callable[[]
         try:
             await rpc.publish(bus, load_subject(assignment.id), report)
         except LlmosError as error:
-            log.warning("load_not_reported", error=error.message)
+            _log.warning("load.not_reported", error=error.message)
         await asyncio.sleep(LOAD_REPORT_S)
