@@ -28,7 +28,7 @@ from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import LlamaServer, beside, llmos
 from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
-from shared.contracts.scheduler import DRAFT_TOKENS
+from shared.contracts.serving import DRAFT_TOKENS
 from shared.telemetry.logs import configure_logs
 
 SCENARIOS = {

@@ -17,7 +17,8 @@ from llmos.client import Client, wait_ready
 from llmos.home import Home
 from llmos.importing import upload
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import DRAFT_TOKENS, Deploy
+from shared.contracts.scheduler import Deploy
+from shared.contracts.serving import DRAFT_TOKENS
 
 START_S = 180.0
 STOP_S = 90.0

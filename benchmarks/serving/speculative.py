@@ -5,7 +5,7 @@ from benchmarks.serving.figures import Figures, first_error, medians, of_answers
 from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import Shape
 from benchmarks.serving.tasks import TASKS
-from shared.contracts.scheduler import DRAFT_TOKENS
+from shared.contracts.serving import DRAFT_TOKENS
 
 CONCURRENCY = (1, 4, 16)
 MAX_TOKENS = 128

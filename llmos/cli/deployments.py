@@ -1,25 +1,18 @@
 """`llmos deploy`, `undeploy`, `deployments`."""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, parse_size
+from llmos.cli.contract_options import with_options_of
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, errors, print_json, print_table, size
 from llmos.client import wait_ready, why_not_ready
 from llmos.config import Target
-from shared.contracts.scheduler import DRAFT_TOKENS, MAX_DRAFT_TOKENS, Deploy, DeploymentStatus
+from shared.contracts.scheduler import Deploy, DeploymentStatus
+from shared.contracts.serving import ServingOptions
 
 DEPLOY_TIMEOUT_S = 120.0
-
-
-class Device(StrEnum):
-    """Of `--device`."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,56 +24,21 @@ def register(app: typer.Typer) -> None:
     app.command()(deployments)
 
 
+@with_options_of(ServingOptions)
 def deploy(
     reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
     name: Annotated[str | None, typer.Option(help="Public name. [default: the model's]", show_default=False)] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Processes that serve it.")] = 1,
-    max_len: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of prompt and answer together.", show_default=False)
-    ] = None,
-    slots: Annotated[int, typer.Option(min=1, help="Sequences at once in one replica.")] = 16,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of each replica's own; else it shares all.", show_default=False),
-    ] = None,
-    device: Annotated[
-        Device, typer.Option(help="What to compute on; auto: a GPU if the version has a graph for CUDA.")
-    ] = Device.AUTO,
-    prefix_cache: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SIZE",
-            parser=parse_size,
-            help="Memory for earlier prompts in each replica, as 512MiB; 0: none. [default: a quarter of the slots']",
-            show_default=False,
-        ),
-    ] = None,
-    draft_tokens: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=MAX_DRAFT_TOKENS,
-            help="Tokens computed ahead in a step where a text repeats itself; changes no answer. 0: none.",
-        ),
-    ] = DRAFT_TOKENS,
+    *,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it answers.")] = True,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     json: JsonOption = False,
+    **options: Any,
 ) -> None:
     """Run a version under a public name, or change what runs there."""
-    request = Deploy(
-        reference=reference,
-        name=name,
-        replicas=replicas,
-        max_len=max_len,
-        slots=slots,
-        threads=threads,
-        device=device.value,
-        prefix_cache=prefix_cache,
-        draft_tokens=draft_tokens,
-    )
+    request = Deploy(reference=reference, name=name, replicas=replicas, **options)
     with Target.resolve(home, url, api_key).client() as client:
         status = client.deploy(request)
         if wait:
@@ -121,7 +79,7 @@ def deployments(
             status.deployment.name,
             f"{status.deployment.model}:{status.deployment.version}",
             f"{status.ready}/{status.deployment.replicas}",
-            status.deployment.max_len,
+            status.deployment.options.max_len,
             _memory(status),
             "" if status.ready == status.deployment.replicas else why_not_ready(status),
         )
@@ -136,10 +94,10 @@ def deployments(
 
 def _memory(status: DeploymentStatus) -> str:
     """`310.2 MiB of 3.2 GiB`: what the fullest replica has resident, and what each was granted; with its GPU part."""
-    wanted = status.deployment
+    deployment = status.deployment
     replicas = status.replicas
-    on_gpu = wanted.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
-    granted = on_gpu or wanted.resources
+    on_gpu = deployment.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
+    granted = on_gpu or deployment.resources
     used = max((replica.memory for replica in replicas), default=0)
     text = f"{size(used)} of {size(granted.memory)}" if used else size(granted.memory)
     return f"{text}, {size(granted.gpu_memory)} of a GPU" if on_gpu else text

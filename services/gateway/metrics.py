@@ -1,13 +1,14 @@
 """What `/metrics` shows: the gateway's own counters, and each replica's load as it last reported it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import TypeAdapter
 
 from shared.contracts.gateway import Usage
-from shared.contracts.replica import LoadReport
+from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.telemetry import genai
 
 
@@ -103,40 +104,43 @@ class Metrics:
         self._refusals.labels(replica_id, code).inc()
 
 
-_REPLICA_GAUGES: dict[str, tuple[str, Callable[[LoadReport], float]]] = {
-    "running": ("Sequences in slots.", lambda report: report.running),
-    "waiting": ("Sequences in the queue.", lambda report: report.waiting),
-    "queued_tokens": ("Prompt tokens not yet computed.", lambda report: report.queued_tokens),
-    "free_slots": ("Slots that nothing occupies.", lambda report: report.free_slots),
-    "slots": ("Sequences that run at once.", lambda report: report.slots),
-    "draining": ("1 while it takes nothing new.", lambda report: report.draining),
-    "batch_max": ("Largest number of sequences that one step has advanced.", lambda report: report.max_batch),
-    "batch_mean": ("Sequences per step since the report before.", lambda report: report.mean_batch),
-    "steps": ("Steps since it started.", lambda report: report.steps),
-    "generated_tokens": ("Tokens generated since it started.", lambda report: report.generated_tokens),
-    "prompt_tokens": ("Prompt tokens taken since it started.", lambda report: report.prompt_tokens),
-    "rejected": ("Requests rejected since it started.", lambda report: report.rejected),
-    "cancelled": ("Requests cancelled since it started.", lambda report: report.cancelled),
-    "cached_tokens": ("Prompt tokens copied from the prefix cache.", lambda report: report.cached_tokens),
-    "looked_up_tokens": ("Prompt tokens looked up in the prefix cache.", lambda report: report.looked_up_tokens),
-    "cached_blocks": ("Blocks in the prefix cache.", lambda report: report.cached_blocks),
-    "cache_blocks": ("Blocks that the prefix cache holds at most.", lambda report: report.cache_blocks),
-    "draft_tokens": ("Tokens computed ahead because they were likely to follow.", lambda report: report.draft_tokens),
-    "accepted_tokens": ("Those tokens computed ahead that did follow.", lambda report: report.accepted_tokens),
-    "wait_seconds": ("Expected wait of a new tenant's request.", lambda report: report.wait_s),
-}
-
-
 class _Replicas(Collector):
+    """Every field of `EngineLoad` as a gauge, and every one of its counters as a counter."""
+
     def __init__(self, loads: Callable[[], list[LoadReport]], connected: Callable[[], bool]) -> None:
         self._loads = loads
         self._connected = connected
 
     def collect(self) -> Iterator[Metric]:
         reports = self._loads()
-        for name, (text, read) in _REPLICA_GAUGES.items():
-            family = GaugeMetricFamily(f"llmos_replica_{name}", text, labels=("replica", "model"))
-            for report in reports:
-                family.add_metric((report.replica_id, report.deployment), read(report))
-            yield family
+        for field, text in _GAUGES.items():
+            values = [(report, getattr(report.load, field)) for report in reports]
+            yield _family(GaugeMetricFamily, field, text, values)
+        for field, text in _COUNTERS.items():
+            values = [(report, getattr(report.load.counters, field)) for report in reports]
+            yield _family(CounterMetricFamily, field, text, values)
         yield GaugeMetricFamily("llmos_bus_connected", "1 while the bus can be reached.", float(self._connected()))
+
+
+def _help_texts(model: type[EngineLoad | EngineCounters]) -> dict[str, str]:
+    """Fields and their docstrings; those of other models are left out."""
+    properties = TypeAdapter(model).json_schema()["properties"]
+    return {name: field["description"] for name, field in properties.items() if "type" in field}
+
+
+_GAUGES = _help_texts(EngineLoad)
+_COUNTERS = _help_texts(EngineCounters)
+
+
+def _family(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    field: str,
+    text: str,
+    values: Iterable[tuple[LoadReport, float]],
+) -> Metric:
+    """`llmos_replica_<field>` with a series for each replica; `_s` is spelt `_seconds`, as Prometheus has it."""
+    name = f"{field.removesuffix('_s')}_seconds" if field.endswith("_s") else field
+    family = kind(f"llmos_replica_{name}", text, labels=("replica", "model"))
+    for report, value in values:
+        family.add_metric((report.replica_id, report.deployment), value)
+    return family

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.contracts.scheduler import Deployment, Device, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.scheduler import Deployment, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.serving import Device
 
 _GIB = 1 << 30
 _MIB = 1 << 20
@@ -112,9 +113,9 @@ def reserved(replica: ReplicaAssignment) -> Resources:
 def forms(deployment: Deployment) -> list[tuple[Device, Resources]]:
     """How a replica of `deployment` may run, the best way first."""
     found: list[tuple[Device, Resources]] = []
-    if deployment.device != "cpu" and deployment.gpu_resources is not None:
+    if deployment.options.device != "cpu" and deployment.gpu_resources is not None:
         found.append(("cuda", deployment.gpu_resources))
-    if deployment.device != "cuda":
+    if deployment.options.device != "cuda":
         found.append(("cpu", deployment.resources))
     return found
 

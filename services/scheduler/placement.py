@@ -67,17 +67,14 @@ def place(
 def serves(replica: ReplicaAssignment, deployment: Deployment) -> bool:
     """Whether the replica is as its deployment desires; if not, it is outdated."""
     need = dict(forms(deployment)).get(replica.device)
+    asked = replica.options.model_copy(update={"device": deployment.options.device})  # its own device is in `forms`
     return (
         replica.deployment == deployment.name
         and (replica.model, replica.version, replica.digest)
         == (deployment.model, deployment.version, deployment.digest)
-        and (replica.slots, replica.max_len) == (deployment.slots, deployment.max_len)
+        and asked == deployment.options
         and need is not None
         and (replica.resources.memory, replica.resources.gpu_memory) == (need.memory, need.gpu_memory)
-        and replica.prefix_cache_bytes == deployment.prefix_cache_bytes
-        and replica.draft_tokens == deployment.draft_tokens
-        and replica.threads_reserved == bool(need.threads)
-        and (not need.threads or replica.resources.threads == need.threads)
     )
 
 
@@ -164,14 +161,10 @@ class _Board:
             model=deployment.model,
             version=deployment.version,
             digest=deployment.digest,
-            slots=deployment.slots,
-            max_len=deployment.max_len,
+            options=deployment.options,
             resources=capacity.grant(place.need),
-            threads_reserved=bool(place.need.threads),
             device=place.device,
             gpu=place.gpu,
-            prefix_cache_bytes=deployment.prefix_cache_bytes,
-            draft_tokens=deployment.draft_tokens,
         )
         self.put(capacity.node, replica)
         return capacity.node, replica

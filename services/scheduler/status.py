@@ -68,14 +68,5 @@ def _is_of(replica: ReplicaAssignment, deployment: Deployment) -> bool:
 
 def _silent(node: str, replica: ReplicaAssignment, *, up: bool) -> ReplicaStatus:
     """A replica that is assigned and has no status, yet or any more."""
-    return ReplicaStatus(
-        id=replica.id,
-        node=node,
-        deployment=replica.deployment,
-        model=replica.model,
-        version=replica.version,
-        state=ReplicaState.STARTING,
-        message=f"{node} has not reported it yet" if up else f"{node} is down; it goes on when {node} returns",
-        slots=replica.slots,
-        max_len=replica.max_len,
-    )
+    message = f"{node} has not reported it yet" if up else f"{node} is down; it goes on when {node} returns"
+    return replica.status(node, ReplicaState.STARTING, message)

@@ -6,8 +6,11 @@
 | `manifest` | the JSON that describes a version, and references to versions |
 | `registry` | models, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
+| `serving` | what a deployer can set for each replica |
 | `events` | changes of control state |
-| `replica` | generate, cancel, drain; load reports |
+| `replica` | generate, cancel, drain |
+| `sampling` | how a replica chooses tokens |
+| `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |

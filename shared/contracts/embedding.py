@@ -1,4 +1,4 @@
-"""What an encoder's replica takes and answers: vectors of texts, scores of texts or of pairs of texts.
+"""What an encoder's replica takes and returns: vectors of texts, scores of texts or of pairs of texts.
 
 Each is one request with one answer; `Cancel` (of `shared.contracts.replica`) drops what is not computed yet.
 """
@@ -31,17 +31,17 @@ class Embed(Contract):
     request_id: str
     texts: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_ROWS)
     token_ids: tuple[tuple[int, ...], ...] | None = Field(default=None, min_length=1, max_length=MAX_ROWS)
-    """Taken as they are: special tokens are the sender's business."""
+    """Taken as they are; no special tokens are added."""
     first_index: int = Field(default=0, ge=0)
     """Of the first text in what the client sent, for messages that name a text."""
     truncate: int | None = Field(default=None, ge=1)
     """Tokens, special ones included, that are kept of a longer text. None: a text that does not fit is an error."""
     dimensions: int | None = Field(default=None, ge=1)
-    """Numbers kept of each vector, which is normalised anew. None: all."""
+    """Numbers kept of each vector, which is then normalised again. None: all."""
     tenant: str = ""
     """Tenants share a replica evenly."""
     deadline_ms: int | None = None
-    """Unix time in milliseconds after which nobody waits any more."""
+    """Unix time in milliseconds after which the answer is of no use."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "Embed":

@@ -10,7 +10,7 @@ from shared.contracts.scheduler import EVENTS_SUBJECT
 
 EVENTS_MAX_BYTES = 64 * 1024 * 1024
 EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
-"""What the stream keeps; the oldest go first."""
+"""Bounds of the stream; the oldest events are removed first."""
 
 
 class Event(Contract):

@@ -85,7 +85,7 @@ class Frame(Contract):
     """With `Sampling.logprobs` only: one for each of `token_ids`."""
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     """With `Sampling.prompt_logprobs` only: the next tokens of the prompt. All come before the first of `token_ids`;
-    an attempt without `resume_token_ids` starts them anew."""
+    an attempt without `resume_token_ids` sends them again from the first."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
     finish_reason: FinishReason | None = None
     """Set on exactly one frame, the last."""

@@ -54,7 +54,7 @@ class DecoderSpec(Contract):
         slots                   int32   [B]      the slot of each row (a graph with LLMOS's own attention only)
         seqlens_k               int32   [B]      position of each row's last token
         total_sequence_length   int32   []       the largest such position, plus one
-        output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are wanted
+        output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are computed
         past_key.{l}, past_value.{l}        float32 [P, kv_heads, max_len, head_dim]
     Outputs:
         logits                  float32 [N, vocab_size]

@@ -24,11 +24,11 @@ class Heartbeat(Contract):
     started_at: datetime
     version: str
     leaving: bool = False
-    """The last heartbeat of a process that stops as it was asked to: it is gone, not down."""
+    """Whether this is the last heartbeat of a process that was asked to stop: it is gone, not down."""
 
 
 class InstanceHealth(Contract):
-    """A process at its last heartbeat."""
+    """A process by its last heartbeat."""
 
     heartbeat: Heartbeat
     age: float

@@ -1,4 +1,4 @@
-"""What the registry answers, and its records in KV `LLMOS_MODELS` (key: model name)."""
+"""The registry's endpoints, and its records in KV `LLMOS_MODELS` (key: model name)."""
 
 from datetime import datetime
 
@@ -91,9 +91,9 @@ class CollectGarbage(Contract):
     """Remove blobs that no version refers to, and manifests that never became a version."""
 
     dry_run: bool = True
-    """Only say what would be removed."""
+    """Report what would be removed, and remove nothing."""
     grace: float = Field(default=86_400.0, ge=0)
-    """Seconds for which what was uploaded is kept in any case: its version may be in the making."""
+    """Seconds for which an upload is kept in any case: its version may not be created yet."""
 
 
 class GarbageReport(Contract):

@@ -1,4 +1,4 @@
-"""What a replica takes and tells. Subjects carry the replica's id."""
+"""What a generating replica takes. Subjects carry the replica's id."""
 
 from typing import Literal
 
@@ -88,9 +88,9 @@ class Generate(Contract):
     """With `messages`; not with `grammar`, unless `tool_choice.mode` is none."""
     tool_choice: ToolChoice = ToolChoice()
     deadline_ms: int | None = None
-    """Unix time in milliseconds after which nobody waits any more."""
+    """Unix time in milliseconds after which the answer is of no use."""
     tenant: str = ""
-    """Who asks: the API key's id. Tenants take turns, and share the room in the queue."""
+    """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)
     """Prompts share their beginnings in the prefix cache only with prompts of the same salt."""
 
@@ -118,48 +118,6 @@ class Cancel(Contract):
     request_id: str
 
 
-class LoadReport(Contract):
-    """How busy a replica is; published on `load_subject(replica_id)`."""
-
-    replica_id: Name
-    deployment: Name
-    model: Name
-    version: int
-    running: int
-    """Sequences in slots."""
-    waiting: int
-    """Sequences in the queue."""
-    queued_tokens: int
-    """Prompt tokens not yet computed, running and waiting."""
-    free_slots: int
-    slots: int
-    max_len: int
-    draining: bool = False
-    steps: int = 0
-    generated_tokens: int = 0
-    prompt_tokens: int = 0
-    max_batch: int = 0
-    """Largest number of sequences that one step has advanced so far."""
-    mean_batch: float = 0.0
-    """Sequences per step, mean since the last report."""
-    rejected: int = 0
-    cancelled: int = 0
-    cached_tokens: int = 0
-    """Prompt tokens copied from the prefix cache."""
-    looked_up_tokens: int = 0
-    """Prompt tokens that were looked up in the prefix cache."""
-    cached_blocks: int = 0
-    """Blocks that the prefix cache holds."""
-    cache_blocks: int = 0
-    """Blocks that it holds at most."""
-    draft_tokens: int = 0
-    """Tokens computed ahead because they were likely to follow."""
-    accepted_tokens: int = 0
-    """Those of them that did follow; `generated_tokens` has them as well."""
-    wait_s: float = 0.0
-    """Seconds that a request of a tenant with nothing in the queue would probably wait."""
-
-
 def generate_endpoint(replica_id: str) -> Endpoint[Generate, Accepted]:
     """`generate` of one replica."""
     return Endpoint(f"llmos.v1.replica.{replica_id}.generate", Generate, Accepted)
@@ -175,11 +133,6 @@ def drain_endpoint(replica_id: str) -> Endpoint[Empty, Empty]:
     return Endpoint(f"llmos.v1.replica.{replica_id}.drain", Empty, Empty)
 
 
-def load_subject(replica_id: str) -> str:
-    """Where a replica publishes its `LoadReport`; `>` matches all (a dot in an id makes a token)."""
-    return f"llmos.v1.load.{replica_id}"
-
-
 ToolCall.EXAMPLE = ToolCall(id="call_1f", name="weather", arguments='{"city": "Paris"}')
 Tool.EXAMPLE = Tool(
     name="weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
@@ -192,15 +145,3 @@ Generate.EXAMPLE = Generate(
 )
 Accepted.EXAMPLE = Accepted(prompt_tokens=37)
 Cancel.EXAMPLE = Cancel(request_id="req-1")
-LoadReport.EXAMPLE = LoadReport(
-    replica_id="smollm2-1-x7k2",
-    deployment="smollm2",
-    model="smollm2",
-    version=1,
-    running=3,
-    waiting=0,
-    queued_tokens=0,
-    free_slots=13,
-    slots=16,
-    max_len=4096,
-)

@@ -11,12 +11,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Digest, Name, Task
+from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
 
 DEPLOYMENTS_BUCKET = "LLMOS_DEPLOYMENTS"
 NODES_BUCKET = "LLMOS_NODES"
@@ -24,19 +24,12 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
-DRAFT_TOKENS = 7
-"""By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
-MAX_DRAFT_TOKENS = 15
 
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
 """Every change of control state is published under `llmos.v1.events.<kind>`."""
 
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
-
-
-Device = Literal["cpu", "cuda"]
-"""What a replica computes on."""
 
 
 class Resources(Contract):
@@ -69,20 +62,12 @@ class Deployment(Contract):
     task: Task = "generate"
     """Of the version's manifest: which API it answers."""
     replicas: int = Field(default=1, ge=0, le=1024)
-    slots: int = Field(default=16, ge=1, le=1024)
-    """Sequences that one replica runs at once."""
-    max_len: int = Field(ge=1)
-    """Tokens of prompt and answer together that a sequence may have."""
+    options: ReplicaOptions
+    """Of each replica. The version has a graph for CUDA unless `device` is `cpu`."""
     resources: Resources
-    """Of one replica. `threads` 0: none reserved, a replica runs with all threads of its node and shares them."""
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    """`auto`: a GPU where one has room, else a CPU. The version has a graph for CUDA unless this is `cpu`."""
+    """Of one replica that runs on a CPU. `threads` 0: none reserved, it shares all threads of its node."""
     gpu_resources: Resources | None = None
     """Of one replica that runs on a GPU; None with `device` `cpu`."""
-    prefix_cache_bytes: int = Field(default=0, ge=0)
-    """Keys and values of earlier prompts that one replica may keep; counted in `resources.memory`."""
-    draft_tokens: int = Field(default=0, ge=0, le=MAX_DRAFT_TOKENS)
-    """Tokens that a sequence may be computed ahead in one step."""
     generation: int = 1
     """Goes up with every change."""
     created_at: datetime
@@ -124,11 +109,11 @@ class ReplicaStatus(Contract):
     state: ReplicaState
     message: str = ""
     restarts: int = 0
-    slots: int
-    max_len: int
+    options: ReplicaOptions
     memory: int = 0
-    """Bytes that its processes have resident now; 0: not told."""
+    """Bytes that its processes have resident now; 0: not measured yet."""
     device: Device = "cpu"
+    """What it computes on."""
 
 
 class ReplicaAssignment(Contract):
@@ -140,22 +125,36 @@ class ReplicaAssignment(Contract):
     version: int
     digest: Digest
     """Of the manifest; the node reads `manifests/<model>/<version>.json` and its blobs from the store."""
-    slots: int
-    max_len: int
+    options: ReplicaOptions
     resources: Resources
-    threads_reserved: bool = True
-    """Whether no other replica may reserve these threads. False: it shares all threads of its node."""
     device: Device = "cpu"
+    """What it computes on; `options.device` has what was asked for."""
     gpu: str = ""
     """The id of the node's GPU that it runs on; empty on a CPU."""
-    prefix_cache_bytes: int = 0
-    """Keys and values of earlier prompts that it may keep, within `resources.memory`; 0: none."""
-    draft_tokens: int = 0
-    """Tokens that a sequence may be computed ahead in one step."""
+
+    @property
+    def threads_reserved(self) -> bool:
+        """Whether no other replica may reserve its threads. False: it shares all threads of its node."""
+        return self.options.threads is not None
+
+    def status(self, node: str, state: ReplicaState, message: str = "", *, restarts: int = 0) -> ReplicaStatus:
+        """The status of this replica on a node."""
+        return ReplicaStatus(
+            id=self.id,
+            node=node,
+            deployment=self.deployment,
+            model=self.model,
+            version=self.version,
+            state=state,
+            message=message,
+            restarts=restarts,
+            options=self.options,
+            device=self.device,
+        )
 
 
 class NodeAssignment(Contract):
-    """All that a node should run. What it runs besides this, it drains."""
+    """All replicas that a node should run; it drains every other one."""
 
     node: Name
     replicas: tuple[ReplicaAssignment, ...] = ()
@@ -167,27 +166,15 @@ class Leadership(Contract):
     holder: str
 
 
-class Deploy(Contract):
+class Deploy(ServingOptions):
     """Run a version under a public name, or change what runs there. Idempotent."""
 
     reference: str
+    """name, name:3 or name@alias."""
     name: Name | None = None
-    """Default: the model's name."""
+    """Public name. Default: the model's."""
     replicas: int = Field(default=1, ge=1, le=1024)
-    max_len: int | None = Field(default=None, ge=1)
-    """Default: the model's context length, at most 4096."""
-    slots: int = Field(default=16, ge=1, le=1024)
-    threads: int | None = Field(default=None, ge=1)
-    """Reserved for each replica, and allowed to wait for one another actively. Default: none reserved, each runs with
-    all threads of its node and shares them."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
-    prefix_cache: int | None = Field(default=None, ge=0)
-    """Bytes that each replica's prefix cache may hold; 0: no cache. Default: a quarter of the memory for keys and
-    values, at most 1 GiB."""
-    draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
-    """Tokens that a sequence may be computed ahead in one step, where its text repeats itself and its numbers do not
-    depend on it (a CPU with LLMOS's own operators); 0: none. It changes no answer."""
+    """Processes that serve it."""
 
 
 class DeploymentName(Contract):
@@ -236,36 +223,27 @@ LIST_NODES = Endpoint("llmos.v1.scheduler.list_nodes", Empty, NodeList)
 
 Resources.EXAMPLE = Resources(memory=4 << 30, threads=2)
 Gpu.EXAMPLE = Gpu(id="GPU-3f2a77b1-1c1e-4a1c-9c51-0a4c7e1a2b3c", name="NVIDIA L4", memory=23 << 30)
+assert ReplicaOptions.EXAMPLE is not None
 Deployment.EXAMPLE = Deployment(
     name="smollm2",
     model="smollm2",
     version=1,
     digest="cd" * 32,
-    max_len=4096,
+    options=ReplicaOptions.EXAMPLE,
     resources=Resources.EXAMPLE,
     created_at=_EXAMPLE_TIME,
 )
 NodeStatus.EXAMPLE = NodeStatus(id="node-a", capacity=Resources.EXAMPLE, started_at=_EXAMPLE_TIME)
-ReplicaStatus.EXAMPLE = ReplicaStatus(
-    id="smollm2-1-x7k2",
-    node="node-a",
-    deployment="smollm2",
-    model="smollm2",
-    version=1,
-    state=ReplicaState.READY,
-    slots=16,
-    max_len=4096,
-)
 ReplicaAssignment.EXAMPLE = ReplicaAssignment(
     id="smollm2-1-x7k2",
     deployment="smollm2",
     model="smollm2",
     version=1,
     digest="cd" * 32,
-    slots=16,
-    max_len=4096,
+    options=ReplicaOptions.EXAMPLE,
     resources=Resources.EXAMPLE,
 )
+ReplicaStatus.EXAMPLE = ReplicaAssignment.EXAMPLE.status("node-a", ReplicaState.READY)
 NodeAssignment.EXAMPLE = NodeAssignment(node="node-a", replicas=(ReplicaAssignment.EXAMPLE,))
 Leadership.EXAMPLE = Leadership(holder="scheduler-3f2a")
 Deploy.EXAMPLE = Deploy(reference="smollm2@prod")

@@ -9,5 +9,6 @@ Serving and training render with the same code, so a model is trained on the pro
 | `template_process`, `template_worker`, `template_messages` | renders in a worker process, within limits |
 | `tool_form` | how a model writes tool calls, by its chat template |
 | `tool_messages` | tools and tool calls as messages for a template |
+| `context_length` | whether a prompt and its answer fit |
 | `prompt` | a request's prompt as token ids |
 """

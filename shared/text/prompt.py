@@ -4,7 +4,8 @@ import asyncio
 
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate, Tool
-from shared.errors import ContextLengthExceeded, InvalidInput, PayloadTooLarge
+from shared.errors import InvalidInput, PayloadTooLarge
+from shared.text.context_length import check_context_length
 from shared.text.template import MAX_PROMPT
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
@@ -81,13 +82,8 @@ class PromptBuilder:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
             )
-        at_least = len(text) // self._tokenizer.chars_per_token
-        if at_least > self._max_len:  # tokenising megabytes takes seconds
-            raise ContextLengthExceeded(
-                f"the prompt has more than {at_least} tokens, and this deployment takes {self._max_len} of prompt and"
-                " answer together; shorten the prompt",
-                param=param,
-            )
+        fewest = len(text) // self._tokenizer.chars_per_token  # tokenising megabytes takes seconds
+        check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
         if len(text) > INLINE_CHARS:
             return await asyncio.to_thread(self._tokenizer.encode, text)
         return self._tokenizer.encode(text)

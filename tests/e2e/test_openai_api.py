@@ -75,7 +75,7 @@ def test_a_predictable_answer_takes_fewer_steps_and_loses_no_token(client, demo)
             text = http.get("/metrics").text
         return sum(map(float, re.findall(rf"^llmos_replica_{name}\{{.*\}} ([\d.e+]+)$", text, re.MULTILINE)))
 
-    before = counted("accepted_tokens")
+    before = counted("accepted_tokens_total")
     chunks = list(
         client.completions.create(
             model="smollm2",
@@ -93,7 +93,7 @@ def test_a_predictable_answer_takes_fewer_steps_and_loses_no_token(client, demo)
     assert chunks[-1].usage.completion_tokens == len(tokens) == 60
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "".join(tokens)
     assert len(told) < 50
-    until(lambda: counted("accepted_tokens") - before >= 60 - len(told), 10, "accepted tokens in the metrics")
+    until(lambda: counted("accepted_tokens_total") - before >= 60 - len(told), 10, "accepted tokens in the metrics")
 
 
 def test_openai_client_lists_models_and_completes(client):
@@ -111,7 +111,7 @@ async def test_sixteen_at_once_share_steps_and_each_answer_equals_its_answer_alo
     assert together == alone
     with demo.http() as http:
         metrics = http.get("/metrics").text
-    largest = re.search(r"^llmos_replica_batch_max\{.*\} ([\d.]+)$", metrics, re.MULTILINE)
+    largest = re.search(r"^llmos_replica_max_batch\{.*\} ([\d.]+)$", metrics, re.MULTILINE)
     assert largest is not None, metrics
     assert float(largest[1]) == 16
 

@@ -157,7 +157,7 @@ class Encodings:
 
     def _truncate(self, model: str, truncate: int | None) -> int | None:
         deployment = self._dispatcher.table.deployments.get(model)
-        return deployment.max_len if truncate == MODEL_MAX and deployment is not None else truncate
+        return deployment.options.max_len if truncate == MODEL_MAX and deployment is not None else truncate
 
     def _count(self, work: Work, tokens: int) -> None:
         work.span.set_attribute(genai.USAGE_INPUT_TOKENS, tokens)

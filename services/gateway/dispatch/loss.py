@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from shared.contracts.replica import LoadReport
+from shared.contracts.load import LoadReport
 from shared.contracts.scheduler import ReplicaState, ReplicaStatus
 from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 
@@ -90,14 +90,14 @@ class LossDetector:
 
     def report(self, report: LoadReport, now: float) -> None:
         """A load report arrived. It includes every request accepted before it: both travel on one connection."""
-        idle = int(report.running == 0 and report.waiting == 0)
+        idle = int(report.load.running == 0 and report.load.waiting == 0)
         before = self._reports.get(report.replica_id)
         if before is not None:
-            if report.steps < before.steps:
+            if report.load.counters.steps < before.steps:
                 self._restarted(report.replica_id)
             elif idle:
                 idle += before.idle
-        self._reports[report.replica_id] = _Reports(report.steps, now, idle)
+        self._reports[report.replica_id] = _Reports(report.load.counters.steps, now, idle)
 
     def watch(self, replica_id: str) -> WatchedRequest:
         """A request is about to be sent to a replica."""

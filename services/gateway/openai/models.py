@@ -39,7 +39,7 @@ class ModelsApi:
             "created": int(deployment.created_at.timestamp()),
             "owned_by": "llmos",
             "root": f"{deployment.model}:{deployment.version}",
-            "max_model_len": deployment.max_len,
+            "max_model_len": deployment.options.max_len,
             "task": deployment.task,
             "ready_replicas": self._table.ready(deployment.name),
         }

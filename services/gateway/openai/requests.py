@@ -100,6 +100,7 @@ class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
     """The body of `/v1/chat/completions`."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """OpenAI's newer name of `max_tokens`; it wins."""
     logprobs: bool | None = None
@@ -162,10 +163,6 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
             }
         ),
     ]
-
-    max_tokens: int | None = Field(default=None, ge=0)
-    """0: no generated text, for requests of the prompt's log probabilities."""
-    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     echo: bool | None = None
     best_of: int | None = Field(default=None, ge=1)
     """Equal to `n` if given: LLMOS returns all completions that it generates."""

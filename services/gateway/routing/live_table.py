@@ -11,8 +11,8 @@ from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus, Message
 from shared.bus.records import Records
 from shared.bus.rpc import parse
+from shared.contracts.load import LoadReport, load_subject
 from shared.contracts.manifest import Task
-from shared.contracts.replica import LoadReport, load_subject
 from shared.contracts.scheduler import (
     DEPLOYMENTS_BUCKET,
     REPLICAS_BUCKET,

@@ -9,8 +9,8 @@ A replica can be chosen when its lease says READY, it does not drain, and its la
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shared.contracts.load import LoadReport
 from shared.contracts.manifest import Task
-from shared.contracts.replica import LoadReport
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.deadlines import LEASE_TTL_S
 from shared.errors import InvalidInput, NotFound, Unavailable
@@ -175,7 +175,7 @@ class RoutingTable:
             return f"{where} has not reported its load yet"
         if now - load.at > LEASE_TTL_S:
             return f"{where} was silent for {LEASE_TTL_S:g} s"
-        if load.report.draining:
+        if load.report.load.draining:
             return f"{where} is draining"
         return None
 
@@ -208,11 +208,11 @@ class RoutingTable:
 
     def _outstanding(self, status: ReplicaStatus) -> int:
         """Tokens of work before a new request would be computed."""
-        report = self._loads[status.id].report
+        load = self._loads[status.id].report.load
         unreported = self._unreported(status.id)
-        sequences = report.running + report.waiting + len(unreported)
-        return report.queued_tokens + sum(entry.tokens for entry in unreported) + SEQUENCE_TOKENS * sequences
+        sequences = load.running + load.waiting + len(unreported)
+        return load.queued_tokens + sum(entry.tokens for entry in unreported) + SEQUENCE_TOKENS * sequences
 
     def _free_slots(self, status: ReplicaStatus) -> int:
-        report = self._loads[status.id].report
-        return report.free_slots - report.waiting - len(self._unreported(status.id))
+        load = self._loads[status.id].report.load
+        return load.free_slots - load.waiting - len(self._unreported(status.id))

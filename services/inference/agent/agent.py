@@ -262,19 +262,7 @@ class NodeAgent:
     def _state(
         self, assignment: ReplicaAssignment, state: ReplicaState, message: str = "", restarts: int = 0
     ) -> ReplicaStatus:
-        return ReplicaStatus(
-            id=assignment.id,
-            node=self._node.id,
-            deployment=assignment.deployment,
-            model=assignment.model,
-            version=assignment.version,
-            state=state,
-            message=message,
-            restarts=restarts,
-            slots=assignment.slots,
-            max_len=assignment.max_len,
-            device=assignment.device,
-        )
+        return assignment.status(self._node.id, state, message, restarts=restarts)
 
     async def _write_status(self, status: ReplicaStatus) -> None:
         await self._try_bus("replica_status.not_written", self._statuses.put(status.id, status.encode()))

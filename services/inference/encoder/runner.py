@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -14,9 +15,10 @@ from services.inference.encoder.batcher import Batch, EncoderBatcher, FinishedRe
 from services.inference.encoder.graph import EncoderGraph
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest
+from services.inference.engine.batch_sizes import BatchSizes
 from services.inference.engine.engine import end_process
 from services.inference.engine.exponential_mean import ExponentialMean
-from services.inference.engine.load import Counters, EngineLoad
+from shared.contracts.load import EngineCounters, EngineLoad
 from shared.errors import Conflict, Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
 
 _log = structlog.get_logger("llmos.encoder")
@@ -57,7 +59,8 @@ class EncoderRunner:
         self._on_fatal = on_fatal
         self._clock = clock
         self._futures: dict[str, Future[Encoded]] = {}
-        self._counters = Counters()
+        self._counters = EngineCounters()
+        self._batch_sizes = BatchSizes()
         self._throughput = ExponentialMean(_WEIGHT)
         """Tokens per second."""
         self._failures = 0
@@ -118,7 +121,7 @@ class EncoderRunner:
     def load(self) -> EngineLoad:
         """How busy it is; a text counts as a sequence, a batch as a step. `mean_batch` counts since the last call."""
         with self._wake:
-            batcher, counters = self._batcher, self._counters
+            batcher = self._batcher
             return EngineLoad(
                 running=batcher.running,
                 waiting=batcher.waiting,
@@ -127,14 +130,10 @@ class EncoderRunner:
                 slots=self._slots,
                 max_len=self._max_len,
                 draining=self._draining,
-                steps=counters.steps,
-                generated_tokens=0,
-                prompt_tokens=counters.prompt_tokens,
-                max_batch=counters.max_batch,
-                mean_batch=counters.mean_batch(),
-                rejected=counters.rejected,
-                cancelled=counters.cancelled,
+                max_batch=self._batch_sizes.largest,
+                mean_batch=self._batch_sizes.take_mean(),
                 wait_s=self._wait(),
+                counters=replace(self._counters),
             )
 
     def close(self) -> None:
@@ -172,7 +171,9 @@ class EncoderRunner:
             now = self._clock()
             self._deliver(self._batcher.complete(batch, outcome, now))
             tokens = sum(map(len, batch.rows))
-            self._counters.count_step(batch=len(batch.rows), prompt_tokens=tokens, generated_tokens=0)
+            self._batch_sizes.add(len(batch.rows))
+            self._counters.steps += 1
+            self._counters.prompt_tokens += tokens
             if now > began:
                 self._throughput.add(tokens / (now - began))
 

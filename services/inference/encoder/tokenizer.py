@@ -9,7 +9,8 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as HfTokenizer
 
 from services.inference.encoder.request import TokenRow
-from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput, PayloadTooLarge
+from shared.errors import CorruptFile, InvalidInput, PayloadTooLarge
+from shared.text.context_length import check_context_length
 
 MAX_CHARS = 1_000_000
 """Characters of one text: tokenising them takes about a second."""
@@ -123,12 +124,14 @@ class EncoderTokenizer:
             )
 
     def _checked(self, ids: list[int], index: int, param: str) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        if len(ids) > self._max_len:
-            raise ContextLengthExceeded(
-                f"{param}.{index} has {len(ids)} tokens, and this deployment takes {self._max_len} a text; split the"
-                " text, or send truncate_prompt_tokens to have its end cut off",
-                param=f"{param}.{index}",
-            )
+        check_context_length(
+            len(ids),
+            0,
+            self._max_len,
+            param=f"{param}.{index}",
+            text=f"{param}.{index}",
+            advice="split the text, send truncate_prompt_tokens to have its end cut off",
+        )
         if not ids:
             raise InvalidInput(
                 f"{param}.{index} has no tokens; send a text that is not empty", param=f"{param}.{index}"

@@ -28,6 +28,7 @@ from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from services.inference.engine.sequence import Sequence, State
 from services.inference.engine.slots import Slots
 from shared.contracts.gateway import FinishReason
+from shared.contracts.load import EngineCounters
 from shared.errors import Conflict, LlmosError
 
 
@@ -56,10 +57,18 @@ class Batcher:
         self._throughput = Throughput()
         size = limits.prefill_chunk
         self._cache = PrefixCache(limits.cache_blocks)
+        self.counters = EngineCounters()
+        """What was counted since the start, here and by the engine."""
         self._reservation = BlockReservation(self._cache, size=size, batch_invariant=batch_invariant)
         self._decode = DecodePolicy(limits, self._slots, self._tenants, self._reservation)
         self._prefill = PrefillPolicy(
-            limits, self._slots, self._tenants, self._cache, self._reservation, throughput=self._throughput
+            limits,
+            self._slots,
+            self._tenants,
+            self._cache,
+            self._reservation,
+            throughput=self._throughput,
+            counters=self.counters,
         )
         self._preemption = Preemption(self._slots, self._tenants, self._cache, size=size)
         self._admission = Admission(limits, self._tenants, self._throughput, slots=slots)
@@ -103,11 +112,6 @@ class Batcher:
     def cached_blocks(self) -> int:
         """Blocks that the prefix cache holds now."""
         return len(self._cache)
-
-    @property
-    def cache_tokens(self) -> tuple[int, int]:
-        """Prompt (and resumed) tokens copied from the prefix cache, and those looked up in it, since the start."""
-        return self._prefill.hits, self._prefill.looked_up
 
     def wait_s(self) -> float:
         """Seconds that a request of a tenant with nothing in the queue would probably wait."""

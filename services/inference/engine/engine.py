@@ -5,17 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import structlog
 
+from services.inference.engine.batch_sizes import BatchSizes
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.decoder import Decoder
 from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.load import Counters, EngineLoad
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
+from shared.contracts.load import EngineLoad
 from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
 
 _log = structlog.get_logger("llmos.engine")
@@ -65,7 +67,8 @@ class Engine:
         self._on_step = on_step
         self._on_fatal = on_fatal
         self._clock = clock
-        self._counters = Counters()
+        self._counters = self._batcher.counters
+        self._batch_sizes = BatchSizes()
         self._pending: list[SequenceUpdate] = []
         """Updates that are not published yet; only the engine's thread uses them."""
         self._wake = threading.Condition(threading.RLock())
@@ -137,8 +140,7 @@ class Engine:
     def load(self) -> EngineLoad:
         """The current load. `mean_batch` counts since the last call."""
         with self._wake:
-            batcher, counters = self._batcher, self._counters
-            cached, looked_up = batcher.cache_tokens
+            batcher = self._batcher
             return EngineLoad(
                 running=batcher.running,
                 waiting=batcher.waiting,
@@ -147,20 +149,12 @@ class Engine:
                 slots=self._decoder.slots,
                 max_len=self._decoder.max_len,
                 draining=self._draining,
-                steps=counters.steps,
-                generated_tokens=counters.generated_tokens,
-                prompt_tokens=counters.prompt_tokens,
-                max_batch=counters.max_batch,
-                mean_batch=counters.mean_batch(),
-                rejected=counters.rejected,
-                cancelled=counters.cancelled,
-                cached_tokens=cached,
-                looked_up_tokens=looked_up,
+                max_batch=self._batch_sizes.largest,
+                mean_batch=self._batch_sizes.take_mean(),
                 cached_blocks=batcher.cached_blocks,
                 cache_blocks=self._limits.cache_blocks,
-                draft_tokens=counters.draft_tokens,
-                accepted_tokens=counters.accepted_tokens,
                 wait_s=batcher.wait_s(),
+                counters=replace(self._counters),
             )
 
     def close(self) -> None:
@@ -220,13 +214,13 @@ class Engine:
 
     def _count(self, plan: Plan, outcome: Outcome) -> None:
         if plan.decode or plan.prefill:
-            self._counters.count_step(
-                batch=plan.batch,
-                prompt_tokens=plan.prompt_tokens,
-                generated_tokens=sum([len(update.token_ids) for update in self._pending]),
-                draft_tokens=plan.draft_tokens,
-                accepted_tokens=outcome.accepted_tokens,
-            )
+            self._batch_sizes.add(plan.batch)
+            counters = self._counters
+            counters.steps += 1
+            counters.prompt_tokens += plan.prompt_tokens
+            counters.generated_tokens += sum([len(update.token_ids) for update in self._pending])
+            counters.draft_tokens += plan.draft_tokens
+            counters.accepted_tokens += outcome.accepted_tokens
 
     def _publish(self) -> None:
         updates, self._pending = self._pending, []

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.contracts.scheduler import DRAFT_TOKENS
+from shared.contracts.serving import DRAFT_TOKENS
 from shared.errors import InvalidInput
 
 
@@ -16,9 +16,9 @@ class EngineLimits:
     prefill_chunk: int = 64
     """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
     prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. (Where they do
-    not depend on its cuts either, a short rest goes with the chunk before, and a prompt that nobody waits beside is
-    one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the same
-    speed within 5 % in chunks of 32 to 256."""
+    not depend on its cuts either, a short rest goes with the chunk before, and a prompt beside which no stream waits
+    is one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the
+    same speed within 5 % in chunks of 32 to 256."""
     max_waiting: int = 64
     """Sequences that may wait for a slot. A tenant alone may fill half of it (see `policy.admission`)."""
     max_queued_tokens: int = 131072

@@ -8,7 +8,7 @@ import structlog
 
 from shared.bus.leases import Lease
 from shared.bus.port import KeyValue
-from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaStatus
+from shared.contracts.scheduler import ReplicaAssignment, ReplicaState
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.replica")
@@ -34,18 +34,7 @@ class StatusLease:
 
     def __init__(self, kv: KeyValue, assignment: ReplicaAssignment, node_id: str, *, restarts: int = 0) -> None:
         self._kv = kv
-        self._status = ReplicaStatus(
-            id=assignment.id,
-            node=node_id,
-            deployment=assignment.deployment,
-            model=assignment.model,
-            version=assignment.version,
-            state=ReplicaState.STARTING,
-            slots=assignment.slots,
-            max_len=assignment.max_len,
-            restarts=restarts,
-            device=assignment.device,
-        )
+        self._status = assignment.status(node_id, ReplicaState.STARTING, restarts=restarts)
         self._lease = Lease(kv, self._status.id, self._status.encode())
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import operators
 from services.inference.engine.decoder import Logits, Span
 from services.inference.runtime.device import Array, Device, Kv
-from shared.contracts.scheduler import MAX_DRAFT_TOKENS
+from shared.contracts.serving import MAX_DRAFT_TOKENS
 
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""

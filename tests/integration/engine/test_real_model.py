@@ -80,8 +80,8 @@ def test_what_is_computed_ahead_changes_the_number_of_steps_and_nothing_else(rea
                 [each for u in side for each in getattr(u, name)] for side in (updates, ahead[request_id])
             )
             assert got == expected
-    assert fast.accepted_tokens > 10
-    assert fast.steps < slow.steps
+    assert fast.counters.accepted_tokens > 10
+    assert fast.counters.steps < slow.counters.steps
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "drawn"])
@@ -103,10 +103,12 @@ def test_a_resumed_stream_equals_the_uninterrupted_stream(real_model: RealModel,
         whole = under_test.run(asked)["whole"]
         scores = [score for update in under_test.updates["whole"] for score in update.scores]
         for cut in (10, 75):
-            steps = under_test.engine.load().steps
+            steps = under_test.engine.load().counters.steps
             assert under_test.run(replace(asked, request_id=f"{cut}", resumed=whole[:cut]))[f"{cut}"] == whole[cut:]
             assert [s for update in under_test.updates[f"{cut}"] for s in update.scores] == scores[cut:]
-            assert under_test.engine.load().steps - steps <= 100 - cut + 1, "what it had took one step, or two"
+            assert under_test.engine.load().counters.steps - steps <= 100 - cut + 1, (
+                "what it had took one step, or two"
+            )
         busy = under_test.run(*others, replace(asked, request_id="busy", resumed=whole[:40]))
     assert busy["busy"] == whole[40:]
 
@@ -159,12 +161,12 @@ def test_cancel_frees_the_slot_within_a_step(real_model: RealModel, decoder: Onn
     with EngineUnderTest(decoder, LIMITS) as under_test:
         under_test.engine.submit(sequence_request("a", prompt, max_tokens=400))
         under_test.wait("a", lambda updates: len(updates) >= 3)
-        steps = under_test.engine.load().steps
+        steps = under_test.engine.load().counters.steps
         under_test.engine.cancel("a")
         assert under_test.finish("a").finish is FinishReason.CANCELLED
         under_test.wait_idle()
         load = under_test.engine.load()
-        assert load.steps <= steps + 1
+        assert load.counters.steps <= steps + 1
         assert load.free_slots == 16
 
 

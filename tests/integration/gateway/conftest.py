@@ -22,6 +22,7 @@ from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.gateway import TENANTS_BUCKET
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.serving import ReplicaOptions
 from shared.service.context import Context
 from shared.service.readiness import Readiness
 from tests.support.fakes.scripted_replica import ScriptedReplica, scripted_replica
@@ -57,7 +58,7 @@ class Stand:
             version=1,
             digest="cd" * 32,
             replicas=replicas,
-            max_len=1024,
+            options=ReplicaOptions(max_len=1024),
             resources=Resources(memory=1, threads=1),
             created_at=datetime(2026, 11, 24, tzinfo=UTC),
         )

@@ -13,6 +13,7 @@ from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.serving import ReplicaOptions
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY
 from tests.support.harness.replicas import ReplicaProcess, replica_process, store_version
@@ -74,7 +75,7 @@ async def serve(stand):
                 version=1,
                 digest=version.digest,
                 task=version.manifest.task,
-                max_len=MAX_LEN,
+                options=ReplicaOptions(max_len=MAX_LEN),
                 resources=Resources(memory=1, threads=1),
                 created_at=datetime(2026, 11, 24, tzinfo=UTC),
             )
@@ -142,7 +143,7 @@ async def test_embeddings_in_all_of_openais_forms(stand, serve, minibert, spans)
 
     metrics = (await stand.client.get("/metrics")).text
     assert 'llmos_tokens_total{model="minibert",type="input"}' in metrics
-    assert 'llmos_replica_prompt_tokens{model="minibert"' in metrics
+    assert 'llmos_replica_prompt_tokens_total{model="minibert"' in metrics
     await wrong_requests_get_errors_that_say_what_is_wrong(stand)
     await requests_for_another_task_get_errors_that_name_the_route(stand)
     await a_trace_leads_to_the_replica(stand, spans)
@@ -206,13 +207,13 @@ async def test_a_client_that_leaves_cancels_and_a_lost_replica_costs_only_time(s
             counts.append(len(numbers(await post(stand, input=[TEXTS[0]] * texts))))
         return counts
 
-    async def gauge(name: str) -> float:
+    async def metric(name: str) -> float:
         series = f'llmos_replica_{name}{{model="minibert",replica="{process.id}"}} '
         lines = (await stand.client.get("/metrics")).text.splitlines()
         return sum(float(line.removeprefix(series)) for line in lines if line.startswith(series))
 
     async def is_busy() -> bool:
-        return await gauge("running") + await gauge("waiting") > 0
+        return await metric("running") + await metric("waiting") > 0
 
     async def is_idle() -> bool:
         return not await is_busy()
@@ -225,7 +226,7 @@ async def test_a_client_that_leaves_cancels_and_a_lost_replica_costs_only_time(s
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
         await eventually(is_idle)
-        return await gauge("cancelled") > 0
+        return await metric("cancelled_total") > 0
 
     await eventually(has_dropped_some, timeout=60)
     await serve(minibert)

@@ -174,8 +174,8 @@ async def test_metrics_show_requests_and_the_replicas_batches(stand: Stand) -> N
     text = (await stand.client.get("/metrics")).text
     assert 'llmos_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1.0' in text
     assert 'llmos_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
-    assert 'llmos_replica_batch_max{model="sample",replica="sample-1-a"} 3.0' in text
-    assert 'llmos_replica_batch_mean{model="sample",replica="sample-1-a"} 1.5' in text
+    assert 'llmos_replica_max_batch{model="sample",replica="sample-1-a"} 3.0' in text
+    assert 'llmos_replica_mean_batch{model="sample",replica="sample-1-a"} 1.5' in text
     assert 'llmos_time_to_first_token_seconds_count{model="sample"} 1.0' in text
     assert 'llmos_inter_token_seconds_count{model="sample"} 5.0' in text
     assert 'llmos_tokens_total{model="sample",type="output"} 6.0' in text

@@ -8,7 +8,8 @@ import pytest_asyncio
 
 from shared.bus import rpc
 from shared.contracts.base import Empty, Endpoint
-from shared.contracts.replica import LoadReport, generate_endpoint, load_subject
+from shared.contracts.load import LoadReport, load_subject
+from shared.contracts.replica import generate_endpoint
 from shared.contracts.scheduler import ReplicaState
 from shared.errors import ContextLengthExceeded, InvalidInput, NoResponders, Overloaded
 from tests.support.harness.replicas import FrameClient
@@ -145,7 +146,9 @@ async def test_a_cancelled_request_ends_and_its_slot_is_free(replica, client, sh
     await asyncio.wait_for(answer.ended.wait(), 5)
     answer.check()
     assert answer.last.finish_reason == "cancelled"
-    await eventually(lambda: reports and reports[-1].free_slots == 4 and reports[-1].cancelled >= 1)
+    await eventually(
+        lambda: reports and reports[-1].load.free_slots == 4 and reports[-1].load.counters.cancelled >= 1
+    )
 
 
 async def test_cancelling_an_unknown_request_is_no_error(replica, client):
@@ -201,11 +204,11 @@ async def test_the_load_is_reported(replica, client, shared_bus):
     await asyncio.gather(
         *(client.ask(replica.id, prompt="load", sampling=GREEDY | {"max_tokens": 50}) for _ in range(4))
     )
-    await eventually(lambda: reports and reports[-1].running == 0 and reports[-1].max_batch == 4)
+    await eventually(lambda: reports and reports[-1].load.running == 0 and reports[-1].load.max_batch == 4)
     last = reports[-1]
-    assert (last.replica_id, last.deployment, last.slots, last.max_len) == (replica.id, "small", 4, 512)
-    assert not last.draining
-    assert last.generated_tokens >= 200
+    assert (last.replica_id, last.deployment, last.load.slots, last.load.max_len) == (replica.id, "small", 4, 512)
+    assert not last.load.draining
+    assert last.load.counters.generated_tokens >= 200
 
 
 async def test_the_record_says_ready_and_what_is_served(replica):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.contracts.replica import LoadReport, load_subject
+from shared.contracts.load import LoadReport, load_subject
 from shared.contracts.scheduler import ReplicaState
 from tests.support.harness.wait import eventually
 
@@ -26,6 +26,6 @@ async def test_a_second_prompt_copies_what_the_first_computed_and_answers_the_sa
         assert second.token_ids == first.token_ids == salted.token_ids
         cached = [answer.last.usage.cached_tokens for answer in (first, second, salted)]
         assert cached == [0, 192, 0]
-        await eventually(lambda: reports and reports[-1].cached_tokens == 192)
-        assert reports[-1].looked_up_tokens == 600
-        assert 0 < reports[-1].cached_blocks <= reports[-1].cache_blocks
+        await eventually(lambda: reports and reports[-1].load.counters.cached_tokens == 192)
+        assert reports[-1].load.counters.looked_up_tokens == 600
+        assert 0 < reports[-1].load.cached_blocks <= reports[-1].load.cache_blocks

@@ -10,6 +10,7 @@ from services.inference.engine.decoder import Span
 from services.inference.replica.generate.model import load_model
 from services.inference.runtime import session
 from shared.contracts.scheduler import ReplicaAssignment
+from shared.contracts.serving import ReplicaOptions
 from tests.support.models.small_model import write_small_gguf
 
 
@@ -26,9 +27,8 @@ def test_only_reserved_threads_spin_and_never_after_a_run(tmp_path: Path, monkey
     monkeypatch.setattr(session, "session_options", watched)
     manifest = convert_gguf(write_small_gguf(tmp_path / "small.gguf"), tmp_path / "version")
     opened.clear()
-    assignment = ReplicaAssignment.EXAMPLE.model_copy(
-        update={"slots": 2, "max_len": 32, "threads_reserved": reserved, "device": "cpu"}
-    )
+    options = ReplicaOptions(slots=2, max_len=32, threads=2 if reserved else None)
+    assignment = ReplicaAssignment.EXAMPLE.model_copy(update={"options": options, "device": "cpu"})
     model = load_model(tmp_path / "version", manifest, assignment, threads=2)
     try:
         (used,) = opened

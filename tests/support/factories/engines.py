@@ -28,7 +28,7 @@ def sequence_request(
     tenant: str = "",
     cache_salt: str = "",
 ) -> SequenceRequest:
-    sampling = SamplingParams(max_tokens, temperature, top_k, top_p, seed, eos)
+    sampling = SamplingParams(max_tokens, temperature, top_k, top_p, seed, eos_token_ids=eos)
     return SequenceRequest(request_id, prompt, resumed, sampling=sampling, tenant=tenant, cache_salt=cache_salt)
 
 

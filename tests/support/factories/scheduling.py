@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.serving import ReplicaOptions
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -26,11 +27,14 @@ def deployment(
         version=version,
         digest=f"{version:064x}",
         replicas=replicas,
-        slots=slots,
-        max_len=4096,
+        options=ReplicaOptions(slots=slots, max_len=4096, threads=threads or None, device="cpu"),
         resources=Resources(memory=memory, threads=threads),
         created_at=START - timedelta(seconds=age),
     )
+
+
+def with_options(of: Deployment, **changes: object) -> Deployment:
+    return of.model_copy(update={"options": of.options.model_copy(update=changes)})
 
 
 def node(name: str, *, memory: int = 4 * GIB, threads: int = 4) -> NodeStatus:
@@ -46,10 +50,8 @@ def replica(key: str, of: Deployment, *, threads: int = 4) -> ReplicaAssignment:
         model=of.model,
         version=of.version,
         digest=of.digest,
-        slots=of.slots,
-        max_len=of.max_len,
+        options=of.options,
         resources=Resources(memory=need.memory, threads=need.threads or threads),
-        threads_reserved=bool(need.threads),
     )
 
 

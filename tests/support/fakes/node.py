@@ -13,7 +13,6 @@ from shared.contracts.scheduler import (
     NodeAssignment,
     ReplicaAssignment,
     ReplicaState,
-    ReplicaStatus,
 )
 from shared.service.background import background
 from tests.support.factories.scheduling import GIB, node
@@ -81,15 +80,6 @@ class FakeNode:
         for replica in self.assigned:
             if replica.id not in self._leases:
                 stack = self._leases[replica.id] = AsyncExitStack()
-                status = ReplicaStatus(
-                    id=replica.id,
-                    node=self.name,
-                    deployment=replica.deployment,
-                    model=replica.model,
-                    version=replica.version,
-                    state=ReplicaState.READY,
-                    slots=replica.slots,
-                    max_len=replica.max_len,
-                )
+                status = replica.status(self.name, ReplicaState.READY)
                 lease = Lease(self._bus.kv(REPLICAS_BUCKET), replica.id, status.encode(), every=self._renew)
                 await stack.enter_async_context(lease.running())

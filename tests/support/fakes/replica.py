@@ -17,7 +17,7 @@ from shared.bus.leases import Lease
 from shared.bus.rpc import respond
 from shared.contracts.base import Empty
 from shared.contracts.replica import drain_endpoint
-from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState, ReplicaStatus
+from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaAssignment, ReplicaState
 
 
 async def main() -> None:
@@ -34,16 +34,7 @@ async def main() -> None:
     bus = await connect(os.environ["LLMOS_NATS_URL"], name=assignment.id)
 
     def status(state: ReplicaState) -> bytes:
-        return ReplicaStatus(
-            id=assignment.id,
-            node=os.environ["LLMOS_NODE_ID"],
-            deployment=assignment.deployment,
-            model=assignment.model,
-            version=assignment.version,
-            state=state,
-            slots=assignment.slots,
-            max_len=assignment.max_len,
-        ).encode()
+        return assignment.status(os.environ["LLMOS_NODE_ID"], state).encode()
 
     async def drain(_: Empty) -> Empty:
         (folder / f"{assignment.id}.asked").touch()

@@ -16,16 +16,16 @@ from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.base import Empty
 from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage, frames_subject
+from shared.contracts.load import EngineCounters, EngineLoad, LoadReport, load_subject
 from shared.contracts.replica import (
     Accepted,
     Cancel,
     Generate,
-    LoadReport,
     cancel_endpoint,
     generate_endpoint,
-    load_subject,
 )
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
+from shared.contracts.serving import ReplicaOptions
 from shared.errors import LlmosError, Overloaded
 from tests.support.fakes.scripted_tokens import prompt_scores, prompt_text, released, token_at, token_score
 
@@ -111,8 +111,7 @@ class ScriptedReplica:
             version=1,
             state=state,
             message=message,
-            slots=4,
-            max_len=1024,
+            options=ReplicaOptions(slots=4, max_len=1024),
         )
 
     async def heartbeat(self) -> None:
@@ -125,16 +124,18 @@ class ScriptedReplica:
             deployment=self.deployment,
             model=self.deployment,
             version=1,
-            running=self.running,
-            waiting=0,
-            queued_tokens=self.queued_tokens,
-            free_slots=4 - self.running,
-            slots=4,
-            max_len=1024,
-            draining=self.draining,
-            steps=self.steps,
-            max_batch=3,
-            mean_batch=1.5,
+            load=EngineLoad(
+                running=self.running,
+                waiting=0,
+                queued_tokens=self.queued_tokens,
+                free_slots=4 - self.running,
+                slots=4,
+                max_len=1024,
+                draining=self.draining,
+                max_batch=3,
+                mean_batch=1.5,
+                counters=EngineCounters(steps=self.steps),
+            ),
         )
         await rpc.publish(self.bus, load_subject(self.id), report)
 

@@ -18,12 +18,12 @@ from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Cancel, Generate, Sampling, cancel_endpoint, generate_endpoint
 from shared.contracts.scheduler import (
     REPLICAS_BUCKET,
-    Device,
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
     Resources,
 )
+from shared.contracts.serving import Device, ReplicaOptions
 from shared.storage.port import ArtifactStore
 from tests.support.harness.wait import eventually
 
@@ -162,10 +162,8 @@ async def replica_process(
         model=model,
         version=1,
         digest=digest,
-        slots=slots,
-        max_len=max_len,
+        options=ReplicaOptions(slots=slots, max_len=max_len, threads=1, prefix_cache=prefix_cache, draft_tokens=0),
         resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
-        prefix_cache_bytes=prefix_cache,
         device=device,
     )
     log = cache.parent / f"{assignment.id}.log"

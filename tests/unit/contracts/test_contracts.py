@@ -11,13 +11,13 @@ from pydantic import ValidationError
 import shared.contracts
 from shared.contracts.base import Contract, Endpoint
 from shared.contracts.gateway import frames_subject
+from shared.contracts.load import load_subject
 from shared.contracts.manifest import Manifest, ManifestFile, MemoryNeed, Reference, is_name
 from shared.contracts.replica import (
     Generate,
     cancel_endpoint,
     drain_endpoint,
     generate_endpoint,
-    load_subject,
 )
 from shared.errors import ErrorPayload, Internal, LlmosError, from_payload
 

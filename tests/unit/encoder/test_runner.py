@@ -90,12 +90,12 @@ def test_a_full_queue_refuses_with_a_time_and_counts(started):
         runner.submit(request("d", 8))
     assert refused.value.retry_after
     load = runner.load()
-    assert (load.running, load.waiting, load.queued_tokens, load.rejected) == (1, 2, 16, 1)
+    assert (load.running, load.waiting, load.queued_tokens, load.counters.rejected) == (1, 2, 16, 1)
     graph.open.set()
     for future in futures:
         future.result(10)
     load = runner.load()
-    assert (load.running, load.waiting, load.queued_tokens, load.prompt_tokens) == (0, 0, 0, 24)
+    assert (load.running, load.waiting, load.queued_tokens, load.counters.prompt_tokens) == (0, 0, 0, 24)
 
 
 def test_a_cancelled_request_ends_at_once_and_its_rows_are_not_computed(started):
@@ -115,7 +115,7 @@ def test_a_cancelled_request_ends_at_once_and_its_rows_are_not_computed(started)
     graph.open.set()
     assert runner.submit(request("first", 8)).result(10).vectors
     assert graph.batches == [1, 1]
-    assert runner.load().cancelled == 2
+    assert runner.load().counters.cancelled == 2
 
 
 def test_a_batch_that_fails_costs_its_own_requests_only(started):

@@ -6,7 +6,6 @@ import pytest
 
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.load import EngineLoad
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from services.inference.engine.sampling.params import SamplingParams
@@ -15,6 +14,7 @@ from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
 from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
+from shared.contracts.load import EngineLoad
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer
 from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
@@ -178,10 +178,10 @@ def test_tokens_and_their_scores_are_the_same_in_fewer_steps(asked):
         expected, got = ([each for update in updates for each in getattr(update, name)] for updates in (plain, ahead))
         assert got == expected
     assert len(got) >= 120
-    assert load.draft_tokens == load.accepted_tokens == 0
-    assert 10 < fast.accepted_tokens <= fast.draft_tokens
-    assert fast.generated_tokens == len(got)
-    assert fast.steps == load.steps - fast.accepted_tokens
+    assert load.counters.draft_tokens == load.counters.accepted_tokens == 0
+    assert 10 < fast.counters.accepted_tokens <= fast.counters.draft_tokens
+    assert fast.counters.generated_tokens == len(got)
+    assert fast.counters.steps == load.counters.steps - fast.counters.accepted_tokens
 
 
 @pytest.mark.parametrize("pattern", ["(ab|ba){40}", "(ab|abb|b){40}"])
@@ -212,5 +212,6 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
             under_test.wait_idle()
             loads.append(under_test.engine.load())
     assert answers[:4] == answers[4:]
-    assert loads[1].accepted_tokens > 10
-    assert loads[1].steps == loads[0].steps - loads[1].accepted_tokens
+    plain, fast = loads[0].counters, loads[1].counters
+    assert fast.accepted_tokens > 10
+    assert fast.steps == plain.steps - fast.accepted_tokens

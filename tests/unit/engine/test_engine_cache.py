@@ -23,7 +23,8 @@ def test_a_prompt_that_was_computed_before_is_copied_but_for_its_last_chunk(batc
         assert under_test.run(sequence_request("b", BEGINNING))["b"] == expected
         assert under_test.updates["b"][-1].cached_tokens == 16
         load = under_test.engine.load()
-        assert (load.cached_tokens, load.looked_up_tokens, load.prompt_tokens) == (16, 40, 24)
+        counted = load.counters
+        assert (counted.cached_tokens, counted.looked_up_tokens, counted.prompt_tokens) == (16, 40, 24)
         assert (load.cached_blocks, load.cache_blocks) == (2 + batch_invariant, 32), (
             "of the answer's, where that may be"
         )
@@ -42,7 +43,7 @@ def test_prompts_that_begin_alike_are_computed_once_even_when_they_come_together
         expected = cold.run(*requests)
     with EngineUnderTest(decoder(), CACHED) as warm:
         assert warm.run(*requests) == expected
-        assert warm.engine.load().prompt_tokens == 16 + 4
+        assert warm.engine.load().counters.prompt_tokens == 16 + 4
 
 
 @pytest.mark.parametrize("batch_invariant", [True, False])
@@ -101,14 +102,14 @@ def test_a_resumed_answer_comes_from_the_cache_where_it_is_stored(batch_invarian
     request = sequence_request("a", BEGINNING, max_tokens=30, temperature=0.8, seed=3)
     with EngineUnderTest(decoder(batch_invariant=batch_invariant), CACHED) as under_test:
         whole = under_test.run(request)["a"]
-        steps = under_test.engine.load().steps
+        steps = under_test.engine.load().counters.steps
         rest = under_test.run(replace(request, request_id="b", resumed=whole[:cut]))["b"]
         assert rest == whole[cut:]
         last = under_test.updates["b"][-1]
         assert last.completion_tokens == 30
         # A prompt's last block is not copied unless tokens follow that are computed like a prompt's.
         assert last.cached_tokens == (20 if batch_invariant and cut >= 5 else 16), "no more than the prompt has"
-        taken = under_test.engine.load().steps - steps
+        taken = under_test.engine.load().counters.steps - steps
         assert taken == (30 - cut if batch_invariant else 30), "one step for each token, after one for what it had"
 
 

@@ -113,7 +113,7 @@ def test_cancel_takes_effect_within_one_step_and_frees_the_slot():
         assert (last.finish, last.token_ids, last.completion_tokens) == (FinishReason.CANCELLED, (), 1)
         under_test.wait_idle()
         assert under_test.engine.load().free_slots == 2
-        assert under_test.engine.load().cancelled == 1
+        assert under_test.engine.load().counters.cancelled == 1
 
 
 def test_cancel_from_within_on_step_works():
@@ -166,7 +166,7 @@ def test_what_can_not_be_taken_is_refused_at_once():
         with pytest.raises(Overloaded):
             under_test.engine.check_queue("")
         load = under_test.engine.load()
-        assert (load.running, load.waiting, load.queued_tokens, load.rejected) == (1, 1, 3, 2)
+        assert (load.running, load.waiting, load.queued_tokens, load.counters.rejected) == (1, 1, 3, 2)
         decoder.permits.release(100)
         under_test.finish("b")
 
@@ -263,8 +263,8 @@ def test_waves_of_requests_leave_nothing_behind():
         under_test.wait_idle()
         load = under_test.engine.load()
         assert (load.running, load.waiting, load.queued_tokens, load.free_slots) == (0, 0, 0, 4)
-        assert load.generated_tokens == 10 * sum(3 + i for i in range(9))
-        assert load.prompt_tokens == 10 * sum(1 + i for i in range(9))
+        assert load.counters.generated_tokens == 10 * sum(3 + i for i in range(9))
+        assert load.counters.prompt_tokens == 10 * sum(1 + i for i in range(9))
         assert 1.0 < load.mean_batch <= 4.0
         assert under_test.engine.load().mean_batch == 0.0
     assert decoder.used_slots() == []

@@ -343,7 +343,7 @@ class EngineMachine(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         self.batcher.check_integrity()
         assert self.batcher.cached_blocks <= self.limits.cache_blocks
-        assert self.batcher.cache_tokens[0] == self.copied
+        assert self.batcher.counters.cached_tokens == self.copied
         assert self.requests.keys() - self.ended.keys() == self.batcher.sequences.keys()
         assert self.executor.requests == self.batcher.sequences.keys()
 

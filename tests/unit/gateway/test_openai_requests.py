@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
 from shared.contracts.replica import ChatMessage
-from shared.contracts.sampling import MAX_ALLOWED_TOKENS, MAX_BAD_WORD_CHARS, MAX_BAD_WORDS
+from shared.contracts.sampling import MAX_ALLOWED_TOKENS, MAX_BAD_WORD_CHARS, MAX_BAD_WORDS, Sampling
 from shared.errors import InvalidInput
 
 
@@ -30,6 +30,7 @@ def test_what_is_not_given_stays_open_for_the_version() -> None:
 def test_every_parameter_may_be_null() -> None:
     names = ("stream", "stream_options", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "n", "tools")
     assert chat(**dict.fromkeys(names)).sampling(5) == chat().sampling(5)
+    assert chat(**dict.fromkeys(Sampling.model_fields)).sampling(5) == chat().sampling(5)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.routing.table import SEQUENCE_TOKENS, RoutingTable
-from shared.contracts.replica import LoadReport
+from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.serving import ReplicaOptions
 from shared.deadlines import LEASE_TTL_S
 from shared.errors import NotFound, Unavailable
 
@@ -22,7 +23,7 @@ def deployment(name: str = "m", *, version: int = 1, replicas: int = 1) -> Deplo
         version=version,
         digest="cd" * 32,
         replicas=replicas,
-        max_len=128,
+        options=ReplicaOptions(max_len=128),
         resources=Resources(memory=1, threads=1),
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
     )
@@ -30,14 +31,16 @@ def deployment(name: str = "m", *, version: int = 1, replicas: int = 1) -> Deplo
 
 def status(id: str, *, state: ReplicaState = ReplicaState.READY, message: str = "", **changes: int) -> ReplicaStatus:  # noqa: A002
     known = {"version": 1, "restarts": 0, **changes}
+    options = ReplicaOptions(slots=4, max_len=128)
     return ReplicaStatus(
-        id=id, node="node-a", deployment="m", model="m", state=state, message=message, slots=4, max_len=128, **known
+        id=id, node="node-a", deployment="m", model="m", state=state, message=message, options=options, **known
     )
 
 
-def report(replica_id: str, **changes: int | bool) -> LoadReport:
+def report(replica_id: str, *, steps: int = 0, **changes: int | bool) -> LoadReport:
     known = {"running": 0, "waiting": 0, "queued_tokens": 0, "free_slots": 4, **changes}
-    return LoadReport(replica_id=replica_id, deployment="m", model="m", version=1, slots=4, max_len=128, **known)
+    load = EngineLoad(slots=4, max_len=128, counters=EngineCounters(steps=steps), **known)
+    return LoadReport(replica_id=replica_id, deployment="m", model="m", version=1, load=load)
 
 
 def table(*replicas: ReplicaStatus, reported: bool = True) -> RoutingTable:

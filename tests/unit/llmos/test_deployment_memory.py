@@ -1,12 +1,12 @@
 from llmos.cli.deployments import _memory
 from shared.contracts.scheduler import DeploymentStatus, ReplicaStatus, Resources
-from tests.support.factories.scheduling import GIB, deployment
+from tests.support.factories.scheduling import GIB, deployment, with_options
 
 
 def status(*used: int, device: str = "cpu") -> DeploymentStatus:
     replicas = tuple(ReplicaStatus.EXAMPLE.model_copy(update={"memory": each, "device": device}) for each in used)
     on_gpu = Resources(memory=2 * GIB, threads=0, gpu_memory=6 * GIB)
-    record = deployment(memory=3 * GIB).model_copy(update={"device": "auto", "gpu_resources": on_gpu})
+    record = with_options(deployment(memory=3 * GIB), device="auto").model_copy(update={"gpu_resources": on_gpu})
     return DeploymentStatus(deployment=record, ready=len(used), replicas=replicas)
 
 

@@ -1,18 +1,18 @@
 from services.inference.replica.generate.replica import limits_for
-from shared.contracts.scheduler import ReplicaAssignment
+from shared.contracts.serving import ReplicaOptions
 
 
-def assignment(**changes: int) -> ReplicaAssignment:
-    return ReplicaAssignment.EXAMPLE.model_copy(update=changes)
+def options(**changes: int) -> ReplicaOptions:
+    return ReplicaOptions.EXAMPLE.model_copy(update=changes)
 
 
 def test_the_prefix_cache_keeps_within_its_part_of_the_grant():
-    limits = limits_for(assignment(prefix_cache_bytes=10 * 64 * 46080 + 5), kv_per_token=46080)
+    limits = limits_for(options(prefix_cache=10 * 64 * 46080 + 5), kv_per_token=46080)
     assert limits.cache_blocks == 10
-    assert limits_for(assignment(prefix_cache_bytes=0), kv_per_token=46080).cache_blocks == 0
+    assert limits_for(options(prefix_cache=0), kv_per_token=46080).cache_blocks == 0
 
 
 def test_all_slots_and_a_chunk_fit_a_step_and_four_requests_wait_for_each_slot():
-    limits = limits_for(assignment(slots=400), kv_per_token=46080)
+    limits = limits_for(options(slots=400), kv_per_token=46080)
     limits.check(slots=400)
     assert limits.max_waiting == 1600

@@ -21,7 +21,7 @@ async def status(kv):
 async def test_the_record_stands_from_the_start_follows_each_change_and_goes_after_the_drain(kv):
     async with StatusLease(kv, ASSIGNMENT, "node-a").running() as lease:
         first = await status(kv)
-        assert (first.state, first.node, first.slots) == (ReplicaState.STARTING, "node-a", ASSIGNMENT.slots)
+        assert (first.state, first.node, first.options) == (ReplicaState.STARTING, "node-a", ASSIGNMENT.options)
         for state in (ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING):
             await lease.become(state)
             assert (await status(kv)).state is state

@@ -85,7 +85,7 @@ async def test_a_resumed_answer_that_is_complete_ends_without_computing(start):
         assert last.finish_reason is (FinishReason.LENGTH if name == "length" else FinishReason.STOP)
         assert last.usage.completion_tokens == len(token_ids)
         assert (last.token_ids, last.text) == ((), "")
-    assert replica.engine.load().steps == 0
+    assert replica.engine.load().counters.steps == 0
 
 
 async def test_cancel_ends_a_request_with_one_terminal_frame_and_frees_its_slot(start):

@@ -5,12 +5,12 @@ import pytest
 from services.scheduler.placement import place, serves
 from services.scheduler.status import node_view
 from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
-from tests.support.factories.scheduling import GIB, deployment, node, runs
+from tests.support.factories.scheduling import GIB, deployment, node, runs, with_options
 
 
 def wants(device: str, *, gpu_memory: int = 6 * GIB, **more: int) -> Deployment:
     on_gpu = Resources(memory=GIB, threads=0, gpu_memory=gpu_memory)
-    return deployment(**more).model_copy(update={"device": device, "gpu_resources": on_gpu})
+    return with_options(deployment(**more), device=device).model_copy(update={"gpu_resources": on_gpu})
 
 
 def with_gpus(name: str, *sizes: int) -> NodeStatus:
@@ -85,9 +85,9 @@ def test_a_standing_replica_of_auto_serves_on_either_device_and_one_of_cuda_on_a
     assert not serves(on_gpu, wants("cpu"))
 
 
-@pytest.mark.parametrize("change", [{"prefix_cache_bytes": 1 << 20}, {"draft_tokens": 3}], ids=str)
+@pytest.mark.parametrize("change", [{"prefix_cache": 1 << 20}, {"draft_tokens": 3}], ids=str)
 def test_a_change_that_a_replica_reads_at_its_start_makes_it_outdated(change):
-    changed = deployment().model_copy(update=change)
+    changed = with_options(deployment(), **change)
     (replica,), _ = placed(deployment(), node("a"))
     assert not serves(replica, changed)
     (replica,), _ = placed(changed, node("a"))

@@ -258,7 +258,7 @@ def test_a_new_version_that_fits_nowhere_leaves_the_old_one_and_says_why():
 def test_changed_slots_replace_a_replica_like_a_changed_version():
     old, new = deployment(slots=8), deployment(slots=16)
     result = placed([new], [node("a")], [runs("a", replica("r1", old))], ready=["r1"])
-    assert [one.slots for one in result.assignments["a"].replicas] == [8, 16]
+    assert [one.options.slots for one in result.assignments["a"].replicas] == [8, 16]
 
 
 def test_a_changed_number_of_replicas_replaces_none():

@@ -10,7 +10,8 @@ from services.inference.engine.policy.fairness import Tenants
 from services.inference.engine.policy.throughput import Throughput
 from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sequence import Sequence
-from shared.errors import ContextLengthExceeded, InvalidInput, Overloaded
+from shared.errors import InvalidInput, Overloaded
+from shared.text.context_length import check_context_length
 
 _SOONEST_S = 1.0
 """The least `retry_after`."""
@@ -28,14 +29,8 @@ def check_request(request: SequenceRequest, *, vocab_size: int, max_len: int) ->
     for token in (min(*request.prompt, *request.resumed, 0), max(*request.prompt, *request.resumed, 0)):
         if not 0 <= token < vocab_size:
             raise InvalidInput(f"token id {token} is outside the vocabulary of {vocab_size}", param="prompt")
-    need = len(request.prompt) + max(request.sampling.max_tokens, len(request.resumed))
-    if need > max_len:
-        raise ContextLengthExceeded(
-            f"the prompt has {len(request.prompt)} tokens and max_tokens is {request.sampling.max_tokens}: "
-            f"together {need}, but this deployment takes at most {max_len}; "
-            f"shorten the prompt, lower max_tokens, or deploy with a larger max_len",
-            param="max_tokens",
-        )
+    answer = max(request.sampling.max_tokens, len(request.resumed))
+    check_context_length(len(request.prompt), answer, max_len, param="max_tokens")
 
 
 class Admission:

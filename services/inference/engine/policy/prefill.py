@@ -16,6 +16,7 @@ from services.inference.engine.policy.throughput import Throughput
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, State
 from services.inference.engine.slots import Slots
+from shared.contracts.load import EngineCounters
 
 
 class PlannedChunk(NamedTuple):
@@ -66,6 +67,7 @@ class PrefillPolicy:
         cache: Blocks that are ready.
         reservation: Reserves blocks for the chosen chunks.
         throughput: Bounds the chunks of a step while streams run.
+        counters: Count the tokens that are looked up in the cache and copied from it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class PrefillPolicy:
         reservation: BlockReservation,
         *,
         throughput: Throughput,
+        counters: EngineCounters,
     ) -> None:
         self._limits = limits
         self._chunk = limits.prefill_chunk
@@ -85,10 +88,7 @@ class PrefillPolicy:
         self._cache = cache
         self._reservation = reservation
         self._throughput = throughput
-        self.looked_up = 0
-        """Tokens of all prompts that started and were looked up in the cache."""
-        self.hits = 0
-        """Tokens that were copied from it."""
+        self._counters = counters
 
     def admit(self, sequence: Sequence) -> None:
         """Note how much of a new sequence's prompt the cache holds now."""
@@ -147,7 +147,7 @@ class PrefillPolicy:
     def _start(self, sequence: Sequence, now: float) -> None:
         sequence.start(self._slots.take(sequence), now)
         self._tenants.start(sequence)
-        self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
+        self._counters.looked_up_tokens += sequence.prefill_tokens if self._reads(sequence) else 0
 
     def _resume(self, sequence: Sequence) -> Iterator[PlannedCopy]:
         """Give a preempted sequence a slot again; the copies that restore its keys and values."""
@@ -187,5 +187,5 @@ class PrefillPolicy:
             copies.append(PlannedCopy(sequence, sequence.computed, block))
             sequence.computed += self._chunk
             sequence.cached += self._chunk
-            self.hits += self._chunk
+            self._counters.cached_tokens += self._chunk
         return copies

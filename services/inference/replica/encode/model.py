@@ -21,8 +21,8 @@ def load_model(
     if TOKENIZER_FILE not in {file.path for file in manifest.files}:
         raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
     tokenizer = EncoderTokenizer.from_file(
-        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.max_len
+        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.options.max_len
     )
     graph = OnnxEncoder(folder, spec, threads=threads)
-    graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
+    graph.run(tokenizer.ids([[0] * min(8, assignment.options.max_len)]))
     return graph, tokenizer

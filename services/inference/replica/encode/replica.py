@@ -47,7 +47,7 @@ async def serve_encoder(
     """Load the version and take requests while inside. Raises what `OnnxEncoder` raises."""
     assignment = settings.assignment
     graph, tokenizer = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
-    runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
+    runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.options.max_len, slots=assignment.options.slots)
     spans = EncodeSpans(assignment, settings.node_id)
     handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
     async with AsyncExitStack() as stack:

@@ -64,7 +64,7 @@ class GenerateHandler:
             self._engine.check_queue(request.tenant)
         structured = await self._structured.build(request)
         prompt = await self._prompts.token_ids(request)
-        bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words)
+        bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
         self._check(request, time.time_ns())
         params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
         stream = Stream(
@@ -72,10 +72,10 @@ class GenerateHandler:
             gateway_id=request.gateway_id,
             answer=AnswerText(
                 self._tokenizer,
-                request.sampling.stop,
+                request.sampling.stop or (),
                 params.ending_ids,
                 request.resume_token_ids,
-                include_stop=request.sampling.include_stop_str_in_output,
+                include_stop=bool(request.sampling.include_stop_str_in_output),
                 min_tokens=params.min_tokens,
                 control_texts=structured.control_texts,
                 exact=request.grammar is not None or self._continues_text(request, prompt),

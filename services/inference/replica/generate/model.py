@@ -47,9 +47,8 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
     template = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") if TEMPLATE_FILE in paths else None
     on_gpu = assignment.device == "cuda"
     device = CudaDevice(assignment.resources.gpu_memory) if on_gpu else HostDevice(spin=assignment.threads_reserved)
-    decoder = OnnxDecoder(
-        folder, spec, slots=assignment.slots, max_len=assignment.max_len, threads=threads, device=device
-    )
+    options = assignment.options
+    decoder = OnnxDecoder(folder, spec, slots=options.slots, max_len=options.max_len, threads=threads, device=device)
     _warm_up(decoder)
     return LoadedModel(
         decoder=decoder,

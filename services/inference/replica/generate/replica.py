@@ -26,7 +26,7 @@ from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from services.inference.text.structured_output import StructuredOutputBuilder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import ReplicaAssignment
+from shared.contracts.serving import ReplicaOptions
 from shared.errors import InvalidInput
 from shared.service.background import background
 from shared.service.context import Context
@@ -64,7 +64,7 @@ async def serve_decoder(
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(bus).running())
         serving = Serving(assignment.id, publisher, lambda finished: _on_finished(spans, finished))
-        limits = limits_for(assignment, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
+        limits = limits_for(assignment.options, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
         engine = Engine(model.decoder, limits, serving.on_step)
         serving.attach(engine)
         engine.start()
@@ -72,9 +72,9 @@ async def serve_decoder(
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=await _prompts(model, manifest, assignment.max_len, stack),
+            prompts=await _prompts(model, manifest, assignment.options.max_len, stack),
             tokenizer=model.tokenizer,
-            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.max_len),
+            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
             structured=await _structured(model, manifest, stack),
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
@@ -115,7 +115,7 @@ async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitSt
     return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template)
 
 
-def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLimits:
+def limits_for(options: ReplicaOptions, *, kv_per_token: int) -> EngineLimits:
     """The engine's default bounds, with room for all slots and one chunk of a prompt in each step.
 
     Four requests may wait for each slot, two of one tenant: the last waits about twice as long as an answer takes.
@@ -123,10 +123,10 @@ def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLim
     """
     default = EngineLimits()
     return EngineLimits(
-        step_tokens=max(default.step_tokens, assignment.slots + default.prefill_chunk),
-        max_waiting=max(default.max_waiting, 4 * assignment.slots),
-        cache_blocks=assignment.prefix_cache_bytes // (kv_per_token * default.prefill_chunk),
-        draft_tokens=assignment.draft_tokens,
+        step_tokens=max(default.step_tokens, options.slots + default.prefill_chunk),
+        max_waiting=max(default.max_waiting, 4 * options.slots),
+        cache_blocks=options.prefix_cache // (kv_per_token * default.prefill_chunk),
+        draft_tokens=options.draft_tokens,
     )
 
 

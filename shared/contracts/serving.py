@@ -1,0 +1,53 @@
+"""What a deployer can set for each replica: a part of `Deploy`, `Deployment` and `ReplicaAssignment`.
+
+To add an option, add a field to `ServingOptions` and read it where it acts. `llmos deploy` makes its command-line
+options from the fields and their docstrings, and the scheduler hands them on to the replicas.
+"""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from shared.contracts.base import Contract
+
+DRAFT_TOKENS = 7
+"""By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
+MAX_DRAFT_TOKENS = 15
+
+Device = Literal["cpu", "cuda"]
+"""What a replica computes on."""
+
+
+class ServingOptions(Contract):
+    """The options as they are asked for. The scheduler sets those that are None; `ReplicaOptions` has the result."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    max_len: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and answer together. Default: the model's context length, at most 4096."""
+    slots: int = Field(default=16, ge=1, le=1024)
+    """Sequences at once in one replica."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads reserved for each replica, which may then wait for one another actively. Default: none; a replica
+    shares all threads of its node."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to compute on; auto: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
+    prefix_cache: int | None = Field(default=None, ge=0, json_schema_extra={"unit": "bytes"})
+    """Memory for earlier prompts in each replica, such as 512MiB; 0: none. Default: a quarter of the memory of the
+    slots, at most 1 GiB."""
+    draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
+    """Tokens computed ahead in a step where a text repeats itself (a CPU with LLMOS's own operators); changes no
+    answer. 0: none."""
+
+
+class ReplicaOptions(ServingOptions):
+    """The options of a deployment and its replicas: nothing is left for the scheduler to set."""
+
+    max_len: int = Field(ge=1)
+    """Tokens of prompt and answer together."""
+    prefix_cache: int = Field(default=0, ge=0)
+    """Bytes of keys and values of earlier prompts that one replica may keep; part of its memory. 0: none."""
+
+
+ServingOptions.EXAMPLE = ServingOptions(slots=8)
+ReplicaOptions.EXAMPLE = ReplicaOptions(max_len=4096)

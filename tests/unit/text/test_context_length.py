@@ -1,0 +1,17 @@
+import pytest
+
+from shared.errors import ContextLengthExceeded
+from shared.text.context_length import check_context_length
+
+
+@pytest.mark.parametrize(("tokens", "max_tokens"), [(100, 0), (99, None), (99, 1), (0, 100)])
+def test_what_fits_to_the_last_token_is_taken(tokens, max_tokens):
+    check_context_length(tokens, max_tokens, 100, param="prompt")
+
+
+@pytest.mark.parametrize(("tokens", "max_tokens"), [(101, 0), (100, None), (100, 1), (1, 100)])
+def test_one_token_more_is_refused_naming_the_field(tokens, max_tokens):
+    with pytest.raises(ContextLengthExceeded, match=rf"^the prompt has {tokens} tokens.* at most 100; ") as caught:
+        check_context_length(tokens, max_tokens, 100, param="prompt")
+    assert caught.value.param == "prompt"
+    assert ("max_tokens" in caught.value.message) == bool(max_tokens)
