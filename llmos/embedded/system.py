@@ -144,7 +144,7 @@ def _missing(health: httpx.Response) -> str:
 
 
 def remove_old_logs(folder: Path, now: float | None = None) -> None:
-    """Remove logs of replicas, whose names never come again, that nobody has written to for `LOG_DAYS` days."""
+    """Remove logs of replicas that were not written for `LOG_DAYS` days: the name of a replica is not used again."""
     oldest = (time.time() if now is None else now) - LOG_DAYS * 86400
     for path in folder.glob("replica-*.log*"):
         if path.stat().st_mtime < oldest:
