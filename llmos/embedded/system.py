@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 
 from llmos.embedded import nats
+from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
@@ -23,8 +23,6 @@ from shared.service.supervise import Child, ChildSpec
 
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
-
-LOG_DAYS = 7
 
 
 class EmbeddedSystem:
@@ -141,23 +139,6 @@ def _missing(health: httpx.Response) -> str:
         for service in SERVICES
         if seen.get(service, ["missing"])
     )
-
-
-def remove_old_logs(folder: Path, now: float | None = None) -> None:
-    """Remove logs of replicas that were not written for `LOG_DAYS` days: the name of a replica is not used again."""
-    oldest = (time.time() if now is None else now) - LOG_DAYS * 86400
-    for path in folder.glob("replica-*.log*"):
-        if path.stat().st_mtime < oldest:
-            path.unlink()
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log, or `no log`."""
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return "no log"
-    return lines[-1][:500] if lines else "no log"
 
 
 @asynccontextmanager
