@@ -41,7 +41,7 @@ from devtools.convert import convert_encoder
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import EncodeRequest
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.embedding import MAX_ROWS
 

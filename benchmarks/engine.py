@@ -26,7 +26,8 @@ from devtools.convert import convert_gguf
 from llmos.cli.demo import demo_gguf
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
+from services.inference.engine.sampling.params import SamplingParams
 from services.inference.runtime.onnx_decoder import GRAPH_FILE, OnnxDecoder
 from shared.contracts.manifest import DecoderSpec, Manifest
 

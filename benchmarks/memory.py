@@ -86,7 +86,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     written = _resident()
     for start in (0, (max_len - step) // 2, max_len - step):
         decoder.compute([Span(0, start, [1] * step)])
-    decoder.compute([Span(0, max_len - chunk, [1] * chunk, wanted=chunk)])  # log probabilities of a prompt
+    decoder.compute([Span(0, max_len - chunk, [1] * chunk, logits=chunk)])  # log probabilities of a prompt
     stages["activations"] = stages["weights"] + _resident() - written
     for slot in range(1, slots):
         decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001
@@ -123,7 +123,7 @@ def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:
     """Compiled schemas of a dozen properties, and an answer's beginning in each."""
     from services.inference.text.grammar.compiled import CompiledGrammar  # noqa: PLC0415
     from services.inference.text.grammar.source import grammar_source  # noqa: PLC0415
-    from services.inference.text.grammar.tokens import grammar_tokenizer  # noqa: PLC0415
+    from services.inference.text.grammar.tokenizer import grammar_tokenizer  # noqa: PLC0415
     from shared.contracts.replica import Grammar  # noqa: PLC0415
 
     spec = manifest.the_decoder

@@ -1,4 +1,4 @@
-"""Wires the node agent."""
+"""Connects the node agent to the bus and to its settings."""
 
 import asyncio
 from collections.abc import AsyncIterator

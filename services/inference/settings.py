@@ -15,7 +15,7 @@ from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
 from shared.service.settings import ServiceSettings
 
 MEMORY_SHARE = 0.8
-"""Of what is available at the start; the rest is for the system and what else runs."""
+"""Share of the memory that is available at the start; the rest is for the system and other programs."""
 
 
 def host_node_id() -> str:
@@ -25,16 +25,16 @@ def host_node_id() -> str:
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that replicas may use unless told otherwise: most of what the machine, or its container, has left.
+    """Bytes that replicas may use by default: most of the memory that the machine or its container has left.
 
     Args:
-        cgroup: Of this process (version 2); a container's limit stands there, not in what the machine has.
+        cgroup: Of this process (version 2): it has the limit of a container.
     """
     available = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # there is no such limit
         limit = int((cgroup / "memory.max").read_text())
         counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        files = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # given up when needed
+        files = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # can be freed
         used = int((cgroup / "memory.current").read_text()) - files
         available = min(available, max(0, limit - used))
     return int(available * MEMORY_SHARE)
@@ -73,8 +73,8 @@ class Settings(ServiceSettings):
 
     @property
     def replica_drain(self) -> float:
-        """Seconds that a replica is given to drain: never more than the agent itself has.
+        """Seconds that a replica has to drain: less than the agent itself has.
 
-        A replica that is killed in its drain loses the answers that it would have handed back.
+        A replica that is killed while it drains loses the requests that it would have handed back.
         """
         return min(self.replica_drain_timeout, max(0.1, self.drain_timeout - AGENT_CLEAN_UP_S))

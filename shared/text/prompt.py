@@ -19,10 +19,10 @@ class PromptBuilder:
 
     Args:
         tokenizer: The version's.
-        template: The version's, or None if it has none: then it takes no messages.
+        template: The version's, or None if it has none; then messages are rejected.
         spec: Says whether a text begins with a BOS token.
-        max_len: Tokens that a slot takes: longer texts are refused, if possible before they are tokenised.
-        knows_developer: Whether the template tells `developer` from `system`.
+        max_len: Tokens that a slot takes: longer texts are rejected, if possible before they are tokenised.
+        knows_developer: Whether the template distinguishes `developer` from `system`.
         knows_tools: Whether the template renders tools.
     """
 

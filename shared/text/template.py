@@ -1,7 +1,7 @@
 """Messages to the prompt that the model was trained on.
 
-The template comes with the model, so it is untrusted: jinja2's immutable sandbox keeps it from touching the process,
-and `template_worker` keeps it from taking time or memory. Conventions are Hugging Face's.
+The template comes with the model, so it is untrusted: jinja2's immutable sandbox isolates it from the process,
+and `template_worker` limits its time and memory. Conventions are Hugging Face's.
 """
 
 import json
@@ -100,7 +100,7 @@ def _strftime_now(pattern: str) -> str:
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """Without jinja2's HTML escapes: prompts are no HTML."""
+    """Without jinja2's HTML escapes: prompts are not HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
 

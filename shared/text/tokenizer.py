@@ -12,9 +12,9 @@ from tokenizers import Tokenizer as HfTokenizer
 from shared.errors import CorruptFile, UnsupportedFormat
 
 _SPACE = "▁"
-"""SentencePiece writes a space so."""
+"""How SentencePiece writes a space."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""SentencePiece writes a byte so."""
+"""How SentencePiece writes a byte."""
 
 
 class _Decoder(Enum):
@@ -27,7 +27,7 @@ class Tokenizer:
 
     Control tokens that stand in a text (`<|im_end|>`) become their ids, as with vLLM and Hugging Face: chat templates
     are made of them. A user who writes one into a message therefore ends that message early and can pose as another
-    role, which harms that conversation alone; who puts others' text into a prompt removes control tokens first.
+    role, which affects only that conversation. Programs that put foreign text into a prompt must remove such tokens.
 
     Args:
         definition: The content of `tokenizer.json`.
@@ -68,7 +68,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Ids are below this."""
+        """The number of ids, which start at 0."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
@@ -76,18 +76,18 @@ class Tokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The whole text at once, without control tokens, as the library sees it."""
+        """The whole text at once, without control tokens, as the library decodes it."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def token(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it, or None outside the vocabulary."""
+        """The token in the vocabulary's spelling, or None for an unknown id."""
         return self._tokenizer.id_to_token(token_id)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What a token adds to the UTF-8 text; empty for control tokens and ids outside the vocabulary."""
+        """The bytes that a token adds to the UTF-8 text; empty for control tokens and unknown ids."""
         known = self._bytes.get(token_id)
         if known is None:
-            known = self._bytes[token_id] = self._find_bytes(token_id)
+            known = self._bytes[token_id] = self._compute_bytes(token_id)
         return known
 
     def is_control(self, token_id: int) -> bool:
@@ -95,16 +95,16 @@ class Tokenizer:
         return token_id in self._special
 
     def control_id(self, text: str) -> int | None:
-        """The id of the control token that is written so; None if there is none."""
+        """The id of the control token with this spelling, or None."""
         token_id = self._tokenizer.token_to_id(text)
         return token_id if token_id in self._special else None
 
-    def _find_bytes(self, token_id: int) -> bytes:
+    def _compute_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special:
             return b""
         if self._decoder is _Decoder.BYTE_LEVEL:
-            # As the library's decoder does: a token that is not written in the byte alphabet stands for itself.
+            # As in the library's decoder: a token outside the byte alphabet is its own text.
             mapped = [_BYTE_OF.get(char) for char in token]
             return token.encode() if None in mapped else bytes(byte for byte in mapped if byte is not None)
         if token_id in self._added:
@@ -115,7 +115,7 @@ class Tokenizer:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable character for each byte, turned round."""
+    """GPT-2's printable character for each byte, inverted."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-r"""How a model writes tool calls: told by its chat template.
+r"""How a model writes tool calls, found in its chat template.
 
 | form | an answer with calls |
 |---|---|
@@ -17,16 +17,16 @@ class ToolForm:
 
     name: str
     opening: str
-    """What begins calls in a text; empty: an answer that begins with `{` is calls."""
+    """Begins calls in a text. Empty: an answer that begins with `{` consists of calls."""
     arguments: str
     """The key of a call's arguments."""
     closing: str = ""
-    """What ends each call; text may follow. Empty: calls are the rest of the answer."""
+    """Ends each call; text may follow. Empty: calls are the rest of the answer."""
     before: str = ""
-    """What stands before each list of calls."""
+    """Precedes each list of calls."""
     between: str = ""
     after: str = ""
-    """What stands after each list of calls."""
+    """Follows each list of calls."""
     id_prefix: str = "call_"
     id_chars: int = 24
     """Letters and digits of a call's id, after its prefix."""
@@ -51,12 +51,12 @@ _TAKES_TOOLS = re.compile(r"\btools\b")
 
 
 def takes_tools(template: str | None) -> bool:
-    """Whether a chat template renders tools itself."""
+    """Whether a chat template renders tools."""
     return template is not None and _TAKES_TOOLS.search(template) is not None
 
 
 def tool_form(template: str | None) -> ToolForm:
-    """The form that a chat template teaches; Hermes if it teaches none."""
+    """The form that a chat template defines; Hermes if it defines none."""
     if template is None or not takes_tools(template) or HERMES.opening in template:
         return HERMES
     if MISTRAL.opening in template:

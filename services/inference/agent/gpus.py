@@ -12,7 +12,7 @@ from shared.contracts.scheduler import Gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MEMORY_SHARE = 0.9
-"""Of what is free at the start; the rest is for the driver and what else runs."""
+"""Share of the memory that is free at the start; the rest is for the driver and other programs."""
 
 _log = structlog.get_logger("llmos.agent")
 
@@ -50,7 +50,7 @@ def query(nvml: Any) -> tuple[Gpu, ...]:
     """
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError as error:  # no driver, or one that does not answer
+    except nvml.NVMLError as error:  # no driver, or one that fails
         _log.info("gpus.none", reason=str(error))
         return ()
     try:

@@ -157,8 +157,8 @@ def last_log_line(path: Path) -> str:
     """The last line with words in a log, at most 300 characters; of a JSON log line its event and error."""
     try:
         with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _TAIL_BYTES))
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""

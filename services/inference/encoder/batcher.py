@@ -1,8 +1,8 @@
 """Which rows are computed together. Pure: no clock, no I/O.
 
-A batch begins with the row whose turn it is and takes rows of like length (of the same bucket) with it, whosever they
-are, by turn, until it is full: padding stays below a third, and nobody waits for a batch to fill. Rows of a request
-may be computed in any order, and one large request leaves room for small ones between its batches.
+A batch begins with the row whose turn it is. Rows of similar length (of the same bucket) follow by turn, from all
+requests, until the batch is full. So padding stays below a third, and no row waits for a batch to fill. Rows of a
+request may be computed in any order, and small requests are computed between the batches of a large one.
 """
 
 import heapq
@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.inference.encoder.fair_queue import TenantFairQueue
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
-from services.inference.encoder.shares import Shares
 from shared.errors import Conflict, InvalidInput, LlmosError, Overloaded
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowRef:
     """Row `index` of request `request_id`."""
 
     request_id: str
@@ -28,21 +28,21 @@ class Place:
 class Batch:
     """Rows that are computed together."""
 
-    places: tuple[Place, ...]
+    refs: tuple[RowRef, ...]
     rows: tuple[TokenRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A request's one end: its vectors, or why there are none."""
+class FinishedRequest:
+    """The single result of a request: its vectors, or the error."""
 
     request_id: str
     result: Encoded | LlmosError
 
 
 @dataclass(slots=True)
-class _Live:
-    """A request between its admission and its end."""
+class _ActiveRequest:
+    """A request between its admission and its result."""
 
     request: EncodeRequest
     admitted: float
@@ -52,12 +52,12 @@ class _Live:
     started: float | None = None
     running: int = 0
     """Rows in the batch that is being computed."""
-    waits: int = field(default=0)
+    unbatched: int = field(default=0)
     """Rows in no batch yet."""
 
     @property
     def complete(self) -> bool:
-        return not self.waits and not self.running
+        return not self.unbatched and not self.running
 
 
 def bucket(length: int) -> int:
@@ -81,33 +81,33 @@ class EncoderBatcher:
     def __init__(self, limits: EncoderLimits, *, max_len: int) -> None:
         self._limits = limits
         self._max_len = max_len
-        self._live: dict[str, _Live] = {}
-        self._shares = Shares()
+        self._active: dict[str, _ActiveRequest] = {}
+        self._queue = TenantFairQueue()
         self._order = 0
         self._arrival: dict[str, int] = {}
         self._batch: Batch | None = None
-        self._owners: tuple[_Live, ...] = ()
-        """Of the batch's rows: a request that was cancelled may be followed by another of its id."""
+        self._owners: tuple[_ActiveRequest, ...] = ()
+        """The requests of the batch's rows: after a cancellation another request may have the same id."""
         self.queued_tokens = 0
-        """Of rows that are in no batch yet."""
+        """Tokens of rows that are in no batch yet."""
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._active)
 
     @property
     def has_work(self) -> bool:
         """Whether a row waits."""
-        return len(self._shares) > 0
+        return len(self._queue) > 0
 
     @property
     def waiting(self) -> int:
-        """Requests none of whose rows has been computed or is being computed."""
-        return sum(live.started is None for live in self._live.values())
+        """Requests without a row that has been or is being computed."""
+        return sum(active.started is None for active in self._active.values())
 
     @property
     def running(self) -> int:
         """Requests that have begun."""
-        return len(self._live) - self.waiting
+        return len(self._active) - self.waiting
 
     def admit(self, request: EncodeRequest, now: float) -> None:
         """Queue a request.
@@ -117,12 +117,12 @@ class EncoderBatcher:
             InvalidInput: It has no rows, or a row that is empty or too long.
             Overloaded: The queue is at its bound.
         """
-        if request.id in self._live:
+        if request.id in self._active:
             raise Conflict(f"request {request.id} is running already", param="request_id")
         if not request.rows or not all(0 < len(row) <= self._max_len for row in request.rows):
             raise InvalidInput(f"a request has rows of 1 to {self._max_len} tokens each", param="input")
         tokens = request.tokens
-        if self._live and (
+        if self._active and (
             self.waiting >= self._limits.max_waiting or self.queued_tokens + tokens > self._limits.max_queued_tokens
         ):
             raise Overloaded(
@@ -132,8 +132,8 @@ class EncoderBatcher:
         for index in sorted(range(len(request.rows)), key=lambda index: len(request.rows[index])):
             waiting[bucket(len(request.rows[index]))].append(index)
         count = len(request.rows)
-        self._live[request.id] = _Live(request, now, dict(waiting), [None] * count, waits=count)
-        self._shares.enter(request.id, request.tenant)
+        self._active[request.id] = _ActiveRequest(request, now, dict(waiting), [None] * count, unbatched=count)
+        self._queue.add(request.id, request.tenant)
         self._order += 1
         self._arrival[request.id] = self._order
         self.queued_tokens += tokens
@@ -143,121 +143,122 @@ class EncoderBatcher:
         assert self._batch is None, "a batch is being computed"
         if not self.has_work:
             return None
-        places: list[Place] = []
-        head = min(self._turn(name) for name in self._live if name in self._shares)[-1]
-        widest = max(self._live[head].waiting)  # the head is the first of all that have rows in this bucket, too
-        for size in sorted({size for live in self._live.values() for size in live.waiting if size <= widest})[::-1]:
+        refs: list[RowRef] = []
+        head = min(self._position(name) for name in self._active if name in self._queue)[-1]
+        widest = max(self._active[head].waiting)  # the head is the first of all that have rows in this bucket, too
+        sizes = {size for active in self._active.values() for size in active.waiting if size <= widest}
+        for size in sorted(sizes, reverse=True):
             full = self._limits.batch_tokens if size == widest else self._limits.fill_tokens
-            self._fill(places, size, full, now)
-        self._owners = tuple(self._live[place.request_id] for place in places)
-        self._batch = Batch(tuple(places), tuple(self._row(place) for place in places))
+            self._fill(refs, size, full, now)
+        self._owners = tuple(self._active[ref.request_id] for ref in refs)
+        self._batch = Batch(tuple(refs), tuple(self._row(ref) for ref in refs))
         return self._batch
 
-    def complete(self, batch: Batch, outcome: Sequence[Vector] | LlmosError, now: float) -> list[Ended]:
-        """Take in what the graph made of a batch, or why it failed; answers the requests that end with it."""
+    def complete(self, batch: Batch, outcome: Sequence[Vector] | LlmosError, now: float) -> list[FinishedRequest]:
+        """Store the vectors of a batch, or fail its requests; returns the requests that are finished."""
         assert batch is self._batch, "another batch is being computed"
         owners, self._batch, self._owners = self._owners, None, ()
-        ended: list[Ended] = []
+        finished: list[FinishedRequest] = []
         vectors = [None] * len(owners) if isinstance(outcome, LlmosError) else outcome
-        for place, live, vector in zip(batch.places, owners, vectors, strict=True):
-            if self._live.get(place.request_id) is not live:  # cancelled meanwhile, or failed with an earlier row
+        for ref, active, vector in zip(batch.refs, owners, vectors, strict=True):
+            if self._active.get(ref.request_id) is not active:  # cancelled, or failed with an earlier row
                 continue
-            live.vectors[place.index] = vector
-            live.running -= 1
+            active.vectors[ref.index] = vector
+            active.running -= 1
             if isinstance(outcome, LlmosError):
-                ended.append(Ended(place.request_id, outcome))
-                self._forget(place.request_id)
-            elif live.complete:
-                ended.append(Ended(place.request_id, _encoded(live, now)))
-                self._forget(place.request_id)
-        return ended
+                finished.append(FinishedRequest(ref.request_id, outcome))
+                self._remove(ref.request_id)
+            elif active.complete:
+                finished.append(FinishedRequest(ref.request_id, _result(active, now)))
+                self._remove(ref.request_id)
+        return finished
 
     def cancel(self, request_id: str) -> bool:
-        """Forget a request; rows of it in the batch that is being computed lead to nothing. False if unknown."""
-        if request_id not in self._live:
+        """Remove a request and ignore its rows in the running batch. False if the id is unknown."""
+        if request_id not in self._active:
             return False
-        self._forget(request_id)
+        self._remove(request_id)
         return True
 
-    def fail_all(self, error: LlmosError) -> list[Ended]:
-        """End all requests."""
-        ended = [Ended(request_id, error) for request_id in self._live]
-        for end in ended:
-            self._forget(end.request_id)
+    def fail_all(self, error: LlmosError) -> list[FinishedRequest]:
+        """Finish all requests with an error."""
+        finished = [FinishedRequest(request_id, error) for request_id in self._active]
+        for each in finished:
+            self._remove(each.request_id)
         self._batch, self._owners = None, ()
-        return ended
+        return finished
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless the books agree."""
-        waiting = {id_: sum(map(len, live.waiting.values())) for id_, live in self._live.items()}
-        assert all(waiting[id_] == live.waits for id_, live in self._live.items()), "rows are miscounted"
-        assert all((id_ in self._shares) == (count > 0) for id_, count in waiting.items()), "a share is nobody's"
-        assert len(self._shares) == sum(count > 0 for count in waiting.values()), "a request that left has a share"
+        """Raise AssertionError unless all counts agree."""
+        waiting = {id_: sum(map(len, active.waiting.values())) for id_, active in self._active.items()}
+        assert all(waiting[id_] == active.unbatched for id_, active in self._active.items()), "rows are miscounted"
+        assert all((id_ in self._queue) == (count > 0) for id_, count in waiting.items()), "the queue is wrong"
+        assert len(self._queue) == sum(count > 0 for count in waiting.values()), "a finished request is queued"
         tokens = sum(
-            len(live.request.rows[index])
-            for live in self._live.values()
-            for rows in live.waiting.values()
+            len(active.request.rows[index])
+            for active in self._active.values()
+            for rows in active.waiting.values()
             for index in rows
         )
         assert tokens == self.queued_tokens, "queued tokens are miscounted"
-        running = [live for live in self._owners if self._live.get(live.request.id) is live]
-        assert len(running) == sum(live.running for live in self._live.values()), "running rows are miscounted"
-        assert all(live.waits or live.running for live in self._live.values()), "a request that ended is still here"
+        running = [active for active in self._owners if self._active.get(active.request.id) is active]
+        assert len(running) == sum(active.running for active in self._active.values()), "running rows are miscounted"
+        assert not any(active.complete for active in self._active.values()), "a finished request is still here"
 
-    def _turn(self, request_id: str) -> tuple[tuple[float, float], int, str]:
-        return self._shares.place(request_id), self._arrival[request_id], request_id
+    def _position(self, request_id: str) -> tuple[tuple[float, float], int, str]:
+        return self._queue.position(request_id), self._arrival[request_id], request_id
 
-    def _fill(self, places: list[Place], size: int, full: int, now: float) -> None:
+    def _fill(self, refs: list[RowRef], size: int, full: int, now: float) -> None:
         """Add rows of bucket `size`, by turn, while the batch stays within `full` tokens."""
-        longest = max((len(self._row(place)) for place in places), default=0)
-        turns = [self._turn(name) for name, live in self._live.items() if size in live.waiting]
+        longest = max((len(self._row(ref)) for ref in refs), default=0)
+        turns = [self._position(name) for name, active in self._active.items() if size in active.waiting]
         heapq.heapify(turns)
         while turns:
             turn = heapq.heappop(turns)
             name = turn[-1]
-            if self._turn(name) > turn:  # its tenant was charged meanwhile: its turn comes later
-                heapq.heappush(turns, self._turn(name))
+            if self._position(name) > turn:  # its tenant was charged since: its turn comes later
+                heapq.heappush(turns, self._position(name))
                 continue
-            live = self._live[name]
-            length = len(live.request.rows[live.waiting[size][-1]])
-            if places and (len(places) + 1) * max(longest, length) > full:
+            active = self._active[name]
+            length = len(active.request.rows[active.waiting[size][-1]])
+            if refs and (len(refs) + 1) * max(longest, length) > full:
                 return
             longest = max(longest, length)
-            places.append(Place(name, self._take(live, size, now)))
-            if size in live.waiting:
-                heapq.heappush(turns, self._turn(name))
+            refs.append(RowRef(name, self._take_row(active, size, now)))
+            if size in active.waiting:
+                heapq.heappush(turns, self._position(name))
 
-    def _take(self, live: _Live, size: int, now: float) -> int:
-        """Move the longest row of a bucket into the batch; answers its index."""
-        rows = live.waiting[size]
+    def _take_row(self, active: _ActiveRequest, size: int, now: float) -> int:
+        """Move the longest row of a bucket into the batch; returns its index."""
+        rows = active.waiting[size]
         index = rows.pop()
         if not rows:
-            del live.waiting[size]
-        length = len(live.request.rows[index])
-        live.waits -= 1
-        live.running += 1
-        live.started = now if live.started is None else live.started
+            del active.waiting[size]
+        length = len(active.request.rows[index])
+        active.unbatched -= 1
+        active.running += 1
+        active.started = now if active.started is None else active.started
         self.queued_tokens -= length
-        self._shares.charge(live.request.id, length)
-        if not live.waits:
-            self._shares.leave(live.request.id)
+        self._queue.charge(active.request.id, length)
+        if not active.unbatched:
+            self._queue.remove(active.request.id)
         return index
 
-    def _row(self, place: Place) -> TokenRow:
-        return self._live[place.request_id].request.rows[place.index]
+    def _row(self, ref: RowRef) -> TokenRow:
+        return self._active[ref.request_id].request.rows[ref.index]
 
-    def _forget(self, request_id: str) -> None:
-        """The only way out."""
-        live = self._live.pop(request_id)
+    def _remove(self, request_id: str) -> None:
+        """The only place where a request is removed."""
+        active = self._active.pop(request_id)
         del self._arrival[request_id]
-        if live.waits:
-            self._shares.leave(request_id)
-        for rows in live.waiting.values():
-            self.queued_tokens -= sum(len(live.request.rows[index]) for index in rows)
+        if active.unbatched:
+            self._queue.remove(request_id)
+        for rows in active.waiting.values():
+            self.queued_tokens -= sum(len(active.request.rows[index]) for index in rows)
 
 
-def _encoded(live: _Live, now: float) -> Encoded:
-    assert live.started is not None
-    vectors = tuple(vector for vector in live.vectors if vector is not None)
-    assert len(vectors) == len(live.request.rows), "a row has no vector"
-    return Encoded(vectors, queue_s=live.started - live.admitted, compute_s=now - live.started)
+def _result(active: _ActiveRequest, now: float) -> Encoded:
+    assert active.started is not None
+    vectors = tuple(vector for vector in active.vectors if vector is not None)
+    assert len(vectors) == len(active.request.rows), "a row has no vector"
+    return Encoded(vectors, queue_s=active.started - active.admitted, compute_s=now - active.started)

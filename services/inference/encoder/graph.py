@@ -1,4 +1,4 @@
-"""What the runner asks of a model."""
+"""The interface of a model to the runner."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -17,5 +17,5 @@ class EncoderGraph(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         ...

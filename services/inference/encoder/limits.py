@@ -1,4 +1,4 @@
-"""How much an encoder takes on."""
+"""Bounds of an encoder's batches and queue."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ class EncoderLimits:
     batch_tokens: int = BATCH_TOKENS
     """Tokens of one batch at most; a longer row is computed alone."""
     fill_tokens: int = 256
-    """Up to so many tokens a batch takes rows of any shorter length: so few tokens take about as long as fewer."""
+    """A batch of at most this many tokens is filled with rows of any shorter length: it takes about as long."""
     max_waiting: int = 192
-    """Requests that may wait; below what the bus hands to one responder, so that the next is told at once."""
+    """Requests that may wait; below what the bus passes to one responder, so that a rejection is immediate."""
     max_queued_tokens: int = 262_144
     """Tokens that may wait to be computed; one request is always taken if none waits."""

@@ -1,7 +1,7 @@
 """Token vectors to one vector per text; normalising, shortening, scores. Pure.
 
 Pooling as sentence-transformers does it (`models/Pooling.py`): "mean" over the text's tokens, special ones included,
-"cls" its first token, "last" its last one. Padding has no part in any of them.
+"cls" its first token, "last" its last one. Padding is ignored.
 """
 
 from typing import Literal
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 _TINY = 1e-12
-"""As torch's `normalize`: a vector of zeros stays one."""
+"""As in torch's `normalize`: a vector of zeros stays a vector of zeros."""
 
 
 def pool(states: Floats, lengths: NDArray[np.int64], kind: Literal["mean", "cls", "last", "none"]) -> Floats:
@@ -24,9 +24,9 @@ def pool(states: Floats, lengths: NDArray[np.int64], kind: Literal["mean", "cls"
     if kind == "last":
         return states[rows, lengths - 1]
     mask = np.arange(states.shape[1]) < lengths[:, None]
-    # A product with the mask as one row per text: NaN or infinity in padding must not get in, so it is zeroed first.
-    kept = np.where(mask[..., None], states, np.float32(0.0))
-    means: Floats = kept.sum(axis=1) / lengths[:, None].astype(np.float32)
+    # Not a product with the mask: NaN or infinity in padding would reach the mean.
+    masked = np.where(mask[..., None], states, np.float32(0.0))
+    means: Floats = masked.sum(axis=1) / lengths[:, None].astype(np.float32)
     return means
 
 
@@ -38,7 +38,7 @@ def normalized(vectors: Floats) -> Floats:
 
 
 def shortened(vector: Floats, dimensions: int) -> Floats:
-    """The first `dimensions` numbers, normalised anew (Matryoshka: the first numbers carry most of the meaning)."""
+    """The first `dimensions` numbers, normalised again (Matryoshka: the first numbers carry most of the meaning)."""
     return normalized(vector[:dimensions])
 
 

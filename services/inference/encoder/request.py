@@ -1,4 +1,4 @@
-"""One request to an encoder: its texts as tokens, and what it ends with."""
+"""One request to an encoder: its texts as tokens, and its result."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodeRequest:
-    """Texts that belong together; none of them is empty, and there is at least one."""
+    """One or more texts, each of at least one token."""
 
     id: str
     rows: tuple[TokenRow, ...]
@@ -31,17 +31,17 @@ class EncodeRequest:
 
     @property
     def tokens(self) -> int:
-        """Of all rows."""
+        """Tokens of all rows."""
         return sum(map(len, self.rows))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """What the graph made of a request."""
+    """The result of a request."""
 
     vectors: tuple[Vector, ...]
     """`[output_size]` each, in the order of the rows."""
     queue_s: float
-    """Seconds from admission to the first batch with a row of it."""
+    """Seconds from admission to the first batch with one of its rows."""
     compute_s: float
-    """Seconds from there to the end of the last batch with a row of it."""
+    """Seconds from there to the end of the last batch with one of its rows."""

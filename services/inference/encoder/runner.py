@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from services.inference.encoder.batcher import Batch, EncoderBatcher, Ended
+from services.inference.encoder.batcher import Batch, EncoderBatcher, FinishedRequest
 from services.inference.encoder.graph import EncoderGraph
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest
@@ -20,22 +20,22 @@ from shared.errors import Conflict, Draining, Internal, LlmosError, Overloaded, 
 
 _log = structlog.get_logger("llmos.encoder")
 _FAILURES = 3
-"""After so many batches in a row that failed, the graph is taken for broken."""
+"""Consecutive failed batches after which the graph counts as broken."""
 _RETRY_S = 1.0
-"""What an overloaded encoder says before it knows how fast it is."""
+"""Seconds that a client is asked to wait before the encoder's throughput is known."""
 _MEMORY = 0.9
-"""Weight of the past in the mean speed, per batch."""
+"""Weight of the past in the mean throughput, per batch."""
 
 
 class EncoderRunner:
-    """Runs requests on a graph in a thread of its own. It computes whatever waits as soon as it is free.
+    """Runs requests on a graph in a thread of its own. It computes what waits as soon as it is free.
 
     Args:
         graph: Owned by the runner from now on: used on its thread only, closed by `close`.
         limits: Bounds of a batch and of the queue.
         max_len: Tokens that a text may have.
         slots: Stands in the load report as what the replica takes at once.
-        on_fatal: Called on the runner's thread when it can't go on, after all requests ended with an error.
+        on_fatal: Called on the runner's thread when it can't go on, after all requests finished with an error.
         clock: Seconds, monotonic.
     """
 
@@ -57,8 +57,8 @@ class EncoderRunner:
         self._clock = clock
         self._futures: dict[str, Future[Encoded]] = {}
         self._counters = Counters()
-        self._speed = 0.0
-        """Tokens per second, lately."""
+        self._throughput = 0.0
+        """Tokens per second, an exponential mean over batches."""
         self._failures = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="encoder", daemon=True)
@@ -101,16 +101,16 @@ class EncoderRunner:
         with self._wake:
             if self._batcher.cancel(request_id):
                 self._counters.cancelled += 1
-                error = Conflict("the request was cancelled by whoever sent it", param="request_id")
-                self._deliver([Ended(request_id, error)])
+                error = Conflict("the request was cancelled by its sender", param="request_id")
+                self._deliver([FinishedRequest(request_id, error)])
 
     def drain(self) -> None:
-        """Take nothing new from now on; what is here goes on to its end."""
+        """Reject new requests from now on; running and waiting requests are finished."""
         with self._wake:
             self._draining = True
 
     def wait_idle(self, timeout: float) -> bool:
-        """Wait until no request is alive, at most `timeout` seconds; answers whether that is so."""
+        """Wait until no request is active, at most `timeout` seconds; whether none is."""
         with self._wake:
             return self._wake.wait_for(lambda: not self._futures, timeout)
 
@@ -137,7 +137,7 @@ class EncoderRunner:
             )
 
     def close(self) -> None:
-        """Stop the thread after its batch and close the graph. What still waits ends with `ReplicaLost`."""
+        """Stop the thread after its batch and close the graph. Requests that still wait fail with `ReplicaLost`."""
         with self._wake:
             self._closing = True
             self._wake.notify_all()
@@ -146,7 +146,7 @@ class EncoderRunner:
         self._graph.close()
 
     def _wait(self) -> float:
-        return self._batcher.queued_tokens / self._speed if self._speed else 0.0
+        return self._batcher.queued_tokens / self._throughput if self._throughput else 0.0
 
     def _loop(self) -> None:
         try:
@@ -173,8 +173,9 @@ class EncoderRunner:
             tokens = sum(map(len, batch.rows))
             self._counters.count_step(batch=len(batch.rows), prompt_tokens=tokens, generated_tokens=0)
             if now > began:
-                speed = tokens / (now - began)
-                self._speed = _MEMORY * self._speed + (1 - _MEMORY) * speed if self._speed else speed
+                throughput = tokens / (now - began)
+                previous = self._throughput or throughput
+                self._throughput = _MEMORY * previous + (1 - _MEMORY) * throughput
 
     def _run(self, batch: Batch) -> list[NDArray[np.float32]] | LlmosError:
         try:
@@ -193,17 +194,17 @@ class EncoderRunner:
         self._failures = 0
         return vectors
 
-    def _deliver(self, ended: list[Ended]) -> None:
-        for end in ended:
-            future = self._futures.pop(end.request_id)
-            if isinstance(end.result, LlmosError):
-                future.set_exception(end.result)
+    def _deliver(self, finished: list[FinishedRequest]) -> None:
+        for request in finished:
+            future = self._futures.pop(request.request_id)
+            if isinstance(request.result, LlmosError):
+                future.set_exception(request.result)
             else:
-                future.set_result(end.result)
+                future.set_result(request.result)
         self._wake.notify_all()
 
     def _break_down(self, error: Exception) -> None:
-        """Tell every request, refuse new ones, and let the owner end the process."""
+        """Fail all requests, reject new ones, and call `on_fatal`."""
         _log.error("encoder.broken", exc_info=error)
         with self._wake:
             self._broken = True

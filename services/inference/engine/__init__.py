@@ -10,7 +10,7 @@
 | `prefix_cache` | blocks of earlier sequences, and which of them go when there is no room |
 | `kept` | which of the blocks that a step completes are kept |
 | `prompts` | which chunks the next step computes, and which blocks it copies |
-| `pace` | how fast it was lately |
+| `throughput` | how fast it was lately |
 | `plan` | one step as plain data |
 | `batcher` | pure policy: admit, plan, apply, cancel |
 | `sampler` | logits to token ids, reproducible |

@@ -1,4 +1,4 @@
-"""What the engine asks of a model. `runtime.decoder.OnnxDecoder` and `sample.SampleDecoder` are one."""
+"""The model as the engine sees it: implemented by `OnnxDecoder` and, without a model, by `ScriptedDecoder`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -16,8 +16,8 @@ class Span(NamedTuple):
     start: int
     """Position of the first."""
     tokens: Sequence[int]
-    wanted: int = 1
-    """After how many of them, the last ones, the logits are wanted."""
+    logits: int = 1
+    """Number of the last tokens after which logits are returned."""
 
 
 class Decoder(Protocol):
@@ -42,7 +42,7 @@ class Decoder(Protocol):
         ...
 
     @property
-    def uniform(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Whether a token's logits, keys and values have the same bits however it is computed.
 
         That is: alone or with any others, as part of a span that is cut anywhere. If not, they may depend on whether
@@ -51,18 +51,18 @@ class Decoder(Protocol):
         ...
 
     def compute(self, spans: Sequence[Span]) -> Logits:
-        """Compute tokens and keep their keys and values; several spans together only where it is `uniform`.
+        """Compute tokens and keep their keys and values; several spans together only where it is `batch_invariant`.
 
         Args:
             spans: At least one token each, in slots of their own.
 
         Returns:
-            float32 [N, vocab_size]: the wanted logits, span after span.
+            float32 [N, vocab_size]: the logits of each span, in the order of the spans.
         """
         ...
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Compute one token in each of the slots 0..B-1: what goes together where the decoder is not `uniform`.
+        """Compute one token in each of the slots 0..B-1, where the decoder is not `batch_invariant`.
 
         Args:
             tokens: B token ids; row i belongs to slot i.

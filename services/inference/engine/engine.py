@@ -14,7 +14,7 @@ from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import Counters, EngineLoad
 from services.inference.engine.plan import Outcome, Plan
-from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
 
@@ -24,7 +24,7 @@ OnStep = Callable[[list[SequenceUpdate]], None]
 
 
 def end_process(error: BaseException) -> None:
-    """End the process at once with exit code 70: its supervisor starts a whole one."""
+    """End the process at once with exit code 70: its supervisor starts a new one."""
     _log.critical("engine.unrecoverable", error=str(error))
     os._exit(70)
 
@@ -58,7 +58,7 @@ class Engine:
             max_len=decoder.max_len,
             vocab_size=decoder.vocab_size,
             limits=limits,
-            uniform=decoder.uniform,
+            batch_invariant=decoder.batch_invariant,
         )
         if limits.cache_blocks:
             decoder.reserve_blocks(limits.cache_blocks, limits.prefill_chunk)
@@ -66,8 +66,8 @@ class Engine:
         self._on_fatal = on_fatal
         self._clock = clock
         self._counters = Counters()
-        self._untold: list[SequenceUpdate] = []
-        """Of the last step; only the engine's thread looks at it."""
+        self._pending: list[SequenceUpdate] = []
+        """Updates that are not published yet; only the engine's thread uses them."""
         self._wake = threading.Condition(threading.RLock())
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._busy = False
@@ -84,27 +84,28 @@ class Engine:
 
         Raises:
             Overloaded: The queue is at its bound.
-            Draining: Nothing new is taken.
+            Draining: New requests are refused.
             ContextLengthExceeded: Prompt and max_tokens do not fit.
             InvalidInput: The prompt is empty or has an unknown token id.
             Conflict: A request with this id is running.
             Unavailable: The engine broke down.
         """
-        with self._taking():
+        with self._accepting():
             self._batcher.admit(request, self._clock())
+            self._executor.add(request)
             self._wake.notify()
 
     def check_queue(self, tenant: str) -> None:
-        """Raise as `submit` would if no request of this tenant is taken now. Thread-safe.
+        """Raise as `submit` would if no request of this tenant is accepted now. Thread-safe.
 
-        To be asked before a prompt is rendered and tokenised: under overload that would be most of the work.
+        Call it before a prompt is rendered and tokenised: under overload that would be most of the work.
         """
-        with self._taking():
+        with self._accepting():
             self._batcher.check_queue(tenant)
 
     @contextmanager
-    def _taking(self) -> Iterator[None]:
-        """The lock, while something new may be taken; refusals are counted."""
+    def _accepting(self) -> Iterator[None]:
+        """Hold the lock, if new requests are accepted; count those that are refused."""
         with self._wake:
             if self._broken:
                 raise Unavailable("the engine of this replica broke down; try another replica")
@@ -123,7 +124,7 @@ class Engine:
                 self._wake.notify()
 
     def drain(self) -> None:
-        """Take nothing new from now on; what is here goes on to its end."""
+        """Refuse new requests from now on; those that run continue to their end."""
         with self._wake:
             self._draining = True
 
@@ -134,7 +135,7 @@ class Engine:
             return not self._busy and not self._batcher.sequences
 
     def load(self) -> EngineLoad:
-        """How busy it is. `mean_batch` counts since the last call."""
+        """The current load. `mean_batch` counts since the last call."""
         with self._wake:
             batcher, counters = self._batcher, self._counters
             cached, looked_up = batcher.cache_tokens
@@ -163,7 +164,7 @@ class Engine:
             )
 
     def close(self) -> None:
-        """Stop the thread after its step and close the decoder. What still runs ends with `ReplicaLost`."""
+        """Stop the thread after its step and close the decoder. Sequences that still run end with `ReplicaLost`."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -176,13 +177,13 @@ class Engine:
             while self._wait_for_work():
                 self._step()
             with self._wake:
-                self._untold += self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock())
-            self._tell()
+                self._collect(self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock()))
+            self._publish()
         except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
             self._break_down(error)
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; False when the engine closes."""
+        """Sleep until there is work; False when the engine closes."""
         with self._wake:
             self._busy = False
             while not self._closing and (idle_s := self._batcher.idle_s(self._clock())) != 0.0:
@@ -191,49 +192,56 @@ class Engine:
             return not self._closing
 
     def _step(self) -> None:
-        """Plan, tell what the step before gave, compute.
+        """Plan a step, publish the results of the step before, compute.
 
-        Whoever is told needs the interpreter, which this thread gives up only while it computes: told earlier, it
-        would be woken twice.
+        Results are published right before the next computation: the subscriber needs the GIL, which this thread
+        releases only while it computes. Published earlier, the subscriber would be woken twice.
         """
         with self._wake:
             plan, ended = self._batcher.plan(self._clock())
-        self._untold += ended
-        self._tell()
+            self._collect(ended)
+        self._publish()
         if plan:
             outcome = self._executor.run(plan)
             with self._wake:
                 now = self._clock()
-                self._untold += self._batcher.apply(plan, outcome, now)
+                self._collect(self._batcher.apply(plan, outcome, now))
                 self._count(plan, outcome)
                 last = self._batcher.idle_s(now) != 0.0
             if last:
-                self._tell()
+                self._publish()
+
+    def _collect(self, updates: list[SequenceUpdate]) -> None:
+        """Queue updates for `_publish` and remove the requests that they end; the caller holds the lock."""
+        self._pending += updates
+        for update in updates:
+            if update.finish is not None:
+                self._executor.remove(update.request_id)
 
     def _count(self, plan: Plan, outcome: Outcome) -> None:
         if plan.decode or plan.prefill:
             self._counters.count_step(
                 batch=plan.batch,
                 prompt_tokens=plan.prompt_tokens,
-                generated_tokens=sum([len(update.token_ids) for update in self._untold]),
+                generated_tokens=sum([len(update.token_ids) for update in self._pending]),
                 draft_tokens=plan.draft_tokens,
                 accepted_tokens=outcome.accepted_tokens,
             )
 
-    def _tell(self) -> None:
-        updates, self._untold = self._untold, []
+    def _publish(self) -> None:
+        updates, self._pending = self._pending, []
         if updates:
             self._counters.cancelled += sum([update.finish is FinishReason.CANCELLED for update in updates])
             self._on_step(updates)
 
     def _break_down(self, error: Exception) -> None:
-        """Tell every sequence, refuse new ones, and let the owner end the process."""
+        """End every sequence with an error, refuse new requests, and let the owner end the process."""
         _log.error("engine.broken", exc_info=error)
         with self._wake:
             self._broken = True
             self._busy = False
-            self._untold += self._batcher.fail_all(Internal("the engine broke down"), self._clock())
+            self._collect(self._batcher.fail_all(Internal("the engine broke down"), self._clock()))
         try:
-            self._tell()
+            self._publish()
         finally:
             self._on_fatal(error)

@@ -1,38 +1,53 @@
 """Runs one planned step on the decoder: what is computed together, and what a failure costs."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, KeysView, Sequence
 from itertools import accumulate, pairwise
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from services.inference.engine.decoder import Decoder, Logits
-from services.inference.engine.plan import Chunk, Outcome, Plan, Row, Scores, Store
-from services.inference.engine.sampling.logprobs import score_chunk
-from services.inference.engine.sampling.params import TokenScore
-from services.inference.engine.sampling.sampler import Choice, Draw, choose
-from services.inference.engine.sequence import Sequence
+from services.inference.engine.plan import Chunk, DecodeRow, Outcome, Plan, Store
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sampling.sampler import Choice
+from services.inference.engine.sampling.state import SamplerState
 from shared.errors import Internal, LlmosError
 
 _log = structlog.get_logger("llmos.engine")
 _FAILURES = 3
-"""After so many decodes, or prefills, in a row that failed, the decoder is taken for broken."""
+"""After this many decodes, or prefills, in a row that failed, the decoder is considered broken."""
 
 
 class Executor:
     """Runs plans, on one thread.
 
+    It chooses tokens by the sampler states that it owns: one for each request, from `add` to `remove`. They advance
+    with each chosen token, so a request's tokens are chosen once each, in their order.
+
     Args:
-        decoder: Where.
+        decoder: Computes the logits.
         clock: Seconds, monotonic.
     """
 
     def __init__(self, decoder: Decoder, clock: Callable[[], float]) -> None:
         self._decoder = decoder
         self._clock = clock
+        self._states: dict[str, SamplerState] = {}
         self._failures = {"decode": 0, "prefill": 0}
+
+    @property
+    def requests(self) -> KeysView[str]:
+        """Ids of the requests that were added and not removed."""
+        return self._states.keys()
+
+    def add(self, request: SequenceRequest) -> None:
+        """A request was admitted: plans may name it from now on. May be called during `run`."""
+        state = SamplerState(request.sampling, request.prompt, request.resumed, request.constraint)
+        self._states[request.request_id] = state
+
+    def remove(self, request_id: str) -> None:
+        """A request ended: no plan names it any more."""
+        del self._states[request_id]
 
     def run(self, plan: Plan) -> Outcome:
         """Run a plan. A part that fails costs its own sequences, not the others'.
@@ -46,143 +61,126 @@ class Executor:
         for slot in plan.vacated:
             self._decoder.release(slot)
         for copy in plan.copies:
-            self._decoder.fetch(copy.block.index, copy.slot, copy.start)
-        if self._decoder.uniform and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
+            self._decoder.fetch(*copy)
+        if self._decoder.batch_invariant and plan.prefill and len(plan.decode) + len(plan.prefill) > 1:
             return self._run_together(plan) or self._run_apart(plan)
         return self._run_apart(plan)
 
     def _run_together(self, plan: Plan) -> Outcome | None:
         """Rows and chunks in one run, which reads the weights once; None if it failed."""
-        scores, begun = Scores(), self._clock()
+        outcome, begun = Outcome(), self._clock()
         try:
             rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
             logits = self._decoder.compute([*rows, *chunks])
-        except Exception as error:  # noqa: BLE001  # what is to blame shows apart
+        except Exception as error:  # noqa: BLE001  # the part that is to blame shows when they are computed apart
             _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
             return None
-        ends = list(accumulate((span.wanted for span in chunks), initial=len(rows) + plan.draft_tokens))
-        decoded = self._decode(plan.decode, scores, logits[: ends[0]])
-        prefilled = [
-            self._prefill(chunk, scores, logits[begin:end])
+        ends = list(accumulate((span.logits for span in chunks), initial=len(rows) + plan.draft_tokens))
+        outcome.decoded = self._decode(plan.decode, outcome, logits[: ends[0]])
+        outcome.prefilled = [
+            self._prefill(chunk, outcome, logits[begin:end])
             for chunk, (begin, end) in zip(plan.prefill, pairwise(ends), strict=True)
         ]
         spent = self._clock() - begun
-        decode_s = spent * ends[0] / plan.token_count
-        return Outcome(decoded, prefilled, scores, decode_s=decode_s, prefill_s=spent - decode_s)
+        outcome.decode_s = spent * ends[0] / plan.token_count
+        outcome.prefill_s = spent - outcome.decode_s
+        return outcome
 
     def _run_apart(self, plan: Plan) -> Outcome:
-        scores, begun = Scores(), self._clock()
-        decoded = self._decode(plan.decode, scores)
+        outcome, begun = Outcome(), self._clock()
+        outcome.decoded = self._decode(plan.decode, outcome)
         decoded_at = self._clock()
-        prefilled = [self._prefill(chunk, scores) for chunk in plan.prefill]
-        return Outcome(decoded, prefilled, scores, decode_s=decoded_at - begun, prefill_s=self._clock() - decoded_at)
+        outcome.prefilled = [self._prefill(chunk, outcome) for chunk in plan.prefill]
+        outcome.decode_s, outcome.prefill_s = decoded_at - begun, self._clock() - decoded_at
+        return outcome
 
-    def _compute_rows(self, rows: tuple[Row, ...]) -> Logits:
-        if self._decoder.uniform:
+    def _compute_rows(self, rows: Sequence[DecodeRow]) -> Logits:
+        if self._decoder.batch_invariant:
             return self._decoder.compute([row.span for row in rows])
         return self._decoder.decode([row.token for row in rows], [row.position for row in rows])
 
     def _decode(
-        self, rows: tuple[Row, ...], scores: Scores, logits: Logits | None = None
+        self, rows: Sequence[DecodeRow], outcome: Outcome, logits: Logits | None = None
     ) -> list[tuple[int, ...] | LlmosError] | LlmosError:
         """The tokens that follow rows; `logits` if those are computed."""
         if not rows:
             return []
         try:
             logits = self._compute_rows(rows) if logits is None else logits
-            draws = [_draw(row.sequence) if row.sequence and row.chooses else None for row in rows]
-            borders = pairwise(accumulate((row.span.wanted for row in rows), initial=0))
-            chosen = [
-                _choose(row, draw, logits[begin:end])
-                for row, draw, (begin, end) in zip(rows, draws, borders, strict=True)
-            ]
+            decoded: list[tuple[int, ...] | LlmosError] = []
+            begin = 0
+            for request_id, _, _, position, samples, _, draft in rows:
+                end = begin + 1 + len(draft)
+                if samples and request_id is not None:
+                    decoded.append(self._choose(request_id, logits[begin:end], position + 1, draft, outcome))
+                else:
+                    decoded.append(())
+                begin = end
             for store in [row.store for row in rows if row.store is not None]:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
-        for row, choices in zip(rows, chosen, strict=True):
-            if row.sequence is not None and (told := _scores(choices)):
-                scores.chosen[row.sequence.id] = told
-        return [
-            draw if isinstance(draw, LlmosError) else tuple([choice.token for choice in choices])
-            for draw, choices in zip(draws, chosen, strict=True)
-        ]
+        return decoded
 
-    def _prefill(self, chunk: Chunk, scores: Scores, logits: Logits | None = None) -> int | LlmosError | None:
-        """The token that follows a chunk, if it chooses one; `logits` if those are computed."""
-        sequence = chunk.sequence
-        choice = None
+    def _prefill(self, chunk: Chunk, outcome: Outcome, logits: Logits | None = None) -> int | LlmosError | None:
+        """The token that follows a chunk, if one is chosen; `logits` if those are computed."""
+        token = None
         try:
             logits = self._decoder.compute([chunk.span]) if logits is None else logits
-            if (top := sequence.request.sampling.prompt_logprobs) is not None and sequence.scores_prompt:
-                scores.prompt[sequence.id] = score_chunk(logits, sequence.request.prompt, chunk.start, top)
-            if chunk.chooses:
-                draw = _draw(sequence)
-                if not isinstance(draw, Draw):
-                    return draw
-                choice = _choose_next(sequence, draw, logits[-1])
+            if chunk.scores_prompt:
+                scores = self._states[chunk.request_id].score_prompt(logits, chunk.start)
+                outcome.prompt_scores[chunk.request_id] = scores
+            if chunk.samples:
+                position = chunk.start + len(chunk.tokens)
+                chosen = self._choose(chunk.request_id, logits[-1:], position, (), outcome)
+                if isinstance(chosen, LlmosError):
+                    return chosen
+                token = chosen[0] if chosen else None
             for store in chunk.stores:
                 self._store(store)
         except Exception as error:  # noqa: BLE001  # as above
-            return self._failed("prefill", error, request_id=sequence.id)
+            return self._failed("prefill", error, request_id=chunk.request_id)
         self._failures["prefill"] = 0
-        if choice is None:
-            return None
-        if told := _scores([choice]):
-            scores.chosen[sequence.id] = told
-        return choice.token
+        return token
+
+    def _choose(
+        self, request_id: str, logits: Logits, position: int, draft: tuple[int, ...], outcome: Outcome
+    ) -> tuple[int, ...] | LlmosError:
+        """The token at `position`, and one more for each token of the draft that is the one chosen before it.
+
+        The error of the request's grammar, if that comes first. After a token it is left to the next step, which
+        meets it again.
+        """
+        state = self._states[request_id]
+        choices: list[Choice] = []
+        for index, row in enumerate(logits):
+            try:
+                choice = state.choose(row, position + index)
+            except LlmosError as error:
+                if not choices:
+                    return error
+                break
+            if choice is None:
+                break
+            choices.append(choice)
+            if draft[index : index + 1] != (choice.token,):
+                break
+        if choices and choices[0].score is not None:
+            outcome.scores[request_id] = tuple([choice.score for choice in choices if choice.score is not None])
+        if state.grammar_ended:
+            outcome.grammar_ended.add(request_id)
+        return tuple([choice.token for choice in choices])
 
     def _store(self, store: Store) -> None:
-        self._decoder.store(store.slot, store.start, store.block.index)
+        slot, start, block = store
+        self._decoder.store(slot, start, block)
 
     def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
-        """What to tell the sequences of the part; raises `error` if the decoder fails all the time."""
+        """The error that the sequences of the part end with; raises `error` if the decoder fails all the time."""
         error_id = uuid.uuid4().hex[:12]
         _log.error("engine.decoder_failed", error_id=error_id, part=part, exc_info=error, **where)
         self._failures[part] += 1
         if self._failures[part] >= _FAILURES:
             raise error
         return Internal(f"the model failed while computing; error id {error_id}")
-
-
-def _choose(row: Row, draw: Draw | LlmosError | None, logits: Logits) -> list[Choice]:
-    """What is chosen after a row, and after those tokens of its draft that were chosen; nothing without a draw.
-
-    An error ends it: the next step meets it again, and tells it.
-    """
-    chosen: list[Choice] = []
-    while isinstance(draw, Draw) and row.sequence is not None:
-        choice = _choose_next(row.sequence, draw, logits[len(chosen)])
-        chosen.append(choice)
-        if row.draft[len(chosen) - 1 : len(chosen)] != (choice.token,):
-            break
-        draw = _draw(row.sequence, tuple([each.token for each in chosen]))
-    return chosen
-
-
-def _choose_next(sequence: Sequence, draw: Draw, logits: NDArray[np.float32]) -> Choice:
-    """Choose a token, and have the sequence's grammar go on past it."""
-    choice = choose(logits, draw)
-    if sequence.request.constraint is not None:
-        sequence.request.constraint.accept(choice.token)
-    return choice
-
-
-def _scores(choices: list[Choice]) -> tuple[TokenScore, ...]:
-    return tuple([choice.score for choice in choices if choice.score is not None])
-
-
-def _draw(sequence: Sequence, ahead: tuple[int, ...] = ()) -> Draw | LlmosError | None:
-    """What the next token of a sequence is chosen by, or why its grammar allows no more; None at the grammar's end.
-
-    `ahead` are tokens that were chosen, but are not in its list yet.
-    """
-    constraint = sequence.request.constraint
-    if constraint is not None and constraint.finished:
-        return None
-    try:
-        mask = None if constraint is None else constraint.mask()
-    except LlmosError as error:
-        return error
-    return Draw(sequence.request.sampling, len(sequence.tokens) + len(ahead), sequence.adjuster, mask, ahead)

@@ -1,36 +1,55 @@
-"""One step as plain data: what to compute, and what came of it."""
+"""One step as plain data: what to compute, and the results. Requests are named by id, slots and blocks by number."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.inference.engine.decoder import Span
-from services.inference.engine.prefix_cache import Block
 from services.inference.engine.sampling.params import TokenScore
-from services.inference.engine.sequence import Sequence
-from services.inference.engine.slots import Move
 from shared.errors import LlmosError
 
 
-class Row(NamedTuple):
-    """One token of a sequence that decodes. Where the decoder is not uniform, row i of a plan has slot i."""
+class Move(NamedTuple):
+    """Copy the keys and values of `length` tokens from slot to slot."""
 
-    sequence: Sequence | None
-    """None: a passenger, where the decoder is not uniform. Its slot lies among those of the other rows but still
-    prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a whole
-    chunk, and saves a move."""
+    source: int
+    destination: int
+    length: int
+
+
+class Store(NamedTuple):
+    """Copy a part of a slot into a block: its sequence gives the slot up, or has completed the block."""
+
+    slot: int
+    start: int
+    block: int
+
+
+class Copy(NamedTuple):
+    """Copy a block of the prefix cache into a slot."""
+
+    block: int
+    slot: int
+    start: int
+    """Position of its first token in the slot."""
+
+
+class DecodeRow(NamedTuple):
+    """One token of a sequence that decodes. Where the decoder is not batch-invariant, row i of a plan has slot i."""
+
+    request_id: str | None
+    """None: a passenger, where the decoder is not batch-invariant. Its slot lies among those of the other rows but
+    still prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a
+    whole chunk, and saves a move."""
     slot: int
     token: int
     position: int
-    store: "Store | None" = None
+    samples: bool = False
+    """Whether the request's next token is chosen after it: all tokens before are computed."""
+    store: Store | None = None
     """What to keep for other prompts, once it is computed: the block that ends with it."""
     draft: tuple[int, ...] = ()
     """Tokens that probably follow. Computed with it; each counts if it is the one that is chosen before it."""
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the sequence's next token is chosen after it."""
-        return self.sequence is not None and self.sequence.remaining == 1
 
     @property
     def span(self) -> Span:
@@ -42,53 +61,31 @@ class Row(NamedTuple):
 class Chunk:
     """A part of a prompt, or of what was generated elsewhere, to compute."""
 
-    sequence: Sequence
+    request_id: str
     slot: int
     tokens: list[int]
     start: int
     last: bool
-    """Whether no chunk of this sequence follows."""
-    stores: "tuple[Store, ...]" = ()
+    """Whether no chunk of this request follows."""
+    samples: bool = False
+    """Whether the request's next token is chosen after it."""
+    scores_prompt: bool = False
+    """Whether the log probabilities of the prompt's tokens are computed from its logits."""
+    stores: tuple[Store, ...] = ()
     """What to keep of it for other prompts, once it is computed."""
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the sequence's next token is chosen after it."""
-        sequence = self.sequence
-        reaches_end = self.start + len(self.tokens) == len(sequence.tokens)
-        return reaches_end and sequence.request.sampling.max_tokens > 0
 
     @property
     def span(self) -> Span:
         """What the decoder computes."""
-        wanted = len(self.tokens) if self.sequence.scores_prompt else int(self.chooses)
-        return Span(self.slot, self.start, self.tokens, wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """A part of a slot that goes into a block: its sequence gives the slot up, or has completed the block."""
-
-    slot: int
-    start: int
-    block: Block
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A block of the prefix cache that goes into a slot."""
-
-    block: Block
-    slot: int
-    start: int
-    """Position of its first token in the slot."""
+        logits = len(self.tokens) if self.scores_prompt else int(self.samples)
+        return Span(self.slot, self.start, self.tokens, logits)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One step, in this order: stores, moves, what is given back, copies, then decode rows and chunks.
 
-    Those are computed together where the decoder is uniform, else one after the other. Empty without work.
+    Those are computed together where the decoder is batch-invariant, else one after the other. Empty without work.
     """
 
     stores: tuple[Store, ...] = ()
@@ -96,7 +93,7 @@ class Plan:
     vacated: tuple[int, ...] = ()
     """Slots whose memory can be given back."""
     copies: tuple[Copy, ...] = ()
-    decode: tuple[Row, ...] = ()
+    decode: tuple[DecodeRow, ...] = ()
     prefill: tuple[Chunk, ...] = ()
 
     def __bool__(self) -> bool:
@@ -105,7 +102,7 @@ class Plan:
     @property
     def batch(self) -> int:
         """Sequences that it advances."""
-        return sum([row.sequence is not None for row in self.decode]) + len(self.prefill)
+        return sum([row.request_id is not None for row in self.decode]) + len(self.prefill)
 
     @property
     def token_count(self) -> int:
@@ -123,26 +120,22 @@ class Plan:
         return sum([len(chunk.tokens) for chunk in self.prefill])
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The log probabilities that a step gave, by request id."""
-
-    chosen: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
-    """Of the tokens that were chosen, in their order."""
-    prompt: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
-    """Of the tokens that a chunk's logits predict; before the first chunk's comes the first token, without one."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What running a plan gave: chosen tokens, or the error that a part ended with."""
+    """The results of a step: chosen tokens, or the error that a part ended with."""
 
-    decoded: SequenceOf[tuple[int, ...] | LlmosError] | LlmosError = ()
+    decoded: Sequence[tuple[int, ...] | LlmosError] | LlmosError = ()
     """Per decode row the token chosen after it and one more for each token of its draft that counts, or the error of
-    its grammar. None for passengers and for rows that compute known tokens again."""
-    prefilled: SequenceOf[int | LlmosError | None] = ()
-    """One per chunk: the first token if the chunk `chooses`, else None."""
-    scores: Scores = field(default_factory=Scores)
+    its grammar. No token for passengers and for rows that compute known tokens again."""
+    prefilled: Sequence[int | LlmosError | None] = ()
+    """One per chunk: the first token if the chunk `samples`, else None."""
+    scores: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
+    """By request id, the log probabilities of its chosen tokens, in their order."""
+    prompt_scores: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
+    """By request id, those of the tokens that a chunk's logits predict; before the first chunk's comes the first
+    token, without one."""
+    grammar_ended: set[str] = field(default_factory=set)
+    """Ids of the requests whose grammar allows nothing after their last chosen token."""
     decode_s: float = 0.0
     """Seconds that the decode rows took; of a run that computed both, their share of its tokens."""
     prefill_s: float = 0.0

@@ -1,14 +1,14 @@
-"""Which blocks of keys and values are kept for other prompts that begin the same: pure bookkeeping, no bytes.
+"""The prefix cache: blocks of keys and values that prompts with the same beginning copy. Bookkeeping only. Pure.
 
 A block holds the keys and values of as many tokens as a full chunk. Its key is a hash of its tokens and of all before
 them, so equal keys mean equal content. A block is
 
-    free ──reserve──> coming ──fill──> ready ──(least recently used, nobody's parent, not pinned)──> free
+    free ──reserve──> coming ──fill──> ready ──(least recently used, no children, not pinned)──> free
       │                  └──abandon──> free
-      └────park────> parked ──release──> free
+      └──reserve_preempted──> preempted ──release──> free
 
-Parked blocks hold what a sequence that gave its slot up had computed; only it may use them. Which others are kept,
-`kept` decides: a sequence that copies them must have the bits that it would have computed.
+Preempted blocks hold what a preempted sequence had computed; only that sequence uses them. Which other blocks are
+stored is decided by `policy.block_reservation`: a sequence that copies them must have the bits that it would compute.
 """
 
 import hashlib
@@ -55,13 +55,13 @@ class Block:
         self.children = 0
         """Blocks, ready or coming, whose parent this is."""
         self.pins = 0
-        """Copies out of it that are planned and not made yet."""
+        """Planned copies out of it."""
 
 
 class PrefixCache:
     """Up to `blocks` blocks; 0 switches it off.
 
-    Every parent is used at least as recently as its children, so the least recently used block is nobody's parent.
+    Every parent is used at least as recently as its children, so the least recently used block has none.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -69,7 +69,9 @@ class PrefixCache:
         self._free = list(range(blocks - 1, -1, -1))
         self._ready: OrderedDict[bytes, Block] = OrderedDict()
         self._coming: dict[bytes, Block] = {}
-        self._parked: dict[int, Block] = {}
+        self._preempted: dict[int, Block] = {}
+        self._latest: dict[int, Block] = {}
+        """By place, the block that took it last."""
 
     def __len__(self) -> int:
         """Blocks in use."""
@@ -79,6 +81,10 @@ class PrefixCache:
     def blocks(self) -> int:
         """Blocks that it may hold at most."""
         return self._blocks
+
+    def at(self, index: int) -> Block:
+        """The block in a place that is not free."""
+        return self._latest[index]
 
     def find(self, keys: Sequence[bytes], first: int = 0) -> list[Block]:
         """The ready blocks of `keys[first:]`, up to the first that is missing."""
@@ -99,23 +105,23 @@ class PrefixCache:
         block.pins += 1
         self._touch(block)
 
-    def park(self, count: int) -> list[Block] | None:
-        """Places for what a sequence without a slot has computed; nobody else finds them. `release` gives them back.
+    def reserve_preempted(self, count: int) -> list[Block] | None:
+        """Blocks for what a preempted sequence has computed; `find` does not return them. `release` frees them.
 
         Returns:
-            `count` blocks, or None if there is no room: less recently used blocks go, but none that is in use.
+            `count` blocks, or None if too few are free or can be evicted.
         """
         while len(self._free) < count:
             if not self._evict():
                 return None
-        blocks = [Block(self._free.pop(), b"", None) for _ in range(count)]
-        self._parked |= {block.index: block for block in blocks}
+        blocks = [self._make(b"", None) for _ in range(count)]
+        self._preempted |= {block.index: block for block in blocks}
         return blocks
 
     def release(self, block: Block) -> None:
-        """The planned copy was made, or what was parked is not needed any more."""
-        if self._parked.get(block.index) is block:
-            del self._parked[block.index]
+        """The planned copy was made, or the preempted sequence has ended or continues."""
+        if self._preempted.get(block.index) is block:
+            del self._preempted[block.index]
             self._free.append(block.index)
             return
         if block.pins < 1:
@@ -123,15 +129,15 @@ class PrefixCache:
         block.pins -= 1
 
     def reserve(self, key: bytes, parent_key: bytes | None, before: Block | None = None) -> Block | None:
-        """A place for a block that the current step computes; `fill` or `abandon` must follow.
+        """A block that the current step computes; `fill` or `abandon` must follow.
 
         Args:
             key: Its own.
             parent_key: That of the block of the tokens before; None for the first of a prompt.
-            before: What was reserved for the tokens before, if the same run computes them. They share their fate.
+            before: The block reserved for the tokens before, if the same run computes them: both succeed or fail.
 
         Returns:
-            None if the block is here or coming, could never be found since its parent is gone, or has no place.
+            None if the block is ready or coming, has lost its parent (so it could not be found), or has no place.
         """
         if key in self._ready or key in self._coming:
             return None
@@ -144,12 +150,12 @@ class PrefixCache:
             if parent is not None:
                 parent.children -= 1
             return None
-        block = Block(self._free.pop(), key, parent)
+        block = self._make(key, parent)
         self._coming[key] = block
         return block
 
     def fill(self, block: Block) -> None:
-        """The block was computed and stored: others may use it."""
+        """The block was computed and stored: other sequences may copy it."""
         del self._coming[block.key]
         self._ready[block.key] = block
         self._touch(block)
@@ -165,10 +171,11 @@ class PrefixCache:
         Args:
             between_steps: Whether no step is planned: then nothing is pinned and nothing is coming.
         """
-        used = [*self._ready.values(), *self._coming.values(), *self._parked.values()]
+        used = [*self._ready.values(), *self._coming.values(), *self._preempted.values()]
         assert sorted([*self._free, *(b.index for b in used)]) == list(range(self._blocks)), (
             "a block is lost or doubled"
         )
+        assert all(self._latest[block.index] is block for block in used), "a place has another block"
         assert not self._ready.keys() & self._coming.keys(), "a block is ready and coming"
         order = {key: index for index, key in enumerate(self._ready)}
         children = dict.fromkeys(map(id, used), 0)
@@ -184,6 +191,11 @@ class PrefixCache:
             assert block.pins >= 0, "pins are miscounted"
             assert not (between_steps and block.pins), "a block is pinned and no step is planned"
         assert not (between_steps and self._coming), "a block is coming and no step is planned"
+
+    def _make(self, key: bytes, parent: Block | None) -> Block:
+        index = self._free.pop()
+        block = self._latest[index] = Block(index, key, parent)
+        return block
 
     def _evict(self) -> bool:
         """Free the least recently used block that may go; False if none may."""

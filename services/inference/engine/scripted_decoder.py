@@ -1,6 +1,6 @@
-"""A decoder without a model: exercises the whole path; a mix-up of slots, order or positions changes its output.
+"""A decoder without a model: its logits are a hash of the tokens in the slot, so a wrong slot or position shows.
 
-Where it is not uniform, so does a token that is computed as a row instead of in a chunk, or in another chunk.
+Where it is not batch-invariant, the hash also covers how each token was computed: as a row, or in which chunk.
 """
 
 import time
@@ -15,18 +15,18 @@ _PRIME = np.uint64(0x100000001B3)
 _BASIS = np.uint64(0xCBF29CE484222325)
 _EMPTY = -1
 _MARK = 1 << 32
-"""Times a number that tells how a token was computed, it is added to the token in its slot."""
+"""The number of the way in which a token was computed, times this, is added to the token in its slot."""
 
 
-class SampleDecoder:
+class ScriptedDecoder:
     """Its logits are a hash of all tokens read back from the slot; no weights, no onnxruntime.
 
     Args:
         slots: How many sequences it holds.
         max_len: Tokens per slot.
         vocab_size: Token ids are 0..vocab_size-1.
-        token_s: Seconds that computing one token takes, to imitate a model's speed.
-        uniform: Whether a token's numbers do not depend on how it was computed.
+        token_s: Seconds per token, to imitate a model's speed.
+        batch_invariant: See `Decoder.batch_invariant`.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class SampleDecoder:
         max_len: int = 64,
         vocab_size: int = 64,
         token_s: float = 0.0,
-        uniform: bool = True,
+        batch_invariant: bool = True,
     ) -> None:
         self._tokens: NDArray[np.int64] = np.full((slots, max_len), _EMPTY, dtype=np.int64)
         self._vocab_size = vocab_size
         self._token_s = token_s
-        self._uniform = uniform
+        self._batch_invariant = batch_invariant
         self._ids = np.arange(vocab_size, dtype=np.uint64)
         self._blocks: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 
@@ -61,9 +61,9 @@ class SampleDecoder:
         return self._vocab_size
 
     @property
-    def uniform(self) -> bool:
-        """See `Decoder.uniform`."""
-        return self._uniform
+    def batch_invariant(self) -> bool:
+        """See `Decoder.batch_invariant`."""
+        return self._batch_invariant
 
     def used_slots(self) -> list[int]:
         """Slots that hold tokens and were not released."""
@@ -71,7 +71,9 @@ class SampleDecoder:
 
     def compute(self, spans: Sequence[Span]) -> Logits:
         """See `Decoder.compute`."""
-        assert self._uniform or len(spans) == 1, "several spans at once, in a decoder that is not uniform"
+        assert self._batch_invariant or len(spans) == 1, (
+            "several spans at once, in a decoder that is not batch-invariant"
+        )
         assert len({span.slot for span in spans}) == len(spans), "two spans in one slot"
         logits = []
         for span in spans:
@@ -79,7 +81,7 @@ class SampleDecoder:
             assert count, "a span without tokens"
             self._tokens[span.slot, span.start : end] = np.asarray(span.tokens) + self._mark(1 + span.start, count)
             self._work(count)
-            logits += [self._logits(span.slot, length) for length in range(end - span.wanted + 1, end + 1)]
+            logits += [self._logits(span.slot, length) for length in range(end - span.logits + 1, end + 1)]
         return np.stack(logits) if logits else np.empty((0, self._vocab_size), np.float32)
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -117,8 +119,8 @@ class SampleDecoder:
         self._tokens[:] = _EMPTY
 
     def _mark(self, begin: int, count: int) -> int:
-        """What tells a chunk of `count` tokens from others, and from a row."""
-        return 0 if self._uniform else (begin * self.max_len + count) * _MARK
+        """Distinguishes a chunk of `count` tokens from other chunks, and from a row (0)."""
+        return 0 if self._batch_invariant else (begin * self.max_len + count) * _MARK
 
     def _work(self, tokens: int) -> None:
         if self._token_s:

@@ -1,28 +1,22 @@
-"""One generation: what was asked, where it stands, and what a step tells about it.
+"""The state of one generation inside the batcher. Pure.
 
 Life of a sequence:
 
-    WAITING ──> PREFILL ──> DECODE ──> FINISHED
-       │           └─> PARKED <─┘          ^     (parked sequences go on where they were)
-       └──────── from everywhere ──────────┘     (cancelled, failed, or nothing left to do)
+    WAITING ──> PREFILL ────> DECODE ───────> FINISHED
+       │           └─> PREEMPTED <─┘             ^     (preempted sequences continue where they were)
+       └──────────── from everywhere ────────────┘     (cancelled, failed, or nothing left to do)
 """
 
-from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
 from enum import IntEnum
 
-from services.inference.engine.ngram_proposer import Drafter
+from services.inference.engine.ngram_proposer import NgramProposer
 from services.inference.engine.prefix_cache import Block
-from services.inference.engine.sampling.constraint import Constraint
-from services.inference.engine.sampling.logits_processors import Adjuster
-from services.inference.engine.sampling.params import SamplingParams as SamplingParams  # noqa: PLC0414  # for those who need both
-from services.inference.engine.sampling.params import TokenScore
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from shared.contracts.gateway import FinishReason, Timings
-from shared.errors import LlmosError
 
 
 class State(IntEnum):
-    """Where a sequence stands; ordered, so that `state < FINISHED` means alive."""
+    """State of a sequence; ordered, so that `state < FINISHED` means alive."""
 
     WAITING = 0
     """In the queue, no slot."""
@@ -30,129 +24,75 @@ class State(IntEnum):
     """Has a slot; part of its chunks is computed."""
     DECODE = 2
     """Its chunks are computed: a step computes one more token, and chooses the next once all are computed."""
-    PARKED = 3
-    """Gave its slot to another tenant, and waits for one again; its keys and values lie in blocks."""
+    PREEMPTED = 3
+    """Lost its slot to another tenant, and waits for one; its keys and values lie in blocks."""
     FINISHED = 4
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.PREFILL, State.FINISHED}),
-    State.PREFILL: frozenset({State.DECODE, State.PARKED, State.FINISHED}),
-    State.DECODE: frozenset({State.PARKED, State.FINISHED}),
-    State.PARKED: frozenset({State.PREFILL, State.DECODE, State.FINISHED}),
+    State.PREFILL: frozenset({State.DECODE, State.PREEMPTED, State.FINISHED}),
+    State.DECODE: frozenset({State.PREEMPTED, State.FINISHED}),
+    State.PREEMPTED: frozenset({State.PREFILL, State.DECODE, State.FINISHED}),
     State.FINISHED: frozenset(),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceRequest:
-    """A generation to run."""
-
-    request_id: str
-    prompt: SequenceOf[int]
-    resumed: SequenceOf[int] = ()
-    """Tokens that were generated elsewhere: they count as generated and are not delivered again."""
-    sampling: SamplingParams = field(kw_only=True)
-    tenant: str = field(default="", kw_only=True)
-    """Who asks: turns and room in the queue are shared between tenants."""
-    cache_salt: str = field(default="", kw_only=True)
-    """Blocks of the prefix cache are shared only between requests of the same salt."""
-    constraint: Constraint | None = field(default=None, kw_only=True)
-    """What the answer must match; it has accepted `resumed`."""
-
-    @property
-    def reads_cache(self) -> bool:
-        """Whether the prefix cache may spare it work: not when the logits of each token of the prompt are wanted."""
-        return self.sampling.prompt_logprobs is None
-
-
-@dataclass(slots=True)
-class SequenceUpdate:
-    """What one step did to one sequence. Exactly one update of each sequence has `finish`, its last."""
-
-    request_id: str
-    token_ids: tuple[int, ...]
-    """New tokens. An end-of-sequence token is delivered here, with `finish` STOP, and has no text."""
-    finish: FinishReason | None
-    timings: Timings | None
-    """With `finish` only."""
-    prompt_tokens: int
-    completion_tokens: int
-    """Generated so far, with those of `SequenceRequest.resumed`."""
-    error: LlmosError | None = None
-    """With `finish` ERROR only."""
-    scores: tuple[TokenScore, ...] = ()
-    """With `SamplingParams.logprobs`: one for each of `token_ids`."""
-    prompt_scores: tuple[TokenScore, ...] = ()
-    """With `SamplingParams.prompt_logprobs`: the prompt's next tokens. All come before the first of `token_ids`."""
-    cached_tokens: int = 0
-    """Prompt tokens that were copied from the prefix cache. A resumed answer's own tokens do not count."""
-
-
 class Sequence:
-    """A sequence inside the engine. Only the batcher changes it.
+    """A sequence. Only the batcher and its policies change it.
 
     Args:
-        request: What to run.
-        now: Seconds on the engine's clock when it was admitted.
-        uniform: Whether the decoder is (`Decoder.uniform`).
+        request: The generation to run.
+        now: Seconds on the engine's clock at its admission.
+        batch_invariant: See `Decoder.batch_invariant`.
     """
 
     __slots__ = (
         *("_state", "_t_admitted", "_t_first_token", "_t_started"),
-        *(
-            "adjuster",
-            "cached",
-            "computed",
-            "drafter",
-            "expected_cached",
-            "keys",
-            "parked",
-            "parkings",
-            "prefill_tokens",
-            "request",
-            "slot",
-            "tokens",
-        ),
+        *("cached", "computed", "expected_cached", "grammar_ended", "id", "keys", "preemptions", "prefill_tokens"),
+        *("proposer", "request", "saved_blocks", "slot", "tokens"),
     )
 
-    def __init__(self, request: SequenceRequest, now: float, *, uniform: bool = False) -> None:
+    def __init__(self, request: SequenceRequest, now: float, *, batch_invariant: bool = False) -> None:
+        self.id = request.request_id
         self.request = request
         self.tokens: list[int] = [*request.prompt, *request.resumed]
         """Prompt and all generated tokens."""
-        self.prefill_tokens = len(self.tokens) if uniform else len(request.prompt)
-        """How many of `tokens` are computed in chunks: the prompt's, and those of `SequenceRequest.resumed` where a
-        chunk gives them the bits that decode rows gave them."""
-        self.adjuster = Adjuster.of(request.sampling, self.tokens, len(request.prompt))
-        self.drafter: Drafter | None = None
-        """Guesses its next tokens, where they may be computed ahead."""
+        self.prefill_tokens = len(self.tokens) if batch_invariant else len(request.prompt)
+        """How many of `tokens` are computed in chunks: those of the prompt, and those of `SequenceRequest.resumed`
+        where a chunk gives them the bits that decode rows gave them."""
+        self.proposer: NgramProposer | None = None
+        """Proposes drafts, where they are on."""
         self.computed = 0
         """How many of `tokens` have keys and values in the slot."""
         self.cached = 0
         """How many of `computed` were copied from the prefix cache."""
         self.keys: list[bytes] = []
-        """Of its full blocks in the prefix cache, as far as they were needed; none without one."""
+        """Keys of its full blocks in the prefix cache, as far as they were needed."""
         self.expected_cached = 0
-        """Tokens that the cache held when it was admitted; 0 once it started."""
-        self.parked: list[Block] = []
-        """Where its keys and values lie while it has no slot."""
-        self.parkings = 0
-        """How often it gave its slot up."""
+        """Tokens that the cache held at its admission; 0 once it started."""
+        self.saved_blocks: list[Block] = []
+        """Hold its keys and values while it is preempted."""
+        self.preemptions = 0
+        """How often it was preempted."""
         self.slot: int | None = None
+        self.grammar_ended = request.constraint is not None and request.constraint.finished
+        """Whether its grammar allows no token after the last one."""
         self._state = State.WAITING
         self._t_admitted = now
         self._t_started: float | None = None
         self._t_first_token: float | None = None
 
     @property
-    def id(self) -> str:
-        """The request's id."""
-        return self.request.request_id
+    def state(self) -> State:
+        """Its state."""
+        return self._state
 
     @property
-    def state(self) -> State:
-        """Where it stands."""
-        return self._state
+    def used_slot(self) -> int:
+        """The slot of a sequence that has one."""
+        assert self.slot is not None, "a sequence without a slot is planned"
+        return self.slot
 
     @property
     def remaining(self) -> int:
@@ -174,13 +114,8 @@ class Sequence:
         """Tokens generated so far, here and elsewhere."""
         return len(self.tokens) - len(self.request.prompt)
 
-    @property
-    def scores_prompt(self) -> bool:
-        """Whether the log probabilities of the prompt's tokens are told; elsewhere they were before it went on."""
-        return self.request.sampling.prompt_logprobs is not None and not self.request.resumed
-
     def move_to(self, state: State) -> None:
-        """Change the state; raises RuntimeError on a move that the table does not know."""
+        """Change the state; raises RuntimeError if the table lacks the transition."""
         if state not in TRANSITIONS[self._state]:
             raise RuntimeError(f"sequence {self.id} cannot go from {self._state.name} to {state.name}")
         self._state = state
@@ -192,42 +127,62 @@ class Sequence:
         self.slot = slot
         self._t_started = now
 
-    def park(self, blocks: list[Block]) -> None:
+    def preempt(self, blocks: list[Block]) -> None:
         """Its slot was released; `blocks` hold what it had computed."""
-        self.move_to(State.PARKED)
-        self.parked = blocks
-        self.parkings += 1
+        self.move_to(State.PREEMPTED)
+        self.saved_blocks = blocks
+        self.preemptions += 1
 
-    def unpark(self, slot: int) -> list[Block]:
-        """Go on in a slot; the blocks to copy into it."""
+    def resume(self, slot: int) -> list[Block]:
+        """Continue in a slot; the blocks to copy into it."""
         self.move_to(State.PREFILL if self.prefill_left else State.DECODE)
         self.slot = slot
-        blocks, self.parked = self.parked, []
+        blocks, self.saved_blocks = self.saved_blocks, []
         return blocks
 
-    def append(self, token: int, now: float, *, newest: bool = True) -> FinishReason | None:
-        """Add a generated token; the reason to end, if it ends the sequence.
-
-        Its constraint stands behind the `newest` token that was chosen: others were followed by one.
-        """
+    def append(self, token: int, now: float, *, grammar_ended: bool = False) -> FinishReason | None:
+        """Add a generated token, after which the grammar may have ended; the reason to end, if there is one."""
         self.tokens.append(token)
         if self._t_first_token is None:
             self._t_first_token = now
-        return self.reason_to_end(newest=newest)
+        self.grammar_ended = grammar_ended
+        return self.reason_to_end()
 
-    def reason_to_end(self, *, newest: bool = True) -> FinishReason | None:
+    def reason_to_end(self) -> FinishReason | None:
         """Why no further token may be generated, or None."""
         generated = self.completion_tokens
         if generated and self.request.sampling.ends(self.tokens[-1]):
             return FinishReason.STOP
-        if newest and self.request.constraint is not None and self.request.constraint.finished:
+        if self.grammar_ended:
             return FinishReason.STOP
-        if self.scores_prompt and self.prefill_left:
+        if self.request.scores_prompt and self.prefill_left:
             return None
         return FinishReason.LENGTH if generated >= self.request.sampling.max_tokens else None
+
+    def update(self, token_ids: tuple[int, ...] = ()) -> SequenceUpdate:
+        """The update that delivers `token_ids`, the last of its tokens."""
+        prompt = len(self.request.prompt)
+        return SequenceUpdate(
+            request_id=self.id,
+            token_ids=token_ids,
+            finish=None,
+            timings=None,
+            prompt_tokens=prompt,
+            completion_tokens=len(self.tokens) - prompt,
+            cached_tokens=min(self.cached, prompt),
+        )
 
     def timings(self, now: float) -> Timings:
         """Seconds spent in the queue, in prefill and in decode until `now`."""
         started = now if self._t_started is None else self._t_started
         first = now if self._t_first_token is None else self._t_first_token
         return Timings(queue_s=started - self._t_admitted, prefill_s=first - started, decode_s=now - first)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless state, slot and counts of an alive sequence agree."""
+        assert self.state is not State.FINISHED, "a finished sequence is still known"
+        assert (self.state in (State.WAITING, State.PREEMPTED)) == (self.slot is None), "state and slot disagree"
+        assert self.remaining >= 1, "an alive sequence has nothing left to compute"
+        if self.state is not State.PREEMPTED:
+            assert (self.state < State.DECODE) == (self.prefill_left > 0), "state and computed tokens disagree"
+        assert self.cached <= self.computed, "more was copied than is computed"

@@ -1,22 +1,13 @@
-"""Which sequence has which place in the KV buffers.
+"""Which sequence has which slot of the KV buffers. Pure.
 
 A sequence that ends leaves a hole, and the next prompt takes the lowest. Where decode runs on slots 0..n-1 (a decoder
-that is not uniform), `compact` closes the others by moving the highest slot down.
+that is not batch-invariant), `compact` fills holes by moving the highest slot down.
 
-A free slot keeps its memory for a while: a sequence that takes it by then need not fetch thousands of pages anew.
+A free slot keeps its memory for a while: a sequence that takes it meanwhile need not touch thousands of new pages.
 """
 
-from typing import NamedTuple
-
+from services.inference.engine.plan import Move
 from services.inference.engine.sequence import Sequence
-
-
-class Move(NamedTuple):
-    """Copy the keys and values of `length` tokens from slot to slot."""
-
-    source: int
-    destination: int
-    length: int
 
 
 class Slots:
@@ -26,7 +17,7 @@ class Slots:
         self._owners: list[Sequence | None] = [None] * count
         self._used = 0
         self._vacated: dict[int, float] = {}
-        """Free slots that were used since their memory was last given back, and since when they are free."""
+        """Free slots whose memory was not given back, and since when they are free."""
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -84,11 +75,11 @@ class Slots:
 
     @property
     def vacated_at(self) -> float | None:
-        """Since when the slot is free that was used and is free the longest; None without such slots."""
+        """When the longest vacated slot became free; None without such slots."""
         return min(self._vacated.values(), default=None)
 
     def vacated(self, until: float) -> list[int]:
-        """Slots that are free since `until` or longer, each named once: their memory can be given back."""
+        """Slots that are free since `until` or longer, each returned once: their memory can be given back."""
         if not self._vacated:
             return []
         slots = sorted(slot for slot, since in self._vacated.items() if since <= until)

@@ -22,18 +22,18 @@ from shared.errors import LlmosError
 from shared.service.context import Context
 from shared.storage.open import open_store
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
-class Served(Protocol):
-    """A version in service: a decoder or an encoder."""
+class Replica(Protocol):
+    """A version that takes requests: a decoder or an encoder."""
 
-    def refuse(self) -> None:
-        """Take nothing new."""
+    def stop_accepting(self) -> None:
+        """Reject new requests."""
         ...
 
     async def drain(self, grace: float) -> None:
-        """Let what is here finish for `grace` seconds; hand the rest back with a retryable error."""
+        """Let requests finish for `grace` seconds; hand the rest back with a retryable error."""
         ...
 
 
@@ -47,24 +47,24 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         status = StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
         lease = await stack.enter_async_context(status.running())
         try:
-            served = await _start(context, settings, lease, stack)
+            replica = await _start(context, settings, lease, stack)
         except (LlmosError, OSError) as error:
             message = error.message if isinstance(error, LlmosError) else str(error)
             await lease.become(ReplicaState.FAILED, message)
             raise
         await lease.become(ReplicaState.READY)
-        log.info("replica_ready", seconds=round(time.monotonic() - begun, 2))
+        _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
         await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
         try:
             yield
         finally:
-            served.refuse()
+            replica.stop_accepting()
             await lease.become(ReplicaState.DRAINING)
-            await served.drain(max(0.0, settings.drain_timeout - ENGINE_CONFIRM_S - REPLICA_RECORD_S))
+            await replica.drain(max(0.0, settings.drain_timeout - ENGINE_CONFIRM_S - REPLICA_RECORD_S))
 
 
-async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Served:
-    """Load and subscribe; what is started is stopped by `stack`."""
+async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Replica:
+    """Load the version and take requests until `stack` is closed."""
     await lease.become(ReplicaState.LOADING)
     manifest, folder = await _fetch(settings, stack)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1

@@ -11,7 +11,7 @@ from shared.bus.port import KeyValue
 from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaStatus
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.STARTING: frozenset({ReplicaState.LOADING, ReplicaState.FAILED}),
@@ -59,18 +59,18 @@ class StatusLease:
                 try:
                     await self._kv.put(self._status.id, self._status.encode())
                 except LlmosError as error:  # the log has the reason, too
-                    log.warning("failure_not_recorded", error=error.message)
+                    _log.warning("replica_status.not_written", error=error.message)
 
     async def become(self, state: ReplicaState, message: str = "") -> None:
-        """Change the state; written on return if the bus is there. Raises ValueError on a move that is none."""
+        """Change the state; written on return if the bus is connected. Raises ValueError on an illegal transition."""
         if state not in _NEXT[self._status.state]:
             raise ValueError(f"a replica does not go from {self._status.state} to {state}")
-        log.info("replica_state", state=state.value, message=message)
+        _log.info("replica.state_changed", state=state.value, message=message)
         self._status = self._status.model_copy(update={"state": state, "message": message})
         await self._lease.set(self._status.encode())
 
-    async def tell(self, *, memory: int, message: str) -> None:
-        """Say how much memory is used and, while ready, what is wrong; told with the next renewal at the latest."""
+    async def report_memory(self, *, memory: int, message: str) -> None:
+        """Write the memory in use while the replica is ready; at the latest with the next renewal."""
         if self._status.state is not ReplicaState.READY:
             return
         self._status = self._status.model_copy(update={"memory": memory, "message": message})

@@ -13,7 +13,7 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.deadlines import LOAD_REPORT_S
 from shared.errors import LlmosError
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 def load_report(assignment: ReplicaAssignment, load: EngineLoad) -> LoadReport:
@@ -53,5 +53,5 @@ async def report_load(bus: Bus, assignment: ReplicaAssignment, load: Callable[[]
         try:
             await rpc.publish(bus, load_subject(assignment.id), load_report(assignment, load()))
         except LlmosError as error:
-            log.warning("load_not_reported", error=error.message)
+            _log.warning("load.not_reported", error=error.message)
         await asyncio.sleep(LOAD_REPORT_S)

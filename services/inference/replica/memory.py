@@ -1,9 +1,9 @@
-"""How much memory a replica uses beside what it was granted.
+"""Compares the memory that a replica uses with its grant.
 
-The grant is a reservation: the scheduler adds grants up so that no node promises more than it has. A replica that
-uses more is not ended for it, since every answer it is giving would be lost to an estimate that may be off by a few
-per cent; the machine's own limit (a container's) is the one that kills. It gives back what it can, and says in its
-status and its log that the estimate was wrong.
+The grant is a reservation: the scheduler adds grants up, so that no node promises more memory than it has. A replica
+above its grant goes on, because ending it would lose every running answer to an estimate that may be a few per cent
+off; the limit of the machine or the container is the one that kills. The replica frees what it can, and reports the
+excess in its status and its log.
 """
 
 import asyncio
@@ -21,29 +21,29 @@ from shared.service.background import background
 CHECK_S = 5.0
 _MIB = 1 << 20
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
-class Teller(Protocol):
-    """Where it is said; `StatusLease` is one."""
+class MemoryStatus(Protocol):
+    """Where the memory in use is written; `StatusLease` is one."""
 
-    def tell(self, *, memory: int, message: str) -> Awaitable[None]:
-        """Say how many bytes are used and what is wrong with that; an empty message: nothing."""
+    def report_memory(self, *, memory: int, message: str) -> Awaitable[None]:
+        """Report the bytes in use; `message` is empty while they are within the grant."""
         ...
 
 
 def resident_bytes() -> int:
     """Bytes that this process and its helpers have resident.
 
-    Mapped weights count in full in each replica, though replicas of one version share them: what is told is never
-    too little.
+    Mapped weights count in full in each replica, though replicas of one version share them: the result is an upper
+    bound.
     """
     process = psutil.Process()
     total: int = process.memory_info().rss
     for child in process.children(recursive=True):
         try:
             total += child.memory_info().rss
-        except psutil.NoSuchProcess:  # it ended meanwhile
+        except psutil.NoSuchProcess:  # it has ended
             continue
     return total
 
@@ -60,54 +60,54 @@ class MemoryWatch:
 
     Args:
         granted: Bytes; 0: no limit was given.
-        teller: Told after each look.
-        measure: Answers the bytes in use.
+        status: Gets the result of each check.
+        measure: Returns the bytes in use.
         give_back: Called once when the grant is exceeded, before it is measured again.
     """
 
     def __init__(
         self,
         granted: int,
-        teller: Teller,
+        status: MemoryStatus,
         *,
         measure: Callable[[], int] = resident_bytes,
         give_back: Callable[[], None] = give_back,
     ) -> None:
         self._granted = granted
-        self._teller = teller
+        self._status = status
         self._measure = measure
         self._give_back = give_back
         self._exceeded = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look every `CHECK_S` seconds while inside."""
+        """Check every `CHECK_S` seconds while inside."""
         async with background(self._run(), "memory watch", on_failure=end_process):
             yield
 
-    async def look(self) -> None:
-        """Measure now, and tell."""
+    async def check(self) -> None:
+        """Measure now, and report."""
         used = await asyncio.to_thread(self._measure)
         if self._above(used):
             await asyncio.to_thread(self._give_back)
             used = await asyncio.to_thread(self._measure)
         exceeded = self._above(used)
         if exceeded and not self._exceeded:
-            log.warning("memory_above_grant", resident_bytes=used, granted_bytes=self._granted)
+            _log.warning("memory.above_grant", resident_bytes=used, granted_bytes=self._granted)
         elif self._exceeded and not exceeded:
-            log.info("memory_within_grant_again", resident_bytes=used, granted_bytes=self._granted)
+            _log.info("memory.within_grant", resident_bytes=used, granted_bytes=self._granted)
         self._exceeded = exceeded
-        await self._teller.tell(memory=used, message=self._problem(used) if exceeded else "")
+        await self._status.report_memory(memory=used, message=self._message(used) if exceeded else "")
 
     async def _run(self) -> None:
         while True:
-            await self.look()
+            await self.check()
             await asyncio.sleep(CHECK_S)
 
     def _above(self, used: int) -> bool:
         return 0 < self._granted < used
 
-    def _problem(self, used: int) -> str:
+    def _message(self, used: int) -> str:
         return (
             f"uses {used / _MIB:.0f} MiB of memory, {(used - self._granted) / _MIB:.0f} MiB above its grant; "
             "it goes on, but its node may run out: deploy it with fewer slots or a smaller prefix cache"

@@ -1,4 +1,4 @@
-"""What a replica reads from its environment; the node agent sets it."""
+"""A replica's environment, which the node agent sets."""
 
 from pathlib import Path
 from typing import Self

@@ -1,4 +1,4 @@
-"""What every request's span says of the replica that served it."""
+"""Attributes of a request's span that describe the replica."""
 
 from opentelemetry.util.types import AttributeValue
 

@@ -1,4 +1,4 @@
-"""A version's manifest and files, brought from the store into one folder."""
+"""A version's manifest and files, from the store in one folder."""
 
 import asyncio
 import fcntl
@@ -17,7 +17,9 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
 
-log = structlog.get_logger("llmos.replica")
+TOKENIZER_FILE = "tokenizer.json"
+
+_log = structlog.get_logger("llmos.replica")
 
 
 async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) -> Manifest:
@@ -45,7 +47,7 @@ async def version_folder(store: ArtifactStore, manifest: Manifest, digest: str, 
     """A folder with all files of the version under their manifest paths, kept while inside; replicas share it.
 
     Blobs are hard-linked, or linked symbolically where the store's blobs and the cache are on different file systems:
-    nothing is copied. A folder that is not whole (a blob was deleted, the disk was full) is built anew. Folders that
+    nothing is copied. An incomplete folder (a blob was deleted, the disk was full) is built again. Folders that
     no process uses are removed first, so that the store may evict their blobs.
 
     Args:
@@ -56,22 +58,22 @@ async def version_folder(store: ArtifactStore, manifest: Manifest, digest: str, 
 
     Raises:
         NotFound: A blob is missing in the store.
-        CorruptFile: A blob is not what its digest says.
-        StorageFull: No room in the cache.
+        CorruptFile: A blob does not match its digest.
+        StorageFull: The cache is full.
         OSError: The cache can't be written.
     """
     folder = cache / "versions" / digest
     await asyncio.to_thread(_remove_unused, folder)
     blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
-    held = await asyncio.to_thread(_assemble, folder, manifest, blobs)
+    lock = await asyncio.to_thread(_assemble, folder, manifest, blobs)
     try:
         yield folder
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 @contextmanager
-def _alone(versions: Path) -> Iterator[None]:
+def _exclusive(versions: Path) -> Iterator[None]:
     """One process at a time changes the folders. The kernel frees the lock of a process that died."""
     versions.mkdir(parents=True, exist_ok=True)
     with (versions / ".lock").open("w") as lock:
@@ -79,15 +81,15 @@ def _alone(versions: Path) -> Iterator[None]:
         yield
 
 
-def _remove_unused(wanted: Path) -> None:
-    with _alone(wanted.parent):
-        for folder in wanted.parent.iterdir():
-            if folder.is_dir() and folder != wanted:
+def _remove_unused(keep: Path) -> None:
+    with _exclusive(keep.parent):
+        for folder in keep.parent.iterdir():
+            if folder.is_dir() and folder != keep:
                 fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(folder)
-                    log.info("version_folder_removed", digest=folder.name)
+                    _log.info("version_folder.removed", digest=folder.name)
                 except BlockingIOError:
                     pass  # a replica uses it
                 finally:
@@ -95,11 +97,11 @@ def _remove_unused(wanted: Path) -> None:
 
 
 def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -> int:
-    """Build the folder beside its place and move it there at once, so a half-made one is never seen.
+    """Build the folder beside its place and rename it, so that readers never see an incomplete folder.
 
-    Answers a file descriptor: the folder is in use until it is closed.
+    Returns a file descriptor: the folder is in use until it is closed.
     """
-    with _alone(folder.parent):
+    with _exclusive(folder.parent):
         if not _is_whole(folder, manifest):
             shutil.rmtree(folder, ignore_errors=True)
             draft = folder.parent / f".{folder.name}.draft"

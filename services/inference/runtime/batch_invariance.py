@@ -29,7 +29,7 @@ def probe_tokens(decoder: Decoder) -> list[int]:
     return tokens[: decoder.max_len]
 
 
-def is_uniform(decoder: Decoder, read: Read) -> bool:
+def is_batch_invariant(decoder: Decoder, read: Read) -> bool:
     """Whether logits, keys and values of some tokens are equal to the bit in one span, in two, alone and with others.
 
     At the beginning of a slot and after a context, which costs next to nothing: copies of a few keys and values.
@@ -37,18 +37,18 @@ def is_uniform(decoder: Decoder, read: Read) -> bool:
     """
     tokens = probe_tokens(decoder)
     rows = min(_ROWS, decoder.slots)
-    uniform = _Probe(decoder, read, tokens, 0).chunks_agree()
-    if uniform:
+    batch_invariant = _Probe(decoder, read, tokens, 0).chunks_agree()
+    if batch_invariant:
         start = min(_CONTEXT, decoder.max_len - len(tokens))
         decoder.reserve_blocks(1, len(tokens))
         decoder.store(0, 0, 0)
         for copy in range(0, start, len(tokens)):
             decoder.fetch(0, 0, copy)
         probe = _Probe(decoder, read, tokens, start)
-        uniform = probe.chunks_agree() and probe.lone_tokens_agree() and probe.neighbours_agree(rows)
+        batch_invariant = probe.chunks_agree() and probe.lone_tokens_agree() and probe.neighbours_agree(rows)
     for slot in range(rows):
         decoder.release(slot)
-    return uniform
+    return batch_invariant
 
 
 class _Probe:
@@ -91,7 +91,7 @@ class _Probe:
         return self._decoder.compute([self._span(0, begin, end)]).copy()
 
     def _span(self, slot: int, begin: int, end: int) -> Span:
-        return Span(slot, self._start + begin, self._tokens[begin:end], wanted=end - begin)
+        return Span(slot, self._start + begin, self._tokens[begin:end], logits=end - begin)
 
     def _keeps(self, slot: int) -> bool:
         return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._kept)

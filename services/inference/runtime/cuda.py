@@ -1,7 +1,7 @@
 """A GPU through ONNX Runtime's CUDA provider. What of this was never run on a GPU is listed in docs/cuda.md.
 
     once        keys and values of all slots as device tensors, bound by address as past and as present
-    each step   token ids, lengths and wanted rows go in (a few kilobytes), float32 logits of those rows come out
+    each step   token ids, lengths and output rows go in (a few kilobytes), float32 logits of those rows come out
 
 `IOBinding` copies a host input to the device when it is bound, not when the graph runs (ONNX Runtime issues 5857 and
 11666). So inputs live in device tensors that are bound once, and are written there before each run. Only

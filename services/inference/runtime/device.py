@@ -1,4 +1,4 @@
-"""What a decoder asks of the memory that it computes in. `host.HostDevice` and `cuda.CudaDevice` are one."""
+"""The memory that a decoder computes in: implemented by `host.HostDevice` and `cuda.CudaDevice`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Blocks(Protocol):
 
 
 class Inputs(Protocol):
-    """The small arrays that a step is told its numbers in: written on the host, read by the graph."""
+    """The small input arrays of a step: written on the host, read by the graph."""
 
     def address(self, array: Array) -> int:
         """Where the graph reads what is written into `array`, one of the arrays or a part of one."""

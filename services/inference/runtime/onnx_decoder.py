@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from services.inference.engine.decoder import Logits, Span
-from services.inference.runtime.batch_invariance import is_uniform, probe_tokens
+from services.inference.runtime.batch_invariance import is_batch_invariant, probe_tokens
 from services.inference.runtime.device import Blocks, Device
 from services.inference.runtime.host import HostDevice
 from services.inference.runtime.kv import HostKv
@@ -21,10 +21,10 @@ class OnnxDecoder:
     """Implements the engine's `Decoder`.
 
     A row's logits must not depend on the batch, to the last bit: activations quantised to int8 turn a difference of
-    1e-6 into one of 0.5 in the logits. LLMOS's own operators see to that, and more (`uniform`). ONNX Runtime's matrix
-    kernels keep rows apart for 2 rows and more, but some (4-bit `MatMulNBits` on x86, block 32 and up) take another
-    path for 1 row. Where that is so, a lone sequence is run as the second of two rows, the first being that of a
-    scratch slot which lies before slot 0. All this is found at the start by trying.
+    1e-6 into one of 0.5 in the logits. LLMOS's own operators see to that, and more (`batch_invariant`). ONNX
+    Runtime's matrix kernels keep rows apart for 2 rows and more, but some (4-bit `MatMulNBits` on x86, block 32 and
+    up) take another path for 1 row. Where that is so, a lone sequence is run as the second of two rows, the first
+    being that of a scratch slot which lies before slot 0. All this is found at the start by trying.
 
     Args:
         folder: Holds `model.onnx` and its external weights.
@@ -69,8 +69,8 @@ class OnnxDecoder:
             session, device, self._kv, slots=slots, max_len=max_len, vocab_size=spec.vocab_size
         )
         self._rows_alone = 1
-        self._uniform = self._find_uniform()
-        if not self._uniform:
+        self._batch_invariant = self._find_batch_invariance()
+        if not self._batch_invariant:
             self._rows_alone = self._find_rows_alone()
 
     @property
@@ -89,9 +89,9 @@ class OnnxDecoder:
         return self._spec.vocab_size
 
     @property
-    def uniform(self) -> bool:
-        """See `Decoder.uniform`."""
-        return self._uniform
+    def batch_invariant(self) -> bool:
+        """See `Decoder.batch_invariant`."""
+        return self._batch_invariant
 
     @property
     def rows_alone(self) -> int:
@@ -113,16 +113,16 @@ class OnnxDecoder:
         scratch = rows - 1
         return self._open_graph().rows(-scratch, [0] * scratch + [token], [0] * scratch + [position])[scratch:]
 
-    def _find_uniform(self) -> bool:
+    def _find_batch_invariance(self) -> bool:
         """Not tried in float16, which rounds most differences away: a few tokens would not show them."""
         kv = self._kv
-        uniform = (
+        batch_invariant = (
             self._open_graph().packed
             and isinstance(kv, HostKv)
-            and is_uniform(self, lambda slot, start, count: kv.view(SCRATCH + 1 + slot, start, count))
+            and is_batch_invariant(self, lambda slot, start, count: kv.view(SCRATCH + 1 + slot, start, count))
         )
         self._blocks = None
-        return uniform
+        return batch_invariant
 
     def _find_rows_alone(self) -> int:
         """1 if one row gives every bit that it has in a batch, for a few tokens of the vocabulary; else 2."""

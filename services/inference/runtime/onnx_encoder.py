@@ -31,10 +31,10 @@ class OnnxEncoder:
     def __init__(self, folder: Path, spec: EncoderSpec, *, threads: int) -> None:
         self._session = open_session(folder / GRAPH_FILE, threads=threads)
         self._spec = spec
-        wanted, found = set(spec.inputs), {put.name for put in self._session.get_inputs()}
-        if wanted != found:
+        expected, found = set(spec.inputs), {put.name for put in self._session.get_inputs()}
+        if expected != found:
             raise CorruptFile(
-                f"{GRAPH_FILE} has the inputs {sorted(found)}, but the manifest says {sorted(wanted)};"
+                f"{GRAPH_FILE} has the inputs {sorted(found)}, but the manifest says {sorted(expected)};"
                 " import the model again"
             )
         if spec.output not in {put.name for put in self._session.get_outputs()}:

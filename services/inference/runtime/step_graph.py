@@ -15,9 +15,9 @@ from shared.contracts.scheduler import MAX_DRAFT_TOKENS
 SCRATCH = 0
 """Where the scratch slot lies in the buffers; slot i follows at 1 + i."""
 
-_KEPT_ROWS = 16
-"""Steps of up to so many single tokens each have a binding of their own. With drafts, few have as many as the one
-before; and the fewer tokens, the more binding anew would weigh."""
+_BOUND_ROWS = 16
+"""Steps of up to this many single tokens have a binding for each number of tokens. With drafts, that number changes
+from step to step; and the fewer tokens a step has, the larger the part of it that a new binding takes."""
 
 Shape = tuple[int, ...]
 
@@ -29,7 +29,7 @@ class Binding:
     inner: ort.IOBinding
     shaped: tuple[object, ...] | None = None
     """The shape of the step for which inputs and outputs are bound, and where they lie. Most steps are shaped like
-    the one before and need no binding anew: that takes ONNX Runtime 15 us for each, twice that with cold caches."""
+    the one before and need no new binding: one takes ONNX Runtime 15 us for each, twice that with cold caches."""
 
 
 class StepGraph:
@@ -76,30 +76,30 @@ class StepGraph:
             slots: list[int] = []
             tokens: list[int] = []
             positions: list[int] = []
-            wanted: list[int] = []
+            outputs: list[int] = []
             for span in spans:
                 count = len(span.tokens)
                 slots += [span.slot] * count
                 tokens += span.tokens
                 positions += range(span.start, span.start + count)
-                wanted += range(len(tokens) - span.wanted, len(tokens))
-            return self._run_packed(slots, tokens, positions, wanted)
+                outputs += range(len(tokens) - span.logits, len(tokens))
+            return self._run_packed(slots, tokens, positions, outputs)
         (span,) = spans
         count = len(span.tokens)
         # The last token's logits are computed in any case: one row is cheap, and no kernel is asked for no rows.
-        last_rows = range(count - max(1, span.wanted), count)
+        last_rows = range(count - max(1, span.logits), count)
         last = span.start + count - 1
-        return self._run(self._binding(span.slot, 1), (1, count), span.tokens, [last], last_rows)[: span.wanted]
+        return self._run(self._binding(span.slot, 1), (1, count), span.tokens, [last], last_rows)[: span.logits]
 
     def _run_packed(
-        self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int]
+        self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int], outputs: Sequence[int]
     ) -> Logits:
         count = len(tokens)
         if count > self._ids.size:
             self._make_arrays(count)
         self._slots[:count] = [SCRATCH + 1 + slot for slot in slots]
-        kept = count if len(wanted) == count <= _KEPT_ROWS else 0
-        return self._run(self._binding(-1, self._places, kept), (count, 1), tokens, positions, wanted)
+        rows = count if len(outputs) == count <= _BOUND_ROWS else 0
+        return self._run(self._binding(-1, self._places, rows), (count, 1), tokens, positions, outputs)
 
     def _run(
         self,
@@ -107,17 +107,17 @@ class StepGraph:
         shape: tuple[int, int],
         tokens: Sequence[int],
         lasts: Sequence[int],
-        wanted: Sequence[int],
+        outputs: Sequence[int],
     ) -> Logits:
         """Run `shape` tokens; `lasts` has the position of each row's last one."""
         self._ids[: len(tokens)] = tokens
         self._seqlens[: len(lasts)] = lasts
         self._total[...] = max(lasts) + 1
-        self._wanted[: len(wanted)] = wanted
-        shaped: tuple[object, ...] | None = (shape, len(wanted), self._where)
-        logits = self._logits[: len(wanted)]
-        if len(wanted) > len(logits):  # the logits after every token of a prompt: rare, so nothing of it is kept
-            logits, shaped = np.empty((len(wanted), logits.shape[1]), dtype=np.float32), None
+        self._outputs[: len(outputs)] = outputs
+        shaped: tuple[object, ...] | None = (shape, len(outputs), self._where)
+        logits = self._logits[: len(outputs)]
+        if len(outputs) > len(logits):  # the logits after every token of a prompt: rare, so its binding is not reused
+            logits, shaped = np.empty((len(outputs), logits.shape[1]), dtype=np.float32), None
         if shaped is None or shaped != binding.shaped:
             self._bind_step(binding, shape, logits)
             binding.shaped = shaped
@@ -136,14 +136,14 @@ class StepGraph:
             binding.inner.bind_input(name, self._device.memory, 0, element, each, address)
         binding.inner.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
-    def _binding(self, first: int, slots: int, kept: int = 0) -> Binding:
+    def _binding(self, first: int, slots: int, rows: int = 0) -> Binding:
         """One whose past and present are the same memory: that of the slots from `first` (-1: scratch) on.
 
-        It is the one for steps of `kept` tokens; 0: for all others.
+        It is the one for steps of `rows` tokens; 0: for all others.
         """
-        binding = self._bindings.get((first, slots, kept))
+        binding = self._bindings.get((first, slots, rows))
         if binding is None:
-            binding = self._bindings[first, slots, kept] = Binding(self._session.io_binding())
+            binding = self._bindings[first, slots, rows] = Binding(self._session.io_binding())
             shape = (slots, *self._slot_shape)
             memory, element = self._device.memory, self._device.element
             for tensor in self._tensors:
@@ -155,14 +155,14 @@ class StepGraph:
         return binding
 
     def _make_arrays(self, tokens: int) -> None:
-        """What a step of so many tokens is told in. Most steps fit what was made at the start."""
+        """Make the input arrays for a step of this many tokens. Most steps fit those made at the start."""
         self._ids: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
-        self._wanted: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
+        self._outputs: NDArray[np.int64] = np.zeros(tokens, dtype=np.int64)
         self._seqlens: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
         self._slots: NDArray[np.int32] = np.zeros(tokens, dtype=np.int32)
         arrays: dict[str, Array] = {
             "input_ids": self._ids,
-            "output_index": self._wanted,
+            "output_index": self._outputs,
             "seqlens_k": self._seqlens,
             "slots": self._slots,
         }

@@ -9,8 +9,8 @@ class Detokenizer:
     """The text of a growing sequence of tokens. Constant work per token.
 
     Tokens are bytes of UTF-8 text, and a character may take several tokens: a character is released when its last
-    byte is there. Bytes that are no UTF-8 become U+FFFD, one for each maximal ill-formed part (as WHATWG's and Rust's
-    decoders do), so the pieces joined equal the whole text decoded at once.
+    byte is there. Bytes that are not UTF-8 become U+FFFD, one for each maximal ill-formed part (as in the decoders of
+    WHATWG and Rust), so the pieces joined equal the whole text decoded at once.
 
     Args:
         tokenizer: The version's.
@@ -25,11 +25,11 @@ class Detokenizer:
         """Whether the text lost a space at its start."""
 
     def push(self, token_id: int) -> str:
-        """The text that this token completes, often all of it, perhaps none."""
+        """The text that this token completes, often all of it, or none."""
         return self._trim(self._utf8.decode(self._tokenizer.token_bytes(token_id)))
 
     def finish(self) -> str:
-        """What was held back: nothing, or U+FFFD for a character that never got its last byte."""
+        """The text that was held back: U+FFFD for an incomplete character, or nothing."""
         return self._trim(self._utf8.decode(b"", final=True))
 
     def _trim(self, text: str) -> str:

@@ -7,7 +7,7 @@ class StopMatcher:
     """Releases text as early as possible, and ends it before a stop string, or after it.
 
     The stop string whose last character comes first ends the text (the longest, if several end there), so the outcome
-    does not depend on how the text was cut into pieces. What could still become a stop string is held back.
+    does not depend on how the text was cut into pieces. Text that could still become a stop string is held back.
 
     One Knuth-Morris-Pratt automaton per stop string: its state is the length of its longest prefix that the text ends
     with.
@@ -22,27 +22,27 @@ class StopMatcher:
         self._stops = tuple(dict.fromkeys(stops))
         self._failures = [_failure(stop) for stop in self._stops]
         self._states = [0] * len(self._stops)
-        self._held = ""
+        self._pending = ""
 
     def push(self, text: str) -> tuple[str, bool]:
         """The text that is safe to release, and whether a stop string ended it. Push nothing after that."""
         if not self._stops:
             return text, False
-        before = len(self._held)
-        self._held += text
+        before = len(self._pending)
+        self._pending += text
         for position, char in enumerate(text, start=before + 1):
             matched = self._advance(char)
             if matched:
                 end = position if self._include else position - matched
-                released, self._held = self._held[:end], ""
+                released, self._pending = self._pending[:end], ""
                 return released, True
-        keep = len(self._held) - max(self._states)
-        released, self._held = self._held[:keep], self._held[keep:]
+        keep = len(self._pending) - max(self._states)
+        released, self._pending = self._pending[:keep], self._pending[keep:]
         return released, False
 
     def finish(self) -> str:
-        """What was held back, when the answer ended otherwise."""
-        released, self._held = self._held, ""
+        """The text that was held back, when the answer ended without a stop string."""
+        released, self._pending = self._pending, ""
         return released
 
     def _advance(self, char: str) -> int:

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 class Bench:
-    """What a test sees of one node: what it is told, what it says, what runs."""
+    """One node as a test sees it: its assignment, its statuses, its processes."""
 
     def __init__(self, bus, url, folder):
         self.bus = bus

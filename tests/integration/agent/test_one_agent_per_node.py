@@ -48,7 +48,7 @@ async def test_a_second_agent_refuses_and_the_first_goes_on(bench, agents):
         await first.wait()
 
 
-async def test_a_record_that_nobody_renews_is_taken_over(nodes):
+async def test_a_record_that_is_not_renewed_is_taken_over(nodes):
     await nodes.put("node-a", status("dead").encode())
     await claim(nodes, status("new"), silence=0.3)
     assert NodeStatus.decode((await nodes.get("node-a")).value).instance == "new"
@@ -67,7 +67,7 @@ async def test_of_two_that_start_at_once_one_gets_the_node(nodes):
     results = await asyncio.gather(
         *(claim(nodes, status(f"agent-{i}"), silence=1.0) for i in range(2)), return_exceptions=True
     )
-    # The loser finds a record that nobody renews in this test, and takes it over in its turn; never both at once.
+    # The loser finds a record that is not renewed in this test, and takes it over later; never both at once.
     holder = NodeStatus.decode((await nodes.get("node-a")).value).instance
     assert results[int(holder.removeprefix("agent-"))] is None
 

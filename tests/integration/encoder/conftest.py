@@ -1,7 +1,7 @@
 import pytest
 
 from devtools.convert.encoder.version import convert_encoder
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from tests.support.models.minilm import minilm_directory
 

@@ -11,7 +11,7 @@ import pytest
 from devtools.convert import convert_gguf
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.gateway import FinishReason
 from tests.support.factories.engines import sequence_request

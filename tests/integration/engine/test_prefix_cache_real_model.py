@@ -55,7 +55,7 @@ def test_the_second_turn_finds_the_first_answer_and_answers_as_if_it_had_not(rea
 def test_rows_leave_in_a_slot_what_chunks_leave_there(real_model: RealModel):
     decoder = real_model.open(slots=2, max_len=256)
     try:
-        assert decoder.uniform
+        assert decoder.batch_invariant
         tokens = real_model.encode(BEGINNING)[:200]
         for start in range(0, 200, 64):
             prefill(decoder, 0, tokens[start : start + 64], start)

@@ -112,7 +112,7 @@ def test_a_resumed_stream_equals_the_uninterrupted_stream(real_model: RealModel,
 
 
 def test_a_prompt_has_the_same_bits_in_any_chunks(real_model: RealModel, decoder: OnnxDecoder):
-    assert decoder.uniform
+    assert decoder.batch_invariant
     prompt = real_model.encode("The quick brown fox jumps over the lazy dog near the river. " * 12)
     one_run = prefill(decoder, 0, prompt).copy()
     for start in range(0, len(prompt), 32):

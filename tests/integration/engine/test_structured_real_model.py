@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sequence import SamplingParams, SequenceRequest
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sampling.params import SamplingParams
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer

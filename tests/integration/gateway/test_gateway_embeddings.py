@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from devtools.convert.encoder.version import convert_encoder
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
 from shared.storage.directory import DirectoryStore

@@ -127,9 +127,9 @@ async def test_a_prompts_log_probabilities_come_once_also_when_the_answer_goes_o
     }
     prompt = tuple(range(5, 155))
     whole = await client.ask(replica.id, prompt_token_ids=prompt, sampling=sampling)
-    told = [score for frame in whole.frames for score in frame.prompt_logprobs or ()]
-    assert [score.token_id for score in told] == list(prompt)
-    assert [score.logprob is None for score in told] == [True] + [False] * 149
+    scores = [score for frame in whole.frames for score in frame.prompt_logprobs or ()]
+    assert [score.token_id for score in scores] == list(prompt)
+    assert [score.logprob is None for score in scores] == [True] + [False] * 149
     rest = await client.ask(
         replica.id, prompt_token_ids=prompt, sampling=sampling, resume_token_ids=whole.token_ids[:2]
     )
@@ -149,7 +149,7 @@ async def test_a_cancelled_request_ends_and_its_slot_is_free(replica, client, sh
 
 
 async def test_cancelling_an_unknown_request_is_no_error(replica, client):
-    await client.cancel(replica.id, type("Unknown", (), {"request_id": "nobody"})())
+    await client.cancel(replica.id, type("Unknown", (), {"request_id": "unknown"})())
 
 
 async def test_requests_that_cannot_be_served_are_refused_with_the_reason(replica, client):
@@ -213,6 +213,6 @@ async def test_the_record_says_ready_and_what_is_served(replica):
     assert (status.state, status.node, status.model, status.version) == (ReplicaState.READY, "node-a", "small", 1)
 
 
-async def test_nobody_answers_for_a_replica_that_does_not_exist(client):
+async def test_a_replica_that_does_not_exist_has_no_responder(client):
     with pytest.raises(NoResponders):
         await client.send("no-such-replica", prompt="x")

@@ -94,23 +94,23 @@ async def test_full_slots_and_a_full_prefix_cache_stay_within_the_need(small_sto
         assert used <= need, f"{used >> 20} MiB of {need >> 20}"
         status = await replica.status()
         assert status.message == ""
-        assert "memory_above_grant" not in replica.log.read_text()
+        assert "memory.above_grant" not in replica.log.read_text()
 
 
 async def test_a_replica_above_its_grant_goes_on_and_says_so(start_replica, client):
     async with start_replica(memory=50 << 20) as replica:
         await replica.until(ReplicaState.READY)
 
-        async def told():
+        async def reported():
             return "above its grant" in (await replica.status()).message
 
-        await eventually(told)
+        await eventually(reported)
         status = await replica.status()
         assert status.memory > 50 << 20
         assert status.state is ReplicaState.READY
         answer = await client.ask(replica.id, prompt="still here", sampling=SAMPLED | {"max_tokens": 4})
         assert len(answer.token_ids) == 4
-        assert "memory_above_grant" in replica.log.read_text()
+        assert "memory.above_grant" in replica.log.read_text()
 
 
 async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, client, tmp_path):
@@ -124,7 +124,7 @@ async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, cli
         assert not any("/dev/shm" in mapped(each) for each in family)
         assert await replica.stop() == 0
     await eventually(lambda: not any(psutil.pid_exists(each) for each in family))
-    # Its version's folder stays in the cache for the next start; nobody uses it now, so that one may remove it.
+    # The folder of its version stays in the cache; no process uses it, so the next start may remove it.
     (folder,) = (path for path in (tmp_path / "cache" / "versions").iterdir() if path.is_dir())
     descriptor = os.open(folder, os.O_RDONLY)
     try:

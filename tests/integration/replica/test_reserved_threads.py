@@ -7,7 +7,7 @@ import pytest
 
 from devtools.convert import convert_gguf
 from services.inference.engine.decoder import Span
-from services.inference.replica.model import load_model
+from services.inference.replica.generate.model import load_model
 from services.inference.runtime import session
 from shared.contracts.scheduler import ReplicaAssignment
 from tests.support.models.small_model import write_small_gguf

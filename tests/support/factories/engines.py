@@ -8,7 +8,8 @@ from typing import Self
 from services.inference.engine.decoder import Decoder
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
+from services.inference.engine.sampling.params import SamplingParams
 
 SMALL = EngineLimits(step_tokens=16, prefill_chunk=8, max_waiting=64, max_queued_tokens=4096, keep_slot_s=0.0)
 

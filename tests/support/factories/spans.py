@@ -5,6 +5,6 @@ from collections.abc import Sequence
 from services.inference.engine.decoder import Decoder, Logits, Span
 
 
-def prefill(decoder: Decoder, slot: int, tokens: Sequence[int], start: int = 0, *, wanted: int = 1) -> Logits:
-    """Compute `tokens` in a slot from position `start` on; the last `wanted` logits."""
-    return decoder.compute([Span(slot, start, tokens, wanted)])
+def prefill(decoder: Decoder, slot: int, tokens: Sequence[int], start: int = 0, *, logits: int = 1) -> Logits:
+    """Compute `tokens` in a slot from position `start` on; the logits after the last `logits` tokens."""
+    return decoder.compute([Span(slot, start, tokens, logits)])

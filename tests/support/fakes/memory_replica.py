@@ -1,4 +1,4 @@
-"""The parts of a replica that answer, on a bus in memory: no process, no model, no NATS."""
+"""The parts of a replica that serve requests, on a bus in memory: no process, no model, no NATS."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from services.inference.engine.decoder import Decoder, Logits
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.replica.generate.frames import Ended
-from services.inference.replica.generate.handler import Generator
+from services.inference.engine.scripted_decoder import ScriptedDecoder
+from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
+from services.inference.replica.generate.stream import FinishedRequest
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
@@ -23,7 +23,7 @@ from shared.contracts.replica import Generate, Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
-from tests.support.factories.structured import structured_answers
+from tests.support.factories.structured_outputs import structured_output_builder
 from tests.support.harness.wait import eventually
 
 
@@ -41,26 +41,31 @@ def small_spec(tokenizer: Tokenizer) -> DecoderSpec:
     )
 
 
-class ScriptedDecoder(SampleDecoder):
-    """Its likeliest next tokens are those of a script, prompt included."""
+class KnownAnswerDecoder(ScriptedDecoder):
+    """Its most probable next tokens are those of a known text, prompt included."""
 
-    def __init__(self, script: Sequence[int], *, vocab_size: int, slots: int = 2, max_len: int = 64) -> None:
+    def __init__(self, text: Sequence[int], *, vocab_size: int, slots: int = 2, max_len: int = 64) -> None:
         super().__init__(slots=slots, max_len=max_len, vocab_size=vocab_size)
-        self._script = list(script)
+        self._text = list(text)
 
     def _logits(self, _slot: int, length: int) -> Logits:
         logits = np.zeros(self.vocab_size, dtype=np.float32)
-        logits[self._script[length] if length < len(self._script) else 0] = 9.0
+        logits[self._text[length] if length < len(self._text) else 0] = 9.0
         return logits
 
 
 class MemoryReplica:
-    """What a test needs of it."""
+    """A replica's parts, and the frames that it sent."""
 
     def __init__(
-        self, bus: MemoryBus, serving: Serving, engine: Engine, generator: Generator, ended: list[Ended]
+        self,
+        bus: MemoryBus,
+        serving: Serving,
+        engine: Engine,
+        handler: GenerateHandler,
+        finished: list[FinishedRequest],
     ) -> None:
-        self.bus, self.serving, self.engine, self.generate, self.ended = bus, serving, engine, generator, ended
+        self.bus, self.serving, self.engine, self.generate, self.finished = bus, serving, engine, handler, finished
         self.frames: dict[str, list[Frame]] = {}
 
     def on_frames(self, message: Message) -> None:
@@ -75,7 +80,7 @@ class MemoryReplica:
         assert [frame.seq for frame in frames] == list(range(len(frames)))
         return frames[-1]
 
-    async def ask(self, request: Generate) -> list[Frame]:
+    async def frames_of(self, request: Generate) -> list[Frame]:
         """All frames of a request."""
         await self.generate(request)
         await self.last(request.request_id)
@@ -94,28 +99,28 @@ async def memory_replica(
     spec: DecoderSpec | None = None,
     max_len: int = 64,
 ) -> MemoryReplica:
-    """A started one whose frames for the gateway `g` are kept; stopped by `stack`."""
+    """A running replica that collects its frames for the gateway `g`; stopped by `stack`."""
     spec = spec or small_spec(tokenizer)
-    bus, ended = MemoryBus(), list[Ended]()
+    bus, finished = MemoryBus(), list[FinishedRequest]()
     publisher = await stack.enter_async_context(Publisher(bus).running())
-    serving = Serving("replica-1", publisher, ended.append)
+    serving = Serving("replica-1", publisher, finished.append)
     if decoder is None:
-        decoder = SampleDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
+        decoder = ScriptedDecoder(slots=slots, max_len=max_len, vocab_size=spec.vocab_size, token_s=token_s)
     engine = Engine(decoder, limits or EngineLimits(), serving.on_step)
     serving.attach(engine)
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
-    generator = Generator(
+    handler = GenerateHandler(
         serving,
         engine,
         prompts=PromptBuilder(tokenizer, process, spec, max_len=max_len),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
-        structured=await structured_answers(stack, tokenizer, spec, template),
+        structured=await structured_output_builder(stack, tokenizer, spec, template),
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
-    replica = MemoryReplica(bus, serving, engine, generator, ended)
+    replica = MemoryReplica(bus, serving, engine, handler, finished)
     await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica
 

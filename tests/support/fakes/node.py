@@ -1,4 +1,4 @@
-"""A node without processes: keeps its lease, and says at once that what it is assigned is ready."""
+"""A node without processes: keeps its lease, and reports its assigned replicas as ready at once."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -73,9 +73,9 @@ class FakeNode:
                     self.assigned = NodeAssignment.decode(event.value).replicas
                     self.history.append(tuple(self.ids))
                     if self._answers:
-                        await self._answer()
+                        await self._report_ready()
 
-    async def _answer(self) -> None:
+    async def _report_ready(self) -> None:
         for gone in set(self._leases) - set(self.ids):
             await self._leases.pop(gone).aclose()
         for replica in self.assigned:

@@ -55,7 +55,7 @@ class Driver(SimpleNamespace):
 GPUS = query(Driver(10 * GIB, 20 * GIB, 30 * GIB))
 
 
-def test_each_gpu_is_told_with_most_of_what_is_free():
+def test_each_gpu_is_offered_with_most_of_its_free_memory():
     driver = Driver(10 * GIB)
     assert query(driver) == (Gpu(id="GPU-0aaa", name="NVIDIA L0", memory=9 * GIB),)
     assert driver.open == 0

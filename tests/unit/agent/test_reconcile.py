@@ -31,7 +31,7 @@ def test_a_replica_waits_for_the_memory_of_the_one_that_it_replaces():
     assert reconcile([BIG], {}, memory=4 * GIB) == [Start(BIG)]
 
 
-def test_a_replica_with_room_starts_while_another_drains():
+def test_a_replica_that_fits_starts_while_another_drains():
     assert reconcile([TWO], {"r1": ExistingReplica(ONE)}, memory=4 * GIB) == [Stop("r1"), Start(TWO)]
 
 
@@ -40,7 +40,7 @@ def test_what_never_fits_says_how_much_the_node_has():
     assert defer == Defer(BIG, "needs 3072.0 MiB, and this node may use 1024.0 MiB in all")
 
 
-def test_the_same_id_on_other_terms_is_stopped_and_then_started_anew():
+def test_the_same_id_with_other_options_is_stopped_and_then_started_again():
     changed = replica("r1", deployment(memory=GIB))
     assert reconcile([changed], {"r1": ExistingReplica(ONE)}, memory=4 * GIB) == [
         Stop("r1"),

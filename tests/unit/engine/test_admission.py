@@ -3,7 +3,7 @@ import pytest
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome, Plan
-from services.inference.engine.sequence import SequenceUpdate
+from services.inference.engine.request import SequenceUpdate
 from shared.errors import Overloaded
 from tests.support.factories.engines import sequence_request
 
@@ -32,7 +32,7 @@ class Timed:
         prefill_s = TOKEN_S * sum(len(chunk.tokens) for chunk in plan.prefill)
         decode_s = TOKEN_S * (1 + len(plan.decode)) / 2 if plan.decode else 0.0
         self.now += prefill_s + decode_s
-        prefilled = [9 if chunk.chooses else None for chunk in plan.prefill]
+        prefilled = [9 if chunk.samples else None for chunk in plan.prefill]
         outcome = Outcome([(9,)] * len(plan.decode), prefilled, decode_s=decode_s, prefill_s=prefill_s)
         self.take_in(updates + self.batcher.apply(plan, outcome, self.now))
         self.batcher.check_integrity()
@@ -175,7 +175,7 @@ def test_a_flood_delays_another_tenant_by_no_more_than_its_share():
     assert sorted(beside)[4] <= 4 * max(alone)
 
 
-def test_where_nothing_can_be_parked_a_flooded_tenant_waits_for_a_slot():
+def test_where_nothing_can_be_preempted_a_flooded_tenant_waits_for_a_slot():
     first, _ = flooded_latencies(flood=True, cache_blocks=0)
     assert max(first) > 2 * 16 * TOKEN_S
 

@@ -1,19 +1,19 @@
-"""Whether a decoder is uniform is found by trying: whatever differs is seen, and nothing is left behind."""
+"""Whether a decoder is batch-invariant is found by trying: whatever differs is seen, and nothing is left behind."""
 
 import numpy as np
 import pytest
 
-from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.runtime.batch_invariance import is_uniform
+from services.inference.engine.scripted_decoder import ScriptedDecoder
+from services.inference.runtime.batch_invariance import is_batch_invariant
 
 
-def probed(decoder: SampleDecoder) -> bool:
-    found = is_uniform(decoder, lambda slot, start, count: decoder._tokens[slot, start : start + count])
+def probed(decoder: ScriptedDecoder) -> bool:
+    found = is_batch_invariant(decoder, lambda slot, start, count: decoder._tokens[slot, start : start + count])
     assert decoder.used_slots() == []
     return found
 
 
-class Off(SampleDecoder):
+class Off(ScriptedDecoder):
     """Its logits are off by a bit when it computes as `where` says."""
 
     def __init__(self, where: str, **options: int) -> None:
@@ -40,12 +40,12 @@ class Off(SampleDecoder):
 
 
 @pytest.mark.parametrize(("slots", "max_len"), [(1, 64), (2, 64), (7, 64), (4, 5), (1, 1)])
-def test_one_that_is_uniform_is_found_to_be(slots, max_len):
-    assert probed(SampleDecoder(slots=slots, max_len=max_len))
+def test_one_that_is_batch_invariant_is_found_to_be(slots, max_len):
+    assert probed(ScriptedDecoder(slots=slots, max_len=max_len))
 
 
 def test_one_that_is_not_is_found_out():
-    assert not probed(SampleDecoder(uniform=False))
+    assert not probed(ScriptedDecoder(batch_invariant=False))
 
 
 @pytest.mark.parametrize("where", ["alone", "batch", "mixed", "second chunk", "keys"])

@@ -2,15 +2,14 @@ import pytest
 
 from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Outcome, Plan
-from services.inference.engine.sequence import SequenceUpdate
-from services.inference.engine.slots import Move
+from services.inference.engine.plan import Move, Outcome, Plan
+from services.inference.engine.request import SequenceUpdate
 from shared.contracts.gateway import FinishReason
 from shared.errors import Conflict, ContextLengthExceeded, Internal, InvalidInput, Overloaded
 from tests.support.factories.engines import sequence_request
 
 
-def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batcher:
+def batcher(slots: int = 4, *, batch_invariant: bool = False, **limits: float) -> Batcher:
     defaults = {
         "step_tokens": 16,
         "prefill_chunk": 8,
@@ -19,21 +18,25 @@ def batcher(slots: int = 4, *, uniform: bool = False, **limits: float) -> Batche
         "keep_slot_s": 0.0,
     }
     return Batcher(
-        slots=slots, max_len=64, vocab_size=100, limits=EngineLimits(**{**defaults, **limits}), uniform=uniform
+        slots=slots,
+        max_len=64,
+        vocab_size=100,
+        limits=EngineLimits(**{**defaults, **limits}),
+        batch_invariant=batch_invariant,
     )
 
 
 def step(b: Batcher, token: int = 9, *, now: float = 0.0) -> tuple[Plan, list[SequenceUpdate]]:
     """Plan and apply, choosing `token` everywhere."""
     plan, updates = b.plan(now)
-    prefilled = [token if chunk.chooses else None for chunk in plan.prefill]
+    prefilled = [token if chunk.samples else None for chunk in plan.prefill]
     updates += b.apply(plan, Outcome([(token,)] * len(plan.decode), prefilled), now)
     b.check_integrity()
     return plan, updates
 
 
 def chunks(plan: Plan) -> list[tuple[str, int, int, bool]]:
-    return [(c.sequence.id, c.start, len(c.tokens), c.last) for c in plan.prefill]
+    return [(c.request_id, c.start, len(c.tokens), c.last) for c in plan.prefill]
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_fixed_size():
@@ -78,11 +81,11 @@ def test_the_next_prompt_takes_the_hole_as_a_passenger():
     step(b)  # a ends and leaves slot 0
     plan, _ = step(b)
     assert plan.moves == ()
-    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 0), ("b", 2)]
+    assert [(row.request_id, row.position) for row in plan.decode] == [(None, 0), ("b", 2)]
     plan, _ = step(b)
-    assert [(row.sequence and row.sequence.id, row.position) for row in plan.decode] == [(None, 8), ("b", 3)]
+    assert [(row.request_id, row.position) for row in plan.decode] == [(None, 8), ("b", 3)]
     plan, _ = step(b)
-    assert [row.sequence.id for row in plan.decode if row.sequence] == ["c", "b"]
+    assert [row.request_id for row in plan.decode if row.request_id] == ["c", "b"]
 
 
 def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
@@ -94,7 +97,7 @@ def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
     plan, _ = step(b)
     assert plan.moves == (Move(1, 0, 3),)
     assert plan.vacated == (1,)
-    assert [row.sequence.id for row in plan.decode if row.sequence] == ["b"]
+    assert [row.request_id for row in plan.decode if row.request_id] == ["b"]
 
 
 def test_the_last_sequence_gives_its_memory_back():
@@ -122,7 +125,7 @@ def test_a_free_slot_keeps_its_memory_for_a_while():
 
 
 def test_a_lone_prompt_is_one_chunk_as_far_as_the_step_goes_and_keeps_all_its_blocks():
-    b = batcher(uniform=True, step_tokens=40, cache_blocks=9)
+    b = batcher(batch_invariant=True, step_tokens=40, cache_blocks=9)
     b.admit(sequence_request("a", range(30), max_tokens=2), 0.0)
     plan, _ = step(b)
     assert chunks(plan) == [("a", 0, 30, True)]
@@ -134,8 +137,8 @@ def test_a_lone_prompt_is_one_chunk_as_far_as_the_step_goes_and_keeps_all_its_bl
     assert chunks(plan) == [("b", 24, 8, False)], "a is a stream, and waits"
 
 
-def test_rows_of_a_uniform_decoder_stay_where_they_are():
-    b = batcher(slots=3, uniform=True)
+def test_rows_of_a_batch_invariant_decoder_stay_where_they_are():
+    b = batcher(slots=3, batch_invariant=True)
     for name, count in (("a", 2), ("b", 9), ("c", 9)):
         b.admit(sequence_request(name, [1], max_tokens=count), 0.0)
     b.admit(sequence_request("d", range(12), max_tokens=3), 0.0)
@@ -143,15 +146,15 @@ def test_rows_of_a_uniform_decoder_stay_where_they_are():
     step(b)  # a ends and leaves slot 0
     plan, _ = step(b)
     assert plan.moves == ()
-    assert [(row.sequence.id, row.slot) for row in plan.decode] == [("b", 1), ("c", 2)]
-    assert [(chunk.sequence.id, chunk.slot) for chunk in plan.prefill] == [("d", 0)]
+    assert [(row.request_id, row.slot) for row in plan.decode] == [("b", 1), ("c", 2)]
+    assert [(chunk.request_id, chunk.slot) for chunk in plan.prefill] == [("d", 0)]
 
 
 def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
     b = batcher()
     b.admit(sequence_request("a", [1, 2], resumed=[5, 6], max_tokens=4), 0.0)
     plan, updates = step(b)
-    assert not plan.prefill[0].chooses
+    assert not plan.prefill[0].samples
     assert updates == []
     rows = []
     while not updates:
@@ -161,8 +164,8 @@ def test_resumed_tokens_are_computed_again_as_decode_rows_without_updates():
     assert (updates[0].token_ids, updates[0].completion_tokens) == ((9,), 3)
 
 
-def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
-    b = batcher(uniform=True)
+def test_a_batch_invariant_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
+    b = batcher(batch_invariant=True)
     b.admit(sequence_request("a", [1, 2], resumed=range(3, 21), max_tokens=20), 0.0)
     assert b.queued_tokens == 20
     plan, updates = step(b)
@@ -174,8 +177,8 @@ def test_a_uniform_decoder_computes_resumed_tokens_in_chunks_with_the_prompt():
     assert [(row.token, row.position) for row in plan.decode] == [(9, 20)]
 
 
-def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_uniform():
-    b = batcher(uniform=True, cache_blocks=8)
+def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_batch_invariant():
+    b = batcher(batch_invariant=True, cache_blocks=8)
     b.admit(sequence_request("a", range(10, 29), max_tokens=1), 0.0)
     assert [chunks(step(b)[0]) for _ in range(2)] == [[("a", 0, 8, False)], [("a", 8, 11, True)]]
     assert b.cached_blocks == 2
@@ -186,16 +189,16 @@ def test_a_short_rest_goes_with_the_chunk_before_where_the_decoder_is_uniform():
 
 
 def test_a_block_that_rows_complete_is_stored_from_where_it_begins():
-    b = batcher(uniform=True, cache_blocks=8)
+    b = batcher(batch_invariant=True, cache_blocks=8)
     b.admit(sequence_request("other", range(30, 34), max_tokens=30), 0.0)
     b.admit(sequence_request("a", range(12), max_tokens=30), 0.0)
     stores = []
     for _ in range(14):
         plan, _ = step(b)
         stores += [
-            (row.sequence.id, row.store.slot, row.store.start, row.position)
+            (row.request_id, row.store.slot, row.store.start, row.position)
             for row in plan.decode
-            if row.sequence and row.store
+            if row.request_id and row.store
         ]
     assert stores == [("other", 0, 0, 7), ("a", 1, 8, 15), ("other", 0, 8, 15), ("a", 1, 16, 23)]
     assert b.cached_blocks == 5, "and the chunk of a prompt"

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.engine.sequence import SamplingParams, SequenceRequest
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
@@ -49,7 +50,7 @@ def request(request_id, grammar=None, *, seed=0, resumed=(), max_tokens=20, temp
 
 
 def decoder(slots=8):
-    return SampleDecoder(slots=slots, max_len=64, vocab_size=TOKENIZER.vocab_size)
+    return ScriptedDecoder(slots=slots, max_len=64, vocab_size=TOKENIZER.vocab_size)
 
 
 def text(tokens):

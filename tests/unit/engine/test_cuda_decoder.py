@@ -89,8 +89,8 @@ def test_the_need_counts_what_is_copied_to_a_gpu_and_the_largest_matrix_in_float
 
 def test_it_decodes_what_the_cpu_decodes(open_decoder):
     whole, halved = open_decoder(), open_decoder(HostAsGpu(GIB))
-    assert whole.uniform
-    assert not halved.uniform, "in float16 a few tokens can't show it"
+    assert whole.batch_invariant
+    assert not halved.batch_invariant, "in float16 a few tokens can't show it"
     for slot in range(3):
         prompt = PROMPT[: 10 + 9 * slot]
         a = prefill(whole, slot, prompt).copy()
@@ -106,7 +106,7 @@ def test_it_decodes_what_the_cpu_decodes(open_decoder):
 def test_a_prompt_in_chunks_and_all_its_logits_are_the_same(open_decoder):
     halved = open_decoder(HostAsGpu(GIB))
     once = prefill(halved, 0, PROMPT).copy()
-    every = prefill(halved, 1, PROMPT, wanted=len(PROMPT))
+    every = prefill(halved, 1, PROMPT, logits=len(PROMPT))
     assert close(every[-1:], once)
     for start in range(0, len(PROMPT), 16):
         chunk = PROMPT[start : start + 16]

@@ -8,12 +8,12 @@ from services.inference.engine.batcher import Batcher
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.load import EngineLoad
 from services.inference.engine.plan import Outcome, Plan
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
 from services.inference.engine.sampling.params import SamplingParams
-from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.engine.sequence import SequenceRequest, SequenceUpdate
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Grammar
 from shared.text.tokenizer import Tokenizer
@@ -27,14 +27,14 @@ ONCE = (9, 2, 3, 4, 5, 6, 8, 2)
 """After a 3, only two tokens agree with those before: what follows is less likely."""
 
 
-def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, uniform: bool = True) -> Batcher:
-    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=limits, uniform=uniform)
+def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, batch_invariant: bool = True) -> Batcher:
+    return Batcher(slots=slots, max_len=64, vocab_size=100, limits=limits, batch_invariant=batch_invariant)
 
 
 def step(b: Batcher, *decoded: tuple[int, ...], first: int = 3) -> tuple[Plan, list[SequenceUpdate]]:
     """Plan and apply; each chunk that ends a prompt chooses `first`, each row what is given."""
     plan, updates = b.plan(0.0)
-    updates += b.apply(plan, Outcome(decoded, [first if chunk.chooses else None for chunk in plan.prefill]), 0.0)
+    updates += b.apply(plan, Outcome(decoded, [first if chunk.samples else None for chunk in plan.prefill]), 0.0)
     b.check_integrity()
     return plan, updates
 
@@ -44,14 +44,14 @@ def drafts(b: Batcher) -> list[tuple[int, ...]]:
     return [row.draft for row in b.plan(0.0)[0].decode]
 
 
-def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, uniform: bool = True) -> Batcher:
+def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, batch_invariant: bool = True) -> Batcher:
     """A batcher whose sequences have all computed their prompts and chosen a 3."""
-    b = batcher(limits, slots=max(4, len(requests)), uniform=uniform)
+    b = batcher(limits, slots=max(4, len(requests)), batch_invariant=batch_invariant)
     for request in requests:
         b.admit(request, 0.0)
     while any(s.prefill_left for s in b.sequences.values()):
         plan, _ = b.plan(0.0)
-        b.apply(plan, Outcome([(7,)] * len(plan.decode), [3 if c.chooses else None for c in plan.prefill]), 0.0)
+        b.apply(plan, Outcome([(7,)] * len(plan.decode), [3 if c.samples else None for c in plan.prefill]), 0.0)
     return b
 
 
@@ -72,7 +72,7 @@ def test_no_draft_where_it_is_off_or_does_not_pay(limits):
 
 
 def test_no_draft_where_a_token_depends_on_how_it_is_computed():
-    assert drafts(running(sequence_request(prompt=ROUND), uniform=False)) == [()]
+    assert drafts(running(sequence_request(prompt=ROUND), batch_invariant=False)) == [()]
 
 
 def test_no_draft_beside_a_chunk_of_a_prompt():
@@ -124,7 +124,7 @@ def test_beside_many_rows_only_what_is_likely_is_tried():
 def test_what_is_most_likely_gets_its_draft_first():
     requests = [sequence_request("less", ONCE), sequence_request("more", ROUND), *map(sequence_request, "ab")]
     b = running(*requests, limits=replace(LIMITS, draft_tokens=2, row_cost=0.001))
-    given = {row.sequence.id: row.draft for row in b.plan(0.0)[0].decode if row.sequence and row.draft}
+    given = {row.request_id: row.draft for row in b.plan(0.0)[0].decode if row.request_id and row.draft}
     assert given == {"more": (4, 5)}
 
 
@@ -147,7 +147,7 @@ def test_a_sequence_ends_at_the_token_that_ends_it_whatever_was_computed_ahead()
 def run(request: SequenceRequest, *, draft_tokens: int) -> tuple[list[SequenceUpdate], EngineLoad]:
     """Run it alone, with two tokens in the vocabulary: guesses are right about as often as not."""
     limits = replace(SMALL, draft_tokens=draft_tokens, row_cost=0.01, cache_blocks=8)
-    with EngineUnderTest(SampleDecoder(slots=2, max_len=200, vocab_size=2), limits) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=2, max_len=200, vocab_size=2), limits) as under_test:
         under_test.run(request)
         under_test.wait_idle()
         return under_test.updates[request.request_id], under_test.engine.load()
@@ -189,7 +189,7 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
     grammar = CompiledGrammar(tokens, grammar_source(Grammar(kind="regex", value=pattern)))
     told, loads = [], []
     for draft_tokens in (0, 5):
-        decoder = SampleDecoder(slots=2, max_len=200, vocab_size=tokenizer.vocab_size)
+        decoder = ScriptedDecoder(slots=2, max_len=200, vocab_size=tokenizer.vocab_size)
         limits = replace(SMALL, draft_tokens=draft_tokens, row_cost=0.01)
         with EngineUnderTest(decoder, limits) as under_test:
             for seed in range(4):

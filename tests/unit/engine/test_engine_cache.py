@@ -1,30 +1,32 @@
-"""The prefix cache, turns and parking, in a running engine."""
+"""The prefix cache, turns and preemption, in a running engine."""
 
 from dataclasses import replace
 
 import pytest
 
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
 
 CACHED = replace(SMALL, cache_blocks=32)
 BEGINNING = list(range(20))
 
 
-def decoder(slots: int = 4, *, uniform: bool = True) -> SampleDecoder:
-    return SampleDecoder(slots=slots, max_len=64, vocab_size=64, uniform=uniform)
+def decoder(slots: int = 4, *, batch_invariant: bool = True) -> ScriptedDecoder:
+    return ScriptedDecoder(slots=slots, max_len=64, vocab_size=64, batch_invariant=batch_invariant)
 
 
-@pytest.mark.parametrize("uniform", [True, False])
-def test_a_prompt_that_was_computed_before_is_copied_but_for_its_last_chunk(uniform):
-    with EngineUnderTest(decoder(uniform=uniform), CACHED) as under_test:
+@pytest.mark.parametrize("batch_invariant", [True, False])
+def test_a_prompt_that_was_computed_before_is_copied_but_for_its_last_chunk(batch_invariant):
+    with EngineUnderTest(decoder(batch_invariant=batch_invariant), CACHED) as under_test:
         expected = under_test.run(sequence_request("a", BEGINNING))["a"]
         assert under_test.updates["a"][-1].cached_tokens == 0
         assert under_test.run(sequence_request("b", BEGINNING))["b"] == expected
         assert under_test.updates["b"][-1].cached_tokens == 16
         load = under_test.engine.load()
         assert (load.cached_tokens, load.looked_up_tokens, load.prompt_tokens) == (16, 40, 24)
-        assert (load.cached_blocks, load.cache_blocks) == (2 + uniform, 32), "of the answer's, where that may be"
+        assert (load.cached_blocks, load.cache_blocks) == (2 + batch_invariant, 32), (
+            "of the answer's, where that may be"
+        )
 
 
 def test_a_prompt_of_full_chunks_still_computes_its_last_token():
@@ -43,12 +45,12 @@ def test_prompts_that_begin_alike_are_computed_once_even_when_they_come_together
         assert warm.engine.load().prompt_tokens == 16 + 4
 
 
-@pytest.mark.parametrize("uniform", [True, False])
-def test_a_conversation_pays_only_for_its_new_tokens(uniform):
+@pytest.mark.parametrize("batch_invariant", [True, False])
+def test_a_conversation_pays_only_for_its_new_tokens(batch_invariant):
     prompt, new = list(BEGINNING), list(BEGINNING)
     with (
-        EngineUnderTest(SampleDecoder(slots=1, max_len=256, uniform=uniform)) as cold,
-        EngineUnderTest(SampleDecoder(slots=2, max_len=256, uniform=uniform), CACHED) as warm,
+        EngineUnderTest(ScriptedDecoder(slots=1, max_len=256, batch_invariant=batch_invariant)) as cold,
+        EngineUnderTest(ScriptedDecoder(slots=2, max_len=256, batch_invariant=batch_invariant), CACHED) as warm,
     ):
         for turn in range(8):
             request = sequence_request(f"turn{turn}", prompt, max_tokens=14)
@@ -56,8 +58,8 @@ def test_a_conversation_pays_only_for_its_new_tokens(uniform):
             assert answer == cold.run(request)[request.request_id]
             computed = len(prompt) - warm.updates[request.request_id][-1].cached_tokens
             assert computed <= len(new) + 7, "the new tokens, and the rest of a block"
-            # A uniform decoder's answers are kept, but for the last token, which nothing was computed after.
-            new = [*answer[-1 if uniform else 0 :], 5, 6, 7]
+            # A batch-invariant decoder's answers are kept, but for the last token, which nothing was computed after.
+            new = [*answer[-1 if batch_invariant else 0 :], 5, 6, 7]
             prompt += [*answer, 5, 6, 7]
 
 
@@ -65,7 +67,7 @@ def test_an_answer_that_is_cancelled_is_kept_as_far_as_it_came():
     request = sequence_request("a", BEGINNING, max_tokens=44)
     with EngineUnderTest(decoder(1)) as cold:
         whole = cold.run(request)["a"]
-    with EngineUnderTest(SampleDecoder(slots=1, max_len=64, token_s=0.002), CACHED) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=1, max_len=64, token_s=0.002), CACHED) as under_test:
         under_test.engine.submit(request)
         under_test.wait("a", lambda updates: len(updates) >= 22)
         under_test.engine.cancel("a")
@@ -77,7 +79,7 @@ def test_an_answer_that_is_cancelled_is_kept_as_far_as_it_came():
 
 
 def test_a_step_that_fails_keeps_no_block():
-    class Failing(SampleDecoder):
+    class Failing(ScriptedDecoder):
         calls = 0
 
         def compute(self, spans):
@@ -94,10 +96,10 @@ def test_a_step_that_fails_keeps_no_block():
 
 
 @pytest.mark.parametrize("cut", [1, 4, 11, 20])
-@pytest.mark.parametrize("uniform", [True, False])
-def test_a_resumed_answer_comes_from_the_cache_where_it_is_kept(uniform, cut):
+@pytest.mark.parametrize("batch_invariant", [True, False])
+def test_a_resumed_answer_comes_from_the_cache_where_it_is_kept(batch_invariant, cut):
     request = sequence_request("a", BEGINNING, max_tokens=30, temperature=0.8, seed=3)
-    with EngineUnderTest(decoder(uniform=uniform), CACHED) as under_test:
+    with EngineUnderTest(decoder(batch_invariant=batch_invariant), CACHED) as under_test:
         whole = under_test.run(request)["a"]
         steps = under_test.engine.load().steps
         rest = under_test.run(replace(request, request_id="b", resumed=whole[:cut]))["b"]
@@ -105,9 +107,9 @@ def test_a_resumed_answer_comes_from_the_cache_where_it_is_kept(uniform, cut):
         last = under_test.updates["b"][-1]
         assert last.completion_tokens == 30
         # A prompt's last block is not copied unless tokens follow that are computed like a prompt's.
-        assert last.cached_tokens == (20 if uniform and cut >= 5 else 16), "no more than the prompt has"
+        assert last.cached_tokens == (20 if batch_invariant and cut >= 5 else 16), "no more than the prompt has"
         taken = under_test.engine.load().steps - steps
-        assert taken == (30 - cut if uniform else 30), "one step for each token, after one for what it had"
+        assert taken == (30 - cut if batch_invariant else 30), "one step for each token, after one for what it had"
 
 
 def test_another_salt_finds_nothing():
@@ -137,12 +139,12 @@ def test_a_cache_that_is_too_small_changes_no_answer():
 
 
 @pytest.mark.parametrize("slots", [2, 3])
-def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
+def test_a_preempted_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
     flood = [sequence_request(f"f{i}", [i, *BEGINNING], max_tokens=40, tenant="flood") for i in range(2 * slots)]
     light = sequence_request("light", [3, 2, 1], max_tokens=4, tenant="light")
     with EngineUnderTest(decoder(1)) as alone:
         expected = {request.request_id: alone.run(request)[request.request_id] for request in (*flood, light)}
-    with EngineUnderTest(SampleDecoder(slots=slots, max_len=64, token_s=0.001), CACHED) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=slots, max_len=64, token_s=0.001), CACHED) as under_test:
         for request in flood:
             under_test.engine.submit(request)
         under_test.wait("f0", lambda updates: len(updates) >= 3)
@@ -156,8 +158,8 @@ def test_a_parked_sequence_goes_on_as_if_it_had_never_stopped(slots: int):
         assert under_test.engine.load().free_slots == slots
 
 
-def test_a_parked_sequence_can_be_cancelled():
-    with EngineUnderTest(SampleDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
+def test_a_preempted_sequence_can_be_cancelled():
+    with EngineUnderTest(ScriptedDecoder(slots=2, max_len=64, token_s=0.002), CACHED) as under_test:
         for name in ("f0", "f1"):
             under_test.engine.submit(sequence_request(name, BEGINNING, max_tokens=40, tenant="flood"))
             under_test.wait(name, lambda updates: len(updates) >= 2)

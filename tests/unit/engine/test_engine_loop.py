@@ -6,13 +6,13 @@ import pytest
 
 from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.scripted_decoder import SampleDecoder
+from services.inference.engine.scripted_decoder import ScriptedDecoder
 from shared.contracts.gateway import FinishReason
 from shared.errors import ContextLengthExceeded, Draining, Internal, Overloaded, ReplicaLost, Unavailable
 from tests.support.factories.engines import SMALL, EngineUnderTest, sequence_request
 
 
-class GatedDecoder(SampleDecoder):
+class GatedDecoder(ScriptedDecoder):
     """Decodes one step per permit, so that a test knows where the engine is."""
 
     def __init__(self, **shape: int) -> None:
@@ -35,7 +35,7 @@ def wait_until(condition) -> None:
         time.sleep(0.001)
 
 
-class BrokenDecoder(SampleDecoder):
+class BrokenDecoder(ScriptedDecoder):
     """Fails to decode as often as told."""
 
     failures = 0
@@ -54,16 +54,16 @@ def test_a_batch_equals_each_sequence_alone():
         )
         for i in range(10)
     ]
-    with EngineUnderTest(SampleDecoder(slots=4)) as batched:
+    with EngineUnderTest(ScriptedDecoder(slots=4)) as batched:
         together = batched.run(*requests)
         assert batched.engine.load().max_batch == 4
-    with EngineUnderTest(SampleDecoder(slots=1)) as single:
+    with EngineUnderTest(ScriptedDecoder(slots=1)) as single:
         assert {r.request_id: single.run(r)[r.request_id] for r in requests} == together
 
 
 def test_a_resumed_stream_equals_the_uninterrupted_stream():
     request = sequence_request(max_tokens=12, temperature=0.8, seed=5)
-    with EngineUnderTest(SampleDecoder()) as under_test:
+    with EngineUnderTest(ScriptedDecoder()) as under_test:
         (whole,) = under_test.run(request).values()
         for cut in range(13):
             rest = sequence_request(f"cut{cut}", resumed=whole[:cut], max_tokens=12, temperature=0.8, seed=5)
@@ -72,7 +72,7 @@ def test_a_resumed_stream_equals_the_uninterrupted_stream():
 
 
 def test_an_eos_token_is_delivered_with_the_final_update():
-    with EngineUnderTest(SampleDecoder()) as under_test:
+    with EngineUnderTest(ScriptedDecoder()) as under_test:
         (tokens,) = under_test.run(sequence_request("a")).values()
         eos = tokens[3]
         under_test.run(sequence_request("b", eos=(eos,)))
@@ -85,7 +85,7 @@ def test_an_eos_token_is_delivered_with_the_final_update():
 
 
 def test_updates_of_one_step_come_in_one_call():
-    with EngineUnderTest(SampleDecoder(slots=4)) as under_test:
+    with EngineUnderTest(ScriptedDecoder(slots=4)) as under_test:
         under_test.run(*(sequence_request(f"r{i}", max_tokens=20) for i in range(4)))
         assert max(len(updates) for updates in under_test.steps) == 4
 
@@ -126,7 +126,7 @@ def test_cancel_from_within_on_step_works():
             if update.finish is FinishReason.CANCELLED and update.completion_tokens == 3:
                 ended.set()
 
-    engine = Engine(SampleDecoder(), SMALL, on_step)
+    engine = Engine(ScriptedDecoder(), SMALL, on_step)
     engine.start()
     engine.submit(sequence_request(max_tokens=40))
     assert ended.wait(10)
@@ -134,7 +134,7 @@ def test_cancel_from_within_on_step_works():
 
 
 def test_an_unknown_id_is_cancelled_without_effect():
-    with EngineUnderTest(SampleDecoder()) as under_test:
+    with EngineUnderTest(ScriptedDecoder()) as under_test:
         under_test.engine.cancel("nobody")
         assert under_test.engine.idle
 
@@ -185,7 +185,7 @@ def test_a_failed_step_ends_its_sequences_with_an_error_and_the_engine_goes_on()
         assert under_test.fatal == []
 
 
-class NeverTogether(SampleDecoder):
+class NeverTogether(ScriptedDecoder):
     """Fails whenever it has several spans at once; alone only if one is `bad`."""
 
     together = 0
@@ -202,7 +202,7 @@ class NeverTogether(SampleDecoder):
 
 def test_a_step_that_fails_as_a_whole_costs_only_the_part_that_fails_alone():
     requests = [sequence_request(f"r{i}", [20 + i] * 20, max_tokens=12) for i in range(4)]
-    with EngineUnderTest(SampleDecoder(slots=4)) as whole:
+    with EngineUnderTest(ScriptedDecoder(slots=4)) as whole:
         expected = whole.run(*requests)
     decoder = NeverTogether(slots=4)
     with EngineUnderTest(decoder) as under_test:
@@ -218,7 +218,7 @@ def test_a_step_that_fails_as_a_whole_costs_only_the_part_that_fails_alone():
 
 
 def test_memory_of_the_last_slot_goes_back_without_another_request():
-    decoder = SampleDecoder(slots=2)
+    decoder = ScriptedDecoder(slots=2)
     with EngineUnderTest(decoder, replace(SMALL, keep_slot_s=0.05)) as under_test:
         under_test.run(sequence_request("a"))
         wait_until(lambda: decoder.used_slots() == [])
@@ -256,7 +256,7 @@ def test_close_ends_what_runs_so_that_it_can_go_on_elsewhere():
 
 
 def test_waves_of_requests_leave_nothing_behind():
-    decoder = SampleDecoder(slots=4)
+    decoder = ScriptedDecoder(slots=4)
     with EngineUnderTest(decoder) as under_test:
         for wave in range(10):
             under_test.run(*(sequence_request(f"{wave}-{i}", [i] * (1 + i), max_tokens=3 + i) for i in range(9)))
@@ -271,7 +271,7 @@ def test_waves_of_requests_leave_nothing_behind():
 
 
 def test_timings_come_with_the_last_update():
-    with EngineUnderTest(SampleDecoder(token_s=0.002)) as under_test:
+    with EngineUnderTest(ScriptedDecoder(token_s=0.002)) as under_test:
         under_test.run(sequence_request("a", [1] * 20, max_tokens=5))
         timings = under_test.updates["a"][-1].timings
         assert timings is not None

@@ -1,10 +1,11 @@
 """Any order of submits, cancels and steps, with a prefix cache or none, against what each sequence gives alone.
 
-On both kinds of decoders: one that is not uniform gives other tokens as soon as one is computed in another way.
+On both kinds of decoders: one that is not batch-invariant gives other tokens as soon as one is computed in another
+way.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -12,33 +13,99 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.inference.engine.batcher import Batcher
-from services.inference.engine.decoder import Logits
+from services.inference.engine.decoder import Logits, Span
+from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.plan import Outcome, Plan, Row
-from services.inference.engine.scripted_decoder import SampleDecoder
-from services.inference.engine.sequence import SamplingParams, SequenceRequest, SequenceUpdate
+from services.inference.engine.plan import Plan
+from services.inference.engine.request import SequenceRequest, SequenceUpdate
+from services.inference.engine.sampling.logits_processors import LogitsProcessors, Mask
+from services.inference.engine.sampling.sampler import Draw, choose
+from services.inference.engine.scripted_decoder import ScriptedDecoder
+from services.inference.engine.sequence import State
 from shared.contracts.gateway import FinishReason
-from shared.errors import Internal, Overloaded
+from shared.errors import Internal, InvalidInput, Overloaded
 from tests.support.factories.engines import sequence_request
-from tests.support.factories.sampling import sample
 from tests.support.factories.spans import prefill
 
 MAX_LEN, VOCAB = 48, 17
-GREEDY = SamplingParams(1, temperature=0.0)
+
+
+class Grammar:
+    """No token is followed by the next one in the vocabulary; ends with its last token, or fails before it.
+
+    Args:
+        accepted: Tokens that were generated before.
+        vocab: Size of the vocabulary.
+        length: Tokens until it ends.
+        fails_at: Tokens before it turns out to be too complex.
+    """
+
+    def __init__(self, accepted: Sequence[int], vocab: int, length: int, fails_at: int) -> None:
+        self.accepted, self.vocab, self.length, self.fails_at = list(accepted), vocab, length, fails_at
+
+    @property
+    def finished(self) -> bool:
+        return len(self.accepted) >= self.length
+
+    @property
+    def fails(self) -> bool:
+        return not self.finished and len(self.accepted) >= self.fails_at
+
+    def mask(self) -> Mask:
+        assert not self.finished, "a token is chosen after the end of the grammar"
+        if self.fails:
+            raise InvalidInput("the grammar is too complex")
+        bits = 0xFFFFFFFF
+        if self.accepted:
+            bits ^= 1 << (self.accepted[-1] + 1) % self.vocab
+        return np.array([bits], dtype=np.uint32)
+
+    def accept(self, token: int) -> None:
+        assert not self.finished, "a token is accepted after the end of the grammar"
+        assert not (self.accepted and token == (self.accepted[-1] + 1) % self.vocab), "a forbidden token is accepted"
+        self.accepted.append(token)
+
+    def resumed(self, tokens: Sequence[int]) -> "Grammar":
+        return Grammar(tokens, self.vocab, self.length, self.fails_at)
+
+
+class FailingDecoder(ScriptedDecoder):
+    """Fails after it computed, for some slots."""
+
+    failing: set[int]
+    decode_fails: bool
+
+    def compute(self, spans: Sequence[Span]) -> Logits:
+        logits = super().compute(spans)
+        if any(span.slot in self.failing for span in spans):
+            raise MemoryError("injected")
+        return logits
+
+    def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
+        logits = super().decode(tokens, positions)
+        if self.decode_fails:
+            raise MemoryError("injected")
+        return logits
 
 
 def alone(request: SequenceRequest, chunk: int | None, vocab: int) -> list[int]:
     """What the sequence generates without neighbours, moves or interruption.
 
     With `chunk` its prompt is computed in chunks of this size and its answer as rows, on a decoder that is not
-    uniform; without, everything is computed in one chunk each time.
+    batch-invariant; without, everything is computed in one chunk each time.
     """
-    decoder = SampleDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, uniform=chunk is None)
+    decoder = ScriptedDecoder(slots=1, max_len=MAX_LEN, vocab_size=vocab, batch_invariant=chunk is None)
     tokens, generated, sampling = list(request.prompt), [], request.sampling
     for start in range(0, len(tokens), chunk or len(tokens)):
         logits = prefill(decoder, 0, tokens[start : start + (chunk or len(tokens))], start)
+    grammar = request.constraint
     while len(generated) < sampling.max_tokens and not (generated and sampling.ends(generated[-1])):
-        generated += sample(logits, [sampling], [len(tokens)])
+        grammar = grammar and grammar.resumed(generated)
+        if grammar and (grammar.finished or grammar.fails):
+            break
+        processors = LogitsProcessors.of(sampling, request.prompt, generated)
+        draw = Draw(sampling, len(tokens), processors, grammar and grammar.mask())
+        generated.append(choose(logits[0], draw).token)
         tokens.append(generated[-1])
         if chunk is None:
             logits = prefill(decoder, 0, tokens)
@@ -48,7 +115,7 @@ def alone(request: SequenceRequest, chunk: int | None, vocab: int) -> list[int]:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    uniform = False
+    batch_invariant = False
     vocab = VOCAB
 
     @initialize(
@@ -62,11 +129,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.limits = EngineLimits(
             *(slots + chunk + spare, chunk, waiting, 120), cache_blocks=blocks, keep_slot_s=0.0, row_cost=0.02
         )
-        self.decoder = SampleDecoder(slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, uniform=self.uniform)
+        self.decoder = FailingDecoder(
+            slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, batch_invariant=self.batch_invariant
+        )
+        self.executor = Executor(self.decoder, lambda: 0.0)
+        self.failures = {"decode": 0, "prefill": 0}
         self.decoder.reserve_blocks(blocks, chunk)
         self.copied = 0
         self.batcher = Batcher(
-            slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, limits=self.limits, uniform=self.uniform
+            slots=slots,
+            max_len=MAX_LEN,
+            vocab_size=self.vocab,
+            limits=self.limits,
+            batch_invariant=self.batch_invariant,
         )
         self.requests: dict[str, SequenceRequest] = {}
         self.expected: dict[str, list[int]] = {}
@@ -84,9 +159,28 @@ class EngineMachine(RuleBasedStateMachine):
         top_k=st.sampled_from([0, 3]),
         seed=st.integers(0, 3),
         eos=st.sampled_from([VOCAB, VOCAB, 0]),
+        penalty=st.sampled_from([1.0, 1.0, 1.5]),
+        min_tokens=st.sampled_from([0, 0, 1]),
+        grammar=st.none() | st.none() | st.tuples(st.integers(1, 15), st.sampled_from([99, 99, 4, 0])),
         resumed=st.sampled_from([0, 0, 0, 3, 9, 20]),
     )
-    def submit(self, *, prompt, beginning, tenant, salt, max_tokens, temperature, top_k, seed, eos, resumed):
+    def submit(  # one for each thing that a request may differ in
+        self,
+        *,
+        prompt,
+        beginning,
+        tenant,
+        salt,
+        max_tokens,
+        temperature,
+        top_k,
+        seed,
+        eos,
+        penalty,
+        min_tokens,
+        grammar,
+        resumed,
+    ):
         prompt = [token % self.vocab for token in (*range(1, beginning), *prompt)]
         request = sequence_request(
             f"r{len(self.requests)}",
@@ -95,9 +189,13 @@ class EngineMachine(RuleBasedStateMachine):
             temperature=temperature,
             top_k=top_k,
             seed=seed,
-            eos=(eos,),
+            eos=(eos,) if eos < self.vocab else (),
         )
-        self.admit(replace(request, tenant=tenant, cache_salt=salt), resumed)
+        sampling = replace(request.sampling, repetition_penalty=penalty, min_tokens=min_tokens)
+        constraint = grammar and Grammar((), self.vocab, *grammar)
+        self.admit(
+            replace(request, tenant=tenant, cache_salt=salt, sampling=sampling, constraint=constraint), resumed
+        )
 
     @rule(
         prompt=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=3),
@@ -128,15 +226,17 @@ class EngineMachine(RuleBasedStateMachine):
 
     def admit(self, request: SequenceRequest, resumed: int) -> None:
         request = replace(request, resumed=())
-        expected = alone(request, None if self.uniform else self.limits.prefill_chunk, self.vocab)
+        expected = alone(request, None if self.batch_invariant else self.limits.prefill_chunk, self.vocab)
         done = expected[:resumed]
-        request = replace(request, resumed=tuple(done))
+        constraint = request.constraint and request.constraint.resumed(done)
+        request = replace(request, resumed=tuple(done), constraint=constraint)
         try:
             self.batcher.admit(request, 0.0)
         except Overloaded:
             most = self.batcher.queued_tokens + len(request.prompt) + len(done)
             assert 2 * self.batcher.waiting >= self.limits.max_waiting or most > 60
             return
+        self.executor.add(request)
         self.requests[request.request_id] = request
         self.expected[request.request_id] = expected
         self.tokens[request.request_id] = done
@@ -150,70 +250,50 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(cancel_in_step=st.none() | st.integers(0, 100), fail=st.sampled_from([""] * 12 + ["decode", "prefill"]))
     def step(self, cancel_in_step: int | None, fail: str) -> None:
+        preempted = [s for s in self.batcher.sequences.values() if s.state is State.PREEMPTED]
         plan, updates = self.batcher.plan(0.0)
+        self.remove(updates)
         self.batcher.check_integrity(between_steps=False)
-        assert plan.token_count <= self.limits.step_tokens
-        advanced = {row.sequence.id for row in plan.decode if row.sequence}
-        streams = {s.id for s in self.batcher.sequences.values() if not s.prefill_left}
-        assert streams - advanced == {
-            s.id for s in self.batcher.sequences.values() if s.parked and not s.prefill_left
-        }
-        for store in plan.stores:
-            self.decoder.store(store.slot, store.start, store.block.index)
-        for move in plan.moves:
-            self.decoder.move(*move)
-        for slot in plan.vacated:
-            self.decoder.release(slot)
-        for copy in plan.copies:
-            self.decoder.fetch(copy.block.index, copy.slot, copy.start)
-            self.copied += self.limits.prefill_chunk if copy.block.key else 0
-        rows, chunks = self.compute(plan)
-        decoded: list[tuple[int, ...]] | Internal = []
-        if plan.decode:
-            decoded = [self.choose(row, logits) for row, logits in zip(plan.decode, rows, strict=True)]
-            for store in [r.store for r in plan.decode if r.store and fail != "decode"]:
-                self.decoder.store(store.slot, store.start, store.block.index)
-        prefilled: list[int | Internal | None] = []
-        for chunk, logits in zip(plan.prefill, chunks, strict=True):
-            end = chunk.start + len(chunk.tokens)
-            for store in chunk.stores if fail != "prefill" else ():
-                self.decoder.store(store.slot, store.start, store.block.index)
-            prefilled.append(sample(logits, [chunk.sequence.request.sampling], [end])[0] if chunk.chooses else None)
+        self.check(plan)
+        back = {s.slot for s in preempted}
+        self.copied += sum(self.limits.prefill_chunk for copy in plan.copies if copy.slot not in back)
+        failing = self.fail(plan, fail)
+        outcome = self.executor.run(plan)
         if cancel_in_step is not None and self.batcher.sequences:
             self.cancel(cancel_in_step)
-        if fail == "decode":
-            decoded = Internal("injected")
-        if fail == "prefill":
-            prefilled = [Internal("injected") for _ in prefilled]
-        failing = (
-            advanced if fail == "decode" else {c.sequence.id for c in plan.prefill} if fail == "prefill" else set()
-        )
-        updates += self.batcher.apply(plan, Outcome(decoded, prefilled), 0.0)
-        self.take_in(updates, failing)
+        applied = self.batcher.apply(plan, outcome, 0.0)
+        self.remove(applied)
+        self.take_in(updates + applied, failing)
 
-    def choose(self, row: Row, logits: Logits) -> tuple[int, ...]:
-        """The token after a row, and after each of its draft that agrees with the one before."""
-        sampling = row.sequence.request.sampling if row.sequence else GREEDY
-        tokens = sample(logits, [sampling] * len(logits), range(row.position + 1, row.position + 1 + len(logits)))
-        agree = [token == guess for token, guess in zip(tokens, row.draft, strict=False)]
-        return tuple(tokens[: [*agree, False].index(False) + 1])
+    def check(self, plan: Plan) -> None:
+        assert plan.token_count <= self.limits.step_tokens
+        advanced = {row.request_id for row in plan.decode if row.request_id}
+        streams = {s.id for s in self.batcher.sequences.values() if not s.prefill_left}
+        assert streams - advanced == {
+            s.id for s in self.batcher.sequences.values() if s.state is State.PREEMPTED and not s.prefill_left
+        }
+        assert not (plan.prefill and plan.draft_tokens), "drafts beside a chunk"
+        if not self.batch_invariant:
+            assert not plan.draft_tokens, "a draft, where a token depends on its neighbours"
+            assert [row.slot for row in plan.decode] == list(range(len(plan.decode))), "rows lie apart"
 
-    def compute(self, plan: Plan) -> tuple[list[Logits], list[Logits]]:
-        """The logits of each row and its draft, and those of each chunk."""
-        rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
-        assert not (chunks and plan.draft_tokens), "drafts beside a chunk"
-        if self.uniform:
-            logits = self.decoder.compute([*rows, *chunks])
-            ends = np.cumsum([0, *(span.wanted for span in (*rows, *chunks))])
-            parts = [logits[begin:end] for begin, end in pairwise(ends)]
-            return parts[: len(rows)], parts[len(rows) :]
-        assert not plan.draft_tokens, "a draft, where a token depends on its neighbours"
-        assert [row.slot for row in plan.decode] == list(range(len(rows))), "rows lie apart"
-        tokens, positions = [row.token for row in plan.decode], [row.position for row in plan.decode]
-        decoded = self.decoder.decode(tokens, positions) if rows else np.empty((0, VOCAB), np.float32)
-        return [decoded[index : index + 1] for index in range(len(rows))], [
-            self.decoder.compute([span]) for span in chunks
-        ]
+    def fail(self, plan: Plan, part: str) -> set[str]:
+        """Let the decoder fail in this step, but not so often in a row that it counts as broken; whom that hits."""
+        rows = [row for row in plan.decode if row.request_id and part == "decode" and self.failures["decode"] < 2]
+        chunks = plan.prefill[: 2 - self.failures["prefill"]] if part == "prefill" else ()
+        self.decoder.failing = {each.slot for each in (*rows, *chunks)}
+        self.decoder.decode_fails = bool(rows)
+        if plan.decode:
+            self.failures["decode"] = self.failures["decode"] + 1 if rows else 0
+        for chunk in plan.prefill:
+            self.failures["prefill"] = self.failures["prefill"] + 1 if chunk in chunks else 0
+        return {each.request_id for each in (*rows, *chunks) if each.request_id}
+
+    def remove(self, updates: list[SequenceUpdate]) -> None:
+        """As the engine does: what ended is not known to the executor any more."""
+        for update in updates:
+            if update.finish:
+                self.executor.remove(update.request_id)
 
     @rule(count=st.integers(2, 20))
     def steps(self, count: int) -> None:
@@ -227,7 +307,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert update.completion_tokens == len(self.tokens[update.request_id])
             request = self.requests[update.request_id]
             of_prompt, rest = len(request.prompt), update.cached_tokens % self.limits.prefill_chunk
-            if request.resumed and self.uniform:
+            if request.resumed and self.batch_invariant:
                 assert update.cached_tokens == of_prompt or (update.cached_tokens < of_prompt and not rest)
             else:
                 assert update.cached_tokens < of_prompt, "no token was computed"
@@ -235,7 +315,9 @@ class EngineMachine(RuleBasedStateMachine):
             assert (update.timings is None) == (update.finish is None)
             assert (update.error is None) == (update.finish is not FinishReason.ERROR)
             if update.finish is FinishReason.ERROR:
-                assert update.request_id in failing
+                grammar = request.constraint
+                too_complex = grammar is not None and grammar.fails and isinstance(update.error, InvalidInput)
+                assert too_complex or (update.request_id in failing and isinstance(update.error, Internal))
             if update.finish:
                 self.ended[update.request_id] = update.finish
         assert not self.cancelled - self.ended.keys(), "a cancelled sequence outlived its step"
@@ -247,8 +329,15 @@ class EngineMachine(RuleBasedStateMachine):
             assert tokens == expected[: len(tokens)]
             if self.ended.get(request_id) in (FinishReason.STOP, FinishReason.LENGTH):
                 assert tokens == expected
-                ends = self.requests[request_id].sampling.ends(tokens[-1])
-                assert (self.ended[request_id] is FinishReason.STOP) == ends
+                request = self.requests[request_id]
+                ends = request.sampling.ends(tokens[-1]) or (request.constraint and request.constraint.finished)
+                assert (self.ended[request_id] is FinishReason.STOP) == bool(ends)
+
+    @invariant()
+    def a_grammar_accepted_each_delivered_token_once(self) -> None:
+        for request_id in self.batcher.sequences:
+            grammar = self.requests[request_id].constraint
+            assert grammar is None or grammar.accepted == self.tokens[request_id]
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -256,6 +345,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.batcher.cached_blocks <= self.limits.cache_blocks
         assert self.batcher.cache_tokens[0] == self.copied
         assert self.requests.keys() - self.ended.keys() == self.batcher.sequences.keys()
+        assert self.executor.requests == self.batcher.sequences.keys()
 
     def teardown(self) -> None:
         """Nobody starves: all ends within as many steps as there are tokens, and every slot is given back."""
@@ -270,11 +360,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.every_token_is_the_one_that_the_sequence_gives_alone()
 
 
-class UniformEngineMachine(EngineMachine):
-    uniform = True
+class BatchInvariantEngineMachine(EngineMachine):
+    batch_invariant = True
 
 
-class RepetitiveEngineMachine(UniformEngineMachine):
+class RepetitiveEngineMachine(BatchInvariantEngineMachine):
     """With so few tokens, most pairs came before: nearly every step computes drafts, and some are right."""
 
     vocab = 2
@@ -283,7 +373,9 @@ class RepetitiveEngineMachine(UniformEngineMachine):
 EngineMachine.TestCase.settings = settings(
     max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-UniformEngineMachine.TestCase.settings = RepetitiveEngineMachine.TestCase.settings = EngineMachine.TestCase.settings
+BatchInvariantEngineMachine.TestCase.settings = RepetitiveEngineMachine.TestCase.settings = (
+    EngineMachine.TestCase.settings
+)
 TestEngineMachine = EngineMachine.TestCase
-TestUniformEngineMachine = UniformEngineMachine.TestCase
+TestBatchInvariantEngineMachine = BatchInvariantEngineMachine.TestCase
 TestRepetitiveEngineMachine = RepetitiveEngineMachine.TestCase

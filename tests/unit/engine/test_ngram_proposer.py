@@ -1,15 +1,15 @@
-from services.inference.engine.ngram_proposer import Drafter
+from services.inference.engine.ngram_proposer import NgramProposer
 
 
 def guess(tokens: list[int], count: int = 4) -> tuple[int, ...]:
-    drafter = Drafter(tokens)
-    return drafter.guess(count) if drafter.look() else ()
+    proposer = NgramProposer(tokens)
+    return proposer.propose(count) if proposer.look() else ()
 
 
-def read(drafter: Drafter, tokens: list[int], more: list[int]) -> None:
+def read(proposer: NgramProposer, tokens: list[int], more: list[int]) -> None:
     """Let the sequence have `more` tokens, one at a time, with a look before each."""
     for token in more:
-        drafter.look()
+        proposer.look()
         tokens.append(token)
 
 
@@ -39,8 +39,8 @@ def test_a_guess_is_asked_for_no_tokens():
 
 
 def test_a_longer_match_is_trusted_more():
-    short = Drafter([9, 1, 2, 3, 8, 1, 2])
-    long = Drafter([9, 1, 2, 3, 9, 1, 2])
+    short = NgramProposer([9, 1, 2, 3, 8, 1, 2])
+    long = NgramProposer([9, 1, 2, 3, 9, 1, 2])
     assert short.look()
     assert long.look()
     assert short.odds(0) < long.odds(0) == short.odds(1) == long.odds(5)
@@ -49,32 +49,32 @@ def test_a_longer_match_is_trusted_more():
 def test_what_comes_teaches_it_although_nobody_asked_for_the_guess():
     phrase = [1, 2, 3, 4, 5, 6, 7, 8]
     tokens = list(phrase)
-    drafter = Drafter(tokens)
-    read(drafter, tokens, [*phrase, *phrase])
-    assert drafter.look()
-    kept = drafter.odds(0)
-    assert kept > 0.9
-    read(drafter, tokens, [9 if i % 3 == 2 else i % 3 for i in range(60)])  # 0 1 9 0 1 9: as guessed again
-    assert drafter.look()
-    assert drafter.odds(0) > kept
+    proposer = NgramProposer(tokens)
+    read(proposer, tokens, [*phrase, *phrase])
+    assert proposer.look()
+    before = proposer.odds(0)
+    assert before > 0.9
+    read(proposer, tokens, [9 if i % 3 == 2 else i % 3 for i in range(60)])  # 0 1 9 0 1 9: as guessed again
+    assert proposer.look()
+    assert proposer.odds(0) > before
     for other in range(100, 130):  # after 0 1 another token each time
-        read(drafter, tokens, [0, 1, other])
-    read(drafter, tokens, [0, 1])
-    assert drafter.look()
-    assert drafter.odds(0) < 0.1
+        read(proposer, tokens, [0, 1, other])
+    read(proposer, tokens, [0, 1])
+    assert proposer.look()
+    assert proposer.odds(0) < 0.1
 
 
 def test_tokens_that_came_several_at_once_count_as_far_as_the_guess_was_right():
     tokens = [1, 2, 3, 4, 5, 6, 1, 2]
-    drafter = Drafter(tokens)
-    assert drafter.look()
-    before = drafter.odds(1)
+    proposer = NgramProposer(tokens)
+    assert proposer.look()
+    before = proposer.odds(1)
     tokens += [3, 4, 5, 6]
-    drafter.look()
-    assert drafter.odds(1) > before
+    proposer.look()
+    assert proposer.odds(1) > before
     wrong = [1, 2, 3, 4, 5, 6, 1, 2]
-    drafter = Drafter(wrong)
-    assert drafter.look()
+    proposer = NgramProposer(wrong)
+    assert proposer.look()
     wrong += [9, 4, 5, 6]
-    drafter.look()
-    assert drafter.odds(1) == before, "what comes behind a wrong guess says nothing"
+    proposer.look()
+    assert proposer.odds(1) == before, "what comes behind a wrong guess says nothing"

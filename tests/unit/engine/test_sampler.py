@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.sampling.sampler import uniform
-from services.inference.engine.sequence import SamplingParams
+from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.sampling.sampler import unit_float
 from tests.support.factories.sampling import sample
 
 
@@ -22,10 +22,10 @@ def test_greedy_takes_the_lowest_of_equal_maxima():
     assert sample(np.array([[0, 3, 1, 3]], dtype=np.float32), [params(0.0)], [0]) == [1]
 
 
-def test_the_uniform_numbers_are_those_of_splitmix64():
+def test_the_unit_floats_are_those_of_splitmix64():
     # splitmix64 gives 0xE220A8397B1DCDAF for state 0, and the number below for that.
-    assert uniform(0, 0) == (0xA706DD2F4D197E6F >> 11) * 2.0**-53
-    numbers = np.array([uniform(7, position) for position in range(20000)])
+    assert unit_float(0, 0) == (0xA706DD2F4D197E6F >> 11) * 2.0**-53
+    numbers = np.array([unit_float(7, position) for position in range(20000)])
     assert abs(numbers.mean() - 0.5) < 0.01
     assert abs(numbers.var() - 1 / 12) < 0.003
     assert numbers.min() >= 0.0

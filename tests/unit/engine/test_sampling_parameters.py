@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.engine.sampling.filtering import largest, nucleus, pick
-from services.inference.engine.sampling.logits_processors import Adjuster, apply_mask
+from services.inference.engine.sampling.filtering import pick, top_k, top_p
+from services.inference.engine.sampling.logits_processors import LogitsProcessors, apply_mask
 from services.inference.engine.sampling.logprobs import RowScores, score_chunk
 from services.inference.engine.sampling.params import SamplingParams, TokenScore
 from services.inference.engine.sampling.sampler import Choice, Draw, choose
@@ -53,9 +53,8 @@ def mask_of(allowed: np.ndarray) -> np.ndarray:
 
 
 def draw_of(params: SamplingParams, prompt: list[int], answer: list[int], *, masked: bool) -> Draw:
-    tokens = [*prompt, *answer]
     mask = mask_of(np.arange(VOCAB) % 3 == 0) if masked else None
-    return Draw(params, len(tokens), Adjuster.of(params, tokens, len(prompt)), mask)
+    return Draw(params, len(prompt) + len(answer), LogitsProcessors.of(params, prompt, answer), mask)
 
 
 @settings(deadline=None, max_examples=60)
@@ -79,18 +78,17 @@ def test_any_mix_of_parameters_gives_each_row_what_it_gets_alone(seed, sequences
 
 @settings(deadline=None)
 @given(SEQUENCES, st.integers(0, 2**32), st.integers(0, 12))
-def test_an_adjuster_made_for_a_resumed_sequence_goes_on_as_the_first_one(sequence, seed, cut):
+def test_logits_processors_of_a_resumed_sequence_go_on_as_the_first_ones(sequence, seed, cut):
     params, prompt, answer, _ = sequence
     row = logits_of(seed)[0]
-    tokens = [*prompt, *answer[:cut]]
-    grown = Adjuster(params, tokens, len(prompt))
+    grown = LogitsProcessors(params, prompt, answer[:cut])
     grown.apply(row.copy())
     for token in answer[cut:]:
-        tokens.append(token)
+        grown.accept(token)
         grown.apply(row.copy())
     a, b = row.copy(), row.copy()
     grown.apply(a)
-    Adjuster(params, [*prompt, *answer], len(prompt)).apply(b)
+    LogitsProcessors(params, prompt, answer).apply(b)
     assert np.array_equal(a, b)
 
 
@@ -121,9 +119,9 @@ def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
     params, prompt, answer, _ = sequence
     row = logits_of(seed)[0]
     expected = penalised(row, params, prompt, answer)
-    adjuster = Adjuster.of(params, [*prompt, *answer], len(prompt))
-    if adjuster is not None:
-        adjuster.apply(row)
+    processors = LogitsProcessors.of(params, prompt, answer)
+    if processors is not None:
+        processors.apply(row)
     assert np.allclose(row, expected, rtol=1e-5, atol=1e-4)
     assert row.max() > -np.inf
 
@@ -135,7 +133,7 @@ def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
     row = rng.standard_normal(size).astype(np.float32)
     if rough:
         row = np.round(row)  # many equal values
-    assert largest(row, count).tolist() == sorted(np.argsort(-row, kind="stable")[:count].tolist())
+    assert top_k(row, count).tolist() == sorted(np.argsort(-row, kind="stable")[:count].tolist())
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.floats(0.1, 20.0))
@@ -143,7 +141,7 @@ def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
 def test_a_nucleus_is_the_smallest_set_that_weighs_enough(seed, share, spread):
     row = logits_of(seed, spread=spread)[0].astype(np.float64)
     weights = np.exp(row - row.max()).astype(np.float32)
-    found = nucleus(weights, float(weights.sum()), share)
+    found = top_p(weights, float(weights.sum()), share)
     ordered = np.sort(weights.astype(np.float64))[::-1].cumsum()
     needed = share * weights.sum(dtype=np.float64)
     assert weights[found].min() >= np.delete(weights, found).max(initial=0.0)
@@ -191,7 +189,7 @@ def test_log_probabilities_are_the_models_alone_whatever_changes_the_choice():
     row = logits_of(1)
     plain = RowScores(row[0].copy(), 3)
     params = SamplingParams(1, 0.0, logit_bias=((7, 100.0),), logprobs=3)
-    draw = Draw(params, 5, Adjuster.of(params, [1, 2], 2), mask_of(np.arange(VOCAB) != 8))
+    draw = Draw(params, 5, LogitsProcessors.of(params, [1, 2]), mask_of(np.arange(VOCAB) != 8))
     assert choose(row[0], draw) == Choice(7, plain.of(7))
 
 
@@ -227,8 +225,8 @@ def test_a_prompts_token_has_its_rank_of_equal_ones_by_id():
 
 
 def chosen_with(params: SamplingParams, answer: list[int], row: np.ndarray, mask: np.ndarray | None = None) -> int:
-    tokens = [1, *answer]
-    return choose(row.copy(), Draw(params, len(tokens), Adjuster.of(params, tokens, 1), mask)).token
+    processors = LogitsProcessors.of(params, [1], answer)
+    return choose(row.copy(), Draw(params, 1 + len(answer), processors, mask)).token
 
 
 def test_a_bad_word_is_forbidden_only_where_its_last_token_would_complete_it_in_the_answer():

@@ -1,6 +1,7 @@
 import pytest
 
-from services.inference.engine.sequence import TRANSITIONS, SamplingParams, Sequence, State
+from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.sequence import TRANSITIONS, Sequence, State
 from shared.contracts.gateway import FinishReason
 from shared.errors import InvalidInput
 from tests.support.factories.engines import sequence_request

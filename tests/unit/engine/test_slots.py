@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inference.engine.plan import Move
 from services.inference.engine.sequence import Sequence
-from services.inference.engine.slots import Move, Slots
+from services.inference.engine.slots import Slots
 from tests.support.factories.engines import sequence_request
 
 

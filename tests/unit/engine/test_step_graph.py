@@ -57,8 +57,8 @@ def without_slots(version, tmp_path):
 
 def test_a_step_of_many_slots_gives_each_the_bits_that_it_has_alone(open_decoder):
     alone, decoder = open_decoder(slots=1), open_decoder()
-    expected = [prefill(alone, 0, text, wanted=len(text)).copy() for text in TEXTS]
-    assert decoder.uniform
+    expected = [prefill(alone, 0, text, logits=len(text)).copy() for text in TEXTS]
+    assert decoder.batch_invariant
     cuts = [len(text) - 1 if slot % 2 else 3 for slot, text in enumerate(TEXTS)]  # one token left, or a chunk
     decoder.compute([Span(slot, 0, text[:cut], 0) for slot, (text, cut) in enumerate(zip(TEXTS, cuts, strict=True))])
     order = [3, 0, 4, 1]
@@ -77,23 +77,23 @@ def test_a_step_may_have_more_tokens_than_a_slot(open_decoder):
 def test_a_step_shaped_like_the_one_before_gives_its_own_logits(open_decoder):
     decoder, texts = open_decoder(), [[7, *range(30, 50)], [8, *range(70, 90)]]
     assert len(texts[0]) > decoder.slots + 1, "the logits of all its tokens do not fit those that are kept"
-    for wanted in (len(texts[0]), 1):
+    for count in (len(texts[0]), 1):
         for text in texts:
-            expected = prefill(open_decoder(slots=1), 0, text, wanted=wanted).copy()
-            assert np.array_equal(prefill(decoder, 1, text, wanted=wanted), expected)
+            expected = prefill(open_decoder(slots=1), 0, text, logits=count).copy()
+            assert np.array_equal(prefill(decoder, 1, text, logits=count), expected)
 
 
-def test_no_logits_are_computed_where_none_are_wanted(open_decoder):
-    logits = prefill(open_decoder(), 2, TEXTS[2], wanted=0)
+def test_no_logits_are_computed_where_none_are_asked_for(open_decoder):
+    logits = prefill(open_decoder(), 2, TEXTS[2], logits=0)
     assert logits.shape == (0, VOCABULARY)
 
 
 def test_a_graph_without_slots_decodes_the_same(open_decoder, without_slots):
     whole, before = open_decoder(), open_decoder(without_slots)
-    assert not before.uniform, "it takes one span at a time"
+    assert not before.batch_invariant, "it takes one span at a time"
     for slot, text in enumerate(TEXTS):
         assert np.array_equal(prefill(before, slot, text), prefill(whole, slot, text))
-        assert prefill(before, slot, text, wanted=0).shape == (0, VOCABULARY)
+        assert prefill(before, slot, text, logits=0).shape == (0, VOCABULARY)
     tokens, positions = [7, 8, 9, 10, 11], [len(text) for text in TEXTS]
     for rows in (5, 1, 3):
         here = before.decode(tokens[:rows], positions[:rows])

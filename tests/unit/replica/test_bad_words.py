@@ -10,7 +10,7 @@ from devtools.convert.gguf.tokenizer import build_tokenizer
 from services.inference.replica.generate.bad_words import bad_word_ids
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer
-from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.fakes.memory_replica import KnownAnswerDecoder, memory_replica, request
 from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads(
@@ -55,15 +55,15 @@ async def test_a_word_without_tokens_is_refused_by_its_place():
 
 async def answered(stack, tokenizer, script, prompt, **sampling):
     """The answer to a prompt, and to its resumption after each token, by a model that wants to say `script`."""
-    decoder = ScriptedDecoder(tokenizer.encode(prompt + script), vocab_size=tokenizer.vocab_size, max_len=128)
+    decoder = KnownAnswerDecoder(tokenizer.encode(prompt + script), vocab_size=tokenizer.vocab_size, max_len=128)
     replica = await memory_replica(stack, tokenizer, decoder=decoder, max_len=128)
     count = len(tokenizer.encode(prompt + script)) - len(tokenizer.encode(prompt))
-    wanted = {"max_tokens": count, "ignore_eos": True, **sampling}
-    frames = await replica.ask(request(prompt=prompt, sampling=wanted))
+    options = {"max_tokens": count, "ignore_eos": True, **sampling}
+    frames = await replica.frames_of(request(prompt=prompt, sampling=options))
     tokens = tuple(token for frame in frames for token in frame.token_ids)
     for cut in range(1, count):
-        again = request(f"r{cut}", prompt=prompt, sampling=wanted, resume_token_ids=tokens[:cut])
-        resumed = await replica.ask(again)
+        again = request(f"r{cut}", prompt=prompt, sampling=options, resume_token_ids=tokens[:cut])
+        resumed = await replica.frames_of(again)
         assert tokens[:cut] + tuple(token for frame in resumed for token in frame.token_ids) == tokens
     return "".join(frame.text for frame in frames), tokens
 

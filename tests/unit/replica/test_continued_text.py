@@ -9,7 +9,7 @@ import pytest
 from devtools.convert.gguf.tokenizer import build_tokenizer
 from shared.contracts.replica import ChatMessage, Grammar
 from shared.text.tokenizer import Tokenizer
-from tests.support.fakes.memory_replica import ScriptedDecoder, memory_replica, request
+from tests.support.fakes.memory_replica import KnownAnswerDecoder, memory_replica, request
 from tests.support.models.small_tokenizers import byte_level
 
 LEARNT = json.loads(
@@ -31,7 +31,7 @@ async def stack():
 
 
 async def scripted(stack, tokenizer, prompt, answer, **options):
-    decoder = ScriptedDecoder([*prompt, *answer], vocab_size=tokenizer.vocab_size, max_len=128)
+    decoder = KnownAnswerDecoder([*prompt, *answer], vocab_size=tokenizer.vocab_size, max_len=128)
     return await memory_replica(stack, tokenizer, decoder=decoder, max_len=128, **options)
 
 
@@ -45,11 +45,11 @@ async def test_a_completion_begins_with_the_space_that_its_tokens_have(stack, na
     replica = await scripted(stack, tokenizer, prompt, answer)
     given = {"prompt_token_ids": tuple(prompt)} if as_ids else {"prompt": PROMPT}
     sampling = {"max_tokens": len(answer)}
-    frames = await replica.ask(request(**given, sampling=sampling))
+    frames = await replica.frames_of(request(**given, sampling=sampling))
     assert "".join(frame.text for frame in frames) == ANSWER
     assert not any("�" in frame.text for frame in frames)
     for cut in range(1, len(answer)):
-        resumed = await replica.ask(
+        resumed = await replica.frames_of(
             request(f"r{cut}", **given, sampling=sampling, resume_token_ids=tuple(answer[:cut]))
         )
         assert "".join(frame.text for frame in (*frames[:cut], *resumed)) == ANSWER
@@ -62,7 +62,7 @@ async def test_an_answer_that_begins_a_text_has_no_space_before_it(stack, fields
     tokenizer = TOKENIZERS["sentencepiece"]
     answer = tokenizer.encode(PROMPT)
     replica = await scripted(stack, tokenizer, [BOS], answer, template="{{ messages[0].content }}")
-    frames = await replica.ask(request(**fields, sampling={"max_tokens": len(answer)}))
+    frames = await replica.frames_of(request(**fields, sampling={"max_tokens": len(answer)}))
     assert "".join(frame.text for frame in frames) == PROMPT
 
 
@@ -71,7 +71,7 @@ async def test_what_a_grammar_matches_keeps_its_space_in_a_chat_too(stack):
     replica = await scripted(stack, tokenizer, [BOS], [], template="{{ messages[0].content }}")
     messages = (ChatMessage(role="user", content="<s>"),)
     grammar = Grammar(kind="regex", value=" the")
-    frames = await replica.ask(request(messages=messages, grammar=grammar, sampling={"ignore_eos": False}))
+    frames = await replica.frames_of(request(messages=messages, grammar=grammar, sampling={"ignore_eos": False}))
     assert "".join(frame.text for frame in frames) == " the"
 
 
@@ -84,13 +84,13 @@ async def test_log_probabilities_spell_the_text_that_the_answer_has(stack, as_ch
     messages = (ChatMessage(role="user", content="<s>"),)
     fields = {"messages": messages} if as_chat else {"prompt_token_ids": tuple(prompt)}
     sampling = {"max_tokens": len(answer), "logprobs": 1}
-    frames = await replica.ask(request(**fields, sampling=sampling))
+    frames = await replica.frames_of(request(**fields, sampling=sampling))
     text = "".join(frame.text for frame in frames)
     scores = [score for frame in frames for score in frame.logprobs]
     assert text == PROMPT + ANSWER if as_chat else " " + PROMPT + ANSWER
     assert spelt(scores) == text
     assert spelt(scores[0].top) == spelt(scores[:1]), "what could have stood there would have lost its space, too"
-    resumed = await replica.ask(request("r1", **fields, sampling=sampling, resume_token_ids=tuple(answer[:1])))
+    resumed = await replica.frames_of(request("r1", **fields, sampling=sampling, resume_token_ids=tuple(answer[:1])))
     assert [score for frame in resumed for score in frame.logprobs] == scores[1:]
 
 

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.generate.frames import Ending, Stream, Streams
-from services.inference.text.answer import Answer
+from services.inference.engine.request import SequenceUpdate
+from services.inference.replica.generate.frames import Streams
+from services.inference.replica.generate.stream import Finish, Stream
+from services.inference.text.answer_text import AnswerText
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings
 from shared.errors import Conflict, Draining
@@ -22,7 +24,7 @@ def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadl
     return Stream(
         request_id=request_id,
         gateway_id=gateway,
-        answer=Answer(TOKENIZER, stops, eos, resumed),
+        answer=AnswerText(TOKENIZER, stops, eos, resumed),
         prompt_tokens=5,
         resumed_tokens=len(resumed),
         max_tokens=100,
@@ -58,7 +60,7 @@ def test_tokens_become_text_and_the_last_frame_says_why():
     assert (last.seq, last.text, last.finish_reason, last.timings) == (1, "c", FinishReason.LENGTH, TIMINGS)
     assert last.usage.prompt_tokens == 5
     assert last.usage.completion_tokens == len(TOKENIZER.encode("ab")) + len(TOKENIZER.encode("c"))
-    assert [ended.ending.reason for ended in step.ended] == [FinishReason.LENGTH]
+    assert [finished.finish.reason for finished in step.finished] == [FinishReason.LENGTH]
     assert len(streams) == 0
 
 
@@ -94,7 +96,7 @@ def test_a_stop_string_ends_the_text_at_once_and_the_stream_when_the_engine_conf
     tokens = only(step).token_ids
     assert only(step).text == "x "
     assert step.cancel == ["r"]
-    assert step.ended == []
+    assert step.finished == []
     last = only(streams.apply([update("more", FinishReason.CANCELLED)]))
     assert (last.text, last.token_ids, last.finish_reason) == ("", (), FinishReason.STOP)
     assert last.usage.completion_tokens == len(tokens)
@@ -115,7 +117,7 @@ def test_held_text_goes_out_when_the_answer_is_complete():
 def test_held_text_stays_when_the_answer_goes_on_elsewhere():
     streams = opened(stream(stops=["END"]))
     streams.apply([update("x EN")])
-    assert streams.end("r", Ending(FinishReason.ERROR, Draining("elsewhere")))
+    assert streams.abort("r", Finish(FinishReason.ERROR, Draining("elsewhere")))
     last = only(streams.apply([update([], FinishReason.CANCELLED)]))
     assert (last.text, last.finish_reason, last.error.code) == ("", FinishReason.ERROR, "draining")
     assert last.error.retryable
@@ -123,22 +125,22 @@ def test_held_text_stays_when_the_answer_goes_on_elsewhere():
 
 def test_the_first_reason_to_end_stands():
     streams = opened(stream())
-    assert streams.end("r", Ending(FinishReason.CANCELLED))
-    assert not streams.end("r", Ending(FinishReason.ERROR, Draining("late")))
+    assert streams.abort("r", Finish(FinishReason.CANCELLED))
+    assert not streams.abort("r", Finish(FinishReason.ERROR, Draining("late")))
     assert streams.open_ids() == []
     assert only(streams.apply([update([], FinishReason.LENGTH)])).finish_reason is FinishReason.CANCELLED
 
 
-def test_tokens_after_the_end_are_nobodys():
+def test_tokens_after_the_end_are_ignored():
     streams = opened(stream())
-    streams.end("r", Ending(FinishReason.CANCELLED))
+    streams.abort("r", Finish(FinishReason.CANCELLED))
     assert streams.apply([update("late")]).batches == {}
 
 
 def test_updates_of_unknown_requests_are_ignored_and_unknown_requests_do_not_end():
     streams = opened(stream())
     assert streams.apply([update("x", request_id="other")]).batches == {}
-    assert not streams.end("other", Ending(FinishReason.CANCELLED))
+    assert not streams.abort("other", Finish(FinishReason.CANCELLED))
 
 
 def test_an_id_is_open_once():
@@ -177,7 +179,7 @@ def test_whatever_happens_each_request_gets_one_terminal_frame_and_no_gap(events
     alive, frames = set("abc"), {each: [] for each in "abc"}
     for request_id, event in [*events, *((each, "finish") for each in "abc")]:
         if event == "end":
-            streams.end(request_id, Ending(FinishReason.CANCELLED))
+            streams.abort(request_id, Finish(FinishReason.CANCELLED))
             continue
         if request_id not in alive:
             continue
@@ -197,7 +199,7 @@ def test_whatever_happens_each_request_gets_one_terminal_frame_and_no_gap(events
     assert len(streams) == 0
 
 
-def test_the_last_frame_tells_how_much_of_the_prompt_was_cached():
+def test_the_last_frame_has_how_much_of_the_prompt_was_cached():
     table = opened(stream())
     last = update("x", FinishReason.STOP)
     last.cached_tokens = 3
@@ -208,7 +210,7 @@ def test_the_last_frame_tells_how_much_of_the_prompt_was_cached():
 
 def test_tool_calls_leave_the_text_and_say_so_at_the_end():
     streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES)
+    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
     frame = only(streams.apply([update('a <tool_call>\n{"name": "f", "arguments": {"x')]))
     assert frame.text == "a"
     assert [(delta.name, delta.arguments) for delta in frame.tool_calls] == [("f", '{"x')]
@@ -219,6 +221,6 @@ def test_tool_calls_leave_the_text_and_say_so_at_the_end():
 
 def test_a_call_cut_by_max_tokens_keeps_the_reason():
     streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES)
+    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
     last = only(streams.apply([update('<tool_call>\n{"name": "f", "arguments": {"x', FinishReason.LENGTH)]))
     assert (last.tool_calls[0].arguments, last.finish_reason) == ('{"x', FinishReason.LENGTH)

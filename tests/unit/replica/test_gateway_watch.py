@@ -1,38 +1,38 @@
 from services.inference.replica.generate.gateway_watch import GatewayWatch
 
 
-def test_a_silent_gateway_is_gone_and_one_with_a_heartbeat_is_not():
+def test_a_gateway_without_heartbeats_is_lost_and_one_with_heartbeats_is_not():
     watch = GatewayWatch(5.0)
-    watch.heard("a", 0.0)
-    watch.heard("b", 0.0)
-    watch.heard("b", 4.0)
-    assert watch.gone(5.0) == []
-    assert watch.gone(5.1) == ["a"]
+    watch.heartbeat("a", 0.0)
+    watch.heartbeat("b", 0.0)
+    watch.heartbeat("b", 4.0)
+    assert watch.lost(5.0) == []
+    assert watch.lost(5.1) == ["a"]
 
 
-def test_a_gateway_that_was_never_heard_is_not_judged():
-    assert GatewayWatch(5.0).gone(100.0) == []
+def test_a_gateway_that_never_sent_a_heartbeat_is_not_lost():
+    assert GatewayWatch(5.0).lost(100.0) == []
 
 
-def test_silence_while_we_were_deaf_says_nothing():
+def test_time_without_a_bus_does_not_count():
     watch = GatewayWatch(5.0)
-    watch.heard("a", 0.0)
-    watch.deaf(60.0)
-    assert watch.gone(64.0) == []
-    assert watch.gone(65.1) == ["a"]
+    watch.heartbeat("a", 0.0)
+    watch.reset(60.0)
+    assert watch.lost(64.0) == []
+    assert watch.lost(65.1) == ["a"]
 
 
-def test_a_gateway_that_was_dealt_with_is_heard_anew():
+def test_a_forgotten_gateway_is_recorded_again():
     watch = GatewayWatch(5.0)
-    watch.heard("a", 0.0)
-    watch.forget(watch.gone(6.0))
-    assert watch.gone(100.0) == []
-    watch.heard("a", 100.0)
-    assert watch.gone(106.0) == ["a"]
+    watch.heartbeat("a", 0.0)
+    watch.forget(watch.lost(6.0))
+    assert watch.lost(100.0) == []
+    watch.heartbeat("a", 100.0)
+    assert watch.lost(106.0) == ["a"]
 
 
-def test_a_gateway_that_said_goodbye_is_gone_at_once():
+def test_a_gateway_that_leaves_is_lost_at_once():
     watch = GatewayWatch(5.0)
-    watch.heard("a", 0.0)
+    watch.heartbeat("a", 0.0)
     watch.left("a")
-    assert watch.gone(0.1) == ["a"]
+    assert watch.lost(0.1) == ["a"]

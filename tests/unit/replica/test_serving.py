@@ -47,8 +47,8 @@ async def test_an_answer_comes_in_frames_with_usage_and_timings(start):
     assert (last.finish_reason, last.usage.completion_tokens) == (FinishReason.LENGTH, 8)
     assert sum(len(frame.token_ids) for frame in replica.frames["r"]) == 8
     assert last.timings.prefill_s >= 0
-    (ended,) = replica.ended
-    assert ended.stream.steps == 8
+    (finished,) = replica.finished
+    assert finished.stream.steps == 8
 
 
 async def test_without_max_tokens_the_slot_is_filled(start):
@@ -92,8 +92,8 @@ async def test_cancel_ends_a_request_with_one_terminal_frame_and_frees_its_slot(
     replica = await start(token_s=0.01)
     await replica.generate(request(sampling=LONG))
     await eventually(lambda: replica.frames.get("r"))
-    assert replica.serving.end(["r"], FinishReason.CANCELLED) == 1
-    assert replica.serving.end(["r", "unknown"], FinishReason.CANCELLED) == 0
+    assert replica.serving.abort(["r"], FinishReason.CANCELLED) == 1
+    assert replica.serving.abort(["r", "unknown"], FinishReason.CANCELLED) == 0
     last = await replica.last("r")
     assert last.finish_reason is FinishReason.CANCELLED
     assert last.usage.completion_tokens < 50
@@ -163,7 +163,7 @@ async def test_a_full_queue_is_refused_at_once(start):
     with pytest.raises(Overloaded) as caught:
         await replica.generate(request("c", sampling=LONG))
     assert caught.value.retry_after
-    assert replica.serving.end(["a", "b"], FinishReason.CANCELLED) == 2
+    assert replica.serving.abort(["a", "b"], FinishReason.CANCELLED) == 2
 
 
 async def test_drain_lets_answers_finish_and_refuses_new_ones(start):
@@ -214,7 +214,7 @@ async def test_one_message_a_step_carries_all_requests_of_a_gateway(start):
         await replica.last(each)
     assert max(counted) == 4
     assert sum(counted) == sum(len(frames) for frames in replica.frames.values())
-    assert max(ended.stream.batch_max for ended in replica.ended) == 4
+    assert max(finished.stream.batch_max for finished in replica.finished) == 4
 
 
 WEATHER = Tool(

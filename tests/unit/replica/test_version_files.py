@@ -90,7 +90,7 @@ async def test_blobs_on_another_file_system_are_linked_symbolically(store, versi
         assert (folder / "model.onnx").is_symlink()
 
 
-async def test_a_folder_that_is_not_whole_is_built_anew(store, version, cache):
+async def test_a_folder_that_is_incomplete_is_built_again(store, version, cache):
     async with version_folder(store, *version, cache) as folder:
         (folder / "model.onnx").unlink()
     async with version_folder(store, *version, cache) as folder:
@@ -107,7 +107,7 @@ async def test_replicas_that_start_together_share_one_folder(store, version, cac
         assert names(cache) == [".lock", version[1]]
 
 
-async def test_a_folder_goes_when_nobody_uses_it_and_another_version_starts(store, version, cache):
+async def test_a_folder_goes_when_no_process_uses_it_and_another_version_starts(store, version, cache):
     manifest, digest = version
     async with version_folder(store, manifest, digest, cache):
         async with version_folder(store, manifest, "11" * 32, cache):

@@ -1,18 +1,19 @@
-"""Whether a request is taken: what it asks must fit a slot, and the queue must have room for it. Pure.
+"""Whether a request is accepted: it must fit a slot and the queue. Pure.
 
-Room in the queue is shared by dynamic thresholds (Choudhury and Hahne, "Dynamic Queue Length Thresholds for
-Shared-Memory Packet Switches", 1998): a tenant may hold as much as is still free. One that floods an empty queue
-stops at half of it, n that flood it stop at 1/(n+1) each, and one with nothing in the queue always finds a place.
+Tenants share the queue by dynamic thresholds (Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory
+Packet Switches", 1998): a tenant may hold as much of the queue as is still free. One tenant that floods an empty
+queue gets half of it, n tenants get 1/(n+1) each, and a tenant with nothing in the queue always finds a place.
 """
 
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.policy.fairness import Tenants
-from services.inference.engine.policy.throughput import Pace
-from services.inference.engine.sequence import Sequence, SequenceRequest
+from services.inference.engine.policy.throughput import Throughput
+from services.inference.engine.request import SequenceRequest
+from services.inference.engine.sequence import Sequence
 from shared.errors import ContextLengthExceeded, InvalidInput, Overloaded
 
 _SOONEST_S = 1.0
-"""What `retry_after` says at least."""
+"""The least `retry_after`."""
 
 
 def check_request(request: SequenceRequest, *, vocab_size: int, max_len: int) -> None:
@@ -38,43 +39,45 @@ def check_request(request: SequenceRequest, *, vocab_size: int, max_len: int) ->
 
 
 class Admission:
-    """The queue's bounds.
+    """The bounds of the queue.
 
     Args:
-        limits: Name them.
-        tenants: Who has what in the queue.
-        pace: How fast the queue gets shorter.
+        limits: The bounds.
+        tenants: The sequences in the queue.
+        throughput: How fast the queue gets shorter.
         slots: Sequences that run at once.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, pace: Pace, *, slots: int) -> None:
+    def __init__(self, limits: EngineLimits, tenants: Tenants, throughput: Throughput, *, slots: int) -> None:
         self._limits = limits
         self._tenants = tenants
-        self._pace = pace
+        self._throughput = throughput
         self._slots = slots
 
-    def check_room(self, sequence: Sequence, *, free_slots: int) -> None:
-        """Raise `Overloaded`, with the time after which there will be room, unless the queue can take it."""
+    def check_fit(self, sequence: Sequence, *, free_slots: int) -> None:
+        """Raise `Overloaded`, with the time until there is space, unless the queue can take the sequence."""
         name = sequence.request.tenant
         self.check_queue(name, free_slots=free_slots, work=sequence.expected_work)
         tenant = self._tenants.get(name)
         if tenant is None or not tenant.queued_tokens:
             return
-        queued = sum(each.queued_tokens for each in self._tenants)
+        queued = self._tenants.queued_tokens
         over = tenant.queued_tokens + sequence.expected_work - (self._limits.max_queued_tokens - queued)
         if over > 0:
-            raise _overloaded(f"{queued} prompt tokens wait already", self._pace.prefill_s(len(self._tenants) * over))
+            raise _overloaded(
+                f"{queued} prompt tokens wait already", self._throughput.prefill_s(len(self._tenants) * over)
+            )
 
     def check_queue(self, name: str, *, free_slots: int, work: int = 0) -> None:
-        """Raise `Overloaded` if a tenant's next request, with `work` tokens to compute, would not be taken."""
+        """Raise `Overloaded` if a tenant's next request, with `work` tokens to compute, would be refused."""
         tenant = self._tenants.get(name)
-        waiting = sum(len(each.waiting) for each in self._tenants)
+        waiting = self._tenants.waiting
         if waiting >= free_slots:  # else it starts in the next step
             behind = waiting - free_slots
             mine = min(len(tenant.waiting), behind) if tenant else 0
             if mine >= self._limits.max_waiting - behind:
                 sharers = len(self._tenants) + (tenant is None)
-                raise _overloaded(f"{waiting} requests wait already", self._pace.slots_s(sharers, self._slots))
+                raise _overloaded(f"{waiting} requests wait already", self._throughput.slots_s(sharers, self._slots))
         wait = self.wait_s(name, free_slots=free_slots, work=work)
         if wait > self._limits.max_wait_s:
             raise _overloaded(
@@ -85,9 +88,9 @@ class Admission:
     def wait_s(self, name: str, *, free_slots: int, work: int = 0) -> float:
         """Seconds that a tenant's next request, with `work` tokens to compute, will probably wait for others.
 
-        What is ahead of it is the whole queue, or its tenant's own part as often as there are tenants that take
-        turns, whichever is less. Of its tenant's prompts, those that are shorter go first, and the oldest gets as
-        many chunks as they: a long prompt ahead does not keep a short one waiting.
+        Ahead of it is the whole queue, or its tenant's own part times the number of tenants that take turns,
+        whichever is less. Of its tenant's prompts, shorter ones go first, and the oldest gets as many chunks as all
+        of those: a long prompt ahead does not delay a short one.
         """
         tenant = self._tenants.get(name)
         sharers = len(self._tenants) + (tenant is None)
@@ -95,10 +98,10 @@ class Admission:
         if tenant is not None:
             shorter = sum(each for each in tenant.queued_work() if each <= work)
             sequences, tokens = len(tenant.waiting), min(tenant.queued_tokens, 2 * shorter)
-        sequences = min(sum(len(each.waiting) for each in self._tenants), sharers * (sequences + 1))
-        tokens = min(sum(each.queued_tokens for each in self._tenants), sharers * tokens)
+        sequences = min(self._tenants.waiting, sharers * (sequences + 1))
+        tokens = min(self._tenants.queued_tokens, sharers * tokens)
         ahead = sequences + 1 - free_slots
-        return max(self._pace.prefill_s(tokens), self._pace.slots_s(ahead, self._slots))
+        return max(self._throughput.prefill_s(tokens), self._throughput.slots_s(ahead, self._slots))
 
 
 def _overloaded(what: str, retry_after: float) -> Overloaded:

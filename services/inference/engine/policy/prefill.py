@@ -1,87 +1,117 @@
-"""Which parts of prompts the next step computes, and which it copies from the prefix cache. Pure.
+"""Which chunks of prompts the next step computes, and which blocks it copies from the prefix cache. Pure.
 
-Before a prompt gets a chunk, all blocks that the cache has ready for it are copied. When the block that it needs next
-is being computed by another sequence in this very step, it waits for the next step and copies it then: of several
-prompts that begin the same, one computes and the others follow.
+Before a prompt gets a chunk, all blocks that the cache has ready for it are copied. If another sequence computes the
+block that it needs next in this very step, it waits for the next step and copies the block then: of several prompts
+with the same beginning, one computes and the others follow.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from services.inference.engine.limits import EngineLimits
-from services.inference.engine.policy.block_reservation import Keeper
+from services.inference.engine.plan import Chunk, Copy, Store
+from services.inference.engine.policy.block_reservation import BlockReservation
 from services.inference.engine.policy.fairness import Tenants
+from services.inference.engine.policy.throughput import Throughput
 from services.inference.engine.prefix_cache import Block, PrefixCache
 from services.inference.engine.sequence import Sequence, State
+from services.inference.engine.slots import Slots
 
 
-class Part(NamedTuple):
-    """A chunk that will be computed; the sequence's slot may still change."""
+class PlannedChunk(NamedTuple):
+    """A chunk to compute; the sequence's slot may still change."""
 
     sequence: Sequence
     size: int
-    kept: list[tuple[int, Block]]
-    """The position of the first token of each block that is kept of it, and where."""
+    reserved: list[tuple[int, Block]]
+    """The blocks to store of it, each with the position of its first token."""
+
+    @property
+    def chunk(self) -> Chunk:
+        """The chunk, once the slots are final."""
+        sequence, size, slot = self.sequence, self.size, self.sequence.used_slot
+        start = sequence.computed
+        return Chunk(
+            sequence.id,
+            slot,
+            sequence.tokens[start : start + size],
+            start,
+            last=size == sequence.prefill_left,
+            samples=size == sequence.remaining and sequence.request.sampling.max_tokens > 0,
+            scores_prompt=sequence.request.scores_prompt,
+            stores=tuple([Store(slot, first, block.index) for first, block in self.reserved]),
+        )
 
 
-class Taken(NamedTuple):
-    """A block that will be copied into the sequence's slot."""
+class PlannedCopy(NamedTuple):
+    """A block to copy into the sequence's slot, which may still change."""
 
     sequence: Sequence
     start: int
     block: Block
 
+    @property
+    def copy(self) -> Copy:
+        """The copy, once the slots are final."""
+        return Copy(self.block.index, self.sequence.used_slot, self.start)
 
-class Prompts:
-    """Chooses chunks and copies.
+
+class PrefillPolicy:
+    """Chooses chunks and copies, and gives sequences their slots.
 
     Args:
-        limits: Size of a chunk.
-        tenants: Say whose turn it is.
+        limits: Bounds of a step, and the size of a chunk.
+        slots: All slots.
+        tenants: Decide whose turn it is.
         cache: Blocks that are ready.
-        keeper: Reserves blocks for the chosen chunks.
+        reservation: Reserves blocks for the chosen chunks.
+        throughput: Bounds the chunks of a step while streams run.
     """
 
-    def __init__(self, limits: EngineLimits, tenants: Tenants, cache: PrefixCache, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        limits: EngineLimits,
+        slots: Slots,
+        tenants: Tenants,
+        cache: PrefixCache,
+        reservation: BlockReservation,
+        *,
+        throughput: Throughput,
+    ) -> None:
+        self._limits = limits
         self._chunk = limits.prefill_chunk
+        self._slots = slots
         self._tenants = tenants
         self._cache = cache
-        self._keeper = keeper
+        self._reservation = reservation
+        self._throughput = throughput
         self.looked_up = 0
-        """Tokens of all prompts that started and might have been found in the cache."""
+        """Tokens of all prompts that started and were looked up in the cache."""
         self.hits = 0
         """Tokens that were copied from it."""
 
-    def expect(self, sequence: Sequence) -> None:
+    def admit(self, sequence: Sequence) -> None:
         """Note how much of a new sequence's prompt the cache holds now."""
         sequence.expected_cached = self._chunk * len(self._ready(sequence))
 
-    def choose(
-        self,
-        left: int,
-        longest: int,
-        free_slots: int,
-        start: Callable[[Sequence], list[Block]],
-        without: Sequence | None = None,
-    ) -> tuple[list[Part], list[Taken]]:
-        """Chunks of at most `left` tokens in all, and the copies before them.
+    def choose(self, now: float, preempted: Sequence | None) -> tuple[list[PlannedChunk], list[PlannedCopy]]:
+        """Chunks of the next step, and the copies before them.
 
         Args:
-            left: Tokens that the step has left. A new sequence costs one: its slot may be a passenger.
-            longest: Tokens that the rest of a prompt may have to be computed in one chunk.
-            free_slots: Slots for prompts that wait.
-            start: Gives a waiting sequence its slot; the blocks where it was parked, if it was.
-            without: A sequence that gives its slot up in this step.
+            now: Seconds on the engine's clock.
+            preempted: A sequence that gives its slot up in this step.
         """
-        parts: list[Part] = []
-        copies: list[Taken] = []
-        done = {without} if without else set()
-        while left > 0 and (sequence := self._tenants.next_prompt(done, may_start=free_slots > 0)) is not None:
+        # Most steps have no prompts, and every stream waits for the time between two runs.
+        if not any(tenant.has_prompts for tenant in self._tenants):
+            return [], []
+        left, longest = self._budget()
+        chunks: list[PlannedChunk] = []
+        copies: list[PlannedCopy] = []
+        done = {preempted} if preempted else set()
+        while left > 0 and (sequence := self._tenants.next_prompt(done, may_start=self._slots.free > 0)) is not None:
             done.add(sequence)
-            if sequence.state is State.PARKED:
-                blocks = start(sequence)
-                copies += [Taken(sequence, index * self._chunk, block) for index, block in enumerate(blocks)]
-                free_slots -= 1
+            if sequence.state is State.PREEMPTED:
+                copies += self._resume(sequence)
                 left -= 1
                 continue
             ready = self._ready(sequence)
@@ -91,23 +121,46 @@ class Prompts:
             if (waits and follows) or (not follows and size + waits > left):
                 continue
             if waits:
-                start(sequence)
-                free_slots -= 1
+                self._start(sequence, now)
                 left -= 1
-                self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
-            copies += self._take(sequence, ready)
+            copies += self._copy(sequence, ready)
             if not follows:
-                parts.append(Part(sequence, size, self._keeper.of_chunk(sequence, size)))
+                chunks.append(PlannedChunk(sequence, size, self._reservation.of_chunk(sequence, size)))
                 self._tenants.charge_chunk(sequence, size)
                 left -= size
-        return parts, copies
+        return chunks, copies
+
+    def _budget(self) -> tuple[int, int]:
+        """Prompt tokens for the next step, and the longest rest of a prompt that may be one chunk.
+
+        Decode rows go first. While streams run, prompts get only as many tokens as are computed in `step_s`, and less
+        than two chunks each. A sequence that starts costs one token: its slot may need a padding row.
+        """
+        running = len(self._slots) - self._slots.free
+        left = self._limits.step_tokens - running
+        if running == sum(len(tenant.prefilling) for tenant in self._tenants):
+            return left, left
+        quick = self._throughput.prompt_tokens(self._limits.step_s)
+        left = left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
+        return left, 2 * self._chunk - 1
+
+    def _start(self, sequence: Sequence, now: float) -> None:
+        sequence.start(self._slots.take(sequence), now)
+        self._tenants.start(sequence)
+        self.looked_up += sequence.prefill_tokens if self._reads(sequence) else 0
+
+    def _resume(self, sequence: Sequence) -> Iterator[PlannedCopy]:
+        """Give a preempted sequence a slot again; the copies that restore its keys and values."""
+        blocks = sequence.resume(self._slots.take(sequence))
+        self._tenants.start(sequence)
+        return (PlannedCopy(sequence, index * self._chunk, block) for index, block in enumerate(blocks))
 
     def _size(self, sequence: Sequence, rest: int, longest: int) -> int:
         """Tokens of the next chunk of a prompt that has `rest` tokens left.
 
-        Each run reads all weights. So where borders may lie anywhere, a rest of up to `longest` is one chunk.
+        Each run reads all weights. So where chunks may end anywhere, a rest of up to `longest` is one chunk.
         """
-        whole = self._keeper.uniform and not sequence.scores_prompt and rest <= longest
+        whole = self._reservation.batch_invariant and not sequence.request.scores_prompt and rest <= longest
         return rest if whole else min(self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:
@@ -127,12 +180,12 @@ class Prompts:
         index = sequence.computed // self._chunk + ready
         return index < self._readable(sequence) and self._cache.is_coming(sequence.keys[index])
 
-    def _take(self, sequence: Sequence, blocks: list[Block]) -> list[Taken]:
-        taken = []
+    def _copy(self, sequence: Sequence, blocks: list[Block]) -> list[PlannedCopy]:
+        copies = []
         for block in blocks:
             self._cache.take(block)
-            taken.append(Taken(sequence, sequence.computed, block))
+            copies.append(PlannedCopy(sequence, sequence.computed, block))
             sequence.computed += self._chunk
             sequence.cached += self._chunk
             self.hits += self._chunk
-        return taken
+        return copies

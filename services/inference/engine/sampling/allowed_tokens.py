@@ -1,7 +1,7 @@
-"""Which tokens a sequence may never choose, or only in some places: allowed tokens and bad words.
+"""Allowed tokens and bad words: which tokens a sequence may choose, everywhere or after certain tokens.
 
-A list that would leave nothing to choose counts for nothing in that place: a grammar wins over allowed tokens, both
-over bad words, all over `min_tokens`. A sequence always goes on.
+A list that would leave no token is ignored at that position: a grammar has precedence over allowed tokens, both over
+bad words, all over `min_tokens`. A sequence can always continue.
 """
 
 from collections import defaultdict
@@ -10,29 +10,29 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Row = NDArray[np.float32]
+LogitsRow = NDArray[np.float32]
 """The logits of one sequence: float32 [V]."""
-Ids = NDArray[np.intp]
+TokenIds = NDArray[np.intp]
 """Token ids."""
 
 NEVER = np.float32(-np.inf)
-"""The logit of what is not chosen."""
+"""The logit of an impossible token."""
 
 
-def ids_of(tokens: Iterable[int]) -> Ids:
+def ids_of(tokens: Iterable[int]) -> TokenIds:
     """Distinct ids, ascending."""
     return np.array(sorted(set(tokens)), dtype=np.intp)
 
 
-def forbid(row: Row, ids: Ids) -> None:
-    """Make tokens impossible, in place, unless no other is possible."""
+def forbid(row: LogitsRow, ids: TokenIds) -> None:
+    """Make tokens impossible, in place, unless no other token is possible."""
     before = row[ids]
     row[ids] = NEVER
     if row.max() == NEVER:
         row[ids] = before
 
 
-def allow_only(row: Row, ids: Ids) -> None:
+def allow_only(row: LogitsRow, ids: TokenIds) -> None:
     """Make all but these tokens impossible, in place, unless none of them is possible."""
     allowed = row[ids]
     if allowed.max() > NEVER:
@@ -41,10 +41,10 @@ def allow_only(row: Row, ids: Ids) -> None:
 
 
 class BadWords:
-    """Sequences of tokens that an answer does not get: its last token is impossible after its others.
+    """Token sequences that must not occur in an answer: the last token is impossible after the others.
 
     Args:
-        words: Their token ids, each at least one.
+        words: The sequences, each at least one token.
     """
 
     def __init__(self, words: Sequence[Sequence[int]]) -> None:
@@ -55,16 +55,11 @@ class BadWords:
             if len(word) > 1:
                 self._after[word[-2]].append((list(word[:-1]), word[-1]))
 
-    def next(self, tokens: list[int], begin: int) -> Ids:
-        """The tokens that would complete one.
-
-        Args:
-            tokens: Of prompt and answer.
-            begin: Where the answer begins: a word lies within it.
-        """
+    def next(self, answer: list[int]) -> TokenIds:
+        """The tokens that would complete one after these tokens of the answer."""
         ids = list(self._always)
-        if len(tokens) > begin:
-            for head, last in self._after.get(tokens[-1], ()):
-                if len(tokens) - begin >= len(head) and tokens[-len(head) :] == head:
+        if answer:
+            for head, last in self._after.get(answer[-1], ()):
+                if answer[-len(head) :] == head:
                     ids.append(last)
         return ids_of(ids)

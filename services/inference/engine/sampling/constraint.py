@@ -1,4 +1,4 @@
-"""What a grammar tells the engine. `services.inference.text.grammar.compiled.GrammarConstraint` is one.
+"""The grammar of one sequence. Implemented by `services.inference.text.grammar.compiled.GrammarConstraint`.
 
 mask() -> the choice of a token -> accept(token) -> mask() -> …          until `finished`
 """
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 class Constraint(Protocol):
-    """Which tokens one sequence may go on with. Used on the engine's thread, and before `submit` on another.
+    """The tokens that may follow in one sequence. Used on the engine's thread, and before `submit` on another.
 
-    It stands where the sequence stands: whoever makes it for a resumed sequence has it accept those tokens.
+    The constraint of a resumed sequence must have accepted the resumed tokens before `submit`.
     """
 
     @property
     def finished(self) -> bool:
-        """Whether nothing may follow: the sequence ends."""
+        """Whether no token may follow: the sequence ends."""
         ...
 
     def mask(self) -> NDArray[np.uint32]:
@@ -25,10 +25,10 @@ class Constraint(Protocol):
 
         At least one id is allowed unless `finished`. EOS is allowed where the grammar may end.
         Valid until the next call. Takes milliseconds at most. Raises `InvalidInput` when the grammar turns out to be
-        too complex: this sequence cannot go on.
+        too complex: this sequence cannot continue.
         """
         ...
 
     def accept(self, token: int) -> None:
-        """Go on past a token that was chosen by the last mask. Never raises: what is wrong, `mask` tells."""
+        """Advance past a token that the last mask allowed. Never raises: the next `mask` does."""
         ...

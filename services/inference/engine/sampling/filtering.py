@@ -1,24 +1,21 @@
-"""The likely tokens of one row, without sorting the vocabulary.
+"""Top-k and top-p filtering of one row, and the draw from it, without sorting the vocabulary.
 
-The vocabulary is looked at as a table of `_DEPTH` rows: one pass of SIMD finds the largest (or the sum) of each of
-its columns, and only columns that matter are looked into. No result depends on anything but the row.
+The row is viewed as a table of `_DEPTH` rows: one SIMD pass finds the maximum (or the sum) of each of its columns,
+and only columns that matter are read further. A result depends on nothing but the row.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.sampling.allowed_tokens import Row
-
-Ids = NDArray[np.intp]
-"""Token ids, ascending."""
+from services.inference.engine.sampling.allowed_tokens import LogitsRow, TokenIds
 
 _DEPTH = 64
 _FLOORS = (2.0**-11, 2.0**-16, 0.0)
-"""Where to cut the tail of the weights when looking for a nucleus: the first cut that keeps enough."""
+"""Lower bounds of the weights that `top_p` sorts; it takes the first above which there is enough weight."""
 
 
-def largest(row: Row, count: int) -> Ids:
-    """The `count` tokens with the largest values; of equal ones those with the lowest ids."""
+def top_k(row: LogitsRow, count: int) -> TokenIds:
+    """The `count` tokens with the largest values, ascending; of equal values those with the lowest ids."""
     if count >= row.size:
         return np.arange(row.size)
     ids = np.flatnonzero(row >= _bound(row, count))
@@ -29,12 +26,14 @@ def largest(row: Row, count: int) -> Ids:
     above = values > least
     level = np.flatnonzero(values == least)[: count - int(np.count_nonzero(above))]
     above[level] = True
-    found: Ids = ids[above]
+    found: TokenIds = ids[above]
     return found
 
 
-def nucleus(weights: Row, total: float, share: float) -> Ids:
-    """The smallest set of the heaviest tokens that together weigh at least `share` of `total`; never empty.
+def top_p(weights: LogitsRow, total: float, share: float) -> TokenIds:
+    """The smallest set of the heaviest tokens that together weigh at least `share` of `total`, ascending.
+
+    It is never empty.
 
     Args:
         weights: Not negative, the largest is 1.
@@ -49,10 +48,10 @@ def nucleus(weights: Row, total: float, share: float) -> Ids:
     # Only values are sorted, never ids: numpy sorts float32 with SIMD, and argsorts without.
     cumulative = np.cumsum(np.sort(found)[::-1], dtype=np.float64)
     count = int(np.searchsorted(cumulative, share * total)) + 1
-    return ids if count >= ids.size else ids[largest(found, count)]
+    return ids if count >= ids.size else ids[top_k(found, count)]
 
 
-def pick(weights: Row, point: float) -> int:
+def pick(weights: LogitsRow, point: float) -> int:
     """The index that inverts the cumulative distribution of `weights` at `point` in [0, 1).
 
     The order of the distribution is that of the table's columns, then the rest; any fixed order would do.
@@ -81,7 +80,7 @@ def _invert(weights: NDArray[np.float32], point: float) -> tuple[int, float]:
 _BELOW_ONE = 1.0 - 2.0**-53
 
 
-def _bound(row: Row, count: int) -> np.float32:
+def _bound(row: LogitsRow, count: int) -> np.float32:
     """A value that at least `count` values of the row reach, and few more."""
     width = row.size // _DEPTH
     if count > width // 2:

@@ -1,69 +1,68 @@
-"""What changes a row of logits before a token is chosen: masks, bias and penalties, in vLLM's order."""
+"""Logits processors: masks, bias and penalties change a row of logits before the choice, in vLLM's order."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, Row, allow_only, forbid, ids_of
+from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, LogitsRow, allow_only, forbid, ids_of
 from services.inference.engine.sampling.params import SamplingParams
 
 Mask = NDArray[np.uint32]
 """Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""
 
 
-class Adjuster:
+class LogitsProcessors:
     """The allowed tokens, the bad words, the minimal length, the bias and the penalties of one sequence.
 
-    Its state is a function of the tokens alone, so a resumed sequence goes on as it would have.
+    Their state is a function of the tokens alone, so a resumed sequence goes on as it would have.
 
     Args:
         params: The sequence's.
-        tokens: The sequence's, prompt and answer; the list grows, and is read at each `apply`.
-        prompt_tokens: How many of `tokens` are the prompt.
+        prompt: Its token ids.
+        answer: Tokens that were generated before, elsewhere.
     """
 
-    def __init__(self, params: SamplingParams, tokens: list[int], prompt_tokens: int) -> None:
+    def __init__(self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int] = ()) -> None:
         self._params = params
-        self._tokens = tokens
-        self._prompt_tokens = prompt_tokens
+        self._answer: list[int] = []
         self._allowed = None if params.allowed_token_ids is None else ids_of(params.allowed_token_ids)
         self._bad_words = BadWords(params.bad_words) if params.bad_words else None
         self._ending = ids_of(params.ending_ids)
         bias = dict(params.logit_bias)
         self._bias_ids = np.array(list(bias), dtype=np.intp)
         self._bias = np.array(list(bias.values()), dtype=np.float32)
-        self._counts = _Counts(tokens[:prompt_tokens] if params.repetition_penalty != 1.0 else [])
-        self._counted = prompt_tokens
+        self._counts = _Counts(prompt if params.repetition_penalty != 1.0 else ())
+        for token in answer:
+            self.accept(token)
 
     @staticmethod
-    def of(params: SamplingParams, tokens: list[int], prompt_tokens: int) -> "Adjuster | None":
-        """An adjuster, or None if `params` ask for nothing that it does."""
+    def of(params: SamplingParams, prompt: Sequence[int], answer: Sequence[int] = ()) -> "LogitsProcessors | None":
+        """Those of a sequence, or None if `params` ask for none."""
         asked = params.penalises or params.logit_bias or params.min_tokens or params.restricts
-        return Adjuster(params, tokens, prompt_tokens) if asked else None
+        return LogitsProcessors(params, prompt, answer) if asked else None
 
-    def apply(self, row: Row, ahead: SequenceOf[int] = ()) -> None:
-        """Change the logits for the next token, in place. Masks were applied before.
+    def accept(self, token: int) -> None:
+        """Advance past a token that was chosen."""
+        self._answer.append(token)
+        if self._params.penalises:
+            self._counts.add(token)
 
-        `ahead` are tokens that were chosen, but are not in the sequence's list yet.
-        """
-        tokens = [*self._tokens, *ahead] if ahead else self._tokens
+    def apply(self, row: LogitsRow) -> None:
+        """Change the logits for the next token, in place. Masks were applied before."""
         if self._allowed is not None:
             allow_only(row, self._allowed)
         if self._bad_words is not None:
-            forbid(row, self._bad_words.next(tokens, self._prompt_tokens))
-        if len(tokens) - self._prompt_tokens < self._params.min_tokens:
+            forbid(row, self._bad_words.next(self._answer))
+        if len(self._answer) < self._params.min_tokens:
             forbid(row, self._ending)
         if self._bias.size:
             row[self._bias_ids] += self._bias
         if self._params.penalises:
-            self._penalise(row, tokens)
+            self._penalise(row)
 
-    def _penalise(self, row: Row, tokens: list[int]) -> None:
+    def _penalise(self, row: LogitsRow) -> None:
         """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
-        for token in tokens[self._counted :]:
-            self._counts.add(token)
-        self._counted = len(tokens)
         ids, counts = self._counts.arrays()
         logits = row[ids]
         if (factor := np.float32(self._params.repetition_penalty)) != 1.0:
@@ -80,7 +79,7 @@ class _Counts:
         prompt: Its token ids.
     """
 
-    def __init__(self, prompt: list[int]) -> None:
+    def __init__(self, prompt: Sequence[int]) -> None:
         self._places = {token: place for place, token in enumerate(dict.fromkeys(prompt))}
         self._ids = np.array(list(self._places), dtype=np.intp)
         self._counts = np.zeros(len(self._places), dtype=np.float32)
@@ -89,9 +88,9 @@ class _Counts:
         """Count a token of the answer. Amortised constant time."""
         place = self._places.setdefault(token, len(self._places))
         if place == self._ids.size:
-            room = max(64, 2 * place)
-            self._ids = np.resize(self._ids, room)
-            self._counts = np.concatenate((self._counts, np.zeros(room - place, dtype=np.float32)))
+            size = max(64, 2 * place)
+            self._ids = np.resize(self._ids, size)
+            self._counts = np.concatenate((self._counts, np.zeros(size - place, dtype=np.float32)))
         self._ids[place] = token
         self._counts[place] += 1.0
 
@@ -100,7 +99,7 @@ class _Counts:
         return self._ids[: len(self._places)], self._counts[: len(self._places)]
 
 
-def apply_mask(row: Row, mask: Mask) -> None:
+def apply_mask(row: LogitsRow, mask: Mask) -> None:
     """Make the tokens impossible that `mask` does not allow, in place."""
     allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=row.size)
     np.copyto(row, NEVER, where=allowed == 0)

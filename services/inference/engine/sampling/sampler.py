@@ -1,7 +1,7 @@
 """Logits to token ids, reproducible.
 
-Each row is computed by operations that never look at another row, and its randomness is a function of
-(seed, position) alone: a sequence gets the same tokens alone, in any batch, and resumed elsewhere.
+No operation on a row reads another row, and its randomness is a function of (seed, position) alone: a sequence gets
+the same tokens alone, in any batch, and resumed on another replica.
 """
 
 import math
@@ -9,32 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.inference.engine.sampling.allowed_tokens import Row
-from services.inference.engine.sampling.filtering import largest, nucleus, pick
-from services.inference.engine.sampling.logits_processors import Adjuster, Mask, apply_mask
+from services.inference.engine.sampling.allowed_tokens import LogitsRow
+from services.inference.engine.sampling.filtering import pick, top_k, top_p
+from services.inference.engine.sampling.logits_processors import LogitsProcessors, Mask, apply_mask
 from services.inference.engine.sampling.logprobs import RowScores
 from services.inference.engine.sampling.params import SamplingParams, TokenScore
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _COLDEST = 1e-5
-"""A lower temperature changes nothing any more, but would overflow."""
+"""A lower temperature gives the same tokens, but would overflow."""
 _MARGIN = 1e-3
-"""By which a cut in the logits is made lower than the cut in the weights that follows it."""
+"""The bound of min-p in logits is lower by this than the exact one in weights that follows."""
 
 
 @dataclass(slots=True)
 class Draw:
-    """One token to choose."""
+    """What one choice of a token depends on, besides its logits."""
 
     params: SamplingParams
     position: int
     """Of the token, counted from the start of the prompt."""
-    adjuster: Adjuster | None = None
+    processors: LogitsProcessors | None = None
     mask: Mask | None = None
     """What a grammar allows."""
-    ahead: tuple[int, ...] = ()
-    """Tokens before it that were chosen in the same step."""
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class Choice:
     """With `SamplingParams.logprobs` only."""
 
 
-def uniform(seed: int, position: int) -> float:
+def unit_float(seed: int, position: int) -> float:
     """A number in [0, 1) with 53 random bits: splitmix64 of the seed, stepped to `position`.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
@@ -54,49 +52,49 @@ def uniform(seed: int, position: int) -> float:
     return (_mix(_mix(seed & _MASK) + position * _GOLDEN) >> 11) * 2.0**-53
 
 
-def choose(row: Row, draw: Draw) -> Choice:
-    """Choose one token. Among equal logits, the lowest id counts as the most likely.
+def choose(row: LogitsRow, draw: Draw) -> Choice:
+    """Choose one token. Among equal logits, the lowest id ranks first.
 
     Args:
-        row: float32 [V], contiguous; overwritten where there is a mask or an adjuster.
-        draw: What it is chosen by.
+        row: float32 [V], contiguous; overwritten where there is a mask or a logits processor.
+        draw: The parameters.
     """
     params = draw.params
     scores = None
     if params.logprobs is not None:
-        scores = RowScores(row if draw.mask is None and draw.adjuster is None else row.copy(), params.logprobs)
+        scores = RowScores(row if draw.mask is None and draw.processors is None else row.copy(), params.logprobs)
     if draw.mask is not None:
         apply_mask(row, draw.mask)
-    if draw.adjuster is not None:
-        draw.adjuster.apply(row, draw.ahead)
+    if draw.processors is not None:
+        draw.processors.apply(row)
     token = int(row.argmax()) if params.temperature == 0.0 else _draw(row, draw)
     return Choice(token, None if scores is None else scores.of(token))
 
 
-def _draw(row: Row, draw: Draw) -> int:
-    """A token from the tokens that min-p, then top-k, then top-p on what they left, let through."""
-    params, point = draw.params, uniform(draw.params.seed, draw.position)
+def _draw(row: LogitsRow, draw: Draw) -> int:
+    """A token from those that pass min-p, then top-k, then top-p."""
+    params, point = draw.params, unit_float(draw.params.seed, draw.position)
     temperature = max(params.temperature, _COLDEST)
     peak = float(row.max())
     ids = None
     if 0 < params.top_k < row.size:
-        ids = largest(row, params.top_k)
+        ids = top_k(row, params.top_k)
     elif params.min_p > 0.0:
         ids = np.flatnonzero(row >= peak + temperature * (math.log(params.min_p) - _MARGIN))
     weights = _weights(row if ids is None else row[ids], peak, temperature)
     if ids is not None and params.min_p > 0.0:
-        likely = weights >= params.min_p
-        ids, weights = ids[likely], weights[likely]
+        passed = weights >= params.min_p
+        ids, weights = ids[passed], weights[passed]
     if params.top_p < 1.0:
-        kept = nucleus(weights, float(weights.sum()), params.top_p)
-        ids, weights = kept if ids is None else ids[kept], weights[kept]
+        heaviest = top_p(weights, float(weights.sum()), params.top_p)
+        ids, weights = heaviest if ids is None else ids[heaviest], weights[heaviest]
     index = pick(weights, point)
     return index if ids is None else int(ids[index])
 
 
-def _weights(row: Row, peak: float, temperature: float) -> Row:
-    """Probabilities up to a factor: the most likely token weighs 1."""
-    weights: Row = row - np.float32(peak)
+def _weights(row: LogitsRow, peak: float, temperature: float) -> LogitsRow:
+    """Probabilities up to a factor: the most probable token weighs 1."""
+    weights: LogitsRow = row - np.float32(peak)
     weights *= np.float32(1.0 / temperature)
     np.exp(weights, out=weights)
     return weights

@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.replica.encode.handler import Encoding
+from services.inference.replica.encode.handler import EncodeHandler
 from shared.bus import rpc
 from shared.contracts.base import Empty
 from shared.contracts.embedding import classify_endpoint, embed_endpoint
@@ -12,12 +12,12 @@ from shared.service.context import Context
 
 
 def endpoints(
-    context: Context, replica_id: str, encoding: Encoding, runner: EncoderRunner
+    context: Context, replica_id: str, handler: EncodeHandler, runner: EncoderRunner
 ) -> AbstractAsyncContextManager[None]:
     """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
-        encoding.cancel(request.request_id)
+        handler.cancel(request.request_id)
         return Empty()
 
     async def drain(_: Empty) -> Empty:
@@ -30,7 +30,7 @@ def endpoints(
         {
             cancel_endpoint(replica_id): cancel,
             drain_endpoint(replica_id): drain,
-            embed_endpoint(replica_id): encoding.embed,
-            classify_endpoint(replica_id): encoding.classify,
+            embed_endpoint(replica_id): handler.embed,
+            classify_endpoint(replica_id): handler.classify,
         },
     )

@@ -1,4 +1,4 @@
-"""Takes an encoder's requests: texts to tokens, tokens to the runner, vectors to the answer."""
+"""Handles an encoder's requests: texts to tokens, tokens to the runner, vectors to the response."""
 
 import asyncio
 import base64
@@ -13,15 +13,15 @@ from opentelemetry.context import Context
 from services.inference.encoder.pooling import scores, shortened
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokens import EncoderTokenizer
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
 from shared.contracts.manifest import EncoderSpec
 from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError
 
 
 @dataclass(frozen=True, slots=True)
-class EncodingEnded:
-    """A request that was answered, with vectors or with an error."""
+class FinishedRequest:
+    """A request that got its vectors or an error."""
 
     operation: str
     """`embeddings` or `classify`."""
@@ -36,14 +36,14 @@ class EncodingEnded:
     error: LlmosError | None = None
 
 
-class Encoding:
-    """The handlers of `embed` and `classify`.
+class EncodeHandler:
+    """Handles `embed` and `classify`.
 
     Args:
-        runner: Computes.
+        runner: Computes the vectors.
         tokenizer: The version's.
         spec: The version's.
-        on_ended: Told of each request.
+        on_finished: Called with each request at its end.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Encoding:
         runner: EncoderRunner,
         tokenizer: EncoderTokenizer,
         spec: EncoderSpec,
-        on_ended: Callable[[EncodingEnded], None],
+        on_finished: Callable[[FinishedRequest], None],
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._spec = spec
-        self._on_ended = on_ended
+        self._on_finished = on_finished
         self._tokenizing: set[str] = set()
-        """Requests whose texts are being tokenised; one that is cancelled meanwhile is no longer among them."""
+        """Requests whose texts are being tokenised, without those that were cancelled meanwhile."""
 
     def cancel(self, request_id: str) -> None:
         """Drop a request as soon as possible. Unknown ids are ignored."""
@@ -71,8 +71,8 @@ class Encoding:
         Raises:
             ContextLengthExceeded: A text is too long; the message names its index.
             InvalidInput: Another field is wrong, or the version is a classifier.
-            Overloaded, Draining, Unavailable: This replica does not take it now.
-            DeadlineExceeded: Nobody waits any more.
+            Overloaded, Draining, Unavailable: This replica does not accept it now.
+            DeadlineExceeded: The deadline passed.
         """
         if self._spec.labels:
             raise InvalidInput("this model is a classifier; it has no embeddings", param="model")
@@ -83,7 +83,7 @@ class Encoding:
             )
         rows = asyncio.to_thread(self._embed_rows, request)
         tokens, encoded, timings = await self._encode("embeddings", request, rows)
-        vectors = [self._encoded(vector, request.dimensions) for vector in encoded.vectors]
+        vectors = [self._base64(vector, request.dimensions) for vector in encoded.vectors]
         return Embedded(vectors=tuple(vectors), tokens=tokens, timings=timings)
 
     async def classify(self, request: Classify) -> Classified:
@@ -109,7 +109,7 @@ class Encoding:
     async def _encode(
         self, operation: str, request: Embed | Classify, tokenizing: Coroutine[None, None, tuple[TokenRow, ...]]
     ) -> tuple[tuple[int, ...], Encoded, EncoderTimings]:
-        """Tokens of each text, what the graph made of them, and where the time went."""
+        """Tokens of each text, the result, and the time of each phase."""
         begun_ns, begun = time.time_ns(), time.monotonic()
         timings = EncoderTimings()
         lengths: tuple[int, ...] = ()
@@ -119,7 +119,7 @@ class Encoding:
                 self._tokenizing.add(request.request_id)
                 rows = await tokenizing
                 if request.request_id not in self._tokenizing:
-                    raise Conflict("the request was cancelled by whoever sent it", param="request_id")
+                    raise Conflict("the request was cancelled by its sender", param="request_id")
                 lengths = tuple(map(len, rows))
                 timings = EncoderTimings(tokenize_s=time.monotonic() - begun)
                 encoded = await self._run(EncodeRequest(request.request_id, rows, request.tenant))
@@ -135,8 +135,8 @@ class Encoding:
             raise
         finally:
             self._tokenizing.discard(request.request_id)
-            self._on_ended(
-                EncodingEnded(
+            self._on_finished(
+                FinishedRequest(
                     operation=operation,
                     request_id=request.request_id,
                     context=otel_context.get_current(),
@@ -163,7 +163,7 @@ class Encoding:
             request.token_ids or (), truncate=request.truncate, first_index=request.first_index
         )
 
-    def _encoded(self, vector: Vector, dimensions: int | None) -> str:
+    def _base64(self, vector: Vector, dimensions: int | None) -> str:
         if dimensions is not None:
             vector = shortened(vector, dimensions)
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()

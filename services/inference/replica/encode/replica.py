@@ -1,4 +1,4 @@
-"""A replica that serves an encoder: wires runner, tokenizer and subjects."""
+"""A replica that serves an encoder: loads it, and connects runner, handler and endpoints."""
 
 import asyncio
 import time
@@ -10,38 +10,34 @@ import structlog
 
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
-from services.inference.encoder.tokens import EncoderTokenizer
 from services.inference.engine.engine import end_process
 from services.inference.replica.encode.endpoints import endpoints
-from services.inference.replica.encode.handler import Encoding, EncodingEnded
-from services.inference.replica.encode.spans import EncodingSpans
+from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
+from services.inference.replica.encode.model import load_model
+from services.inference.replica.encode.spans import EncodeSpans
 from services.inference.replica.load import report_load
-from services.inference.replica.model import TOKENIZER_FILE
 from services.inference.replica.settings import Settings
-from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.manifest import Manifest
-from shared.contracts.scheduler import ReplicaAssignment
-from shared.errors import CorruptFile
 from shared.service.background import background
 from shared.service.context import Context
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 class EncoderReplica:
-    """What runs while an encoder is served."""
+    """A running encoder, to be drained."""
 
     def __init__(self, runner: EncoderRunner) -> None:
         self._runner = runner
 
-    def refuse(self) -> None:
-        """Take nothing new."""
+    def stop_accepting(self) -> None:
+        """Reject new requests."""
         self._runner.drain()
 
     async def drain(self, grace: float) -> None:
-        """Let what is here finish for `grace` seconds; the rest ends with a retryable error at the close."""
+        """Let requests finish for `grace` seconds; the rest ends with a retryable error at the close."""
         if not await asyncio.to_thread(self._runner.wait_idle, grace):
-            log.warning("drain_time_over", grace_s=grace)
+            _log.warning("drain.timed_out", grace_s=grace)
 
 
 @asynccontextmanager
@@ -50,12 +46,12 @@ async def serve_encoder(
 ) -> AsyncIterator[EncoderReplica]:
     """Load the version and take requests while inside. Raises what `OnnxEncoder` raises."""
     assignment = settings.assignment
-    graph, tokenizer = await asyncio.to_thread(_load, folder, manifest, assignment, threads)
+    graph, tokenizer = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.max_len, slots=assignment.slots)
-    spans = EncodingSpans(assignment, settings.node_id)
-    encoding = Encoding(runner, tokenizer, manifest.the_encoder, lambda ended: _on_ended(spans, ended))
+    spans = EncodeSpans(assignment, settings.node_id)
+    handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(endpoints(context, assignment.id, encoding, runner))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, runner))
         runner.start()
         stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for requests
         reports = report_load(context.bus, assignment, runner.load)
@@ -63,28 +59,13 @@ async def serve_encoder(
         yield EncoderReplica(runner)
 
 
-def _load(
-    folder: Path, manifest: Manifest, assignment: ReplicaAssignment, threads: int
-) -> tuple[OnnxEncoder, EncoderTokenizer]:
-    """Read the files, and compute a text so that the first request finds everything warm."""
-    spec = manifest.the_encoder
-    if TOKENIZER_FILE not in {file.path for file in manifest.files}:
-        raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
-    tokenizer = EncoderTokenizer.from_file(
-        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.max_len
-    )
-    graph = OnnxEncoder(folder, spec, threads=threads)
-    graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
-    return graph, tokenizer
-
-
-def _on_ended(spans: EncodingSpans, ended: EncodingEnded) -> None:
-    spans.record(ended, end_ns=time.time_ns())
-    log.info(
-        "request_ended",
-        request_id=ended.request_id,
-        operation=ended.operation,
-        error=None if ended.error is None else ended.error.code,
-        texts=ended.texts,
-        tokens=ended.tokens,
+def _on_finished(spans: EncodeSpans, finished: FinishedRequest) -> None:
+    spans.record(finished, end_ns=time.time_ns())
+    _log.info(
+        "request.finished",
+        request_id=finished.request_id,
+        operation=finished.operation,
+        error=None if finished.error is None else finished.error.code,
+        texts=finished.texts,
+        tokens=finished.tokens,
     )

@@ -1,1 +1,16 @@
-"""A replica that generates: requests in, token frames out."""
+"""A replica that generates: requests in, token frames out.
+
+| file | what |
+|---|---|
+| `replica` | loads and connects the parts below |
+| `model` | the version's files, ready to compute |
+| `endpoints` | the subjects on which it listens |
+| `handler` | checks a request, opens its stream, submits it to the engine |
+| `sampling`, `bad_words` | a request's sampling parameters for the engine |
+| `stream`, `frames` | pure: the state of open requests; a step's updates to frames |
+| `logprobs` | log probabilities with the texts of their tokens |
+| `serving` | connects engine, frames and bus; aborts overdue requests and those of lost gateways |
+| `gateway_watch` | pure: which gateways are lost |
+| `publisher` | frames to the bus, in order |
+| `spans` | the trace of a finished request |
+"""

@@ -1,9 +1,9 @@
-"""The subjects a replica listens on."""
+"""The subjects on which a replica of a decoder listens."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.serving import Serving
 from shared.bus import rpc
 from shared.bus.port import Message
@@ -15,11 +15,13 @@ from shared.service.context import Context
 
 
 @asynccontextmanager
-async def endpoints(context: Context, replica_id: str, generator: Generator, serving: Serving) -> AsyncIterator[None]:
+async def endpoints(
+    context: Context, replica_id: str, handler: GenerateHandler, serving: Serving
+) -> AsyncIterator[None]:
     """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
-        serving.end([request.request_id], FinishReason.CANCELLED)
+        serving.abort([request.request_id], FinishReason.CANCELLED)
         return Empty()
 
     async def drain(_: Empty) -> Empty:
@@ -34,7 +36,7 @@ async def endpoints(context: Context, replica_id: str, generator: Generator, ser
     handlers: rpc.Handlers = {
         cancel_endpoint(replica_id): cancel,
         drain_endpoint(replica_id): drain,
-        generate_endpoint(replica_id): generator,
+        generate_endpoint(replica_id): handler,
     }
     heartbeats = await bus.subscribe(health_subject("gateway", "*"), heartbeat)
     try:

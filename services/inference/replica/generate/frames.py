@@ -1,82 +1,20 @@
 """Updates of an engine step to frames: pure, no clock, no I/O.
 
 Each request has one `Stream` from `open` to its terminal frame. The terminal frame is made from the engine's last
-update of the sequence, of which there is exactly one, so there is exactly one terminal frame. Whoever wants an end
-before that (a stop string, a cancel, a deadline) calls `end`, which sets the reason, and cancels in the engine: the
-update that confirms it comes within one step.
+update of the sequence, of which there is exactly one, so there is exactly one terminal frame. To end a request before
+that (a stop string, a cancellation, a deadline), `abort` sets the reason and the caller cancels the sequence in the
+engine: the update that confirms the cancellation comes within one step.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from opentelemetry.context import Context
-
-from services.inference.engine.sequence import SequenceUpdate
-from services.inference.replica.generate.logprobs import with_texts
-from services.inference.text.answer import Answer
-from services.inference.text.token_text import ShownTokens
-from services.inference.text.tools.parser import Parsed, ToolCallParser
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, ToolCallDelta, Usage
-from shared.errors import Conflict, LlmosError
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a stream ends."""
-
-    reason: FinishReason
-    error: LlmosError | None = None
-
-
-@dataclass(slots=True)
-class Stream:
-    """One request as the replica sees it."""
-
-    request_id: str
-    gateway_id: str
-    answer: Answer
-    prompt_tokens: int
-    resumed_tokens: int = 0
-    """Tokens that were generated elsewhere before."""
-    max_tokens: int = 0
-    deadline_ms: int | None = None
-    """Unix time in milliseconds."""
-    accepted_ns: int = 0
-    """Unix time in nanoseconds."""
-    context: Context = field(default_factory=Context)
-    """The trace that the request belongs to."""
-    cached_tokens: int = 0
-    """Prompt tokens that came from the prefix cache."""
-    shown: ShownTokens | None = None
-    """Given if the request wants log probabilities."""
-    calls: ToolCallParser | None = None
-    """Given if the answer may call tools."""
-    seq: int = 0
-    """Of the next frame."""
-    steps: int = 0
-    """Steps that gave it tokens."""
-    batch_max: int = 0
-    """Most sequences that got a token in the same step as this one."""
-    batch_sum: int = 0
-    ending: Ending | None = None
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens so far; those of a resumed answer included."""
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.answer.tokens,
-            cached_tokens=self.cached_tokens,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A stream that got its terminal frame."""
-
-    stream: Stream
-    ending: Ending
-    timings: Timings
+from services.inference.engine.request import SequenceUpdate
+from services.inference.replica.generate.logprobs import token_logprobs
+from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
+from services.inference.text.tools.parser import Parsed
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, ToolCallDelta
+from shared.errors import Conflict
 
 
 @dataclass(slots=True)
@@ -89,8 +27,8 @@ class Delta:
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
-    def take(self, parsed: Parsed) -> None:
-        """Add what an answer's text was taken apart into."""
+    def add(self, parsed: Parsed) -> None:
+        """Add parsed text and tool calls."""
         self.text += parsed.text
         self.tool_calls += tuple(parsed.calls)
 
@@ -98,7 +36,7 @@ class Delta:
         return bool(self.token_ids or self.prompt_logprobs)
 
     def frame(self, request_id: str, seq: int) -> Frame:
-        """The frame that tells it."""
+        """The frame that carries it."""
         return Frame(
             request_id=request_id,
             seq=seq,
@@ -112,13 +50,13 @@ class Delta:
 
 @dataclass(slots=True)
 class Step:
-    """What a step of the engine means outside of it."""
+    """The effects of an engine step."""
 
     batches: dict[str, FrameBatch] = field(default_factory=dict)
     """By gateway id."""
     cancel: list[str] = field(default_factory=list)
-    """Requests whose answer is complete although the engine would go on."""
-    ended: list[Ended] = field(default_factory=list)
+    """Requests whose answer is complete, while the engine still runs their sequence."""
+    finished: list[FinishedRequest] = field(default_factory=list)
 
 
 class Streams:
@@ -141,36 +79,36 @@ class Streams:
         self._streams[stream.request_id] = stream
 
     def forget(self, request_id: str) -> None:
-        """The engine refused the request: there will be no frames."""
+        """Remove a request that the engine rejected: there will be no frames."""
         del self._streams[request_id]
 
-    def end(self, request_id: str, ending: Ending) -> bool:
-        """Say why a stream ends; False if it is not open or ends already, for the first reason stands."""
+    def abort(self, request_id: str, finish: Finish) -> bool:
+        """Set why a stream ends; False if it is not open, or has a reason already: the first reason stands."""
         stream = self._streams.get(request_id)
-        if stream is None or stream.ending is not None:
+        if stream is None or stream.finish is not None:
             return False
-        stream.ending = ending
+        stream.finish = finish
         return True
 
     def open_ids(self) -> list[str]:
-        """All open requests that do not end yet."""
-        return [stream.request_id for stream in self._streams.values() if stream.ending is None]
+        """Open requests without a reason to end."""
+        return [stream.request_id for stream in self._streams.values() if stream.finish is None]
 
     def overdue(self, now_ms: int) -> list[str]:
         """Open requests whose deadline passed."""
         return [
             stream.request_id
             for stream in self._streams.values()
-            if stream.ending is None and stream.deadline_ms is not None and stream.deadline_ms <= now_ms
+            if stream.finish is None and stream.deadline_ms is not None and stream.deadline_ms <= now_ms
         ]
 
     def of_gateways(self, gateways: Iterable[str]) -> list[str]:
-        """Open requests that these gateways wait for."""
-        wanted = set(gateways)
-        return [s.request_id for s in self._streams.values() if s.ending is None and s.gateway_id in wanted]
+        """Open requests of these gateways."""
+        names = set(gateways)
+        return [s.request_id for s in self._streams.values() if s.finish is None and s.gateway_id in names]
 
     def apply(self, updates: Sequence[SequenceUpdate]) -> Step:
-        """The frames of one step, one message per gateway. Updates of unknown sequences are nobody's."""
+        """The frames of one step, one message per gateway. Updates of unknown sequences are ignored."""
         step = Step()
         frames: dict[str, list[Frame]] = {}
         batch = sum(bool(update.token_ids) for update in updates)
@@ -195,48 +133,52 @@ class Streams:
         for request_id, stream in self._streams.items():
             assert stream.request_id == request_id, "a stream is kept under another id"
             assert stream.answer.tokens >= stream.resumed_tokens or stream.answer.stopped, "resumed tokens are lost"
-            assert not stream.answer.stopped or stream.ending is not None, "an answer that ended is still open"
+            assert not stream.answer.stopped or stream.finish is not None, "an answer that ended is still open"
 
     def _frame(self, stream: Stream, update: SequenceUpdate, step: Step) -> Frame | None:
         stream.cached_tokens = update.cached_tokens
-        delta = Delta() if stream.ending is not None else self._delta(stream, update, step)
+        delta = Delta() if stream.finish is not None else self._delta(stream, update, step)
         if update.finish is None:
             if not delta:
                 return None
             stream.seq += 1
             return delta.frame(stream.request_id, stream.seq - 1)
-        ending = stream.ending or Ending(update.finish, update.error)
+        finish = stream.finish or Finish(update.finish, update.error)
         timings = update.timings or Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
-        step.ended.append(Ended(stream, ending, timings))
+        step.finished.append(FinishedRequest(stream, finish, timings))
         del self._streams[stream.request_id]
-        return terminal_frame(stream, ending, timings, delta)
+        return terminal_frame(stream, finish, timings, delta)
 
     def _delta(self, stream: Stream, update: SequenceUpdate, step: Step) -> Delta:
         text, taken = stream.answer.push(update.token_ids)
         delta = Delta(token_ids=update.token_ids[:taken])
-        delta.take(Parsed(text) if stream.calls is None else stream.calls.push(text))
-        if stream.shown is not None:
-            delta.logprobs = with_texts(update.scores[:taken], stream.shown, bare=stream.answer.bare) or None
-            delta.prompt_logprobs = with_texts(update.prompt_scores, stream.shown) or None
+        delta.add(Parsed(text) if stream.calls is None else stream.calls.push(text))
+        if stream.token_texts is not None:
+            delta.logprobs = (
+                token_logprobs(update.scores[:taken], stream.token_texts, stripped_index=stream.answer.stripped_index)
+                or None
+            )
+            delta.prompt_logprobs = token_logprobs(update.prompt_scores, stream.token_texts) or None
         if stream.answer.stopped:
-            stream.ending = Ending(FinishReason.STOP)
+            stream.finish = Finish(FinishReason.STOP)
             if update.finish is None:
                 step.cancel.append(stream.request_id)
         return delta
 
 
-def terminal_frame(stream: Stream, ending: Ending, timings: Timings, delta: Delta | None = None) -> Frame:
+def terminal_frame(stream: Stream, finish: Finish, timings: Timings, delta: Delta | None = None) -> Frame:
     """The last frame of a request, with what its last step added.
 
-    Text that was held back goes out only when the answer is complete: one that goes on elsewhere releases it there.
+    Text that was held back is sent only when the answer is complete: an answer that continues on another replica
+    sends it there.
     """
     delta = delta or Delta()
-    reason = ending.reason
+    reason = finish.reason
     if reason in {FinishReason.STOP, FinishReason.LENGTH}:
         text = stream.answer.finish()
-        delta.take(Parsed(text) if stream.calls is None else stream.calls.push(text))
+        delta.add(Parsed(text) if stream.calls is None else stream.calls.push(text))
         if stream.calls is not None:
-            delta.take(stream.calls.finish())
+            delta.add(stream.calls.finish())
             if reason is FinishReason.STOP and stream.calls.calls:
                 reason = FinishReason.TOOL_CALLS
     return delta.frame(stream.request_id, stream.seq).model_copy(
@@ -244,6 +186,6 @@ def terminal_frame(stream: Stream, ending: Ending, timings: Timings, delta: Delt
             "finish_reason": reason,
             "usage": stream.usage,
             "timings": timings,
-            "error": None if ending.error is None else ending.error.payload(),
+            "error": None if finish.error is None else finish.error.payload(),
         }
     )

@@ -1,39 +1,39 @@
-"""Which gateways went silent: their requests would be generated for nobody."""
+"""Detects lost gateways, whose requests have no reader any more. Pure."""
 
 import math
 from collections.abc import Iterable
 
 
 class GatewayWatch:
-    """When each gateway was last heard. Pure: the caller passes the time, in seconds on a monotonic clock.
+    """The time of each gateway's last heartbeat, in seconds on a monotonic clock.
 
-    Only gateways that were heard once are judged: one that was never heard may have another name.
+    A gateway that never sent a heartbeat is not lost: it may send them under another name.
 
     Args:
-        ttl: Seconds of silence after which a gateway is gone.
+        ttl: Seconds without a heartbeat after which a gateway is lost.
     """
 
     def __init__(self, ttl: float) -> None:
         self._ttl = ttl
         self._heard: dict[str, float] = {}
 
-    def heard(self, gateway: str, now: float) -> None:
-        """A heartbeat came."""
+    def heartbeat(self, gateway: str, now: float) -> None:
+        """Record a heartbeat."""
         self._heard[gateway] = now
 
     def left(self, gateway: str) -> None:
-        """It said that it stops: it waits for nothing any more."""
+        """Record that a gateway leaves: it is lost at once."""
         self._heard[gateway] = -math.inf
 
-    def deaf(self, now: float) -> None:
-        """We could not hear anyone (the bus was down): silence up to now says nothing."""
+    def reset(self, now: float) -> None:
+        """Restart all times to live: while the bus is disconnected, no heartbeat arrives."""
         self._heard = dict.fromkeys(self._heard, now)
 
-    def gone(self, now: float) -> list[str]:
-        """Gateways that went silent."""
+    def lost(self, now: float) -> list[str]:
+        """Gateways without a heartbeat for the time to live."""
         return [gateway for gateway, heard in self._heard.items() if now - heard > self._ttl]
 
     def forget(self, gateways: Iterable[str]) -> None:
-        """Their requests are dealt with; a gateway that comes back is heard anew."""
+        """Drop gateways whose requests were aborted; a gateway that returns is recorded again."""
         for gateway in gateways:
             self._heard.pop(gateway, None)

@@ -1,4 +1,4 @@
-"""Takes requests: checks them, opens their stream, and hands them to the engine."""
+"""Handles generate requests: checks each, opens its stream, and submits it to the engine."""
 
 import time
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from opentelemetry import context as otel_context
 
 from services.inference.engine.engine import Engine
+from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
-from services.inference.engine.sequence import SequenceRequest
 from services.inference.replica.generate.bad_words import bad_word_ids
-from services.inference.replica.generate.frames import Ending, Stream
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
-from services.inference.text.answer import Answer
-from services.inference.text.structured import Structured, StructuredAnswers
-from services.inference.text.token_text import ShownTokens
+from services.inference.replica.generate.stream import Finish, Stream
+from services.inference.text.answer_text import AnswerText
+from services.inference.text.structured_output import StructuredOutput, StructuredOutputBuilder
+from services.inference.text.token_texts import TokenTexts
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
 from shared.errors import DeadlineExceeded, Draining
@@ -22,16 +22,16 @@ from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
 
 
-class Generator:
-    """The handler of `generate`.
+class GenerateHandler:
+    """Handles `generate`.
 
     Args:
-        serving: Where accepted requests live.
+        serving: Holds accepted requests.
         engine: Runs them.
         prompts: Makes their prompts.
         tokenizer: The version's.
-        sampling: Resolves what they ask for.
-        structured: Makes what their answers must match.
+        sampling: Resolves their sampling parameters.
+        structured: Builds the structure that their answers must have.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Generator:
         prompts: PromptBuilder,
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
-        structured: StructuredAnswers,
+        structured: StructuredOutputBuilder,
     ) -> None:
         self._serving = serving
         self._engine = engine
@@ -50,19 +50,19 @@ class Generator:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._structured = structured
-        self._shown = ShownTokens(tokenizer)
+        self._token_texts = TokenTexts(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
-        """Answers when the request waits in the engine's queue; frames follow.
+        """Returns when the request waits in the engine's queue; frames follow.
 
         Raises `Draining`, `Overloaded`, `DeadlineExceeded`, `ContextLengthExceeded`, `Conflict`, or `InvalidInput`
         with the field.
         """
         accepted_ns = time.time_ns()
         self._check(request, accepted_ns)
-        if not request.resume_token_ids:  # which may be complete, and need no place in the queue
+        if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        structured = await self._structured.of(request)
+        structured = await self._structured.build(request)
         prompt = await self._prompts.token_ids(request)
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words)
         self._check(request, time.time_ns())
@@ -70,14 +70,14 @@ class Generator:
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,
-            answer=Answer(
+            answer=AnswerText(
                 self._tokenizer,
                 request.sampling.stop,
                 params.ending_ids,
                 request.resume_token_ids,
                 include_stop=request.sampling.include_stop_str_in_output,
                 min_tokens=params.min_tokens,
-                markers=structured.markers,
+                control_texts=structured.control_texts,
                 exact=request.grammar is not None or self._continues_text(request, prompt),
             ),
             prompt_tokens=len(prompt),
@@ -86,22 +86,22 @@ class Generator:
             deadline_ms=request.deadline_ms,
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
-            shown=None if params.logprobs is None and params.prompt_logprobs is None else self._shown,
+            token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
             calls=structured.calls,
         )
         if stream.calls is not None:
             stream.calls.push(stream.answer.resumed_text)
-        if (ending := _complete(stream, params, structured)) is not None:
-            self._serving.close_at_once(stream, ending)
+        if (finish := _complete(stream, params, structured)) is not None:
+            self._serving.finish_at_once(stream, finish)
         else:
             self._submit(request, prompt, params, stream, structured)
         if not request.return_prompt:
             return Accepted(prompt_tokens=len(prompt))
-        text = self._shown.written(prompt) if request.prompt is None else request.prompt
+        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
         return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
-        """Whether the answer is the rest of a text: then a space at its start stands between two words."""
+        """Whether the answer continues a text: then a space at its start separates two words."""
         return request.messages is None and any(map(self._tokenizer.token_bytes, prompt))
 
     def _check(self, request: Generate, now_ns: int) -> None:
@@ -116,7 +116,7 @@ class Generator:
         prompt: Sequence[int],
         params: SamplingParams,
         stream: Stream,
-        structured: Structured,
+        structured: StructuredOutput,
     ) -> None:
         sequence = SequenceRequest(
             request.request_id,
@@ -135,13 +135,13 @@ class Generator:
             raise
 
 
-def _complete(stream: Stream, params: SamplingParams, structured: Structured) -> Ending | None:
-    """Why an answer needs no computing.
+def _complete(stream: Stream, params: SamplingParams, structured: StructuredOutput) -> Finish | None:
+    """The end of an answer that needs no computing, or None.
 
-    It is to have no tokens, or its replica was lost between its last token and its last frame.
+    It may have no tokens, or its replica was lost between its last token and its last frame.
     """
     if stream.answer.stopped or (structured.constraint is not None and structured.constraint.finished):
-        return Ending(FinishReason.STOP)
+        return Finish(FinishReason.STOP)
     if stream.answer.tokens >= params.max_tokens and (stream.answer.tokens or params.prompt_logprobs is None):
-        return Ending(FinishReason.LENGTH)
+        return Finish(FinishReason.LENGTH)
     return None

@@ -1,27 +1,29 @@
-"""The engine's scores as the frames carry them: with texts."""
+"""Log probabilities of tokens with their texts, as frames carry them."""
 
 from collections.abc import Sequence
 
 from services.inference.engine.sampling.params import TokenScore
-from services.inference.text.token_text import ShownTokens
+from services.inference.text.token_texts import TokenTexts
 from shared.contracts.gateway import ScoredToken, TokenLogprob
 
 
-def with_texts(
-    scores: Sequence[TokenScore], shown: ShownTokens, *, bare: int | None = None
+def token_logprobs(
+    scores: Sequence[TokenScore], token_texts: TokenTexts, *, stripped_index: int | None = None
 ) -> tuple[TokenLogprob, ...]:
-    """The scores of consecutive tokens.
+    """The log probabilities of consecutive tokens.
 
     Args:
         scores: The engine's.
-        shown: Their texts.
-        bare: Index of the token that begins the text without its space, and any in its place would.
+        token_texts: Their texts.
+        stripped_index: Index of the token whose leading space is not part of the text, nor that of its alternatives.
     """
-    told = (_told(score, shown) for score in scores)
-    return tuple(_bare(each) if index == bare else each for index, each in enumerate(told))
+    logprobs = (_token_logprob(score, token_texts) for score in scores)
+    return tuple(
+        _without_leading_space(each) if index == stripped_index else each for index, each in enumerate(logprobs)
+    )
 
 
-def _bare(score: TokenLogprob) -> TokenLogprob:
+def _without_leading_space(score: TokenLogprob) -> TokenLogprob:
     top = tuple(each.model_copy(update=_without_space(each)) for each in score.top)
     return score.model_copy(update={**_without_space(score), "top": top})
 
@@ -34,12 +36,12 @@ def _without_space(token: ScoredToken) -> dict[str, object]:
     }
 
 
-def _told(score: TokenScore, shown: ShownTokens) -> TokenLogprob:
-    text, data = shown.show(score.token)
-    top = tuple(_scored(token, logprob, shown) for token, logprob in score.top)
+def _token_logprob(score: TokenScore, token_texts: TokenTexts) -> TokenLogprob:
+    text, data = token_texts.text_and_bytes(score.token)
+    top = tuple(_scored_token(token, logprob, token_texts) for token, logprob in score.top)
     return TokenLogprob(token_id=score.token, text=text, bytes=data, logprob=score.logprob, top=top, rank=score.rank)
 
 
-def _scored(token: int, logprob: float, shown: ShownTokens) -> ScoredToken:
-    text, data = shown.show(token)
+def _scored_token(token: int, logprob: float, token_texts: TokenTexts) -> ScoredToken:
+    text, data = token_texts.text_and_bytes(token)
     return ScoredToken(token_id=token, text=text, bytes=data, logprob=logprob)

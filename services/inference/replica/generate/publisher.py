@@ -1,4 +1,4 @@
-"""Frames to the bus, in order, without holding up the engine."""
+"""Publishes frames in order, without delaying the engine."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from shared.contracts.gateway import FrameBatch, frames_subject
 from shared.errors import LlmosError
 from shared.service.background import background
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 class Publisher:
@@ -23,7 +23,7 @@ class Publisher:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.waiting = 0
-        """Batches in the queue or on their way from it."""
+        """Batches in the queue or being published from it."""
         self._queue: asyncio.Queue[tuple[str, FrameBatch]] = asyncio.Queue()
 
     @asynccontextmanager
@@ -36,9 +36,9 @@ class Publisher:
                 await self._queue.join()
 
     def send(self, gateway_id: str, batch: FrameBatch) -> None:
-        """Publish a batch: at once where the bus can, else from a queue, as all that come behind it.
+        """Publish a batch at once if the bus can, else through the queue, like all batches after it.
 
-        The queue holds what the engine makes while one publish lasts: a few steps.
+        The queue holds the batches of a few steps: as many as the engine makes while one publish lasts.
         """
         if self.waiting or not self._bus.try_publish(frames_subject(gateway_id), batch.encode()):
             self.waiting += 1
@@ -51,6 +51,6 @@ class Publisher:
                 await rpc.publish(self._bus, frames_subject(gateway_id), batch)
             except LlmosError as error:
                 # The gateway sees the gap in the sequence numbers and resumes.
-                log.warning("frames_not_sent", gateway=gateway_id, frames=len(batch.frames), error=error.message)
+                _log.warning("frames.not_sent", gateway=gateway_id, frames=len(batch.frames), error=error.message)
             self.waiting -= 1
             self._queue.task_done()

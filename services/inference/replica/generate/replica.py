@@ -1,4 +1,4 @@
-"""A replica that serves a decoder: wires engine, prompts, frames and subjects."""
+"""A replica that serves a decoder: loads it, and connects engine, handler, frames and endpoints."""
 
 import asyncio
 import time
@@ -12,19 +12,19 @@ from llguidance import LLTokenizer
 from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.generate.endpoints import endpoints
-from services.inference.replica.generate.frames import Ended
-from services.inference.replica.generate.handler import Generator
+from services.inference.replica.generate.handler import GenerateHandler
+from services.inference.replica.generate.model import LoadedModel, load_model
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
-from services.inference.replica.generate.spans import RequestSpans
+from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.load import report_load
-from services.inference.replica.model import LoadedModel, load_model
 from services.inference.replica.settings import Settings
-from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.process import GrammarProcess
-from services.inference.text.grammar.tokens import grammar_tokenizer
-from services.inference.text.structured import StructuredAnswers
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
+from services.inference.text.structured_output import StructuredOutputBuilder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import InvalidInput
@@ -34,18 +34,18 @@ from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.tool_form import takes_tools
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
 
 class DecoderReplica:
-    """What runs while a decoder is served."""
+    """A running decoder, to be drained."""
 
     def __init__(self, serving: Serving, engine: Engine) -> None:
         self._serving = serving
         self._engine = engine
 
-    def refuse(self) -> None:
-        """Take nothing new."""
+    def stop_accepting(self) -> None:
+        """Reject new requests."""
         self._engine.drain()
 
     async def drain(self, grace: float) -> None:
@@ -60,16 +60,16 @@ async def serve_decoder(
     """Load the version and take requests while inside. Raises what `load_model` raises."""
     assignment, bus = settings.assignment, context.bus
     model = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
-    spans = RequestSpans(assignment, settings.node_id)
+    spans = GenerateSpans(assignment, settings.node_id)
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(bus).running())
-        serving = Serving(assignment.id, publisher, lambda ended: _on_ended(spans, ended))
+        serving = Serving(assignment.id, publisher, lambda finished: _on_finished(spans, finished))
         limits = limits_for(assignment, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
         engine = Engine(model.decoder, limits, serving.on_step)
         serving.attach(engine)
         engine.start()
         stack.push_async_callback(asyncio.to_thread, engine.close)
-        generator = Generator(
+        handler = GenerateHandler(
             serving,
             engine,
             prompts=await _prompts(model, manifest, assignment.max_len, stack),
@@ -80,12 +80,12 @@ async def serve_decoder(
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await stack.enter_async_context(endpoints(context, assignment.id, generator, serving))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, serving))
         yield DecoderReplica(serving, engine)
 
 
 async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
-    """Try the template once: the worker is up then, and the log says at start if the template is no good."""
+    """Render the template once, which starts the worker and logs a broken template at the start."""
     if model.template is None:
         return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
     template = await stack.enter_async_context(
@@ -94,7 +94,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     try:
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
-        log.warning("template_refused", error=error.message)
+        _log.warning("template.rejected", error=error.message)
     return PromptBuilder(
         model.tokenizer,
         template,
@@ -105,14 +105,14 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     )
 
 
-async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredAnswers:
+async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredOutputBuilder:
     process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
 
     def make_tokenizer() -> LLTokenizer:
         return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
 
-    return StructuredAnswers(Grammars(make_tokenizer, process), model.tokenizer, model.template)
+    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template)
 
 
 def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLimits:
@@ -130,13 +130,13 @@ def limits_for(assignment: ReplicaAssignment, *, kv_per_token: int) -> EngineLim
     )
 
 
-def _on_ended(spans: RequestSpans, ended: Ended) -> None:
-    stream, error = ended.stream, ended.ending.error
-    spans.record(ended, end_ns=time.time_ns())
-    log.info(
-        "request_ended",
+def _on_finished(spans: GenerateSpans, finished: FinishedRequest) -> None:
+    stream, error = finished.stream, finished.finish.error
+    spans.record(finished, end_ns=time.time_ns())
+    _log.info(
+        "request.finished",
         request_id=stream.request_id,
-        reason=ended.ending.reason.value,
+        reason=finished.finish.reason.value,
         error=None if error is None else error.code,
         prompt_tokens=stream.prompt_tokens,
         completion_tokens=stream.answer.tokens,

@@ -3,7 +3,7 @@
 What a client left open is the version's to say, then ours: `generation_config.json` as vLLM reads it.
 
 `Manifest.defaults` may name temperature, top_k, top_p, min_p, repetition_penalty and max_new_tokens. A value that the
-client gives always wins; a default outside its range is an error of the version, told when the replica starts.
+client gives always wins; a default outside its range is an error of the version, logprobs when the replica starts.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,21 +1,21 @@
-"""The trace of a finished request: made at its end, with the times that the engine measured.
+"""The trace of a finished request, made at its end from the times that the engine measured.
 
     replica {model} ── queue ── prefill ── decode
 
-A token's path carries no tracing work; one request costs four spans at its end.
+No tracing work is done per token; each request costs four spans at its end.
 """
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from services.inference.replica.generate.frames import Ended
+from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.span_attributes import replica_attributes
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.telemetry import genai
 
 
-class RequestSpans:
+class GenerateSpans:
     """Makes the spans of a replica's requests."""
 
     def __init__(self, assignment: ReplicaAssignment, node_id: str, tracer: Tracer | None = None) -> None:
@@ -23,19 +23,19 @@ class RequestSpans:
         self._name = f"replica {assignment.model}"
         self._common = replica_attributes(assignment, node_id)
 
-    def record(self, ended: Ended, *, end_ns: int) -> None:
+    def record(self, finished: FinishedRequest, *, end_ns: int) -> None:
         """Make the spans; the request ended at `end_ns` (Unix time in nanoseconds)."""
-        stream, timings = ended.stream, ended.timings
+        stream, timings = finished.stream, finished.timings
         request = self._tracer.start_span(
             self._name,
             context=stream.context,
             kind=SpanKind.SERVER,
             start_time=stream.accepted_ns,
-            attributes=self._common | _attributes(ended),
+            attributes=self._common | _attributes(finished),
         )
-        if ended.ending.error is not None:
-            request.set_attribute(genai.ERROR_TYPE, ended.ending.error.code)
-            request.set_status(Status(StatusCode.ERROR, ended.ending.error.message))
+        if finished.finish.error is not None:
+            request.set_attribute(genai.ERROR_TYPE, finished.finish.error.code)
+            request.set_status(Status(StatusCode.ERROR, finished.finish.error.message))
         parent = trace.set_span_in_context(request, stream.context)
         # The engine's three times are counted back from the end; before them the prompt was rendered and tokenised.
         start = end_ns - round(1e9 * (timings.queue_s + timings.prefill_s + timings.decode_s))
@@ -50,7 +50,7 @@ class RequestSpans:
                     genai.CACHED_TOKENS: stream.cached_tokens,
                 },
             ),
-            ("decode", timings.decode_s, {genai.COMPLETION_TOKENS: generated, **_batch(ended)}),
+            ("decode", timings.decode_s, {genai.COMPLETION_TOKENS: generated, **_batch(finished)}),
         ):
             end = start + round(1e9 * seconds)
             phase = self._tracer.start_span(name, context=parent, start_time=start, attributes=attributes)
@@ -59,12 +59,12 @@ class RequestSpans:
         request.end(end_ns)
 
 
-def _attributes(ended: Ended) -> dict[str, AttributeValue]:
-    stream, timings = ended.stream, ended.timings
+def _attributes(finished: FinishedRequest) -> dict[str, AttributeValue]:
+    stream, timings = finished.stream, finished.timings
     attributes: dict[str, AttributeValue] = {
         genai.REQUEST_ID: stream.request_id,
         genai.REQUEST_MAX_TOKENS: stream.max_tokens,
-        genai.RESPONSE_FINISH_REASONS: [ended.ending.reason.value],
+        genai.RESPONSE_FINISH_REASONS: [finished.finish.reason.value],
         genai.USAGE_INPUT_TOKENS: stream.prompt_tokens,
         genai.USAGE_OUTPUT_TOKENS: stream.answer.tokens,
         genai.USAGE_CACHE_READ_INPUT_TOKENS: stream.cached_tokens,
@@ -81,8 +81,8 @@ def _attributes(ended: Ended) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _batch(ended: Ended) -> dict[str, AttributeValue]:
-    stream = ended.stream
+def _batch(finished: FinishedRequest) -> dict[str, AttributeValue]:
+    stream = finished.stream
     if not stream.steps:
         return {}
     return {genai.BATCH_MAX: stream.batch_max, genai.BATCH_MEAN: stream.batch_sum / stream.steps}

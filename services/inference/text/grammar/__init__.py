@@ -2,8 +2,8 @@
 
 | file | what |
 |---|---|
-| `source`, `schema` | a request's grammar in the one language that is compiled; JSON schema keywords without effect |
-| `worker`, `process` | the process that tries a grammar within limits, and the replica's side |
-| `compiled`, `cache` | compiled grammars, each compiled once; where one sequence stands in it |
-| `limits`, `tokens`, `refusal` | limits; the bytes of each token; the message for the sender |
+| `source`, `schema` | a request's grammar in the one language that is compiled; the JSON schema keywords in use |
+| `process`, `worker` | tries a grammar in a worker process, within limits |
+| `compiled`, `cache` | compiled grammars and a sequence's position in them; each grammar is compiled once |
+| `limits`, `tokenizer`, `compile_error` | limits; the bytes of each token; the error for the client |
 """

@@ -8,26 +8,26 @@ from collections.abc import Callable
 import structlog
 from llguidance import LLTokenizer
 
+from services.inference.text.grammar.compile_error import compile_error
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.limits import WALL_LIMIT_S
 from services.inference.text.grammar.process import GrammarProcess
-from services.inference.text.grammar.refusal import refused
 from services.inference.text.grammar.source import GrammarSource
 from shared.errors import Overloaded
 
-log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.replica")
 
-CACHED = 64
-"""Grammars that are kept, least recently used first to go; those that were refused too."""
-WAITING = 16
-"""New grammars that may wait to be compiled, one after the other."""
+MAX_CACHED = 64
+"""Grammars in the cache, rejected ones included; the least recently used one is evicted."""
+MAX_COMPILING = 16
+"""New grammars that may wait; they are compiled one after the other."""
 
 
-class Grammars:
+class GrammarCache:
     """Compiles grammars off the event loop, each once.
 
     Args:
-        make_tokenizer: Makes the version's; called once, in a thread, when the first grammar comes.
+        make_tokenizer: Makes the version's; called once, in a thread, for the first grammar.
         process: Tries every new grammar.
     """
 
@@ -35,8 +35,8 @@ class Grammars:
         self._make_tokenizer = make_tokenizer
         self._process = process
         self._tokenizer: asyncio.Future[LLTokenizer] | None = None
-        self._known: OrderedDict[bytes, CompiledGrammar | str] = OrderedDict()
-        self._coming: dict[bytes, asyncio.Task[CompiledGrammar | str]] = {}
+        self._compiled: OrderedDict[bytes, CompiledGrammar | str] = OrderedDict()
+        self._compiling: dict[bytes, asyncio.Task[CompiledGrammar | str]] = {}
 
     async def compile(self, source: GrammarSource) -> CompiledGrammar:
         """The compiled grammar.
@@ -46,22 +46,24 @@ class Grammars:
             Overloaded: Too many new grammars wait, or it had to wait too long.
         """
         key = hashlib.sha256(source.lark.encode()).digest()
-        found = self._known.get(key)
-        if found is None:
-            found = await self._wait_for(key, source)
+        result = self._compiled.get(key)
+        if result is None:
+            result = await self._shared_compile(key, source)
         else:
-            self._known.move_to_end(key)
-        if isinstance(found, str):
-            raise refused(source, found)
-        return found
+            self._compiled.move_to_end(key)
+        if isinstance(result, str):
+            raise compile_error(source, result)
+        return result
 
-    async def _wait_for(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
-        task = self._coming.get(key)
+    async def _shared_compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
+        task = self._compiling.get(key)
         if task is None:
-            if len(self._coming) >= WAITING:
-                raise Overloaded(f"{WAITING} new grammars wait to be compiled; try again later", retry_after=1.0)
-            task = self._coming[key] = asyncio.create_task(self._compile(key, source))
-            task.add_done_callback(lambda done: self._settle(key, done))
+            if len(self._compiling) >= MAX_COMPILING:
+                raise Overloaded(
+                    f"{MAX_COMPILING} new grammars wait to be compiled; try again later", retry_after=1.0
+                )
+            task = self._compiling[key] = asyncio.create_task(self._compile(key, source))
+            task.add_done_callback(lambda done: self._on_compiled(key, done))
         try:
             async with asyncio.timeout(WALL_LIMIT_S):
                 return await asyncio.shield(task)
@@ -70,10 +72,10 @@ class Grammars:
                 f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again later", retry_after=2.0
             ) from error
 
-    def _settle(self, key: bytes, done: "asyncio.Task[CompiledGrammar | str]") -> None:
-        del self._coming[key]
+    def _on_compiled(self, key: bytes, done: "asyncio.Task[CompiledGrammar | str]") -> None:
+        del self._compiling[key]
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("grammar_failed", exc_info=error)  # those that waited may all have left
+            _log.error("grammar.compile_failed", exc_info=error)  # every request that waited may be gone
 
     async def _compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
         if self._tokenizer is None:
@@ -81,8 +83,8 @@ class Grammars:
         reason = await self._process.check(source)
         tokenizer = await self._tokenizer
         compiled = await asyncio.to_thread(CompiledGrammar, tokenizer, source) if reason is None else None
-        found = compiled or reason or "it does not compile"
-        self._known[key] = found
-        while len(self._known) > CACHED:
-            self._known.popitem(last=False)
-        return found
+        result = compiled or reason or "it does not compile"
+        self._compiled[key] = result
+        while len(self._compiled) > MAX_CACHED:
+            self._compiled.popitem(last=False)
+        return result

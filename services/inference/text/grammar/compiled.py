@@ -1,4 +1,4 @@
-"""A compiled grammar, and where one sequence stands in it."""
+"""A compiled grammar, and one sequence's position in it."""
 
 import time
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
+from services.inference.text.grammar.compile_error import compile_error
 from services.inference.text.grammar.limits import MASK_LIMIT_S, limits
-from services.inference.text.grammar.refusal import refused
 from services.inference.text.grammar.source import GrammarSource
 from shared.errors import InvalidInput
 
 
 class CompiledGrammar:
-    """A grammar for one tokenizer; every sequence gets its own place in it.
+    """A grammar for one tokenizer; every sequence gets its own position in it.
 
-    Compiling takes milliseconds, for large schemas hundreds, without the GIL. `grammar_process` tries a grammar
-    before: so it ends, and within its memory.
+    Compiling takes milliseconds, for large schemas hundreds, without the GIL. `GrammarProcess` has tried the grammar
+    before, so compiling ends, and within its memory limit.
 
     Raises:
         InvalidInput: It does not compile; the field is named.
@@ -29,7 +29,7 @@ class CompiledGrammar:
         self._eos = np.array(tokenizer.eos_tokens, dtype=np.int64)
         self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(source.lark), log_level=0, limits=limits())
         if self._matcher.is_error():
-            raise refused(source, self._matcher.get_error())
+            raise compile_error(source, self._matcher.get_error())
 
     def start(self, resumed: Sequence[int] = (), *, param: str | None = None) -> "GrammarConstraint":
         """A sequence's constraint.
@@ -49,7 +49,7 @@ class CompiledGrammar:
 
 
 class GrammarConstraint:
-    """Where one sequence stands. Implements `services.inference.engine.sampling.constraint.Constraint`."""
+    """One sequence's position in a grammar. Implements `services.inference.engine.sampling.constraint.Constraint`."""
 
     def __init__(self, matcher: LLMatcher, words: int, eos: NDArray[np.int64], param: str) -> None:
         self._matcher = matcher
@@ -58,7 +58,7 @@ class GrammarConstraint:
         self._param = param
         self._slow = False
         self.finished = matcher.is_stopped() and not matcher.is_error()
-        """Whether nothing may follow."""
+        """Whether the grammar allows no further token."""
 
     def mask(self) -> NDArray[np.uint32]:
         """See `Constraint.mask`."""

@@ -1,17 +1,17 @@
-"""Bounds on grammars: how much work one may be, compiled and in each step.
+"""Bounds on the work of one grammar: to compile it, and in each step.
 
-Measured with llguidance 1.9 and a vocabulary of 49,152 on one core (Zen 3): a mask of a usual schema takes 0.02 to
-0.2 ms, the worst within these limits some 10 ms.
+Measured with llguidance 1.9 and a vocabulary of 49,152 on one core (Zen 3): the mask of a usual schema takes 0.02 to
+0.2 ms, the slowest within these limits about 10 ms.
 """
 
 from llguidance import LLParserLimits
 
 CPU_LIMIT_S = 1.0
-"""Processor seconds that compiling may take; the kernel ends the process that tries it then."""
+"""Processor seconds that compiling may take; the kernel ends the worker after that."""
 WALL_LIMIT_S = 8.0
 """Seconds that a request waits for its grammar, the queue included."""
 MEMORY_LIMIT = 384 << 20
-"""Bytes of address space that the process may have."""
+"""Bytes of address space that the worker may have."""
 MASK_LIMIT_S = 0.1
 """Processor seconds of one mask after which the sequence is ended: every other sequence waits for it."""
 

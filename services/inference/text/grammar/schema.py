@@ -1,4 +1,4 @@
-"""Which JSON schema keywords mean something here.
+"""The JSON schema keywords that have an effect.
 
 llguidance refuses the keywords of the standard that it can't enforce, by name, and takes unknown ones for
 annotations. So a misspelt `maxLenght` would be dropped silently: strict schemas have unknown keywords refused here.

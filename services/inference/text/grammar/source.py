@@ -1,6 +1,6 @@
-"""Requests' grammars in the one language that is compiled: llguidance's Lark dialect.
+"""Grammars of requests, translated to llguidance's Lark dialect.
 
-Nothing here compiles, so nothing here takes long: it can run on the event loop.
+The translation is fast enough for the event loop; compiling is not part of it.
 Source of the dialect: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
 
@@ -20,10 +20,10 @@ MAX_SOURCE = 256 << 10
 MAX_DEPTH = 64
 """Levels of a JSON schema."""
 HEAD = '%llguidance {"no_forcing": true}\n'
-"""Without it, a mask first works out all bytes that have no alternative: for `(a{1000}){1000}` that takes seconds,
+"""Without it, a mask first computes all bytes that have no alternative: for `(a{1000}){1000}` that takes seconds,
 which no limit of the library bounds."""
 WHITESPACE = r"[ \n\r\t]{0,20}"
-"""Between the parts of JSON. Bounded: small models otherwise like to go on with line breaks for ever."""
+"""Between the parts of JSON. Bounded: small models otherwise repeat line breaks without end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _VOCAB_SIZE = 1 << 20
 
 
 class _ByteTokens:
-    """What `TokenizerWrapper` reads: the 256 bytes and one control token."""
+    """The interface that `TokenizerWrapper` reads, with the 256 bytes and one control token."""
 
     bos_token_id = None
     eos_token_id = 256

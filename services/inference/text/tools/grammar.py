@@ -1,6 +1,6 @@
 """The grammar of an answer that may, or must, call tools.
 
-Without a need to call, an answer is free text until a call begins; from there on its JSON matches a tool's schema.
+If no call is required, an answer is free text until a call begins; its JSON then matches a tool's schema.
 """
 
 import re
@@ -73,7 +73,7 @@ def _forced(form: ToolForm, opening_id: int | None, *, single: bool) -> str:
 
 
 def _with_text(form: ToolForm, opening_id: int | None, *, single: bool) -> str:
-    """Text up to the opening, lazily: as soon as it is there, a call has begun."""
+    """Text up to the opening, matched lazily: a call begins as soon as the opening is complete."""
     if not form.opening:
         return f"start: TEXT | {_section(form, single=single)}\nTEXT: /([^{{](.|\\n)*)?/"
     if opening_id is None:

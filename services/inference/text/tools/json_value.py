@@ -2,7 +2,7 @@
 
 
 class JsonValue:
-    """Follows an object or array through pieces of text. What it is fed is JSON: a grammar saw to that."""
+    """Follows an object or array through pieces of text, which a grammar has made valid JSON."""
 
     def __init__(self) -> None:
         self._depth = 0

@@ -1,12 +1,10 @@
-"""An answer's text as it comes, taken apart into text and tool calls.
+"""Parses an answer's text, piece by piece, into text and tool calls.
 
-Text that begins a call is held back until it is clear; a call's arguments are passed on as they come.
+Text that may begin a call is held back until that is certain; arguments of a call are passed on piece by piece.
 """
 
 import json
 import re
-import secrets
-import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,27 +14,25 @@ from services.inference.text.tools.json_value import JsonValue
 from shared.contracts.gateway import ToolCallDelta
 from shared.text.tool_form import ToolForm
 
-_LETTERS = string.ascii_letters + string.digits
-
 
 class _State(Enum):
     TEXT = auto()
     HEAD = auto()
-    """A call has begun; its name and the start of its arguments are not all there."""
+    """A call has begun; its name and the start of its arguments are not complete."""
     ARGUMENTS = auto()
     TAIL = auto()
-    """Between a call's arguments and what ends it."""
+    """Between a call's arguments and its closing text."""
 
 
 @dataclass(slots=True)
 class Parsed:
-    """What a piece of text added."""
+    """The text and the tool calls in a piece of an answer."""
 
     text: str = ""
     calls: list[ToolCallDelta] = field(default_factory=list)
 
     def add_arguments(self, index: int, arguments: str) -> None:
-        """Go on with a call, in one piece with what was added before."""
+        """Add to a call, joined with the arguments added before."""
         if self.calls and self.calls[-1].index == index:
             arguments = self.calls[-1].arguments + arguments
             self.calls[-1] = self.calls[-1].model_copy(update={"arguments": arguments})
@@ -45,23 +41,23 @@ class Parsed:
 
 
 class ToolCallParser:
-    """Takes one answer apart.
+    """Parses one answer.
 
     Args:
         form: How the model writes calls.
         new_id: Makes n letters and digits of a call's id.
     """
 
-    def __init__(self, form: ToolForm, new_id: Callable[[int], str] | None = None) -> None:
+    def __init__(self, form: ToolForm, new_id: Callable[[int], str]) -> None:
         self._form = form
-        self._new_id = new_id or _random_id
+        self._new_id = new_id
         self._head = re.compile(
             rf'[\s,;\[]*\{{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"{form.arguments}"\s*:\s*(?=\{{)', re.DOTALL
         )
         self._state = _State.TEXT
         self._matcher = StopMatcher((form.opening,) if form.opening else ())
-        self._held = ""
-        """TEXT: white space that may stand before a call. HEAD and TAIL: what came so far."""
+        self._pending = ""
+        """In TEXT, white space that may precede a call. In HEAD and TAIL, the text so far."""
         self._begun = False
         """Whether the answer has any text but white space."""
         self._value = JsonValue()
@@ -69,26 +65,26 @@ class ToolCallParser:
         """Calls that have begun."""
 
     def push(self, text: str) -> Parsed:
-        """Take text; what it adds."""
+        """Parse a piece of text."""
         parsed = Parsed()
         while text:
             text = self._step(text, parsed)
         return parsed
 
     def finish(self) -> Parsed:
-        """What was held back: text, or a beginning that became no call."""
+        """The text that was held back, or the beginning of a call that was not completed."""
         parsed = Parsed()
         if self._state is _State.TEXT:
             self._release(self._matcher.finish(), parsed)
             if not self.calls:
-                parsed.text += self._held
-        elif self._state is _State.HEAD and self._held.strip(" \r\n\t,;]"):
-            parsed.text = self._form.opening + self._held
-        self._held = ""
+                parsed.text += self._pending
+        elif self._state is _State.HEAD and self._pending.strip(" \r\n\t,;]"):
+            parsed.text = self._form.opening + self._pending
+        self._pending = ""
         return parsed
 
     def _step(self, text: str, parsed: Parsed) -> str:
-        """Take the part of `text` that belongs to the state; the rest."""
+        """Parse the part of `text` that belongs to the state; returns the rest."""
         match self._state:
             case _State.TEXT:
                 return self._step_text(text, parsed)
@@ -101,7 +97,7 @@ class ToolCallParser:
 
     def _step_text(self, text: str, parsed: Parsed) -> str:
         if not self._form.opening:
-            if not self._begun and (self._held + text).lstrip().startswith("{"):
+            if not self._begun and (self._pending + text).lstrip().startswith("{"):
                 self._state = _State.HEAD
                 return text
             self._release(text, parsed)
@@ -111,25 +107,25 @@ class ToolCallParser:
             self._release(released, parsed)
             if found:
                 self._matcher = StopMatcher((self._form.opening,))
-                self._state, self._held = _State.HEAD, ""
+                self._state, self._pending = _State.HEAD, ""
                 return text[index + 1 :]
         return ""
 
     def _release(self, text: str, parsed: Parsed) -> None:
-        """Give text out, but keep white space at its end back: a call may follow."""
-        self._held += text
-        kept = self._held.rstrip()
-        if kept:
-            parsed.text += kept if self._begun or not self.calls else kept.lstrip()
-            self._held = self._held[len(kept) :]
+        """Release text, except white space at its end: a call may follow."""
+        self._pending += text
+        visible = self._pending.rstrip()
+        if visible:
+            parsed.text += visible if self._begun or not self.calls else visible.lstrip()
+            self._pending = self._pending[len(visible) :]
             self._begun = True
 
     def _step_head(self, text: str, parsed: Parsed) -> str:
-        self._held += text
-        found = self._head.match(self._held)
+        self._pending += text
+        found = self._head.match(self._pending)
         if found is None:
             return ""
-        rest, self._held = self._held[found.end() :], ""
+        rest, self._pending = self._pending[found.end() :], ""
         call_id = self._form.id_prefix + self._new_id(self._form.id_chars)
         parsed.calls.append(ToolCallDelta(index=self.calls, id=call_id, name=json.loads(found[1])))
         self.calls += 1
@@ -144,18 +140,14 @@ class ToolCallParser:
         return text[size:]
 
     def _step_tail(self, text: str) -> str:
-        self._held += text
+        self._pending += text
         end = self._form.closing or "}"
-        _, found, rest = self._held.partition(end)
+        _, found, rest = self._pending.partition(end)
         if not found:
             return ""
-        self._held = ""
+        self._pending = ""
         if self._form.closing:
             self._state = _State.TEXT
         else:
             self._state = _State.HEAD
         return rest
-
-
-def _random_id(chars: int) -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(chars))

@@ -1,4 +1,4 @@
-"""Why a grammar does not compile, for the person who sent it."""
+"""The error of a grammar that does not compile, in the client's terms."""
 
 import json
 import re
@@ -11,8 +11,8 @@ _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
 _LONGEST = 500
 
 
-def refused(source: GrammarSource, message: str) -> InvalidInput:
-    """The error for what the library says about a source.
+def compile_error(source: GrammarSource, message: str) -> InvalidInput:
+    """The error for a message of the library about a source.
 
     Its messages look like `at 2(8): failed to compile JSON schema: …`, then the source's lines, and with a regular
     expression `error: …` on a line of its own.

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.parser import ToolCallParser
 from shared.text.tool_form import HERMES, LLAMA, MISTRAL
 
@@ -68,7 +69,7 @@ def test_calls_and_text_do_not_depend_on_the_pieces(form, text, calls, data):
         assert got_text == text
 
 
-def test_text_between_and_after_calls_is_kept_without_the_white_space_around_them():
+def test_text_between_and_after_calls_stays_without_the_white_space_around_them():
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     assert taken_apart(HERMES, [f"a\n{call}\n{call}\nb\n"])[0] == "a\nb"
 
@@ -86,8 +87,8 @@ def test_a_beginning_that_never_became_a_call_is_text():
 
 
 def test_ids_have_the_form_that_the_model_knows():
-    (delta,) = ToolCallParser(MISTRAL).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]').calls
+    (delta,) = ToolCallParser(MISTRAL, random_id).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]').calls
     assert len(delta.id) == 9
     assert delta.id.isalnum()
-    (delta,) = ToolCallParser(HERMES).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>').calls
+    (delta,) = ToolCallParser(HERMES, random_id).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>').calls
     assert delta.id.startswith("call_")

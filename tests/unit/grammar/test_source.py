@@ -40,7 +40,7 @@ def test_what_can_not_be_a_grammar_is_refused_naming_the_field(kind, value, says
     assert error.value.message.startswith("guided_x")
 
 
-def test_keywords_are_told_from_the_names_of_properties():
+def test_keywords_are_distinguished_from_the_names_of_properties():
     schema = {"properties": {"maxLenght": {}}, "$defs": {"patern": {}}, "enum": [{"patern": 1}], "x-mine": {"q": 1}}
     grammar_source(Grammar(kind="json_schema", value=json.dumps(schema)))
 

@@ -1,4 +1,4 @@
-"""A version's tokenizer as llguidance wants it: the bytes of every id."""
+"""A version's tokenizer for llguidance: the bytes of every id."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from llguidance import LLTokenizer, TokenizerWrapper
 from shared.text.tokenizer import Tokenizer
 
 
-class _Vocabulary:
-    """What `TokenizerWrapper` reads."""
+class _TokenizerAdapter:
+    """The interface that `TokenizerWrapper` reads."""
 
     bos_token_id = None
 
@@ -40,5 +40,5 @@ def grammar_tokenizer(tokenizer: Tokenizer, *, vocab_size: int, eos_token_ids: S
     """
     eos = [token for token in eos_token_ids if token < vocab_size]
     return LLTokenizer(
-        TokenizerWrapper(_Vocabulary(tokenizer, vocab_size, eos[0])), n_vocab=vocab_size, eos_token=eos
+        TokenizerWrapper(_TokenizerAdapter(tokenizer, vocab_size, eos[0])), n_vocab=vocab_size, eos_token=eos
     )

@@ -1,4 +1,4 @@
-"""The batcher against a model of itself: every request ends once, budgets are kept, nobody starves."""
+"""The batcher against a model of itself: every request ends once, budgets hold, no request starves."""
 
 from itertools import count
 
@@ -26,15 +26,15 @@ def request(name: str, *lengths: int, tenant: str = "") -> EncodeRequest:
 
 
 def computed(batch: Batch) -> list[np.ndarray]:
-    """A vector that tells which row it is of: its index and its length."""
+    """A vector that identifies its row: its index and its length."""
     return [np.array([tokens.ids[0], len(tokens)], np.float32) for tokens in batch.rows]
 
 
 def run(batcher: EncoderBatcher) -> list[tuple[Batch, list[str]]]:
-    """Compute all that waits; answers each batch with the requests that ended with it."""
+    """Compute all that waits; answers each batch with the requests that finished with it."""
     steps = []
     while (batch := batcher.plan(0.0)) is not None:
-        steps.append((batch, [ended.request_id for ended in batcher.complete(batch, computed(batch), 0.0)]))
+        steps.append((batch, [finished.request_id for finished in batcher.complete(batch, computed(batch), 0.0)]))
         batcher.check_integrity()
     return steps
 
@@ -78,13 +78,13 @@ class BatcherMachine(RuleBasedStateMachine):
     def complete(self) -> None:
         assert self.batch is not None
         self.time += 1.0
-        for ended in self.batcher.complete(self.batch, computed(self.batch), self.time):
-            wanted = self.alive.pop(ended.request_id)  # a second end would be a KeyError
-            assert isinstance(ended.result, Encoded)
-            got = [(int(vector[0]), int(vector[1])) for vector in ended.result.vectors]
-            assert got == [(index, len(tokens)) for index, tokens in enumerate(wanted.rows)]
-            assert ended.result.queue_s >= 0.0
-            assert ended.result.compute_s > 0.0
+        for finished in self.batcher.complete(self.batch, computed(self.batch), self.time):
+            expected = self.alive.pop(finished.request_id)  # a second result would be a KeyError
+            assert isinstance(finished.result, Encoded)
+            found = [(int(vector[0]), int(vector[1])) for vector in finished.result.vectors]
+            assert found == [(index, len(tokens)) for index, tokens in enumerate(expected.rows)]
+            assert finished.result.queue_s >= 0.0
+            assert finished.result.compute_s > 0.0
         self.batch = None
 
     @precondition(lambda self: self.batch is not None)
@@ -92,15 +92,15 @@ class BatcherMachine(RuleBasedStateMachine):
     def fail(self) -> None:
         assert self.batch is not None
         hit = {
-            place.request_id
-            for place, tokens in zip(self.batch.places, self.batch.rows, strict=True)
-            if place.request_id in self.alive and tokens in self.alive[place.request_id].rows
+            ref.request_id
+            for ref, tokens in zip(self.batch.refs, self.batch.rows, strict=True)
+            if ref.request_id in self.alive and tokens in self.alive[ref.request_id].rows
         }
-        ended = self.batcher.complete(self.batch, Internal("broken"), self.time)
-        assert {end.request_id for end in ended} == hit
-        assert len(ended) == len(hit)
-        for end in ended:
-            del self.alive[end.request_id]
+        finished = self.batcher.complete(self.batch, Internal("broken"), self.time)
+        assert {each.request_id for each in finished} == hit
+        assert len(finished) == len(hit)
+        for each in finished:
+            del self.alive[each.request_id]
         self.batch = None
 
     @precondition(lambda self: self.alive)
@@ -125,7 +125,7 @@ class BatcherMachine(RuleBasedStateMachine):
         for _, names in run(self.batcher):
             for name in names:
                 del self.alive[name]
-        assert not self.alive, "a request never ended"
+        assert not self.alive, "a request never finished"
         assert self.batcher.queued_tokens == 0
 
 
@@ -138,7 +138,7 @@ def test_what_waits_is_computed_at_once() -> None:
     batcher.admit(request("one", 5), 0.0)
     batch = batcher.plan(0.0)
     assert batch is not None
-    assert [place.request_id for place in batch.places] == ["one"]
+    assert [ref.request_id for ref in batch.refs] == ["one"]
 
 
 def test_rows_of_several_requests_share_a_batch() -> None:
@@ -157,7 +157,7 @@ def test_a_small_request_does_not_wait_for_all_of_a_large_one() -> None:
     batcher.complete(first, computed(first), 0.0)
     batcher.admit(request("small", 10), 0.0)
     steps = run(batcher)
-    assert "small" in {name for _, ended in steps[:2] for name in ended}
+    assert "small" in {name for _, finished in steps[:2] for name in finished}
     assert steps[-1][1] == ["large"]
 
 
@@ -167,13 +167,13 @@ def test_a_large_request_does_not_starve_while_small_ones_keep_coming() -> None:
     for number in range(4):
         batcher.admit(request(f"small-{number}", 12), 0.0)
     for number in range(4, 200):
-        batcher.admit(request(f"small-{number}", 12), 0.0)  # as many as a batch computes come anew
+        batcher.admit(request(f"small-{number}", 12), 0.0)  # as many as a batch computes arrive each time
         batcher.admit(request(f"other-{number}", 12), 0.0)
         batch = batcher.plan(0.0)
         assert batch is not None
-        if "large" in [ended.request_id for ended in batcher.complete(batch, computed(batch), 0.0)]:
+        if "large" in [finished.request_id for finished in batcher.complete(batch, computed(batch), 0.0)]:
             return
-    pytest.fail("the large request never ended")
+    pytest.fail("the large request never finished")
 
 
 def test_a_tenants_many_requests_get_no_more_than_anothers_one() -> None:
@@ -181,7 +181,7 @@ def test_a_tenants_many_requests_get_no_more_than_anothers_one() -> None:
     for number in range(40):
         batcher.admit(request(f"flood-{number}", 16, tenant="flood"), 0.0)
     batcher.admit(request("calm", *[16] * 8, tenant="calm"), 0.0)
-    batches = [batch.places[0].request_id for batch, _ in run(batcher)]
+    batches = [batch.refs[0].request_id for batch, _ in run(batcher)]
     last_of_calm = max(index for index, name in enumerate(batches) if name == "calm")
     assert last_of_calm <= 2 * 8 + 1
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.text.answer import Answer
+from services.inference.text.answer_text import AnswerText
 from shared.text.tokenizer import Tokenizer
 from tests.support.models.small_tokenizers import byte_fallback, byte_level
 
@@ -25,11 +25,11 @@ def collect(answer, token_ids):
 
 @given(TOKENS, STOPS, st.integers(0, 30))
 def test_a_resumed_answer_goes_on_where_the_lost_one_ended(token_ids, stops, cut):
-    whole = collect(Answer(TOKENIZER, stops), token_ids)
-    lost, before = Answer(TOKENIZER, stops), ""
+    whole = collect(AnswerText(TOKENIZER, stops), token_ids)
+    lost, before = AnswerText(TOKENIZER, stops), ""
     for token_id in token_ids[:cut]:
         before += lost.push((token_id,))[0]
-    resumed = Answer(TOKENIZER, stops, resumed=token_ids[:cut])
+    resumed = AnswerText(TOKENIZER, stops, resumed=token_ids[:cut])
     assert (resumed.stopped, resumed.tokens) == (lost.stopped, lost.tokens)
     after = resumed.finish() if resumed.stopped else collect(resumed, token_ids[cut:])
     assert before + after == whole
@@ -37,15 +37,15 @@ def test_a_resumed_answer_goes_on_where_the_lost_one_ended(token_ids, stops, cut
 
 @given(TOKENS, STOPS)
 def test_tokens_one_by_one_and_at_once_give_the_same(token_ids, stops):
-    at_once = Answer(TOKENIZER, stops)
+    at_once = AnswerText(TOKENIZER, stops)
     text, taken = at_once.push(token_ids)
-    one_by_one = Answer(TOKENIZER, stops)
+    one_by_one = AnswerText(TOKENIZER, stops)
     assert text + at_once.finish() == collect(one_by_one, token_ids)
     assert taken == at_once.tokens == one_by_one.tokens
 
 
 def test_an_eos_token_ends_the_answer_and_counts_but_has_no_text():
-    answer = Answer(TOKENIZER, ending_ids=(EOS,))
+    answer = AnswerText(TOKENIZER, ending_ids=(EOS,))
     token_ids = [*TOKENIZER.encode("hi"), EOS, *TOKENIZER.encode("more")]
     text, taken = answer.push(token_ids)
     assert (text, answer.stopped) == ("hi", True)
@@ -53,7 +53,7 @@ def test_an_eos_token_ends_the_answer_and_counts_but_has_no_text():
 
 
 def test_held_text_is_released_when_the_answer_ends_otherwise():
-    answer = Answer(TOKENIZER, ["enddd"], ending_ids=(EOS,))
+    answer = AnswerText(TOKENIZER, ["enddd"], ending_ids=(EOS,))
     text, _ = answer.push(TOKENIZER.encode("the end"))
     assert text == "the "
     answer.push((EOS,))
@@ -62,7 +62,7 @@ def test_held_text_is_released_when_the_answer_ends_otherwise():
 
 
 def test_nothing_follows_a_stop_string():
-    answer = Answer(TOKENIZER, ["x"])
+    answer = AnswerText(TOKENIZER, ["x"])
     half = TOKENIZER.encode("👍")[0]
     text, _ = answer.push([*TOKENIZER.encode("ax"), half])
     assert (text, answer.stopped, answer.finish()) == ("a", True, "")
@@ -72,7 +72,7 @@ def test_nothing_follows_a_stop_string():
 def test_a_stop_string_counts_only_in_what_comes_after_min_tokens(least):
     token_ids = [token for letter in "axbxcxd" for token in TOKENIZER.encode(letter)]
     assert len(token_ids) == 7
-    answer = Answer(TOKENIZER, ["x"], min_tokens=least)
+    answer = AnswerText(TOKENIZER, ["x"], min_tokens=least)
     expected = "axbxcxd"[:least] + "axbxcxd"[least:].partition("x")[0]
     assert collect(answer, token_ids) == expected
     assert answer.stopped == ("x" in "axbxcxd"[least:])
@@ -80,18 +80,18 @@ def test_a_stop_string_counts_only_in_what_comes_after_min_tokens(least):
 
 def test_a_stop_string_that_begins_within_min_tokens_does_not_count():
     token_ids = [token for letter in "abcab" for token in TOKENIZER.encode(letter)]
-    answer = Answer(TOKENIZER, ["ab"], min_tokens=1)
+    answer = AnswerText(TOKENIZER, ["ab"], min_tokens=1)
     assert collect(answer, token_ids) == "abc"
     assert answer.stopped
 
 
 def test_resumed_tokens_may_end_the_answer_already():
-    assert Answer(TOKENIZER, ["end"], resumed=TOKENIZER.encode("the end")).stopped
-    assert Answer(TOKENIZER, ending_ids=(EOS,), resumed=[10, EOS]).stopped
+    assert AnswerText(TOKENIZER, ["end"], resumed=TOKENIZER.encode("the end")).stopped
+    assert AnswerText(TOKENIZER, ending_ids=(EOS,), resumed=[10, EOS]).stopped
 
 
 def test_an_exact_answer_keeps_the_space_that_a_tokenizer_would_strip():
     tokenizer = Tokenizer(byte_fallback())
     tokens = tokenizer.encode("Hello")
-    assert Answer(tokenizer).push(tokens)[0] == "Hello"
-    assert Answer(tokenizer, exact=True).push(tokens)[0] == " Hello"
+    assert AnswerText(tokenizer).push(tokens)[0] == "Hello"
+    assert AnswerText(tokenizer, exact=True).push(tokens)[0] == " Hello"

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.text.grammar.compiled import CompiledGrammar
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.grammar import tools_grammar
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Tool, ToolChoice
@@ -61,7 +62,7 @@ def draw(grammar, opening_id, rng, enough=60):
 
 
 def calls_of(form, answer):
-    parser, text = ToolCallParser(form), ""
+    parser, text = ToolCallParser(form, random_id), ""
     calls = {}
     for parsed in (parser.push(answer), parser.finish()):
         text += parsed.text
@@ -193,5 +194,5 @@ def test_schemas_too_large_together_are_refused():
         ('{% if tools %}{"name": "x", "parameters": {}}{% endif %}<|eot_id|>', LLAMA),
     ],
 )
-def test_the_template_tells_the_form(template, form):
+def test_the_template_defines_the_form(template, form):
     assert tool_form(template) is form

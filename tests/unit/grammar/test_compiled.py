@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.inference.text.grammar.compiled import CompiledGrammar
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 from shared.text.tokenizer import Tokenizer

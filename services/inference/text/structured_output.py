@@ -1,12 +1,13 @@
-"""What a request demands of its answer's structure: the constraint on its tokens, and who takes its text apart."""
+"""Structured output: the constraint on an answer's tokens, and the parser of its tool calls."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.inference.text.grammar.cache import Grammars
+from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.compiled import CompiledGrammar, GrammarConstraint
 from services.inference.text.grammar.source import GrammarSource, grammar_source
+from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.grammar import tools_grammar
 from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.replica import Generate
@@ -15,42 +16,42 @@ from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import tool_form
 
 _INLINE_TOKENS = 64
-"""A longer answer that goes on here is followed through its grammar in a thread: some 0.05 ms a token."""
+"""More resumed tokens are fed to the grammar in a thread: about 0.05 ms a token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Structured:
-    """For one request; empty for free text."""
+class StructuredOutput:
+    """The structure of one request's answer; empty for free text."""
 
     constraint: GrammarConstraint | None = None
     calls: ToolCallParser | None = None
-    markers: Mapping[int, str] = field(default_factory=dict)
-    """Control tokens that are text to `calls`."""
+    control_texts: Mapping[int, str] = field(default_factory=dict)
+    """Texts of control tokens that `calls` reads."""
 
 
-class StructuredAnswers:
-    """Makes each request's `Structured`.
+class StructuredOutputBuilder:
+    """Builds the `StructuredOutput` of each request.
 
     Args:
-        grammars: Compiles.
+        grammars: Compiled grammars.
         tokenizer: The version's.
-        template: The version's chat template; tells how the model writes tool calls.
+        template: The version's chat template; defines how the model writes tool calls.
     """
 
-    def __init__(self, grammars: Grammars, tokenizer: Tokenizer, template: str | None) -> None:
+    def __init__(self, grammars: GrammarCache, tokenizer: Tokenizer, template: str | None) -> None:
         self._grammars = grammars
         self._form = tool_form(template)
         self._opening_id = tokenizer.control_id(self._form.opening) if self._form.opening else None
-        self._markers = {} if self._opening_id is None else {self._opening_id: self._form.opening}
+        self._control_texts = {} if self._opening_id is None else {self._opening_id: self._form.opening}
 
-    async def of(self, request: Generate) -> Structured:
-        """What `request` demands, standing after its `resume_token_ids`.
+    async def build(self, request: Generate) -> StructuredOutput:
+        """The structure of the answer, advanced by the request's `resume_token_ids`.
 
         Raises `InvalidInput` (with the field), `PayloadTooLarge` or `Overloaded`.
         """
         source = self._source(request)
         if source is None:
-            return Structured()
+            return StructuredOutput()
         if request.sampling.ignore_eos:
             raise InvalidInput(
                 f"ignore_eos does not go with {source.param}: the answer ends where its grammar ends",
@@ -59,8 +60,8 @@ class StructuredAnswers:
         compiled = await self._grammars.compile(source)
         constraint = await _start(compiled, request.resume_token_ids, source.param)
         if request.grammar is not None:
-            return Structured(constraint)
-        return Structured(constraint, ToolCallParser(self._form), self._markers)
+            return StructuredOutput(constraint)
+        return StructuredOutput(constraint, ToolCallParser(self._form, random_id), self._control_texts)
 
     def _source(self, request: Generate) -> GrammarSource | None:
         calls = bool(request.tools) and request.tool_choice.mode != "none"

@@ -1,4 +1,4 @@
-"""Texts to tokens, in the way the model was trained. Nothing is cut unless asked for."""
+"""Texts to tokens, in the way the model was trained. Texts are truncated on request only."""
 
 import threading
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from services.inference.encoder.request import TokenRow
 from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput, PayloadTooLarge
 
 MAX_CHARS = 1_000_000
-"""Of one text: tokenising so many takes about a second."""
+"""Characters of one text: tokenising them takes about a second."""
 
 
 class EncoderTokenizer:
     """A version's `tokenizer.json`, with the special tokens that its post-processor adds.
 
     Args:
-        definition: The content of `tokenizer.json`; truncation and padding that it asks for are switched off.
+        definition: The content of `tokenizer.json`; its truncation and padding are switched off.
         vocab_size: The graph's.
         max_len: Tokens of one text, special ones included, that this deployment takes.
 
@@ -68,7 +68,7 @@ class EncoderTokenizer:
             second: As many, or None.
             truncate: Tokens to keep of each, special ones included; of a pair the longer text is cut. None: nothing
                 is cut.
-            first_index: What the first text is called in messages.
+            first_index: The index of the first text in messages.
             param: The field in messages.
 
         Raises:

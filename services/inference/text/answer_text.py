@@ -1,4 +1,4 @@
-"""The text of one answer: tokens in, text that may be shown out."""
+"""The text of one answer: tokens in, text that can be sent out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,11 +7,11 @@ from services.inference.text.stop import StopMatcher
 from shared.text.tokenizer import Tokenizer
 
 
-class Answer:
+class AnswerText:
     """One request's text.
 
-    An answer that goes on elsewhere is made with the tokens generated so far: the text that they release counts as
-    sent, what they hold back stays held back, and `push` goes on exactly there.
+    An answer that was begun on another replica gets the tokens generated so far: the text that they release counts as
+    sent, and `push` continues exactly there.
 
     Args:
         tokenizer: The version's.
@@ -19,9 +19,9 @@ class Answer:
         ending_ids: Tokens that end the answer: EOS tokens, unless the request ignores them, and its own.
         resumed: Tokens that were generated before.
         include_stop: Whether the stop string that ends the answer, or the ending token's text, is part of the text.
-        min_tokens: Stop strings are looked for in what comes after so many tokens.
-        markers: Control tokens that have a text here.
-        exact: Whether a space at the start is part of the text: a grammar matched it, or a text goes on with it.
+        min_tokens: Stop strings are matched only after this number of tokens.
+        control_texts: Texts of control tokens that are part of this answer.
+        exact: Whether a space at the start is part of the text: a grammar matched it, or the answer continues a text.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Answer:
         *,
         include_stop: bool = False,
         min_tokens: int = 0,
-        markers: Mapping[int, str] | None = None,
+        control_texts: Mapping[int, str] | None = None,
         exact: bool = False,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, exact=exact)
@@ -41,11 +41,11 @@ class Answer:
         self._ending = frozenset(ending_ids)
         self._include_stop = include_stop
         self._min_tokens = min_tokens
-        self._markers = markers or {}
+        self._control_texts = control_texts or {}
         self.tokens = 0
         """Tokens that belong to the answer, up to the one that ended it."""
-        self.bare: int | None = None
-        """Index, in what was pushed last, of the token whose first space is no part of the text."""
+        self.stripped_index: int | None = None
+        """Index, in the tokens pushed last, of the token whose leading space was stripped from the text."""
         self.stopped = False
         """Whether a stop string or an ending token ended the answer."""
         self._finished = False
@@ -53,12 +53,12 @@ class Answer:
         """The text that `resumed` released."""
 
     def push(self, token_ids: Sequence[int]) -> tuple[str, int]:
-        """Take tokens; answers the text to release and how many of them belong to the answer.
+        """Add tokens; returns the text to release, and how many of the tokens belong to the answer.
 
-        That is all of them, unless the answer ended before: `stopped` says so, and what follows is not part of it.
+        That is all of them, unless the answer ended before the last one: then `stopped` is set.
         """
         released: list[str] = []
-        taken, self.bare = 0, None
+        taken, self.stripped_index = 0, None
         for token_id in token_ids:
             if self.stopped:
                 break
@@ -69,12 +69,12 @@ class Answer:
             if not ends or self._include_stop:
                 released.append(self._push(token_id))
             if self._detokenizer.stripped and not stripped:
-                self.bare = taken - 1
+                self.stripped_index = taken - 1
             self.stopped = self.stopped or ends
         return "".join(released), taken
 
     def _push(self, token_id: int) -> str:
-        text = self._detokenizer.push(token_id) + self._markers.get(token_id, "")
+        text = self._detokenizer.push(token_id) + self._control_texts.get(token_id, "")
         if self.tokens <= self._min_tokens:
             return text
         text, self.stopped = self._matcher.push(text)

@@ -15,7 +15,7 @@ LIMITS = EncoderLimits(batch_tokens=32, fill_tokens=0, max_waiting=2)
 
 
 class Gate:
-    """A graph that waits in each batch until it is let through, and fails when told to."""
+    """A graph that waits in each batch until it is let through, and fails on demand."""
 
     def __init__(self, *, shut: bool = False) -> None:
         self.open = threading.Event()
@@ -106,7 +106,7 @@ def test_a_cancelled_request_ends_at_once_and_its_rows_are_not_computed(started)
     waiting = runner.submit(request("waiting", 8))
     runner.cancel("waiting")
     runner.cancel("waiting")
-    runner.cancel("nobody")
+    runner.cancel("unknown")
     with pytest.raises(Conflict, match="cancelled"):
         waiting.result(10)
     runner.cancel("first")  # is being computed

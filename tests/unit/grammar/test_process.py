@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from services.inference.text.grammar import cache as grammar_cache
-from services.inference.text.grammar.cache import WAITING, Grammars
+from services.inference.text.grammar.cache import MAX_COMPILING, GrammarCache
 from services.inference.text.grammar.compiled import GrammarConstraint
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import grammar_source
-from services.inference.text.grammar.tokens import grammar_tokenizer
+from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from shared.contracts.replica import Grammar
 from shared.errors import Draining, InvalidInput, Overloaded
 from shared.text.tokenizer import Tokenizer
@@ -39,9 +39,9 @@ async def process():
 
 @pytest.fixture
 def grammars(process, monkeypatch):
-    # Grammars are compiled at the lowest priority: on a busy machine a second of processor time can take long.
+    # GrammarCache are compiled at the lowest priority: on a busy machine a second of processor time can take long.
     monkeypatch.setattr(grammar_cache, "WALL_LIMIT_S", 60.0)
-    return Grammars(make_tokenizer, process)
+    return GrammarCache(make_tokenizer, process)
 
 
 def exponential(parts):
@@ -96,7 +96,7 @@ async def test_counted_repetition_costs_no_step_time_and_no_memory(grammars, pat
     assert psutil.Process().memory_info().rss - before < 32 << 20
 
 
-async def test_a_refusal_is_remembered_and_tells_each_request_its_own_field(grammars, process):
+async def test_a_rejection_is_cached_and_names_each_requests_own_field(grammars, process):
     schema = {"type": "integer", "multipleOf": 1000003}
     with pytest.raises(InvalidInput, match="processor time"):
         await grammars.compile(source("json_schema", schema))
@@ -106,7 +106,7 @@ async def test_a_refusal_is_remembered_and_tells_each_request_its_own_field(gram
     assert process._process is None, "the second was not tried"
 
 
-async def test_a_grammar_is_compiled_once_for_all_who_wait(grammars):
+async def test_a_grammar_is_compiled_once_for_all_requests_that_wait(grammars):
     first, second = await asyncio.gather(*(grammars.compile(source("regex", "a+")) for _ in range(2)))
     assert first is second
     assert await grammars.compile(source("regex", "a+")) is first
@@ -120,13 +120,13 @@ async def test_a_worker_that_died_idle_is_replaced(grammars, process):
 
 
 async def test_more_new_grammars_than_may_wait_are_turned_away(grammars):
-    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(WAITING + 3)]
+    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(MAX_COMPILING + 3)]
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(each) for each in done[WAITING:]] == [Overloaded] * 3
-    assert not any(isinstance(each, Exception) for each in done[:WAITING])
+    assert [type(each) for each in done[MAX_COMPILING:]] == [Overloaded] * 3
+    assert not any(isinstance(each, Exception) for each in done[:MAX_COMPILING])
 
 
-async def test_who_leaves_does_not_take_the_grammar_from_the_others(grammars):
+async def test_a_cancelled_request_does_not_cancel_the_grammar_of_the_others(grammars):
     leaving = asyncio.create_task(grammars.compile(source("regex", "a+")))
     staying = asyncio.create_task(grammars.compile(source("regex", "a+")))
     await asyncio.sleep(0)
@@ -136,7 +136,7 @@ async def test_who_leaves_does_not_take_the_grammar_from_the_others(grammars):
         await leaving
 
 
-async def test_the_worker_ends_with_its_owner_and_nothing_new_is_tried():
+async def test_the_worker_ends_with_its_owner_and_no_new_grammar_is_tried():
     async with GrammarProcess().running() as process:
         assert await process.check(source("regex", "a")) is None
         worker = process._process

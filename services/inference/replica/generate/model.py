@@ -1,9 +1,10 @@
-"""A version's files as objects that can compute."""
+"""Loads a decoder from a version's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.inference.engine.decoder import Span
+from services.inference.replica.version_files import TOKENIZER_FILE
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.host import HostDevice
 from services.inference.runtime.onnx_decoder import OnnxDecoder
@@ -12,13 +13,12 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
 from shared.text.tokenizer import Tokenizer
 
-TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a replica serves."""
+    """A decoder, ready to compute, and what its prompts need."""
 
     decoder: OnnxDecoder
     tokenizer: Tokenizer
@@ -29,7 +29,7 @@ class LoadedModel:
 
 
 def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
-    """Load the files in `folder`, and compute two tokens so that the first request finds everything warm.
+    """Load the files in `folder`, and compute two tokens to warm up.
 
     Takes seconds; call it off the event loop. Raises `NotFound`, `CorruptFile`, `UnsupportedFormat`, or
     `InvalidInput` when the assignment does not fit the model.
@@ -55,8 +55,8 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
         decoder=decoder,
         tokenizer=tokenizer,
         template=template or None,
-        bos_token=_text(tokenizer, spec.bos_token_id),
-        eos_token=_text(tokenizer, spec.eos_token_ids[0] if spec.eos_token_ids else None),
+        bos_token=_token_text(tokenizer, spec.bos_token_id),
+        eos_token=_token_text(tokenizer, spec.eos_token_ids[0] if spec.eos_token_ids else None),
     )
 
 
@@ -67,5 +67,5 @@ def _warm_up(decoder: OnnxDecoder) -> None:
     decoder.release(0)
 
 
-def _text(tokenizer: Tokenizer, token_id: int | None) -> str:
+def _token_text(tokenizer: Tokenizer, token_id: int | None) -> str:
     return "" if token_id is None else tokenizer.token(token_id) or ""

@@ -5,9 +5,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.inference.replica.generate.frames import Ended, Ending, Stream
-from services.inference.replica.generate.spans import RequestSpans
-from services.inference.text.answer import Answer
+from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
+from services.inference.text.answer_text import AnswerText
 from shared.contracts.gateway import FinishReason, Timings
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import DeadlineExceeded
@@ -25,16 +25,16 @@ def traced():
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("test")
 
-    def record(ending=Ending(FinishReason.STOP)):  # noqa: B008  # immutable
+    def record(finish=Finish(FinishReason.STOP)):  # noqa: B008  # immutable
         with tracer.start_as_current_span("POST /v1/chat/completions") as root:
             context = trace.set_span_in_context(root)
-        answer = Answer(TOKENIZER, resumed=(10, 11))
+        answer = AnswerText(TOKENIZER, resumed=(10, 11))
         answer.push((12, 13, 14))
         stream = Stream("r", "g", answer, 7, 2, 50, None, 100 * SECOND, context, steps=3, batch_max=4, batch_sum=9)
         stream.cached_tokens = 4
         timings = Timings(queue_s=1.0, prefill_s=2.0, decode_s=4.0)
-        spans = RequestSpans(ReplicaAssignment.EXAMPLE, "node-a", tracer)
-        spans.record(Ended(stream, ending, timings), end_ns=108 * SECOND)
+        spans = GenerateSpans(ReplicaAssignment.EXAMPLE, "node-a", tracer)
+        spans.record(FinishedRequest(stream, finish, timings), end_ns=108 * SECOND)
         return root.get_span_context(), {span.name: span for span in exporter.get_finished_spans()}
 
     return record
@@ -73,6 +73,6 @@ def test_token_counts_and_batch_are_attributes(traced):
 
 
 def test_an_error_marks_the_span(traced):
-    _, spans = traced(Ending(FinishReason.ERROR, DeadlineExceeded("too late")))
+    _, spans = traced(Finish(FinishReason.ERROR, DeadlineExceeded("too late")))
     assert spans["replica smollm2"].status.status_code is StatusCode.ERROR
     assert spans["replica smollm2"].attributes[genai.ERROR_TYPE] == "deadline_exceeded"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.inference.encoder.tokens import MAX_CHARS, EncoderTokenizer
+from services.inference.encoder.tokenizer import MAX_CHARS, EncoderTokenizer
 from shared.errors import ContextLengthExceeded, CorruptFile, InvalidInput, PayloadTooLarge
 from tests.support.models.small_encoder import VOCABULARY, tokenizer_json
 
@@ -30,7 +30,7 @@ def test_a_pair_has_two_types(tokenizer):
     assert row.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
-def test_a_long_text_is_refused_by_index_or_cut_with_its_end_token_kept(tokenizer):
+def test_a_long_text_is_refused_by_index_or_cut_before_its_end_token(tokenizer):
     long = "the " * 11
     with pytest.raises(ContextLengthExceeded, match=r"input\.41 has 13 tokens.*12") as refused:
         tokenizer.texts(["a", long], first_index=40)

@@ -1,0 +1,28 @@
+"""Loads an encoder from a version's files."""
+
+from pathlib import Path
+
+from services.inference.encoder.tokenizer import EncoderTokenizer
+from services.inference.replica.version_files import TOKENIZER_FILE
+from services.inference.runtime.onnx_encoder import OnnxEncoder
+from shared.contracts.manifest import Manifest
+from shared.contracts.scheduler import ReplicaAssignment
+from shared.errors import CorruptFile
+
+
+def load_model(
+    folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int
+) -> tuple[OnnxEncoder, EncoderTokenizer]:
+    """Load the files in `folder`, and compute one text to warm up.
+
+    Takes seconds; call it off the event loop. Raises `CorruptFile` or what `OnnxEncoder` raises.
+    """
+    spec = manifest.the_encoder
+    if TOKENIZER_FILE not in {file.path for file in manifest.files}:
+        raise CorruptFile(f"the version has no {TOKENIZER_FILE}; import the model again")
+    tokenizer = EncoderTokenizer.from_file(
+        folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.max_len
+    )
+    graph = OnnxEncoder(folder, spec, threads=threads)
+    graph.run(tokenizer.ids([[0] * min(8, assignment.max_len)]))
+    return graph, tokenizer
