@@ -15,6 +15,7 @@ from services.inference.encoder.graph import EncoderGraph
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest
 from services.inference.engine.engine import end_process
+from services.inference.engine.exponential_mean import ExponentialMean
 from services.inference.engine.load import Counters, EngineLoad
 from shared.errors import Conflict, Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
 
@@ -23,8 +24,8 @@ _FAILURES = 3
 """Consecutive failed batches after which the graph counts as broken."""
 _RETRY_S = 1.0
 """Seconds that a client is asked to wait before the encoder's throughput is known."""
-_MEMORY = 0.9
-"""Weight of the past in the mean throughput, per batch."""
+_WEIGHT = 0.1
+"""Of the newest batch in the mean throughput."""
 
 
 class EncoderRunner:
@@ -57,8 +58,8 @@ class EncoderRunner:
         self._clock = clock
         self._futures: dict[str, Future[Encoded]] = {}
         self._counters = Counters()
-        self._throughput = 0.0
-        """Tokens per second, an exponential mean over batches."""
+        self._throughput = ExponentialMean(_WEIGHT)
+        """Tokens per second."""
         self._failures = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="encoder", daemon=True)
@@ -146,7 +147,7 @@ class EncoderRunner:
         self._graph.close()
 
     def _wait(self) -> float:
-        return self._batcher.queued_tokens / self._throughput if self._throughput else 0.0
+        return self._batcher.queued_tokens / self._throughput.value if self._throughput.value else 0.0
 
     def _loop(self) -> None:
         try:
@@ -173,9 +174,7 @@ class EncoderRunner:
             tokens = sum(map(len, batch.rows))
             self._counters.count_step(batch=len(batch.rows), prompt_tokens=tokens, generated_tokens=0)
             if now > began:
-                throughput = tokens / (now - began)
-                previous = self._throughput or throughput
-                self._throughput = _MEMORY * previous + (1 - _MEMORY) * throughput
+                self._throughput.add(tokens / (now - began))
 
     def _run(self, batch: Batch) -> list[NDArray[np.float32]] | LlmosError:
         try:

@@ -1,22 +1,26 @@
 """The engine: continuous batching of token sequences over a decoder. It sees token ids, never text.
 
-| file | what |
+| file | holds |
 |---|---|
-| `sequence` | one generation: what was asked, where it stands, what a step tells about it |
-| `slots` | which sequence has which place in the KV buffers |
-| `limits` | how much the engine takes on |
-| `admission` | whether a request fits, and whether the queue has room for it |
-| `fairness` | whose turn it is: tenants by what they were served, prompts by age and length |
-| `prefix_cache` | blocks of earlier sequences, and which of them go when there is no room |
-| `kept` | which of the blocks that a step completes are kept |
-| `prompts` | which chunks the next step computes, and which blocks it copies |
-| `throughput` | how fast it was lately |
-| `plan` | one step as plain data |
-| `batcher` | pure policy: admit, plan, apply, cancel |
-| `sampler` | logits to token ids, reproducible |
-| `adjust`, `vocabulary` | what changes logits before that: masks, forbidden tokens, bias, penalties |
-| `decoder` | what the engine asks of a model |
-| `sample` | a decoder without a model |
-| `load` | how busy the engine is |
 | `engine` | the thread that loops plan -> run -> apply |
+| `batcher` | the state of all sequences: admit, plan, apply, cancel |
+| `plan` | one step as plain data, and its results |
+| `executor` | runs a plan on the decoder, and chooses the tokens |
+| `request` | a request, and its update after a step |
+| `sequence` | the state of one generation inside the batcher |
+| `slots` | which sequence has which slot of the KV buffers |
+| `prefix_cache` | blocks that other sequences may copy, and their eviction |
+| `ngram_proposer` | proposes draft tokens |
+| `exponential_mean` | a mean in which newer measurements weigh more |
+| `limits` | bounds of a step, of the queue and of the cache |
+| `load` | the load report, and the counters behind it |
+| `decoder` | the interface of a model |
+| `scripted_decoder` | a decoder without a model |
+
+| folder | holds |
+|---|---|
+| `policy/` | the decisions of the batcher |
+| `sampling/` | the choice of a token from logits |
+
+All but `engine`, `executor` and `scripted_decoder` are pure: no clock, no randomness, no I/O.
 """

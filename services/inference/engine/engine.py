@@ -37,7 +37,7 @@ class Engine:
         limits: Bounds of a step and of the queue.
         on_step: Called on the engine thread after every step with all updates of that step. It must return fast,
             and must not raise. It may call `submit` and `cancel`.
-        on_fatal: Called on the engine thread when the engine can't go on, after all sequences ended with an error.
+        on_fatal: Called on the engine thread when the engine can't continue, after all sequences ended with an error.
         clock: Seconds, monotonic.
     """
 

@@ -1,4 +1,4 @@
-"""Runs one planned step on the decoder: what is computed together, and what a failure costs."""
+"""Runs one planned step on the decoder, and chooses the tokens. A failure ends the sequences of its part only."""
 
 import uuid
 from collections.abc import Callable, KeysView, Sequence
@@ -50,9 +50,9 @@ class Executor:
         del self._states[request_id]
 
     def run(self, plan: Plan) -> Outcome:
-        """Run a plan. A part that fails costs its own sequences, not the others'.
+        """Run a plan. If a part fails, only its own sequences end with the error.
 
-        Raises what the decoder raises if it fails all the time.
+        Raises the decoder's error once it fails again and again.
         """
         for store in plan.stores:
             self._store(store)
@@ -118,7 +118,7 @@ class Executor:
                 begin = end
             for store in [row.store for row in rows if row.store is not None]:
                 self._store(store)
-        except Exception as error:  # noqa: BLE001  # whatever the model's runtime raises must not end the others
+        except Exception as error:  # noqa: BLE001  # an error of the model's runtime must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
         return decoded
@@ -149,8 +149,7 @@ class Executor:
     ) -> tuple[int, ...] | LlmosError:
         """The token at `position`, and one more for each token of the draft that is the one chosen before it.
 
-        The error of the request's grammar, if that comes first. After a token it is left to the next step, which
-        meets it again.
+        If the grammar fails first, its error. After a token, the error is left to the next step, where it recurs.
         """
         state = self._states[request_id]
         choices: list[Choice] = []
@@ -177,7 +176,7 @@ class Executor:
         self._decoder.store(slot, start, block)
 
     def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
-        """The error that the sequences of the part end with; raises `error` if the decoder fails all the time."""
+        """The error that the sequences of the part end with; raises `error` if the decoder failed too often."""
         error_id = uuid.uuid4().hex[:12]
         _log.error("engine.decoder_failed", error_id=error_id, part=part, exc_info=error, **where)
         self._failures[part] += 1

@@ -20,7 +20,7 @@ class EngineLimits:
     one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the same
     speed within 5 % in chunks of 32 to 256."""
     max_waiting: int = 64
-    """Sequences that may wait for a slot. A tenant alone may fill half of it (see `admission`)."""
+    """Sequences that may wait for a slot. A tenant alone may fill half of it (see `policy.admission`)."""
     max_queued_tokens: int = 131072
     """Prompt tokens that may wait to be computed; one prompt of each tenant is always taken. As `max_waiting`, a
     tenant alone may fill half of it."""
@@ -33,8 +33,8 @@ class EngineLimits:
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
     draft_tokens: int = DRAFT_TOKENS
-    """Tokens that a sequence may be ahead of itself in one step, where guesses are likely to be right (see `drafts`);
-    0 switches that off."""
+    """Tokens that a sequence may be ahead of itself in one step, where proposals are often right (see
+    `policy.draft_lengths`); 0 switches that off."""
     row_cost: float = 0.12
     """What a row adds to a step, as a part of what the step takes whatever its rows are. SmolLM2-135M in Q4_1 on two
     cores has 0.10 to 0.13 for up to 32 rows. Where it is less, fewer drafts are tried than would pay."""
@@ -43,7 +43,7 @@ class EngineLimits:
 
     @property
     def least_prompt_tokens(self) -> int:
-        """Prompt tokens that a step may always compute: a chunk, a rest of a quarter, and one for a passenger."""
+        """Prompt tokens that a step may always compute: a chunk, a rest of a quarter, and one for a padding row."""
         return self.prefill_chunk + self.prefill_chunk // 4 + 1
 
     def check(self, *, slots: int) -> None:

@@ -1,4 +1,4 @@
-"""One step as plain data: what to compute, and the results. Requests are named by id, slots and blocks by number."""
+"""One step as plain data, and its results. Requests are named by id, slots and blocks by number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class DecodeRow(NamedTuple):
     """One token of a sequence that decodes. Where the decoder is not batch-invariant, row i of a plan has slot i."""
 
     request_id: str | None
-    """None: a passenger, where the decoder is not batch-invariant. Its slot lies among those of the other rows but
+    """None: a padding row, where the decoder is not batch-invariant. Its slot lies among those of the other rows but
     still prefills; it computes a token that the next chunk overwrites, which costs one row in a step that computes a
     whole chunk, and saves a move."""
     slot: int
@@ -47,19 +47,19 @@ class DecodeRow(NamedTuple):
     samples: bool = False
     """Whether the request's next token is chosen after it: all tokens before are computed."""
     store: Store | None = None
-    """What to keep for other prompts, once it is computed: the block that ends with it."""
+    """The block that ends with it, to be stored once it is computed."""
     draft: tuple[int, ...] = ()
-    """Tokens that probably follow. Computed with it; each counts if it is the one that is chosen before it."""
+    """Proposed next tokens, computed with it. Each is accepted if it equals the token that is chosen before it."""
 
     @property
     def span(self) -> Span:
-        """What the decoder computes."""
+        """The tokens to compute."""
         return Span(self.slot, self.position, (self.token, *self.draft), 1 + len(self.draft))
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a prompt, or of what was generated elsewhere, to compute."""
+    """A part of a prompt, or of resumed tokens, to compute."""
 
     request_id: str
     slot: int
@@ -72,20 +72,20 @@ class Chunk:
     scores_prompt: bool = False
     """Whether the log probabilities of the prompt's tokens are computed from its logits."""
     stores: tuple[Store, ...] = ()
-    """What to keep of it for other prompts, once it is computed."""
+    """Its blocks, to be stored once it is computed."""
 
     @property
     def span(self) -> Span:
-        """What the decoder computes."""
+        """The tokens to compute."""
         logits = len(self.tokens) if self.scores_prompt else int(self.samples)
         return Span(self.slot, self.start, self.tokens, logits)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step, in this order: stores, moves, what is given back, copies, then decode rows and chunks.
+    """One step, in this order: stores, moves, vacated slots, copies, then decode rows and chunks.
 
-    Those are computed together where the decoder is batch-invariant, else one after the other. Empty without work.
+    Rows and chunks are computed together where the decoder is batch-invariant, else one after the other.
     """
 
     stores: tuple[Store, ...] = ()
@@ -125,8 +125,8 @@ class Outcome:
     """The results of a step: chosen tokens, or the error that a part ended with."""
 
     decoded: Sequence[tuple[int, ...] | LlmosError] | LlmosError = ()
-    """Per decode row the token chosen after it and one more for each token of its draft that counts, or the error of
-    its grammar. No token for passengers and for rows that compute known tokens again."""
+    """Per decode row the token chosen after it and one more for each accepted token of its draft, or the error of
+    its grammar. No token for padding rows and for rows that compute known tokens again."""
     prefilled: Sequence[int | LlmosError | None] = ()
     """One per chunk: the first token if the chunk `samples`, else None."""
     scores: dict[str, tuple[TokenScore, ...]] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Outcome:
 
     @property
     def accepted_tokens(self) -> int:
-        """Tokens of drafts that count."""
+        """Accepted tokens of all drafts."""
         if isinstance(self.decoded, LlmosError):
             return 0
         return sum([len(tokens) - 1 for tokens in self.decoded if isinstance(tokens, tuple) and tokens])

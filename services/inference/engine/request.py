@@ -1,4 +1,4 @@
-"""A request to the engine, and what it gets back step by step."""
+"""A request to the engine, and its update after a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -128,7 +128,7 @@ class Sequence:
         self._t_started = now
 
     def preempt(self, blocks: list[Block]) -> None:
-        """Its slot was released; `blocks` hold what it had computed."""
+        """Its slot was released; `blocks` hold its keys and values."""
         self.move_to(State.PREEMPTED)
         self.saved_blocks = blocks
         self.preemptions += 1

@@ -1,7 +1,8 @@
-"""Whether a decoder gives a token the same bits however it computes it, found by trying.
+"""A probe for batch invariance: whether a decoder gives a token the same bits however it computes it.
 
-It follows from a graph's operators and from how they were compiled for this processor, so it is asked of the logits,
-not of the graph. LLMOS's own operators promise it; other graphs may be found to have it as well.
+Batch invariance follows from a graph's operators and from how they were compiled for this processor. So it is tested
+on logits, keys and values, not derived from the graph. LLMOS's own operators have it; other graphs may have it as
+well.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from services.inference.engine.decoder import Decoder, Logits, Span
 
 _TOKENS = 8
-"""Enough for whole tiles of rows in kernels, and what is left of them."""
+"""Enough for whole tiles of rows in kernels, and for a rest."""
 _CUT = 3
 _ROWS = 3
 _CONTEXT = 280
 """Tokens before those that are compared: kernels of attention add long sums in parts."""
 
 Read = Callable[[int, int, int], NDArray[Any]]
-"""What a slot keeps of its tokens from one on: (slot, start, how many) -> keys and values."""
+"""(slot, start, count) -> the keys and values of a slot's tokens from `start` on."""
 
 
 def probe_tokens(decoder: Decoder) -> list[int]:
@@ -52,7 +53,7 @@ def is_batch_invariant(decoder: Decoder, read: Read) -> bool:
 
 
 class _Probe:
-    """Computes all in one chunk at first; the rest is compared with that."""
+    """Computes all tokens in one chunk, and compares other ways with that."""
 
     def __init__(self, decoder: Decoder, read: Read, tokens: list[int], start: int) -> None:
         self._decoder = decoder
@@ -60,7 +61,7 @@ class _Probe:
         self._tokens = tokens
         self._start = start
         self._logits = self._chunk(0, len(tokens))
-        self._kept = read(0, start, len(tokens)).copy()
+        self._computed = read(0, start, len(tokens)).copy()
 
     def chunks_agree(self) -> bool:
         """Whether two spans, one after the other, give the same."""
@@ -94,4 +95,4 @@ class _Probe:
         return Span(slot, self._start + begin, self._tokens[begin:end], logits=end - begin)
 
     def _keeps(self, slot: int) -> bool:
-        return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._kept)
+        return np.array_equal(self._read(slot, self._start, len(self._tokens)), self._computed)

@@ -61,7 +61,7 @@ class CudaDevice:
         return DeviceInputs(arrays, memory=self.memory)
 
     def copier(self) -> Copier:
-        """What copies in the device's memory."""
+        """Copies in the device's memory."""
         return CudaCopier()
 
 

@@ -9,7 +9,7 @@ from services.inference.runtime.device import KvTensor
 from shared.contracts.manifest import DecoderSpec
 
 _MAP_NORESERVE = 0x4000
-"""Linux: no swap is reserved for pages that nobody touched (`mmap` names it from Python 3.13)."""
+"""Linux: no swap is reserved for untouched pages (`mmap` names it from Python 3.13)."""
 
 
 class HostKv:

@@ -1,4 +1,4 @@
-"""Blocks of keys and values beside the slots, in host memory: what the prefix cache keeps."""
+"""Blocks of keys and values beside the slots, in host memory: the content of the prefix cache."""
 
 import mmap
 

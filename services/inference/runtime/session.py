@@ -27,7 +27,7 @@ def open_session(model: Path, *, threads: int, spin: bool = False) -> ort.Infere
     Args:
         model: An ONNX file; external weights lie beside it.
         threads: Threads that one step computes with (the grant); the caller is one of them.
-        spin: Whether they wait for one another actively, for a moment: faster where nobody else needs their cores.
+        spin: Whether they wait for one another actively, for a moment: faster where their cores are free.
 
     Raises:
         NotFound: The file does not exist.
@@ -71,7 +71,9 @@ def open_cuda_session(model: Path, *, threads: int, arena_bytes: int) -> ort.Inf
     session.disable_fallback()
     misplaced = nodes_elsewhere(session, CUDA)
     if misplaced:
-        _log.warning("nodes_not_on_the_gpu", nodes=misplaced[:20], count=len(misplaced), cost="copies in each step")
+        _log.warning(
+            "session.nodes_not_on_gpu", nodes=misplaced[:20], count=len(misplaced), cost="copies in each step"
+        )
     return session
 
 
@@ -109,13 +111,13 @@ def session_options(threads: int, *, spin: bool = False) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Waking a thread takes as long as what a lone token wakes it for (docs/adr/0013). Where another process needs the
+    # Waking a thread takes as long as its part of a lone token (docs/adr/0013). Where another process needs the
     # cores, threads that spin without a limit are 1.2 to 1.5 times slower, with this one up to 1.2 times.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     if spin:
         options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    # A plan of the memory is kept for ever for each shape of the inputs, and takes the activations' memory once more
+    # A plan of the memory is kept for each shape of the inputs, and takes the activations' memory once more
     # (SmolLM2: 40 MB with chunks of 512). Without it steps are as fast: 28.9 against 29.2 ms at batch 1.
     options.enable_mem_pattern = False
     options.log_severity_level = 3

@@ -44,11 +44,11 @@ class Load:
             with self._news:
                 if self.ended >= until:
                     return
-                room = min(AT_ONCE - (self.sent - self.ended), until - self.sent)
-                if room <= 0:
+                count = min(AT_ONCE - (self.sent - self.ended), until - self.sent)
+                if count <= 0:
                     assert self._news.wait(60), "the engine stands still"
                     continue
-            for _ in range(room):
+            for _ in range(count):
                 self._send()
 
     def _send(self) -> None:
@@ -99,5 +99,5 @@ def test_ten_thousand_mixed_requests_leave_memory_as_it_was(tmp_path):
     assert load.reasons[FinishReason.CANCELLED] > 0
     assert load.reasons[FinishReason.LENGTH] > REQUESTS // 2
     grown = np.diff(sizes)
-    # A kilobyte kept per request would be 7.5 MiB.
+    # A kilobyte left over by each request would be 7.5 MiB.
     assert sizes[-1] - sizes[0] < 5 * MIB, [size // 1024 for size in grown]

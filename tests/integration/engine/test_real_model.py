@@ -75,9 +75,9 @@ def test_what_is_computed_ahead_changes_the_number_of_steps_and_nothing_else(rea
             sides.append((under_test.updates, under_test.engine.load()))
     (plain, slow), (ahead, fast) = sides
     for request_id, updates in plain.items():
-        for told in ("token_ids", "scores"):
+        for name in ("token_ids", "scores"):
             expected, got = (
-                [each for u in side for each in getattr(u, told)] for side in (updates, ahead[request_id])
+                [each for u in side for each in getattr(u, name)] for side in (updates, ahead[request_id])
             )
             assert got == expected
     assert fast.accepted_tokens > 10

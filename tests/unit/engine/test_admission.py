@@ -64,7 +64,7 @@ def test_a_tenant_alone_fills_half_of_the_queue():
     assert fill(batcher(slots=2, max_waiting=8), "a") == 2 + 4
 
 
-def test_a_flood_leaves_room_for_others():
+def test_a_flood_leaves_space_for_others():
     b = batcher(slots=2, max_waiting=8)
     fill(b, "flood")
     assert fill(b, "b") == 2
@@ -72,7 +72,7 @@ def test_a_flood_leaves_room_for_others():
     b.check_integrity()
 
 
-def test_room_in_tokens_is_shared_alike():
+def test_space_in_tokens_is_shared_alike():
     b = batcher(slots=1, max_waiting=1000, max_queued_tokens=100)
     assert fill(b, "flood", prompt=[1] * 10) == 5
     assert fill(b, "b", prompt=[1] * 10) == 3

@@ -72,7 +72,7 @@ def test_short_prompts_share_a_step_within_the_budget():
     assert plan.token_count <= 16
 
 
-def test_the_next_prompt_takes_the_hole_as_a_passenger():
+def test_the_next_prompt_takes_the_hole_as_a_padding_row():
     b = batcher(slots=2)
     b.admit(sequence_request("a", [1], max_tokens=2), 0.0)
     b.admit(sequence_request("b", [2], max_tokens=9), 0.0)
@@ -88,7 +88,7 @@ def test_the_next_prompt_takes_the_hole_as_a_passenger():
     assert [row.request_id for row in plan.decode if row.request_id] == ["c", "b"]
 
 
-def test_a_hole_that_nobody_takes_is_filled_by_the_last_slot():
+def test_a_hole_that_no_prompt_takes_is_filled_by_the_last_slot():
     b = batcher()
     b.admit(sequence_request("a", [1], max_tokens=2), 0.0)
     b.admit(sequence_request("b", [2, 3], max_tokens=9), 0.0)

@@ -1,4 +1,4 @@
-"""Rows with drafts: who gets one, how long it is, and that nothing but the number of steps changes."""
+"""Rows with drafts: which rows get one, how long it is, and that only the number of steps changes."""
 
 from dataclasses import replace
 
@@ -22,9 +22,9 @@ from tests.support.models.small_tokenizers import byte_level
 
 LIMITS = EngineLimits(step_tokens=40, prefill_chunk=16, draft_tokens=4, row_cost=0.1, keep_slot_s=0.0)
 ROUND = (1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 1, 2)
-"""A prompt that goes round: 3, 4, 5, 6 are likely to follow."""
+"""A prompt that goes round: 3, 4, 5, 6 probably follow."""
 ONCE = (9, 2, 3, 4, 5, 6, 8, 2)
-"""After a 3, only two tokens agree with those before: what follows is less likely."""
+"""After a 3, only two tokens agree with those before: the proposal is less probable."""
 
 
 def batcher(limits: EngineLimits = LIMITS, *, slots: int = 4, batch_invariant: bool = True) -> Batcher:
@@ -39,7 +39,7 @@ def step(b: Batcher, *decoded: tuple[int, ...], first: int = 3) -> tuple[Plan, l
     return plan, updates
 
 
-def drafts(b: Batcher) -> list[tuple[int, ...]]:
+def draft_tokens_of(b: Batcher) -> list[tuple[int, ...]]:
     """Of the rows of the next step, which is not run."""
     return [row.draft for row in b.plan(0.0)[0].decode]
 
@@ -56,7 +56,7 @@ def running(*requests: SequenceRequest, limits: EngineLimits = LIMITS, batch_inv
 
 
 def test_a_lone_stream_that_repeats_itself_gets_a_draft_as_long_as_the_limit():
-    assert drafts(running(sequence_request(prompt=ROUND))) == [(4, 5, 6, 1)]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND))) == [(4, 5, 6, 1)]
 
 
 def test_a_row_and_its_draft_are_one_span_with_logits_after_each_token():
@@ -68,11 +68,11 @@ def test_a_row_and_its_draft_are_one_span_with_logits_after_each_token():
     "limits", [replace(LIMITS, draft_tokens=0), replace(LIMITS, row_cost=9.0)], ids=["off", "not worth its rows"]
 )
 def test_no_draft_where_it_is_off_or_does_not_pay(limits):
-    assert drafts(running(sequence_request(prompt=ROUND), limits=limits)) == [()]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND), limits=limits)) == [()]
 
 
 def test_no_draft_where_a_token_depends_on_how_it_is_computed():
-    assert drafts(running(sequence_request(prompt=ROUND), batch_invariant=False)) == [()]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND), batch_invariant=False)) == [()]
 
 
 def test_no_draft_beside_a_chunk_of_a_prompt():
@@ -81,47 +81,50 @@ def test_no_draft_beside_a_chunk_of_a_prompt():
     plan, _ = step(b, (4,))
     assert [row.draft for row in plan.decode] == [()]
     assert plan.prefill
-    assert all(drafts(b))
+    assert all(draft_tokens_of(b))
 
 
-def test_a_draft_leaves_room_for_the_token_that_is_chosen_after_it():
-    assert drafts(running(sequence_request(prompt=ROUND, max_tokens=3))) == [(4,)]
-    assert drafts(running(sequence_request(prompt=ROUND, max_tokens=2))) == [()]
+def test_a_draft_leaves_space_for_the_token_that_is_chosen_after_it():
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND, max_tokens=3))) == [(4,)]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND, max_tokens=2))) == [()]
 
 
 def test_a_draft_stops_before_what_would_end_the_sequence():
-    assert drafts(running(sequence_request(prompt=ROUND, eos=(6,)))) == [(4, 5)]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND, eos=(6,)))) == [(4, 5)]
 
 
 def test_no_draft_completes_a_block_of_the_cache():
     limits = replace(LIMITS, cache_blocks=8)
-    assert drafts(running(sequence_request(prompt=ROUND), limits=limits)) == [()], (
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND), limits=limits)) == [()], (
         "15 tokens are computed, 16 a block"
     )
-    assert drafts(running(sequence_request(prompt=ROUND[2:]), limits=limits)) == [(4, 5)]
+    assert draft_tokens_of(running(sequence_request(prompt=ROUND[2:]), limits=limits)) == [(4, 5)]
 
 
 def test_a_step_has_no_more_rows_than_slots_and_one_longest_draft():
     requests = [sequence_request(str(index), ROUND) for index in range(4)]
-    given = drafts(running(*requests, limits=replace(LIMITS, row_cost=0.001)))
+    given = draft_tokens_of(running(*requests, limits=replace(LIMITS, row_cost=0.001)))
     assert sum(map(len, given)) == 4
-    assert drafts(running(*requests[:2], limits=replace(LIMITS, row_cost=0.001))) == [(4, 5, 6, 1), (4, 5)]
+    assert draft_tokens_of(running(*requests[:2], limits=replace(LIMITS, row_cost=0.001))) == [(4, 5, 6, 1), (4, 5)]
 
 
-def test_drafts_make_a_step_of_several_streams_half_as_long_again_at_most():
+def test_draft_tokens_make_a_step_of_several_streams_half_as_long_again_at_most():
     """A step takes as long as 10 + 2 rows: six more are half of that."""
     requests = [sequence_request(str(index), ROUND) for index in range(2)]
-    assert sum(map(len, drafts(running(*requests, limits=replace(LIMITS, draft_tokens=10))))) == 6
+    assert sum(map(len, draft_tokens_of(running(*requests, limits=replace(LIMITS, draft_tokens=10))))) == 6
 
 
-def test_beside_many_rows_only_what_is_likely_is_tried():
+def test_beside_many_rows_only_what_is_probable_is_tried():
     """A row costs a tenth of a step: a lone stream tries what is right once in eight times, one of eight does not."""
-    assert drafts(running(sequence_request(prompt=ONCE)))[0]
+    assert draft_tokens_of(running(sequence_request(prompt=ONCE)))[0]
     others = [sequence_request(str(index), [50 + index, 70 + index]) for index in range(20)]
-    assert drafts(running(sequence_request(prompt=ONCE), *others, limits=replace(LIMITS, step_tokens=80)))[0] == ()
+    assert (
+        draft_tokens_of(running(sequence_request(prompt=ONCE), *others, limits=replace(LIMITS, step_tokens=80)))[0]
+        == ()
+    )
 
 
-def test_what_is_most_likely_gets_its_draft_first():
+def test_what_is_most_probable_gets_its_draft_first():
     requests = [sequence_request("less", ONCE), sequence_request("more", ROUND), *map(sequence_request, "ab")]
     b = running(*requests, limits=replace(LIMITS, draft_tokens=2, row_cost=0.001))
     given = {row.request_id: row.draft for row in b.plan(0.0)[0].decode if row.request_id and row.draft}
@@ -134,7 +137,7 @@ def test_a_step_delivers_what_counts_of_a_draft_and_the_token_after_it():
     assert update.token_ids == (4, 5, 7)
     assert update.completion_tokens == 4
     (row,) = b.plan(0.0)[0].decode
-    assert (row.token, row.position) == (7, 17), "the next step goes on at the token that was not as guessed"
+    assert (row.token, row.position) == (7, 17), "the next step continues at the token that differs from the draft"
 
 
 def test_a_sequence_ends_at_the_token_that_ends_it_whatever_was_computed_ahead():
@@ -171,8 +174,8 @@ def test_tokens_and_their_scores_are_the_same_in_fewer_steps(asked):
         request, sampling=SamplingParams(**{"max_tokens": 150, "temperature": 0.0, "seed": 5, **asked}, logprobs=2)
     )
     (plain, load), (ahead, fast) = run(request, draft_tokens=0), run(request, draft_tokens=5)
-    for told in ("token_ids", "scores"):
-        expected, got = ([each for update in updates for each in getattr(update, told)] for updates in (plain, ahead))
+    for name in ("token_ids", "scores"):
+        expected, got = ([each for update in updates for each in getattr(update, name)] for updates in (plain, ahead))
         assert got == expected
     assert len(got) >= 120
     assert load.draft_tokens == load.accepted_tokens == 0
@@ -187,7 +190,7 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
     tokenizer = Tokenizer(byte_level())
     tokens = grammar_tokenizer(tokenizer, vocab_size=tokenizer.vocab_size, eos_token_ids=(2,))
     grammar = CompiledGrammar(tokens, grammar_source(Grammar(kind="regex", value=pattern)))
-    told, loads = [], []
+    answers, loads = [], []
     for draft_tokens in (0, 5):
         decoder = ScriptedDecoder(slots=2, max_len=200, vocab_size=tokenizer.vocab_size)
         limits = replace(SMALL, draft_tokens=draft_tokens, row_cost=0.01)
@@ -199,7 +202,7 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
                 sampling = replace(request.sampling, eos_token_ids=(2,), logprobs=1)
                 under_test.run(replace(request, sampling=sampling, constraint=grammar.start()))
                 updates = under_test.updates[str(seed)]
-                told.append(
+                answers.append(
                     (
                         [token for update in updates for token in update.token_ids],
                         [score for update in updates for score in update.scores],
@@ -208,6 +211,6 @@ def test_an_answer_within_a_grammar_is_the_same_in_fewer_steps(pattern):
                 )
             under_test.wait_idle()
             loads.append(under_test.engine.load())
-    assert told[:4] == told[4:]
+    assert answers[:4] == answers[4:]
     assert loads[1].accepted_tokens > 10
     assert loads[1].steps == loads[0].steps - loads[1].accepted_tokens

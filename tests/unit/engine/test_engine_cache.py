@@ -58,12 +58,12 @@ def test_a_conversation_pays_only_for_its_new_tokens(batch_invariant):
             assert answer == cold.run(request)[request.request_id]
             computed = len(prompt) - warm.updates[request.request_id][-1].cached_tokens
             assert computed <= len(new) + 7, "the new tokens, and the rest of a block"
-            # A batch-invariant decoder's answers are kept, but for the last token, which nothing was computed after.
+            # A batch-invariant decoder's answers are stored, without the last token: it was not computed.
             new = [*answer[-1 if batch_invariant else 0 :], 5, 6, 7]
             prompt += [*answer, 5, 6, 7]
 
 
-def test_an_answer_that_is_cancelled_is_kept_as_far_as_it_came():
+def test_an_answer_that_is_cancelled_is_cached_as_far_as_it_came():
     request = sequence_request("a", BEGINNING, max_tokens=44)
     with EngineUnderTest(decoder(1)) as cold:
         whole = cold.run(request)["a"]
@@ -97,7 +97,7 @@ def test_a_step_that_fails_keeps_no_block():
 
 @pytest.mark.parametrize("cut", [1, 4, 11, 20])
 @pytest.mark.parametrize("batch_invariant", [True, False])
-def test_a_resumed_answer_comes_from_the_cache_where_it_is_kept(batch_invariant, cut):
+def test_a_resumed_answer_comes_from_the_cache_where_it_is_stored(batch_invariant, cut):
     request = sequence_request("a", BEGINNING, max_tokens=30, temperature=0.8, seed=3)
     with EngineUnderTest(decoder(batch_invariant=batch_invariant), CACHED) as under_test:
         whole = under_test.run(request)["a"]

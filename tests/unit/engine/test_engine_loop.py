@@ -36,7 +36,7 @@ def wait_until(condition) -> None:
 
 
 class BrokenDecoder(ScriptedDecoder):
-    """Fails to decode as often as told."""
+    """Fails the next `failures` times."""
 
     failures = 0
 
@@ -90,13 +90,13 @@ def test_updates_of_one_step_come_in_one_call():
         assert max(len(updates) for updates in under_test.steps) == 4
 
 
-def test_a_step_is_told_before_the_next_is_computed_and_the_last_at_once():
+def test_a_step_is_published_before_the_next_is_computed_and_the_last_at_once():
     decoder = GatedDecoder(slots=2)
     with EngineUnderTest(decoder) as under_test:
         under_test.engine.submit(sequence_request("a", max_tokens=4))
-        for told in (1, 2, 3):
+        for published in (1, 2, 3):
             assert decoder.in_step.wait(10)
-            assert [update.completion_tokens for update in under_test.updates["a"]] == list(range(1, told + 1))
+            assert [update.completion_tokens for update in under_test.updates["a"]] == list(range(1, published + 1))
             decoder.in_step.clear()
             decoder.permits.release()
         assert under_test.finish("a").completion_tokens == 4
@@ -135,7 +135,7 @@ def test_cancel_from_within_on_step_works():
 
 def test_an_unknown_id_is_cancelled_without_effect():
     with EngineUnderTest(ScriptedDecoder()) as under_test:
-        under_test.engine.cancel("nobody")
+        under_test.engine.cancel("unknown")
         assert under_test.engine.idle
 
 

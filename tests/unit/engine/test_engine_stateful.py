@@ -290,7 +290,7 @@ class EngineMachine(RuleBasedStateMachine):
         return {each.request_id for each in (*rows, *chunks) if each.request_id}
 
     def remove(self, updates: list[SequenceUpdate]) -> None:
-        """As the engine does: what ended is not known to the executor any more."""
+        """As the engine does: the executor forgets a request that ended."""
         for update in updates:
             if update.finish:
                 self.executor.remove(update.request_id)
@@ -302,7 +302,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def take_in(self, updates: list[SequenceUpdate], failing: set[str]) -> None:
         for update in updates:
-            assert update.request_id not in self.ended, "told after its end"
+            assert update.request_id not in self.ended, "an update after its end"
             self.tokens[update.request_id] += update.token_ids
             assert update.completion_tokens == len(self.tokens[update.request_id])
             request = self.requests[update.request_id]
@@ -348,7 +348,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.executor.requests == self.batcher.sequences.keys()
 
     def teardown(self) -> None:
-        """Nobody starves: all ends within as many steps as there are tokens, and every slot is given back."""
+        """No sequence starves: all end within as many steps as there are tokens, and every slot is given back."""
         if not hasattr(self, "batcher"):
             return
         for _ in range(sum(len(r.prompt) + r.sampling.max_tokens for r in self.requests.values()) + 2):

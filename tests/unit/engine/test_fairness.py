@@ -47,7 +47,7 @@ def test_within_a_tenant_chunks_go_to_the_oldest_and_to_the_shortest_in_turn():
     assert turns(tenants, 4) == [long, short, long, short]
 
 
-def test_one_that_is_left_out_makes_room_for_the_next():
+def test_one_that_is_left_out_makes_way_for_the_next():
     tenants = Tenants()
     first, second = joined(tenants, "t"), joined(tenants, "t")
     assert tenants.next_prompt({first}, may_start=True) is second
@@ -107,7 +107,7 @@ def test_no_prompt_starves(prompts: list[tuple[str, int]], size: int):
     chunks = sum(-(-tokens // size) for _, tokens in prompts)
     for _ in range(chunks):
         sequence = tenants.next_prompt((), may_start=True)
-        assert sequence is not None, "somebody waits and nobody gets a turn"
+        assert sequence is not None, "a prompt waits and none gets a turn"
         if sequence.computed == 0:
             tenants.start(sequence)
         step = min(size, sequence.prefill_left)

@@ -1,7 +1,7 @@
 from services.inference.engine.ngram_proposer import NgramProposer
 
 
-def guess(tokens: list[int], count: int = 4) -> tuple[int, ...]:
+def proposal(tokens: list[int], count: int = 4) -> tuple[int, ...]:
     proposer = NgramProposer(tokens)
     return proposer.propose(count) if proposer.look() else ()
 
@@ -13,29 +13,29 @@ def read(proposer: NgramProposer, tokens: list[int], more: list[int]) -> None:
         tokens.append(token)
 
 
-def test_the_guess_is_what_followed_the_last_two_tokens_before():
-    assert guess([1, 2, 3, 4, 5, 6, 2, 3]) == (4, 5, 6, 2)
+def test_the_proposal_is_what_followed_the_last_two_tokens_before():
+    assert proposal([1, 2, 3, 4, 5, 6, 2, 3]) == (4, 5, 6, 2)
 
 
 def test_of_several_places_the_last_one_counts():
-    assert guess([1, 2, 7, 7, 1, 2, 8, 8, 1, 2], 2) == (8, 8)
+    assert proposal([1, 2, 7, 7, 1, 2, 8, 8, 1, 2], 2) == (8, 8)
 
 
-def test_a_text_that_goes_round_is_guessed_to_go_on_so():
-    assert guess([9, 5, 5, 5], 3) == (5, 5, 5)
-    assert guess([9, 1, 2, 3, 1, 2, 3, 1, 2, 3], 5) == (1, 2, 3, 1, 2)
+def test_a_text_that_goes_round_is_proposed_to_go_on_so():
+    assert proposal([9, 5, 5, 5], 3) == (5, 5, 5)
+    assert proposal([9, 1, 2, 3, 1, 2, 3, 1, 2, 3], 5) == (1, 2, 3, 1, 2)
 
 
-def test_there_is_no_guess_at_what_was_never_there():
-    assert guess([]) == ()
-    assert guess([1]) == ()
-    assert guess([1, 1]) == ()
-    assert guess([1, 2, 3, 4, 1, 3]) == ()
+def test_there_is_no_proposal_of_what_was_never_there():
+    assert proposal([]) == ()
+    assert proposal([1]) == ()
+    assert proposal([1, 1]) == ()
+    assert proposal([1, 2, 3, 4, 1, 3]) == ()
 
 
-def test_a_guess_is_asked_for_no_tokens():
-    assert guess([1, 2, 3, 1, 2], 0) == ()
-    assert guess([1, 2, 3, 1, 2], -1) == ()
+def test_a_proposal_may_have_no_tokens():
+    assert proposal([1, 2, 3, 1, 2], 0) == ()
+    assert proposal([1, 2, 3, 1, 2], -1) == ()
 
 
 def test_a_longer_match_is_trusted_more():
@@ -46,7 +46,7 @@ def test_a_longer_match_is_trusted_more():
     assert short.odds(0) < long.odds(0) == short.odds(1) == long.odds(5)
 
 
-def test_what_comes_teaches_it_although_nobody_asked_for_the_guess():
+def test_what_comes_teaches_it_although_no_proposal_was_asked_for():
     phrase = [1, 2, 3, 4, 5, 6, 7, 8]
     tokens = list(phrase)
     proposer = NgramProposer(tokens)
@@ -77,4 +77,4 @@ def test_tokens_that_came_several_at_once_count_as_far_as_the_guess_was_right():
     assert proposer.look()
     wrong += [9, 4, 5, 6]
     proposer.look()
-    assert proposer.odds(1) == before, "what comes behind a wrong guess says nothing"
+    assert proposer.odds(1) == before, "what comes after a wrong token is not measured"

@@ -77,7 +77,7 @@ def test_a_block_that_will_be_copied_stays():
         cache.release(block)
 
 
-def test_a_block_whose_parent_is_gone_is_not_kept():
+def test_a_block_whose_parent_is_gone_is_not_reserved():
     cache = PrefixCache(2)
     assert cache.reserve(b"ab", b"a") is None
 
@@ -85,12 +85,12 @@ def test_a_block_whose_parent_is_gone_is_not_kept():
 def test_a_chain_longer_than_the_cache_keeps_its_beginning():
     cache = PrefixCache(2)
     chain(cache, b"a", b"ab")
-    assert cache.reserve(b"abc", b"ab") is None, "to make room it would have to drop its own parent"
+    assert cache.reserve(b"abc", b"ab") is None, "to make space it would have to evict its own parent"
     assert len(cache.find([b"a", b"ab"])) == 2
     cache.check_integrity()
 
 
-def test_without_blocks_nothing_is_kept():
+def test_without_blocks_nothing_is_reserved():
     assert PrefixCache(0).reserve(b"a", None) is None
 
 

@@ -49,7 +49,7 @@ def test_a_temperature_near_zero_is_greedy(temperature: float):
     assert sample(logits, [params(temperature)] * 8, range(8)) == logits.argmax(axis=1).tolist()
 
 
-def test_top_k_lets_only_the_k_most_likely_through():
+def test_top_k_lets_only_the_k_most_probable_through():
     shares = draws([0.0, 2.0, 1.0, 1.5, -1.0], params(top_k=2))
     assert set(np.flatnonzero(shares)) == {1, 3}
 

@@ -163,7 +163,7 @@ def test_a_pick_follows_the_weights_and_never_takes_an_impossible_token(size):
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.001, 1.0), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0, 5]))
-def test_min_p_lets_through_what_is_likely_enough(seed, min_p, temperature, top_k):
+def test_min_p_lets_through_what_is_probable_enough(seed, min_p, temperature, top_k):
     row = logits_of(seed)
     scaled = row[0].astype(np.float64) / temperature
     allowed = set(np.flatnonzero(np.exp(scaled - scaled.max()) >= min_p * (1 - 1e-4)).tolist())

@@ -76,7 +76,7 @@ def test_a_step_may_have_more_tokens_than_a_slot(open_decoder):
 
 def test_a_step_shaped_like_the_one_before_gives_its_own_logits(open_decoder):
     decoder, texts = open_decoder(), [[7, *range(30, 50)], [8, *range(70, 90)]]
-    assert len(texts[0]) > decoder.slots + 1, "the logits of all its tokens do not fit those that are kept"
+    assert len(texts[0]) > decoder.slots + 1, "the logits of all its tokens do not fit the buffer"
     for count in (len(texts[0]), 1):
         for text in texts:
             expected = prefill(open_decoder(slots=1), 0, text, logits=count).copy()

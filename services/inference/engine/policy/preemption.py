@@ -13,7 +13,7 @@ class Preemption:
     Args:
         slots: All slots.
         tenants: Choose the sequence.
-        cache: Has blocks for what the sequence had computed.
+        cache: Has blocks for the keys and values of the sequence.
         size: Tokens of a block.
     """
 

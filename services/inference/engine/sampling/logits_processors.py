@@ -15,7 +15,7 @@ Mask = NDArray[np.uint32]
 class LogitsProcessors:
     """The allowed tokens, the bad words, the minimal length, the bias and the penalties of one sequence.
 
-    Their state is a function of the tokens alone, so a resumed sequence goes on as it would have.
+    Their state is a function of the tokens alone, so a resumed sequence continues as it would have.
 
     Args:
         params: The sequence's.

@@ -18,7 +18,7 @@ class RowScores:
     """The log probabilities of all tokens at one position.
 
     Args:
-        row: float32 [V]; kept until `of` or `ranked` is called.
+        row: float32 [V]; referenced until `of` or `ranked` is called.
         top: How many of the most probable tokens to return.
     """
 

@@ -1,4 +1,4 @@
-"""What the choice of one request's tokens depends on, from its first token to its last."""
+"""The sampler state of one request, from its first token to its last."""
 
 from collections.abc import Sequence
 
