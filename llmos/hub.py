@@ -160,7 +160,7 @@ class Hub:
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             # The hub also answers 401 for a repository that does not exist, so as not to tell private ones.
             raise PermissionDenied(
-                f"{what}: the hub wants to know who asks. The name may be wrong; if the model is gated, accept its"
+                f"{what}: the hub requires a login. The name may be wrong; if the model is gated, accept its"
                 f" terms at {self.url} and set HF_TOKEN"
             )
         if response.status_code == httpx.codes.NOT_FOUND:

@@ -24,7 +24,7 @@ def embed(
         list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.", show_default=False)
     ] = None,
     dimensions: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first so many numbers.", show_default=False)
+        int | None, typer.Option(min=1, help="Return only the first numbers, this many.", show_default=False)
     ] = None,
     home: HomeOption = None,
     url: UrlOption = None,

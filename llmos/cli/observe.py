@@ -144,7 +144,7 @@ def _files(folder: Path, service: str | None) -> list[Path]:
 def _new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
     start = offsets.get(path, 0)
     if path.stat().st_size < start:
-        start = 0  # the file was made anew
+        start = 0  # the file was rotated
     with path.open("rb") as file:
         file.seek(start)
         data = file.read()

@@ -8,13 +8,12 @@ from typing import Any
 import orjson
 
 from llmos.home import Home, write_private
-from shared.bus.nats.objects import OBJECTS_STREAM
+from shared.bus.nats.objects import OBJECTS_STREAM, OBJECTS_SUBJECT
+from shared.bus.port import MAX_PAYLOAD
 from shared.contracts import gateway, monitor, registry, scheduler
 from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec
-
-MAX_PAYLOAD = 1 << 20
-"""Bytes. Larger payloads travel as object references."""
+from shared.telemetry.stream import TELEMETRY_SUBJECTS
 
 # Streams and buckets are made by the first service that needs them. No service may delete or copy one, or delete
 # single messages; only large messages are purged, by their receiver.
@@ -34,10 +33,10 @@ _JETSTREAM = [
 _EVERY_SERVICE_PUBLISHES = [
     *_JETSTREAM,
     "_INBOX.>",
-    "llmos.v1.objects.>",
+    f"{OBJECTS_SUBJECT}.>",
     "llmos.v1.health.>",
-    "llmos.v1.telemetry.>",
-    "llmos.v1.events.>",
+    TELEMETRY_SUBJECTS,
+    f"{scheduler.EVENTS_SUBJECT}.>",
 ]
 _EVERY_SERVICE_SUBSCRIBES = ["_INBOX.>"]
 

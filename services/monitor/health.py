@@ -7,13 +7,11 @@ import structlog
 
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
-from shared.contracts.monitor import HealthReport, Heartbeat, InstanceHealth
+from shared.contracts.monitor import HealthReport, Heartbeat, InstanceHealth, health_subject
 from shared.deadlines import FORGET_INSTANCE_S, HEARTBEAT_TTL_S
 from shared.errors import InvalidInput
 
 _log = structlog.get_logger("llmos.monitor")
-
-ALL_HEARTBEATS = "llmos.v1.health.>"
 
 
 class HealthTable:
@@ -52,7 +50,7 @@ class HealthWatch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["HealthWatch"]:
         """Receive heartbeats while inside."""
-        subscription = await self._bus.subscribe(ALL_HEARTBEATS, self._receive)
+        subscription = await self._bus.subscribe(health_subject("*", ">"), self._receive)
         try:
             yield self
         finally:

@@ -1,7 +1,7 @@
 """The rules of a model's record. Pure: each function takes a record and returns the next one.
 
 A number is reserved before its manifest is written, and entered after. So two registries never write the same
-manifest, whatever the store makes of that, and a version is visible only when all of it is there. Numbers are never
+manifest, and a version is visible only when all of it is there. Numbers are never
 reused: one that was reserved and not entered, or deleted, stays unused. A record without versions is no model to the
 outside; it only remembers the numbers.
 """

@@ -15,7 +15,7 @@ PREFIX_CACHE_MAX = 1 << 30
 """Bytes; by default never more."""
 
 
-def desired_deployment(request: Deploy, version: VersionInfo, before: Deployment | None, now: datetime) -> Deployment:
+def desired(request: Deploy, version: VersionInfo, before: Deployment | None, now: datetime) -> Deployment:
     """The record that `request` asks for; `before` itself where it already stands there.
 
     Raises:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.desired import desired_deployment
+from services.scheduler.desired import desired
 from services.scheduler.events import publish_event
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.status import deployment_status, node_view
@@ -98,7 +98,7 @@ class SchedulerService:
             self._check()
             records = self.reconciler.observed.deployments
             before = records.get(request.name or version.model)
-            record = desired_deployment(request, version, before, datetime.now(UTC))
+            record = desired(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
             try:

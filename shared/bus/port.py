@@ -18,12 +18,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-OBJECT_THRESHOLD = 512 * 1024
-"""Bytes above which a payload travels as an object reference; NATS takes 1 MiB at most."""
+MAX_PAYLOAD = 1024 * 1024
+"""Bytes of one NATS message at most, headers included; the server is configured with it."""
+OBJECT_THRESHOLD = MAX_PAYLOAD // 2
+"""Bytes above which a payload travels as an object reference."""
 MAX_OBJECT = 64 * 1024 * 1024
 """Bytes above which a payload is `PayloadTooLarge`."""
-MAX_RECORD = 1024 * 1024 - 16 * 1024
+MAX_RECORD = MAX_PAYLOAD - 16 * 1024
 """Bytes above which a KV value is `PayloadTooLarge`: it outlives object references, so it never is one."""
+
+RESPOND_CONCURRENCY = 256
+"""Requests that one subscription handles at once."""
+MAX_ATTEMPTS = 5
+"""An event whose handler fails this often is given up, and logged."""
 
 
 @dataclass(frozen=True, slots=True)

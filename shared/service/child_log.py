@@ -15,7 +15,7 @@ import structlog
 _log = structlog.get_logger("llmos.supervise")
 
 LIMIT = 16 << 20
-"""Bytes of one file; so many are in `<name>.1`, too."""
+"""Bytes of one file; `<name>.1` has at most as many."""
 CHECK_S = 10.0
 """Seconds between looks at the size; a file may exceed its limit by what is written in this time."""
 _PIECE = 1 << 20

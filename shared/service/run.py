@@ -46,7 +46,7 @@ def main(
 ) -> int:
     """All that a service's `__main__` does: read the settings, run `app(context, settings)`; the exit code.
 
-    To be followed by `sys.exit`: the process ends within `TEARDOWN_S` whatever its threads do.
+    To be followed by `sys.exit`: the process ends within `TEARDOWN_S` even if a thread does not.
     """
     try:
         settings = load_settings(kind)

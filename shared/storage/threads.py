@@ -28,7 +28,7 @@ class Workers:
 
 
 async def finished(call: "asyncio.Future[R]") -> None:
-    """Wait until `call` is done, whatever it ends with and however often this task is cancelled meanwhile."""
+    """Wait until `call` is done, also when it fails or this task is cancelled meanwhile."""
     while not call.done():
         try:
             await asyncio.wait([call])

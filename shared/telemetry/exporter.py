@@ -19,7 +19,7 @@ from shared.deadlines import TELEMETRY_PUBLISH_S
 
 _log = structlog.get_logger("llmos.telemetry")
 
-MAX_PAYLOAD = OBJECT_THRESHOLD // 2
+MAX_MESSAGE = OBJECT_THRESHOLD // 2
 """Bytes of one telemetry message; a larger batch is split."""
 WARN_EVERY_S = 10.0
 
@@ -56,7 +56,7 @@ class BusSpanExporter(SpanExporter):
         max_payload: Bytes of one message.
     """
 
-    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_PAYLOAD) -> None:
+    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_MESSAGE) -> None:
         self.drops = Drops("spans")
         self._bus = bus
         self._loop = loop

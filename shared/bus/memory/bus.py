@@ -12,7 +12,7 @@ from shared.bus.memory.broker import Delivery, MemoryBroker, Receiver
 from shared.bus.memory.kv import MemoryKeyValue
 from shared.bus.memory.streams import MemoryConsumption, MemoryEventStream, Stream
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
+from shared.bus.port import OBJECT_THRESHOLD, RESPOND_CONCURRENCY, Message, Receive, Responder
 from shared.bus.replies import Reply, check_size, error_reply, reply_of, unwrap
 from shared.deadlines import HANDLERS_DRAIN_S
 from shared.errors import DeadlineExceeded, Disconnected, NoResponders, PayloadTooLarge
@@ -20,8 +20,6 @@ from shared.errors import DeadlineExceeded, Disconnected, NoResponders, PayloadT
 __all__ = ["MemoryBroker", "MemoryBus"]
 
 _log = structlog.get_logger("llmos.bus")
-
-RESPOND_CONCURRENCY = 256
 
 
 class MemorySubscription:

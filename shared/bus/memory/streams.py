@@ -10,13 +10,12 @@ import structlog
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, matches
-from shared.bus.port import Handler, Message
+from shared.bus.port import MAX_ATTEMPTS, Handler, Message
 from shared.bus.tasks import end
 from shared.errors import Disconnected
 
 _log = structlog.get_logger("llmos.bus")
 
-MAX_ATTEMPTS = 5
 RETRY_S = 0.05
 
 

@@ -30,7 +30,7 @@ from shared.bus.nats.kv import NatsKeyValue
 from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
 from shared.bus.nats.streams import Consumption, NatsEventStream, event_stream_config
 from shared.bus.nats.subscription import NatsSubscription, OrderedReceiver
-from shared.bus.port import OBJECT_THRESHOLD, Message, Receive, Responder
+from shared.bus.port import OBJECT_THRESHOLD, RESPOND_CONCURRENCY, Message, Receive, Responder
 from shared.bus.replies import Reply, check_size, error_reply, reply_of, unwrap
 from shared.bus.tasks import cancellable
 from shared.deadlines import HANDLERS_DRAIN_S
@@ -46,8 +46,6 @@ from shared.errors import (
 )
 
 _log = structlog.get_logger("llmos.bus")
-
-RESPOND_CONCURRENCY = 256
 
 
 class NatsBus:

@@ -15,14 +15,12 @@ from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.nats.jetstream import JetStream, unexpected
 from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
-from shared.bus.port import Handler, Message
+from shared.bus.port import MAX_ATTEMPTS, Handler, Message
 from shared.bus.tasks import end
 from shared.errors import LlmosError, Unavailable
 
 _log = structlog.get_logger("llmos.bus")
 
-MAX_ATTEMPTS = 5
-"""An event whose handler fails this often is given up, and logged."""
 POLL_S = 30.0
 
 Read = Callable[[str, bytes, Mapping[str, str]], Awaitable[Message]]

@@ -58,8 +58,8 @@ async def assignments(bus, *nodes):
 async def doomed_node(bus, nodes):
     """A node with a replica that has another node to go to.
 
-    After this node is gone, its record goes with its replica, in the pass that judges all nodes, as the last write of
-    that pass. Then no node is left to be judged.
+    After this node is gone, its record goes with its replica, as the last write of the pass that follows
+    its grace period. Then no silent node is left.
     """
     async with FakeNode(bus, "node-z").running() as node:
         await eventually(lambda: assignments(bus, "node-z"))
@@ -141,7 +141,7 @@ async def test_a_stopped_process_that_wakes_up_finds_that_it_leads_no_more(bus, 
             await eventually(lambda: holder_is(bus, "scheduler-b"))
             process.send_signal(signal.SIGCONT)
             async with asyncio.timeout(20):
-                while b"follows" not in (line := await process.stdout.readline()):
+                while b"leadership.ended" not in (line := await process.stdout.readline()):
                     assert line
             assert await holder(bus) == "scheduler-b"
     finally:
@@ -200,7 +200,7 @@ async def test_a_killed_bus_server_moves_nothing(bus, server, scheduler, nodes):
         async with doomed_node(bus, nodes):
             server.kill()
             # Then a lease has passed: the scheduler's own, which it last renewed before the server was gone.
-            await eventually(lambda: [log for log in logs if log["event"].endswith("follows")])
+            await eventually(lambda: [log for log in logs if log["event"] == "leadership.ended"])
     server.start()
     await eventually(lambda: bus.connected, timeout=20)
     await eventually(lambda: forgotten(bus, "node-z"), timeout=20)
