@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench compose-test lock clean
+.PHONY: help up test check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,8 +14,9 @@ help:  ## list the targets
 up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains and stops it
 	@$(BIN)/llmos up
 
+# MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -23,7 +24,7 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 	@$(BIN)/clang-format --dry-run -Werror operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup tests/unit
+	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup tests/unit
 
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels
@@ -35,6 +36,9 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
 	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.try_compose
+
+docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
+	@$(BIN)/python deploy/make_configuration.py
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor embedded dev; do \

@@ -5,15 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from devtools.convert import (
-    Quantize,
-    add_cuda_graph,
-    convert_encoder,
-    convert_gguf,
-    convert_hf,
-    is_encoder_directory,
-    is_model_directory,
-)
+from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
@@ -58,6 +50,8 @@ def import_model(
     """
     _check_name(name)
     client.models()  # a wrong URL or key fails here, before minutes of work
+    from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
+
     with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:
         if source.startswith("hf:"):
             model = HubModel.parse(source)
@@ -97,6 +91,14 @@ def _check_name(name: str) -> None:
 
 
 def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
+    from devtools.convert import (  # noqa: PLC0415  # other commands start without it
+        convert_encoder,
+        convert_gguf,
+        convert_hf,
+        is_encoder_directory,
+        is_model_directory,
+    )
+
     path = Path(source).expanduser()
     if not path.exists():
         raise InvalidInput(f"{source}: no such file or folder", param="source")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,15 @@ from tests.support.harness.buses import Buses, MemoryBuses, NatsBuses
 from tests.support.nats.server import NatsServer
 from tests.support.s3.server import S3Server
 
+UNIT = Path(__file__).parent / "unit"
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, keep a file's tests on one worker, and all that share the demo system: it is started once."""
+    """Mark the fast tests; with `-n`, keep a file's tests on one worker, and all that share the demo system."""
     for item in items:
+        if UNIT in item.path.parents and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
         shared = "demo" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("demo" if shared else str(item.path)))
 

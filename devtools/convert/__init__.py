@@ -5,10 +5,8 @@ from devtools.convert.encoder.version import convert_encoder, is_encoder_directo
 from devtools.convert.from_gguf import convert_gguf
 from devtools.convert.from_hf import convert_hf
 from devtools.convert.hf.directory import is_model_directory
-from devtools.convert.quantise.version import Quantize
 
 __all__ = [
-    "Quantize",
     "add_cuda_graph",
     "convert_encoder",
     "convert_gguf",

@@ -8,7 +8,8 @@ from devtools.convert.gguf.file import GgufFile, read_gguf
 from devtools.convert.gguf.quants import DENSE, check_supported
 from devtools.convert.gguf.source import GgufSource
 from devtools.convert.gguf.tokenizer import read_text
-from devtools.convert.quantise.version import Quantize, write_quantised_version
+from devtools.convert.quantise.version import write_quantised_version
+from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 

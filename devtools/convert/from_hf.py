@@ -11,7 +11,8 @@ from devtools.convert.hf.architecture import read_config
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
 from devtools.convert.hf.source import SafetensorsSource
 from devtools.convert.hf.text import read_model_text, sampling_defaults
-from devtools.convert.quantise.version import Quantize, write_quantised_version
+from devtools.convert.quantise.version import write_quantised_version
+from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import CorruptFile
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devtools.convert import Quantize
+from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table, progress_bars, size
 from llmos.config import Target

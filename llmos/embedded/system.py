@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 
 from llmos.embedded import nats
+from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
 from shared.bus.tasks import end
@@ -24,7 +24,6 @@ SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 """In the order in which they start; they stop in reverse."""
 
 READY_TIMEOUT_S = 60.0
-LOG_DAYS = 7
 STOP_TIMEOUT_S = {"inference": 55.0}
 """Seconds from SIGTERM to SIGKILL where the default is too short: a node agent waits for its replicas' answers."""
 DEFAULT_STOP_TIMEOUT_S = 25.0
@@ -137,23 +136,6 @@ def _missing(health: httpx.Response) -> str:
         for service in SERVICES
         if seen.get(service, ["missing"])
     )
-
-
-def remove_old_logs(folder: Path, now: float | None = None) -> None:
-    """Remove logs of replicas, whose names never come again, that nobody has written to for `LOG_DAYS` days."""
-    oldest = (time.time() if now is None else now) - LOG_DAYS * 86400
-    for path in folder.glob("replica-*.log*"):
-        if path.stat().st_mtime < oldest:
-            path.unlink()
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log, or `no log`."""
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return "no log"
-    return lines[-1][:500] if lines else "no log"
 
 
 @asynccontextmanager

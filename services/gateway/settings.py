@@ -13,10 +13,11 @@ class Settings(ServiceSettings):
     """Environment of the gateway, checked at start."""
 
     host: str = Field(default="127.0.0.1", validation_alias="LLMOS_GATEWAY_HOST")
-    """Address to listen on. Loopback unless told otherwise."""
+    """Address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535, validation_alias="LLMOS_GATEWAY_PORT")
-    """0 takes a free one (and logs it)."""
+    """Port to listen on; 0 takes a free one and logs it."""
     auth: Literal["on", "off"] = Field(default="on", validation_alias="LLMOS_GATEWAY_AUTH")
+    """Whether a request needs an API key."""
     admin_key_file: Path | None = Field(default=None, validation_alias="LLMOS_GATEWAY_ADMIN_KEY_FILE")
     """A file that holds the first admin key."""
     request_timeout: float = Field(default=600.0, gt=0, validation_alias="LLMOS_GATEWAY_REQUEST_TIMEOUT")
@@ -26,11 +27,13 @@ class Settings(ServiceSettings):
     resume_timeout: float = Field(default=30.0, gt=0, validation_alias="LLMOS_GATEWAY_RESUME_TIMEOUT")
     """Seconds to look for another replica when the one that answered was lost."""
     max_body: int = Field(default=16 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_BODY")
-    """Bytes of a request's body, blobs excepted."""
+    """Largest body of a request in bytes, except for uploads of blobs."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")
     """Where blobs are kept; without it the blob routes answer 503."""
     s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY")
+    """Access key of an S3 store; not needed for a folder."""
     s3_secret_key: str | None = Field(default=None, validation_alias="LLMOS_S3_SECRET_KEY", repr=False)
+    """Secret key of an S3 store; not needed for a folder."""
 
     @property
     def limits(self) -> DispatchLimits:

@@ -52,27 +52,27 @@ class Settings(ServiceSettings):
     """A node agent's settings."""
 
     node_id: Name = Field(default_factory=host_node_id, validation_alias="LLMOS_INFERENCE_NODE_ID")
-    """Default: the host's name."""
+    """Name of this node, unique in the system. Default: the host's name."""
     memory: int = Field(default_factory=available_memory, ge=0, validation_alias="LLMOS_INFERENCE_MEMORY")
     """Bytes that all replicas together may use. Default: 80 % of what is available at the start."""
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
-    """Default: the CPUs of this process."""
+    """CPU threads that all replicas together may use. Default: the CPUs of this process."""
     replica_command: tuple[str, ...] = Field(
         default=(sys.executable, "-m", "services.inference.replica"),
         min_length=1,
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
-    """The program of a replica and its arguments; in the environment a JSON list."""
+    """The program of a replica and its arguments. Default: `services.inference.replica` in this Python."""
     drain_timeout: float = Field(default=40.0, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(
         default=30.0, gt=0.0, le=3600.0, validation_alias="LLMOS_INFERENCE_DRAIN_TIMEOUT"
     )
-    """Seconds that a replica has for its answers, and to hand back the others; see `replica_drain`."""
+    """Seconds after SIGTERM that a replica has for its answers; less if the agent itself has less."""
     load_timeout: float = Field(default=300.0, gt=0.0, validation_alias="LLMOS_INFERENCE_LOAD_TIMEOUT")
-    """Seconds within which a started replica must answer; then it is killed and started again."""
+    """Seconds within which a started replica must be ready; else it is killed and started again."""
     log_dir: Path | None = Field(default=None, validation_alias="LLMOS_LOG_DIR")
-    """Each replica writes `replica-<id>.log` there. Default: into the agent's own output."""
+    """Folder in which each replica writes `replica-<id>.log`. Default: none; replicas write to the agent's output."""
 
     @property
     def replica_drain(self) -> float:

@@ -11,13 +11,14 @@ class Settings(ServiceSettings):
     """The monitor's settings."""
 
     folder: Path | None = Field(default=None, validation_alias="LLMOS_MONITOR_DIR")
-    """Where traces are kept; not set: in memory, gone at exit."""
+    """Folder where traces are kept. Default: none; traces are kept in memory and are gone at exit."""
     max_spans: int = Field(default=250_000, ge=1, validation_alias="LLMOS_MONITOR_MAX_SPANS")
+    """Spans that are kept; the oldest traces go first."""
     max_bytes: int = Field(default=128 * 1024 * 1024, ge=1, validation_alias="LLMOS_MONITOR_MAX_BYTES")
-    """Of encoded spans; the file is about a third larger."""
+    """Bytes of encoded spans that are kept; the file is about a third larger."""
     max_age: float = Field(default=24 * 3600.0, gt=0, validation_alias="LLMOS_MONITOR_MAX_AGE")
     """Seconds that a trace is kept after its last span came."""
     otlp_endpoint: str | None = Field(
         default=None, pattern=r"^(https?://)?[^/\s]+:\d+/?$", validation_alias="LLMOS_OTLP_ENDPOINT"
     )
-    """OTLP/gRPC, such as `http://jaeger:4317`, where all spans are forwarded; not set: nowhere."""
+    """OTLP/gRPC endpoint, such as `http://jaeger:4317`, to which all spans are forwarded."""

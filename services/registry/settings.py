@@ -9,8 +9,10 @@ class Settings(ServiceSettings):
     """Environment of the registry, checked at start."""
 
     store_url: str = Field(validation_alias="LLMOS_STORE_URL")
-    """`file:///a/folder` or `s3://bucket?endpoint=http://host:9000`."""
+    """Where model files are kept: `file:///a/folder` or `s3://bucket?endpoint=http://host:9000`."""
     s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY", repr=False)
+    """Access key of an S3 store; not needed for a folder."""
     s3_secret_key: str | None = Field(default=None, validation_alias="LLMOS_S3_SECRET_KEY", repr=False)
+    """Secret key of an S3 store; not needed for a folder."""
     store_check: float = Field(default=5.0, gt=0, validation_alias="LLMOS_REGISTRY_STORE_CHECK")
-    """Seconds between two looks at whether the store can be written to."""
+    """Seconds between two checks that the store can be written to."""

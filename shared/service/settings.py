@@ -41,18 +41,21 @@ class ServiceSettings(BaseSettings):
         validate_by_name=True,
         validate_by_alias=True,
         env_ignore_empty=True,
+        use_attribute_docstrings=True,  # docs/configuration.md is written from them
     )
 
     nats_url: str = "nats://127.0.0.1:4222"
+    """Address of the bus, with user and password: `nats://user:password@host:4222`."""
     instance: str = Field(default="", pattern=rf"^$|{NAME_PATTERN}")
-    """This process's name among its kind; empty: `<service>-<random>` is made at start."""
+    """Name of this process among those of its service. Default: `<service>-<random>`."""
     log_format: LogFormat = Field(default_factory=_terminal_or_not)
-    """Default: `console` on a terminal, else `json`."""
+    """Form of a log line. Default: `console` on a terminal, else `json`."""
     log_level: LogLevel = "info"
+    """Records below this level are not logged."""
     drain_timeout: float = Field(default=10.0, gt=0.0, le=3600.0)
-    """Seconds that work under way is given after SIGTERM."""
+    """Seconds after SIGTERM in which work under way may end."""
     health_file: Path | None = None
-    """Written with every health beat, for a container's health check (`shared.service.health_file`)."""
+    """File that is written with each heartbeat, for a container's health check (`shared.service.health_file`)."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
@@ -77,14 +80,15 @@ def _explain(kind: type[ServiceSettings], location: tuple[int | str, ...], expec
     """`LLMOS_GATEWAY_PORT='x': Input should be a valid integer`; values that may be secret are not shown."""
     if not location:
         return expected
-    variable = _variable(kind, str(location[0]))
+    variable = variable_name(kind, str(location[0]))
     expected = expected.removeprefix("Value error, ")
     if isinstance(given, dict):
         return f"{variable} is not set: {expected}"
     return f"{variable}: {expected}" if _SECRET.search(variable) else f"{variable}={given!r}: {expected}"
 
 
-def _variable(kind: type[ServiceSettings], location: str) -> str:
+def variable_name(kind: type[ServiceSettings], location: str) -> str:
+    """The environment variable of a field; `location` is the field's name or alias."""
     field = kind.model_fields.get(location)
     if field is None:
         return location.upper()

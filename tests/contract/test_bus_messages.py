@@ -371,17 +371,30 @@ async def test_a_responder_may_unsubscribe_itself(buses: Buses) -> None:
 
 async def test_drain_answers_what_has_arrived_and_then_refuses(buses: Buses) -> None:
     server, client = await buses.connect(), await buses.connect()
-    subject, started = unique("t"), asyncio.Event()
+    subject, started, finish = unique("t"), asyncio.Event(), asyncio.Event()
 
-    async def responder(_: Message) -> bytes:
+    async def responder(message: Message) -> bytes:
+        if message.data == b"probe":
+            return b"not draining yet"
         started.set()
-        await asyncio.sleep(0.05)
+        await finish.wait()
         return b"done"
+
+    async def refused() -> bool:
+        try:
+            await client.request(subject, b"probe", timeout=5)
+        except NoResponders:
+            return True
+        return False
 
     await server.respond(subject, responder)
     answer = asyncio.create_task(client.request(subject, b"", timeout=5))
     await started.wait()
-    await asyncio.gather(server.drain(), server.drain())
+    draining = asyncio.gather(server.drain(), server.drain())
+    await eventually(refused)
+    assert not draining.done()
+    finish.set()
+    await draining
     assert await answer == b"done"
     assert not server.connected
     with pytest.raises(NoResponders):

@@ -37,9 +37,9 @@ async def test_no_server_is_disconnected_after_the_time_given() -> None:
 
 
 async def test_connecting_waits_for_a_server_that_comes_up_late() -> None:
-    with NatsServer(start=False) as server:
+    with NatsServer(start=False) as server, capture_logs() as logs:
         connecting = asyncio.create_task(connect(server.url, name="test", timeout=20))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: [log for log in logs if log["event"] == "bus.connection_error"])
         await asyncio.to_thread(server.start)
         bus = await connecting
         assert bus.connected

@@ -125,18 +125,24 @@ async def test_large_events_are_read_whole(buses: Buses) -> None:
 
 
 async def test_unsubscribing_waits_for_the_running_handler(buses: Buses) -> None:
-    bus, name, done, started = await buses.connect(), unique("S"), [], asyncio.Event()
+    bus, name, done = await buses.connect(), unique("S"), []
+    started, finish = asyncio.Event(), asyncio.Event()
     stream = await made(stream_of(bus, name))
 
     async def handler(message: Message) -> None:
         started.set()
-        await asyncio.sleep(0.05)
+        await finish.wait()
         done.append(message.data)
 
     subscription = await stream.consume(handler, durable="d")
     await bus.publish(f"events.{name}.x", b"1")
     await started.wait()
-    await subscription.unsubscribe()
+    unsubscribing = asyncio.create_task(subscription.unsubscribe())
+    for _ in range(10):  # round trips, in which it would be over if it did not wait
+        await stream.last(1)
+    assert not unsubscribing.done()
+    finish.set()
+    await unsubscribing
     assert done == [b"1"]
 
 

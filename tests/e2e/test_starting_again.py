@@ -8,15 +8,15 @@ from tests.support.harness.embedded import Embedded, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def test_models_and_deployments_survive_a_restart_and_nothing_is_left_running(tmp_path):
-    system = Embedded(tmp_path, demo=True)
-    with system:
-        first = system.ask()
-        created = system.json("model", "show", "smollm2")["created_at"]
-    with system:
-        assert "importing" not in system.output
-        assert system.json("model", "show", "smollm2")["created_at"] == created
-        assert system.ask() == first
+def test_models_and_deployments_survive_a_restart_and_nothing_is_left_running(demo):
+    first = demo.ask()
+    created = demo.json("model", "show", "smollm2")["created_at"]
+    assert demo.stop() == 0, demo.output
+    until(lambda: not demo.processes(), 20, "no process left")
+    demo.start()
+    assert "importing" not in demo.output
+    assert demo.json("model", "show", "smollm2")["created_at"] == created
+    assert demo.ask() == first
 
 
 def is_alive(pid: int) -> bool:

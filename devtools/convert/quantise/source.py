@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -10,8 +9,8 @@ from devtools.convert.graph.block_matrix import BLOCK, BlockMatrix, Floats
 from devtools.convert.graph.matrices import Matrix
 from devtools.convert.quantise.quantiser import quantise_int4, quantise_int8
 from devtools.convert.source import Rows, WeightSource
+from devtools.quantization import Scheme
 
-Scheme = Literal["int4", "int8"]
 _ENDS = ("token_embd", "output")
 """Kept in 8 bits in any case: a token's row decides alone, and a logit's error is an error of the answer."""
 

@@ -4,18 +4,15 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
 from devtools.convert.decoder_version import DecoderModel, Progress, write_version
-from devtools.convert.quantise.source import QuantisedSource, Scheme
+from devtools.convert.quantise.source import QuantisedSource
 from devtools.convert.verify.perplexity import Original, measure_graph, measure_original, text_windows
+from devtools.quantization import Quantize, Scheme
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
-
-Quantize = Literal["auto", "none", Scheme]
-"""auto: int4 where the model stands it, else int8."""
 
 GOOD, TOLERABLE = 1.05, 1.25
 """Perplexity over the original's: up to which `auto` takes int4, and above which nothing is written."""

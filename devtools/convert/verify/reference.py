@@ -47,11 +47,12 @@ class Reference:
         group = arch.heads // arch.kv_heads
         key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
         scale = arch.head_dim**-0.5 if arch.attention_scale is None else arch.attention_scale
-        scores = np.einsum("qhd,khd->hqk", query, key) * np.float32(scale)
+        query, key, value = (part.swapaxes(0, 1) for part in (query, key, value))  # [heads, S, head_dim]
+        scores = query @ key.swapaxes(1, 2) * np.float32(scale)
         scores = np.where(_seen(length, attention.window), scores, np.float32(-np.inf))
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = np.einsum("hqk,khd->qhd", weights, value).reshape(length, -1)
+        mixed = (weights @ value).swapaxes(0, 1).reshape(length, -1)
         return self._linear(mixed, f"{name}.attn_output")
 
     def _feed_forward(self, x: Floats, name: str) -> Floats:

@@ -14,8 +14,8 @@ from shared.contracts.scheduler import LEASE_TTL_S, ReplicaState, ReplicaStatus
 FRAME_AFTER_OUTAGE_S = 2.0
 """A request that gets no frame for this long after the bus connection came back has missed its last frame."""
 OUTAGE_S = LEASE_TTL_S
-"""A request is given up when the gateway's connection to the bus has been down for this long. The search for a replica
-that resumes it goes on."""
+"""A request is given up when the gateway's connection to the bus has been down for this long; the search for another
+replica goes on."""
 IDLE_REPORTS = 2
 """Consecutive load reports without work after which a request that the replica has accepted is lost."""
 FRESH_S = 3 * LOAD_REPORT_S

@@ -80,13 +80,14 @@ async def test_a_replica_that_crashes_at_start_says_why_and_is_tried_again(bench
 
 
 async def test_a_removed_replica_is_asked_to_drain_finishes_and_is_forgotten(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_WORK", "0.5")
+    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
     async with agents():
         await bench.assign(ONE, TWO)
         await until(bench, "r1", "ready")
         await until(bench, "r2", "ready")
         await bench.assign(TWO)
         await until(bench, "r1", "draining")
+        (bench.folder / "release").touch()
         await until(bench, "r1", None)
         assert (bench.folder / "r1.asked").exists()
         assert bench.drained("r1")
@@ -96,7 +97,7 @@ async def test_a_removed_replica_is_asked_to_drain_finishes_and_is_forgotten(ben
 
 
 async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_WORK", "600")
+    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
     monkeypatch.setattr("services.inference.agent.agent.CLEAN_UP_S", 0.2)
     async with agents(replica_drain_timeout=0.3):
         await bench.assign(ONE)
@@ -109,7 +110,7 @@ async def test_a_replica_that_does_not_finish_its_drain_in_time_is_killed(bench,
 
 @pytest.mark.slow
 async def test_a_replica_that_takes_anothers_place_starts_when_that_one_has_ended(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_WORK", "0.5")
+    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
     old, new = replica("old", deployment(memory=3 * GIB)), replica("new", deployment(memory=3 * GIB, version=2))
     async with agents():
         await bench.assign(old)
@@ -122,6 +123,7 @@ async def test_a_replica_that_takes_anothers_place_starts_when_that_one_has_ende
 
         await eventually(waits)
         assert bench.pids("new") == []
+        (bench.folder / "release").touch()
         await until(bench, "new", "ready")
         assert bench.drained("old")
 
@@ -146,13 +148,17 @@ async def test_a_program_that_does_not_exist_is_a_failed_replica(bench, agents):
 
 
 async def test_leaving_drains_all_replicas_at_once(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_WORK", "1")
+    async def release_when_both_drain():
+        await eventually(lambda: all((bench.folder / f"{each}.asked").exists() for each in ("r1", "r2")))
+        (bench.folder / "release").touch()
+
+    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
     async with agents():
         await bench.assign(ONE, TWO)
         await until(bench, "r1", "ready")
         await until(bench, "r2", "ready")
-        leaving = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - leaving < 1.9
+        releasing = asyncio.create_task(release_when_both_drain())
+    await releasing
     assert bench.drained("r1")
     assert bench.drained("r2")
     assert bench.running("r1") + bench.running("r2") == []
@@ -160,7 +166,7 @@ async def test_leaving_drains_all_replicas_at_once(bench, agents, monkeypatch):
 
 
 async def test_leaving_kills_what_does_not_drain_in_time(bench, agents, monkeypatch):
-    monkeypatch.setenv("SAMPLE_REPLICA_WORK", "600")
+    monkeypatch.setenv("SAMPLE_REPLICA_HOLD", "1")
     async with agents(drain_timeout=1.5):
         await bench.assign(ONE)
         await until(bench, "r1", "ready")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from devtools.convert import convert_gguf
 from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import GgufFile, read_gguf
 from devtools.convert.gguf.source import GgufSource
@@ -22,18 +21,12 @@ TOKENS = 1024
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    folder = tmp_path_factory.mktemp("smollm2") / "version"
-    return folder, convert_gguf(smollm2_gguf(), folder)
-
-
-@pytest.fixture(scope="module")
 def gguf() -> GgufFile:
     return read_gguf(smollm2_gguf())
 
 
-def test_manifest_describes_the_model(imported: tuple[Path, Manifest]) -> None:
-    folder, manifest = imported
+def test_manifest_describes_the_model(smollm2_version: tuple[Path, Manifest]) -> None:
+    folder, manifest = smollm2_version
     assert manifest.lineage.quantization == "Q4_1"
     assert manifest.lineage.license == "apache-2.0"
     assert manifest.decoder.eos_token_ids[0] == 2
@@ -44,9 +37,9 @@ def test_manifest_describes_the_model(imported: tuple[Path, Manifest]) -> None:
 
 @pytest.mark.timeout(300)  # numpy computes 1,024 tokens of a real model
 def test_perplexity_on_news_is_within_one_percent_of_the_dequantised_model(
-    imported: tuple[Path, Manifest], gguf: GgufFile
+    smollm2_version: tuple[Path, Manifest], gguf: GgufFile
 ) -> None:
-    folder, manifest = imported
+    folder, manifest = smollm2_version
     text = xsum_text(8 * TOKENS)
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids[:TOKENS]
     expected = Reference(read_architecture(gguf), GgufSource(gguf)).logits(ids)
@@ -57,9 +50,9 @@ def test_perplexity_on_news_is_within_one_percent_of_the_dequantised_model(
 
 
 def test_token_ids_equal_the_published_algorithm_and_round_trip(
-    imported: tuple[Path, Manifest], gguf: GgufFile
+    smollm2_version: tuple[Path, Manifest], gguf: GgufFile
 ) -> None:
-    tokenizer = Tokenizer.from_file(str(imported[0] / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(smollm2_version[0] / "tokenizer.json"))
     reference = ReferenceTokenizer(gguf.metadata, "smollm")
     for text in [*AWKWARD, xsum_text(2000)]:
         ids = tokenizer.encode(text, add_special_tokens=False).ids

@@ -10,14 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from devtools.convert import convert_gguf
 from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Grammar
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
 from tests.support.harness.replicas import replica_process, store_version
 from tests.support.harness.wait import eventually
-from tests.support.models.smollm2 import smollm2_gguf
 
 SAMPLED = {"temperature": 0.9, "top_p": 0.9, "top_k": 40, "ignore_eos": True}
 
@@ -137,9 +135,9 @@ async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, cli
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_the_real_model_stays_within_its_need(bus, nats_url, client, tmp_path):
-    manifest = await asyncio.to_thread(convert_gguf, smollm2_gguf(), tmp_path / "version")
-    digest = await store_version(DirectoryStore(tmp_path / "store"), tmp_path / "version", manifest, "smollm2")
+async def test_the_real_model_stays_within_its_need(smollm2_version, bus, nats_url, client, tmp_path):
+    folder, manifest = smollm2_version
+    digest = await store_version(DirectoryStore(tmp_path / "store"), folder, manifest, "smollm2")
     slots, max_len, cache = 3, 256, 32 << 20
     need = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=cache)
     async with replica_process(

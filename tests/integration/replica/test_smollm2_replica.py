@@ -5,11 +5,9 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from devtools.convert import convert_gguf
 from shared.contracts.scheduler import ReplicaState
 from shared.storage.directory import DirectoryStore
 from tests.support.harness.replicas import FrameClient, replica_process, store_version
-from tests.support.models.smollm2 import smollm2_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -22,10 +20,10 @@ def chat(question):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def smollm2(shared_bus, nats_url, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("smollm2")
-    manifest = await asyncio.to_thread(convert_gguf, smollm2_gguf(), folder / "version")
-    digest = await store_version(DirectoryStore(folder / "store"), folder / "version", manifest, "smollm2")
+async def smollm2(smollm2_version, shared_bus, nats_url, tmp_path_factory):
+    version, manifest = smollm2_version
+    folder = tmp_path_factory.mktemp("node")
+    digest = await store_version(DirectoryStore(folder / "store"), version, manifest, "smollm2")
     async with replica_process(
         shared_bus, nats_url, folder / "store", folder / "cache", digest, model="smollm2", slots=16, max_len=512
     ) as process:

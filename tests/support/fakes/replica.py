@@ -3,7 +3,7 @@
 Environment beside a replica's own:
     SAMPLE_REPLICA_FOLDER   where `<replica id>.pids` gets a line per start, and `<replica id>.drained` appears
     SAMPLE_REPLICA_DO       `serve` (default), `crash` (say why and exit with 3), `hang` (stay in LOADING)
-    SAMPLE_REPLICA_WORK     seconds that its drain takes
+    SAMPLE_REPLICA_HOLD     not empty: its drain ends when `release` appears in the folder
 """
 
 import asyncio
@@ -55,7 +55,8 @@ async def main() -> None:
     async with Lease(bus.kv(REPLICAS_BUCKET), assignment.id, status(state), every=0.2) as lease:
         await stop.wait()
         await lease.set(status(ReplicaState.DRAINING))
-        await asyncio.sleep(float(os.environ.get("SAMPLE_REPLICA_WORK", "0")))
+        while os.environ.get("SAMPLE_REPLICA_HOLD") and not (folder / "release").exists():  # noqa: ASYNC110  # from another process
+            await asyncio.sleep(0.02)
         (folder / f"{assignment.id}.drained").touch()
     await bus.drain()
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import shared.contracts
 from shared.contracts.base import Contract, Endpoint
 from shared.contracts.gateway import frames_subject
-from shared.contracts.manifest import NAME_PATTERN, Manifest, ManifestFile, MemoryNeed, Reference
+from shared.contracts.manifest import Manifest, ManifestFile, MemoryNeed, Reference, is_name
 from shared.contracts.replica import (
     Generate,
     cancel_endpoint,
@@ -81,7 +81,8 @@ def test_endpoints_name_their_verb() -> None:
     assert generate_endpoint("a").verb == "generate"
 
 
-names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: not name.endswith("\n") and len(name) <= 64)
+# Bounded repetitions: Hypothesis makes them much faster than those of NAME_PATTERN.
+names = st.from_regex(r"[a-z0-9]{1,16}(?:(?:\.|[_-]{1,3})[a-z0-9]{1,9}){0,4}", fullmatch=True).filter(is_name)
 
 
 @given(names, st.none() | st.integers(1, 999_999_999), st.none() | names)

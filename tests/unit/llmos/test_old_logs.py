@@ -1,6 +1,6 @@
 import os
 
-from llmos.embedded.system import LOG_DAYS, remove_old_logs
+from llmos.embedded.logs import LOG_DAYS, remove_old_logs
 
 NOW = 1_800_000_000.0
 

@@ -3,6 +3,7 @@ import os
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.service import child_log
 from shared.service.child_log import cut, keep_within, open_log, previous
@@ -53,9 +54,10 @@ async def test_the_files_are_looked_at_until_cancelled_and_a_failure_does_not_en
     obstacle = tmp_path / ".child.log.1"
     obstacle.mkdir()
     log.write_text("long\n" * 10)
-    task = asyncio.create_task(keep_within(log, 5, every=0.01))
+    with capture_logs() as failures:
+        task = asyncio.create_task(keep_within(log, 5, every=0.01))
+        await eventually(lambda: len(failures) > 1)
     try:
-        await asyncio.sleep(0.05)
         assert log.stat().st_size == 50
         obstacle.rmdir()
         await eventually(lambda: log.stat().st_size == 0)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared.errors import CorruptFile, StorageFull
+from shared.storage import cache as blob_cache
 from shared.storage.cache import BlobCache
 from tests.support.factories.blobs import content, sha256, stream
+from tests.support.harness.wait import eventually
 
 BLOBS = [content(100, seed) for seed in range(4)]
 
@@ -91,14 +93,22 @@ async def test_a_blob_above_the_limit_is_refused_before_its_first_byte(tmp_path)
         await BlobCache(tmp_path, limit=99).add(sha256(BLOBS[0]), 100, untouchable())
 
 
-async def test_a_blob_wanted_by_two_at_once_arrives_once(tmp_path):
-    arrivals = 0
+async def test_a_blob_wanted_by_two_at_once_arrives_once(tmp_path, monkeypatch):
+    arrivals, waiting, try_lock = 0, set(), blob_cache._try_lock
+
+    def noted(descriptor: int) -> bool:
+        mine = try_lock(descriptor)
+        if not mine:
+            waiting.add(descriptor)
+        return mine
 
     async def counted() -> AsyncIterator[bytes]:
         nonlocal arrivals
         arrivals += 1
-        await asyncio.sleep(0.1)
+        await eventually(lambda: len(waiting) == 2)
         yield BLOBS[0]
+
+    monkeypatch.setattr(blob_cache, "_try_lock", noted)
 
     caches = [BlobCache(tmp_path, limit=None) for _ in range(3)]
     paths = await asyncio.gather(*(cache.add(sha256(BLOBS[0]), 100, counted()) for cache in caches))

@@ -1,0 +1,85 @@
+"""`llmos up` in the foreground: starts the embedded system, waits for a signal, drains it."""
+
+import asyncio
+import logging
+import signal
+import time
+
+import structlog
+import typer
+
+from llmos.cli import demo
+from llmos.cli.output import console, errors
+from llmos.client import Client
+from llmos.embedded.system import EmbeddedSystem, running
+from llmos.home import Home, Ports
+
+
+async def run(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
+    """Run the system of `home` until SIGINT, SIGTERM or SIGHUP. Exit code 130 if it was not ready by then."""
+    begin = time.monotonic()
+    _log_to_file(home)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    main_task = asyncio.current_task()
+    assert main_task is not None
+    started = False
+
+    def on_signal() -> None:
+        # Before it is ready a signal ends the start; afterwards it ends the wait. Both drain on the way out.
+        if started and not stop.is_set():
+            stop.set()
+        else:
+            main_task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+
+    def on_start(ports: Ports) -> None:
+        errors.print(f"LLMOS starts on 127.0.0.1:{ports.http} from {home.root}")
+
+    try:
+        async with running(home, port=port, store_url=store, on_start=on_start) as system:
+            if with_demo:
+                await asyncio.to_thread(_demo, system, home)
+            _greet(system, home, time.monotonic() - begin)
+            started = True
+            system.announce(ready=True)
+            await stop.wait()
+            errors.print("draining")
+    except asyncio.CancelledError:
+        errors.print("stopped before it was ready")
+        raise typer.Exit(130) from None
+
+
+def _log_to_file(home: Home) -> None:
+    """The launcher's own log goes where its children's go; the terminal is for the person."""
+    log = (home.logs / "launcher.log").open("a", buffering=1)
+    structlog.configure(
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=log),
+    )
+
+
+def _demo(system: EmbeddedSystem, home: Home) -> None:
+    with Client(system.url, home.admin_key() or "") as client:
+        demo.run(client)
+
+
+def _greet(system: EmbeddedSystem, home: Home, seconds: float) -> None:
+    model = demo.NAME
+    console.print(f"[bold green]ready[/] in {seconds:.1f} s")
+    console.print(f"  API      {system.url}/v1   (OpenAI-compatible, loopback only)")
+    console.print(f"  metrics  {system.url}/metrics", highlight=False)
+    console.print(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')", soft_wrap=True)
+    console.print("try")
+    console.print(f"  llmos chat {model}", highlight=False)
+    console.print("  llmos status")
+    console.print(f'  curl {system.url}/v1/models -H "Authorization: Bearer $(cat {home.key_file})"', soft_wrap=True)
+    console.print("Ctrl-C drains and stops.")
