@@ -88,12 +88,12 @@ def test_a_predictable_answer_takes_fewer_steps_and_loses_no_token(client, demo)
             extra_body={"ignore_eos": True},
         )
     )
-    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
-    tokens = [token for each in told for token in each.tokens]
+    pieces = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
+    tokens = [token for each in pieces for token in each.tokens]
     assert chunks[-1].usage.completion_tokens == len(tokens) == 60
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "".join(tokens)
-    assert len(told) < 50
-    until(lambda: counted("accepted_tokens_total") - before >= 60 - len(told), 10, "accepted tokens in the metrics")
+    assert len(pieces) < 50
+    until(lambda: counted("accepted_tokens_total") - before >= 60 - len(pieces), 10, "accepted tokens in the metrics")
 
 
 def test_openai_client_lists_models_and_completes(client):

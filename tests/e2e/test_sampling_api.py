@@ -20,8 +20,8 @@ def client(demo):
 
 
 def test_chat_log_probabilities_spell_the_answer_whole_and_streamed(client):
-    wanted = {**ASKED, "temperature": 0.9, "seed": 4, "max_tokens": 24, "logprobs": True, "top_logprobs": 3}
-    (choice,) = client.chat.completions.create(**wanted).choices
+    options = {**ASKED, "temperature": 0.9, "seed": 4, "max_tokens": 24, "logprobs": True, "top_logprobs": 3}
+    (choice,) = client.chat.completions.create(**options).choices
     content = choice.logprobs.content
     assert b"".join(bytes(each.bytes) for each in content).decode(errors="replace") == choice.message.content
     for each in content:
@@ -30,7 +30,7 @@ def test_chat_log_probabilities_spell_the_answer_whole_and_streamed(client):
         assert [top.logprob for top in each.top_logprobs] == sorted(
             (t.logprob for t in each.top_logprobs), reverse=True
         )
-    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**wanted, stream=True)]
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**options, stream=True)]
     assert "".join(chunk.delta.content or "" for chunk in chunks) == choice.message.content
     assert [each for chunk in chunks if chunk.logprobs for each in chunk.logprobs.content] == content
 
@@ -57,12 +57,12 @@ def test_an_evaluation_tool_gets_the_log_probabilities_of_a_prompt_as_text_or_as
 
 
 def test_an_echoed_prompt_goes_on_with_the_answer_and_its_log_probabilities(client):
-    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 4, "temperature": 0}
-    (bare,) = client.completions.create(**wanted).choices
-    (choice,) = client.completions.create(**wanted, echo=True, logprobs=2).choices
+    options = {"model": "smollm2", "prompt": TEXT, "max_tokens": 4, "temperature": 0}
+    (bare,) = client.completions.create(**options).choices
+    (choice,) = client.completions.create(**options, echo=True, logprobs=2).choices
     assert choice.text == TEXT + bare.text
     assert "".join(choice.logprobs.tokens) == choice.text
-    chunks = [c.choices[0] for c in client.completions.create(**wanted, echo=True, logprobs=2, stream=True)]
+    chunks = [c.choices[0] for c in client.completions.create(**options, echo=True, logprobs=2, stream=True)]
     assert "".join(chunk.text for chunk in chunks) == choice.text
     for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         pieces = [piece for chunk in chunks if chunk.logprobs for piece in getattr(chunk.logprobs, name)]
@@ -70,9 +70,9 @@ def test_an_echoed_prompt_goes_on_with_the_answer_and_its_log_probabilities(clie
 
 
 def test_several_answers_are_those_of_their_seeds_and_pay_the_prompt_once(client):
-    wanted = {**ASKED, "temperature": 1.0, "seed": 11, "max_tokens": 12}
-    alone = client.chat.completions.create(**wanted)
-    several = client.chat.completions.create(**wanted, n=4)
+    options = {**ASKED, "temperature": 1.0, "seed": 11, "max_tokens": 12}
+    alone = client.chat.completions.create(**options)
+    several = client.chat.completions.create(**options, n=4)
     texts = [choice.message.content for choice in several.choices]
     assert [choice.index for choice in several.choices] == [0, 1, 2, 3]
     assert texts[0] == alone.choices[0].message.content
@@ -80,7 +80,7 @@ def test_several_answers_are_those_of_their_seeds_and_pay_the_prompt_once(client
     assert several.usage.prompt_tokens == alone.usage.prompt_tokens
     streamed = dict.fromkeys(range(4), "")
     usage = None
-    for chunk in client.chat.completions.create(**wanted, n=4, stream=True, stream_options={"include_usage": True}):
+    for chunk in client.chat.completions.create(**options, n=4, stream=True, stream_options={"include_usage": True}):
         usage = chunk.usage or usage
         for choice in chunk.choices:
             streamed[choice.index] += choice.delta.content or ""
@@ -91,40 +91,40 @@ def test_several_answers_are_those_of_their_seeds_and_pay_the_prompt_once(client
 
 
 def test_bias_and_penalties_change_what_is_said(client):
-    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 1, "temperature": 0}
-    (first,) = client.completions.create(**wanted, extra_body={"return_token_ids": True}).choices
+    options = {"model": "smollm2", "prompt": TEXT, "max_tokens": 1, "temperature": 0}
+    (first,) = client.completions.create(**options, extra_body={"return_token_ids": True}).choices
     (rome,) = first.token_ids
-    (other,) = client.completions.create(**wanted, logit_bias={str(rome): -100}).choices
+    (other,) = client.completions.create(**options, logit_bias={str(rome): -100}).choices
     assert other.text != first.text
-    longer = {**wanted, "max_tokens": 48, "extra_body": {"return_token_ids": True, "ignore_eos": True}}
+    longer = {**options, "max_tokens": 48, "extra_body": {"return_token_ids": True, "ignore_eos": True}}
     (plain,) = client.completions.create(**longer).choices
     (varied,) = client.completions.create(**longer, frequency_penalty=2, presence_penalty=2).choices
     assert len(set(varied.token_ids)) > len(set(plain.token_ids))
 
 
 def test_bad_words_and_allowed_tokens_change_what_is_said(client):
-    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 24, "temperature": 0}
-    (plain,) = client.completions.create(**wanted).choices
+    options = {"model": "smollm2", "prompt": TEXT, "max_tokens": 24, "temperature": 0}
+    (plain,) = client.completions.create(**options).choices
     assert "Rome" in plain.text
-    (other,) = client.completions.create(**wanted, extra_body={"bad_words": ["Rome", "rome"]}).choices
+    (other,) = client.completions.create(**options, extra_body={"bad_words": ["Rome", "rome"]}).choices
     assert "Rome" not in other.text
     ids = {"return_token_ids": True}
-    (yes, no) = client.completions.create(**(wanted | {"prompt": [" Yes", " No"]}), extra_body=ids).choices
+    (yes, no) = client.completions.create(**(options | {"prompt": [" Yes", " No"]}), extra_body=ids).choices
     allowed = [yes.prompt_token_ids[0], no.prompt_token_ids[0]]
-    question = {**wanted, "prompt": "Is Paris in France? Answer:", "max_tokens": 1}
+    question = {**options, "prompt": "Is Paris in France? Answer:", "max_tokens": 1}
     (answer,) = client.completions.create(**question, extra_body={"allowed_token_ids": allowed}).choices
     assert answer.text in {" Yes", " No"}
 
 
 def test_a_prompts_log_probabilities_are_those_of_its_echo(client):
-    wanted = {"model": "smollm2", "prompt": TEXT, "max_tokens": 1, "temperature": 0}
-    (choice,) = client.completions.create(**wanted, extra_body={"prompt_logprobs": 2}).choices
-    (echo,) = client.completions.create(**wanted, echo=True, logprobs=2).choices
-    first, *told = choice.prompt_logprobs
+    options = {"model": "smollm2", "prompt": TEXT, "max_tokens": 1, "temperature": 0}
+    (choice,) = client.completions.create(**options, extra_body={"prompt_logprobs": 2}).choices
+    (echo,) = client.completions.create(**options, echo=True, logprobs=2).choices
+    first, *scores = choice.prompt_logprobs
     assert first is None
     assert choice.logprobs is None
     expected = zip(echo.logprobs.tokens[1:-1], echo.logprobs.token_logprobs[1:-1], strict=True)
-    for entries, (text, logprob) in zip(told, expected, strict=True):
+    for entries, (text, logprob) in zip(scores, expected, strict=True):
         own, *likeliest = entries.values()
         assert (own["decoded_token"], own["logprob"]) == (text, logprob)
         assert 2 <= len(entries) <= 3
@@ -138,15 +138,15 @@ def test_a_prompts_log_probabilities_are_those_of_its_echo(client):
 
 
 def test_stops_and_lengths_are_exact(client):
-    wanted = {**ASKED, "temperature": 0, "max_tokens": 30}
-    whole = client.chat.completions.create(**wanted, extra_body={"ignore_eos": True}).choices[0].message.content
+    options = {**ASKED, "temperature": 0, "max_tokens": 30}
+    whole = client.chat.completions.create(**options, extra_body={"ignore_eos": True}).choices[0].message.content
     stop = whole[5:9]
-    (cut,) = client.chat.completions.create(**wanted, stop=stop).choices
+    (cut,) = client.chat.completions.create(**options, stop=stop).choices
     assert (cut.message.content, cut.finish_reason) == (whole[: whole.index(stop)], "stop")
-    (kept,) = client.chat.completions.create(
-        **wanted, stop=stop, extra_body={"include_stop_str_in_output": True}
+    (with_stop,) = client.chat.completions.create(
+        **options, stop=stop, extra_body={"include_stop_str_in_output": True}
     ).choices
-    assert kept.message.content == whole[: whole.index(stop) + len(stop)]
+    assert with_stop.message.content == whole[: whole.index(stop) + len(stop)]
     messages = [{"role": "system", "content": BRIEF}, {"role": "user", "content": "What is the capital of France?"}]
     question = {"model": "smollm2", "messages": messages}
     short = client.chat.completions.create(**question, temperature=0, max_tokens=40)

@@ -46,16 +46,16 @@ def ask(client, content="Describe a person as JSON.", **fields):
 
 
 def test_a_strict_schema_is_kept_at_any_temperature(client):
-    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    options = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
     for seed in range(3):
-        (choice,) = ask(client, response_format=wanted, temperature=1.0, seed=seed).choices
+        (choice,) = ask(client, response_format=options, temperature=1.0, seed=seed).choices
         assert choice.finish_reason == "stop"
         jsonschema.validate(json.loads(choice.message.content), PERSON)
 
 
 def test_json_cut_by_max_tokens_says_length(client):
-    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
-    (choice,) = ask(client, response_format=wanted, max_tokens=3).choices
+    options = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    (choice,) = ask(client, response_format=options, max_tokens=3).choices
     assert choice.finish_reason == "length"
     assert choice.message.content.lstrip().startswith("{")
 

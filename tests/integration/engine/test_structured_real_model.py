@@ -41,7 +41,7 @@ def model(real_model):
         yield engine, tokenizer, tokens, spec
 
 
-class Asker:
+class Prompter:
     def __init__(self, model):
         self.engine, self.tokenizer, self.tokens, self.spec = model
         self.count = 0
@@ -76,7 +76,7 @@ class Asker:
 @given(st.lists(schemas(), min_size=6, max_size=6), st.integers(0, 1 << 30))
 def test_answers_validate_against_their_schemas(model, some, seed):
     asked = [Grammar(kind="json_schema", value=json.dumps(schema)) for schema in some]
-    answers = Asker(model).ask(*asked, seed=seed)
+    answers = Prompter(model).ask(*asked, seed=seed)
     for schema, (text, finish) in zip(some, answers, strict=True):
         if finish is FinishReason.STOP:
             jsonschema.Draft202012Validator(schema).validate(json.loads(text))
@@ -88,11 +88,11 @@ def test_answers_validate_against_their_schemas(model, some, seed):
 def test_expressions_and_choices_match_in_one_batch_with_free_answers(model):
     asked = [Grammar(kind="regex", value=pattern) for pattern in PATTERNS]
     asked.append(Grammar(kind="choice", value='["yes", "no"]'))
-    asker = Asker(model)
-    together = asker.ask(*asked, None, seed=7)
+    prompter = Prompter(model)
+    together = prompter.ask(*asked, None, seed=7)
     for pattern, (text, finish) in zip(PATTERNS, together, strict=False):
         assert re.fullmatch(pattern, text)
         assert finish is FinishReason.STOP
     assert together[len(PATTERNS)][0] in {"yes", "no"}
-    alone = [asker.ask(each, seed=7 + index)[0] for index, each in enumerate([*asked, None])]
+    alone = [prompter.ask(each, seed=7 + index)[0] for index, each in enumerate([*asked, None])]
     assert alone == together

@@ -126,8 +126,8 @@ async def test_embeddings_in_all_of_openais_forms(stand, serve, minibert, spans)
     np.testing.assert_allclose(numbers(await post(stand, input=ids)), expected, atol=1e-5)
 
     short = await post(stand, input=TEXTS, dimensions=8)
-    wanted = expected[:, :8] / np.linalg.norm(expected[:, :8], axis=1, keepdims=True)
-    np.testing.assert_allclose(numbers(short), wanted, atol=1e-5)
+    shortened = expected[:, :8] / np.linalg.norm(expected[:, :8], axis=1, keepdims=True)
+    np.testing.assert_allclose(numbers(short), shortened, atol=1e-5)
 
     plain = await post(stand, input=TEXTS, encoding_format="base64", user="someone")
     decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), "<f4") for entry in plain.json()["data"]]

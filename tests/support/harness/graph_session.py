@@ -1,4 +1,4 @@
-"""Runs a converted graph the way the engine does: caches in place, ids in, logits of the wanted rows out."""
+"""Runs a converted graph the way the engine does: caches in place, ids in, logits of the output rows out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,16 +41,16 @@ class GraphSession:
                 self._binding.bind_ortvalue_output(f"present_{kind}.{layer}", cache)
 
     def step(
-        self, ids: Sequence[Sequence[int]], lengths: Sequence[int], wanted: Sequence[int]
+        self, ids: Sequence[Sequence[int]], lengths: Sequence[int], outputs: Sequence[int]
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Advance each sequence by its row of `ids`, to `lengths` tokens in all; logits of the flat rows `wanted`."""
+        """Advance each sequence by its row of `ids`, to `lengths` tokens in all; logits of the flat rows `outputs`."""
         binding = self._binding
         binding.bind_cpu_input("input_ids", np.array(ids, np.int64))
         if operators.takes_slots(self._session):
             binding.bind_cpu_input("slots", np.arange(self.batch, dtype=np.int32))
         binding.bind_cpu_input("seqlens_k", np.array(lengths, np.int32) - 1)
         binding.bind_cpu_input("total_sequence_length", np.array(max(lengths), np.int32))
-        binding.bind_cpu_input("output_index", np.array(wanted, np.int64))
+        binding.bind_cpu_input("output_index", np.array(outputs, np.int64))
         binding.bind_output("logits", "cpu")
         self._session.run_with_iobinding(binding)
         logits: np.ndarray[Any, np.dtype[np.float32]] = binding.get_outputs()[-1].numpy()

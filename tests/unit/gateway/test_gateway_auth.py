@@ -22,9 +22,9 @@ def record(*scopes: Scope, revoked: bool = False) -> ApiKey:
 def test_a_key_has_its_form_and_its_record_does_not_hold_it(secret: bytes) -> None:
     key = auth.make_key(secret)
     assert auth.KEY_PATTERN.match(key)
-    kept = auth.new_record(key, "n", (Scope.READ,), NOW)
-    assert key not in kept.model_dump_json()
-    assert auth.authenticate(key, [kept]) == kept
+    record = auth.new_record(key, "n", (Scope.READ,), NOW)
+    assert key not in record.model_dump_json()
+    assert auth.authenticate(key, [record]) == record
 
 
 def test_short_secrets_make_no_key() -> None:

@@ -198,9 +198,9 @@ def test_whatever_is_known_the_choice_is_ready_replicas_in_order_of_work(
     assert {candidate.replica_id for candidate in candidates} == usable
     full = {f"r{n}" for n, (_, _, running, *_) in enumerate(replicas) if running >= 8}
     work = {f"r{n}": queued + SEQUENCE_TOKENS * running for n, (_, queued, running, *_) in enumerate(replicas)}
-    with_room = [work[c.replica_id] for c in candidates if c.replica_id not in full]
+    with_free_slots = [work[c.replica_id] for c in candidates if c.replica_id not in full]
     without = [work[c.replica_id] for c in candidates if c.replica_id in full]
-    assert [work[c.replica_id] for c in candidates] == sorted(with_room) + sorted(without)
+    assert [work[c.replica_id] for c in candidates] == sorted(with_free_slots) + sorted(without)
 
 
 @given(st.integers(1, 4), st.integers(1, 40))

@@ -76,9 +76,9 @@ def test_it_is_group_query_attention(  # noqa: PLR0917  # the table's columns
     )(**inputs)  # fmt: skip
     np.testing.assert_allclose(ours[0], theirs[0], atol=2e-6)
     for sequence, length in enumerate(lengths):
-        for kept in (1, 2):
+        for cache in (1, 2):
             np.testing.assert_allclose(
-                ours[kept][sequence, :, :length], theirs[kept][sequence, :, :length], atol=1e-6
+                ours[cache][sequence, :, :length], theirs[cache][sequence, :, :length], atol=1e-6
             )
 
 
@@ -136,7 +136,7 @@ def test_rows_of_any_slots_give_the_bits_of_each_slot_alone(
     order.shuffle(rows)
     query = random(len(rows), 1, (HEADS + 2 * KV_HEADS) * SIZE, seed=3)
     slots, positions = np.array(rows, np.int32).T
-    output, *kept = attention(rotary=rotary, window=window, slots=True)(
+    output, *cache = attention(rotary=rotary, window=window, slots=True)(
         query=query, past_key=cache[0], past_value=cache[1], seqlens_k=positions.copy(), slots=slots.copy()
     )
     alone = attention(rotary=rotary, window=window)
@@ -149,7 +149,7 @@ def test_rows_of_any_slots_give_the_bits_of_each_slot_alone(
                 seqlens_k=positions[mine[-1:]],
             )  # fmt: skip
             assert np.array_equal(output[mine, 0], text[0])
-        assert all(np.array_equal(all_slots[slot], one[0]) for all_slots, one in zip(kept, expected, strict=True))
+        assert all(np.array_equal(all_slots[slot], one[0]) for all_slots, one in zip(cache, expected, strict=True))
 
 
 @pytest.mark.parametrize(

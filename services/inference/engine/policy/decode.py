@@ -46,5 +46,5 @@ class DecodePolicy:
             elif not batch_invariant:
                 rows.append(DecodeRow(None, slot, 0, position))
         if alone and batch_invariant:
-            self._draft_lengths.add_drafts(rows, decoding)
+            self._draft_lengths.propose(rows, decoding)
         return tuple(rows)

@@ -42,7 +42,7 @@ class DraftLengths:
         if self._longest and self._reservation.batch_invariant:
             sequence.proposer = NgramProposer(sequence.tokens)
 
-    def add_drafts(self, rows: list[DecodeRow], sequences: list[Sequence]) -> None:
+    def propose(self, rows: list[DecodeRow], sequences: list[Sequence]) -> None:
         """Replace the rows of a step that get a draft. The step has no chunks.
 
         Args:
