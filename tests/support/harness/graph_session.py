@@ -43,7 +43,7 @@ class GraphSession:
     def step(
         self, ids: Sequence[Sequence[int]], lengths: Sequence[int], outputs: Sequence[int]
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Advance each sequence by its row of `ids`, to `lengths` tokens in all; logits of the flat rows `outputs`."""
+        """Advance each sequence by its row of `ids`, to `lengths` tokens in all; logits of the flat `outputs`."""
         binding = self._binding
         binding.bind_cpu_input("input_ids", np.array(ids, np.int64))
         if operators.takes_slots(self._session):
