@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.scheduler.events import ensure_event_stream
-from services.scheduler.grace_period import GracePeriod
 from services.scheduler.leadership import Leader
+from services.scheduler.policy.grace_period import GracePeriod
 from services.scheduler.reconcile import ObservedState, Reconciler
 from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.scheduler.events import publish_event
-from services.scheduler.grace_period import GracePeriod
-from services.scheduler.placement import Placement, place
+from services.scheduler.policy.grace_period import GracePeriod
+from services.scheduler.policy.placement import Placement, place
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
 from shared.bus.records import Records

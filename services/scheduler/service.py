@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.desired import desired
 from services.scheduler.events import publish_event
+from services.scheduler.policy.desired import desired
+from services.scheduler.policy.status import deployment_status, node_view
 from services.scheduler.reconcile import Reconciler
-from services.scheduler.status import deployment_status, node_view
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, call, serve
 from shared.contracts.base import Empty

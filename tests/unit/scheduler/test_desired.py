@@ -1,6 +1,6 @@
 import pytest
 
-from services.scheduler.desired import desired
+from services.scheduler.policy.desired import desired
 from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
 from shared.contracts.registry import VersionInfo
 from shared.contracts.scheduler import Deploy

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.scheduler.placement import place, serves
-from services.scheduler.status import node_view
+from services.scheduler.policy.placement import place, serves
+from services.scheduler.policy.status import node_view
 from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
 from tests.support.factories.scheduling import GIB, deployment, node, runs, with_options
 

@@ -1,4 +1,4 @@
-from services.scheduler.grace_period import GracePeriod
+from services.scheduler.policy.grace_period import GracePeriod
 
 
 def observed(*moments: tuple[float, bool]) -> list[bool]:

@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 
-from services.scheduler.placement import Placement, new_replica_id, place
+from services.scheduler.policy.placement import Placement, new_replica_id, place
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus
 from tests.support.factories.scheduling import GIB, MIB, deployment, node, replica, runs
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scheduler.placement import Placement, place, serves
+from services.scheduler.policy.placement import Placement, place, serves
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus
 from tests.support.factories.scheduling import GIB, deployment, node, replica
 

@@ -1,4 +1,4 @@
-from services.scheduler.status import deployment_status, node_view
+from services.scheduler.policy.status import deployment_status, node_view
 from shared.contracts.scheduler import ReplicaState, ReplicaStatus, Resources
 from tests.support.factories.scheduling import GIB, deployment, node, replica, runs
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.scheduler.fit import FreeCapacity
-from services.scheduler.placement import serves
+from services.scheduler.policy.fit import FreeCapacity
+from services.scheduler.policy.placement import serves
 from shared.contracts.scheduler import (
     Deployment,
     DeploymentStatus,

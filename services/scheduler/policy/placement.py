@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from services.scheduler.fit import FreeCapacity, Place, best, forms, why_no_fit
+from services.scheduler.policy.fit import FreeCapacity, Place, best, forms, why_no_fit
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 
 
