@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -13,6 +14,10 @@ from tests.support.nats.server import NatsServer
 from tests.support.s3.server import S3Server
 
 UNIT = Path(__file__).parent / "unit"
+
+# The suite must pass while other load runs: how long an example takes is no failure.
+settings.register_profile("llmos", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("llmos")
 
 
 @pytest.hookimpl(tryfirst=True)

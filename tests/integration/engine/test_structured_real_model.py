@@ -72,7 +72,7 @@ class Prompter:
         ]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(schemas(), min_size=6, max_size=6), st.integers(0, 1 << 30))
 def test_answers_validate_against_their_schemas(model, some, seed):
     asked = [Grammar(kind="json_schema", value=json.dumps(schema)) for schema in some]

@@ -81,7 +81,7 @@ existing_maps = st.lists(st.tuples(assignments, st.booleans()), max_size=4, uniq
 
 
 @given(desired_lists, existing_maps, st.integers(1, 12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_is_started_fits_beside_all_that_exists(desired, existing, memory):
     instructions = reconcile(desired, existing, memory=memory * GIB)
     started = [one.assignment for one in instructions if isinstance(one, Start)]
@@ -92,7 +92,7 @@ def test_what_is_started_fits_beside_all_that_exists(desired, existing, memory):
 
 
 @given(desired_lists, existing_maps, st.integers(1, 12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_desired_replica_exists_or_starts_or_has_a_reason_and_all_else_stops(desired, existing, memory):
     instructions = reconcile(desired, existing, memory=memory * GIB)
     stopped = {one.replica for one in instructions if isinstance(one, Stop)}

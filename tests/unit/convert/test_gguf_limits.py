@@ -36,7 +36,7 @@ def test_file_short_of_its_last_byte_is_corrupt(tmp_path: Path, whole: bytes) ->
     refused(tmp_path, whole[:-1].rstrip(b"\0"), CorruptFile, "truncated")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_header_bytes_never_crash_the_reader(tmp_path: Path, whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)

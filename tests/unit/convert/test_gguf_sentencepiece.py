@@ -28,7 +28,7 @@ def test_ids_equal_the_sentencepiece_librarys_and_round_trip(prefix: str) -> Non
 
 
 @pytest.mark.parametrize("prefix", LEARNT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(alphabet=st.sampled_from("thearin 12.,\n\té你👍▁<>"), max_size=40))
 def test_ids_equal_the_reference_on_any_text(prefix: str, text: str) -> None:
     tokenizer, reference = BUILT[prefix]

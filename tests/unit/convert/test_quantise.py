@@ -16,7 +16,7 @@ def error(matrix: BlockMatrix, weights: np.ndarray, importance: np.ndarray | flo
 
 
 @pytest.mark.parametrize("quantiser", QUANTISERS.values())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     weights=hnp.arrays(
         np.float32, st.tuples(st.integers(1, 4), st.sampled_from([32, 96])), elements=st.floats(-3, 3, width=32)
@@ -32,7 +32,7 @@ def test_no_weight_is_off_by_more_than_a_step_of_its_block(quantiser, weights: n
     assert (worst <= allowed + 1e-5 * largest + 1e-30).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     scale=st.floats(1e-3, 10),
     start=st.floats(-10, 10),

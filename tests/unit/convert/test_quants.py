@@ -35,7 +35,7 @@ def test_every_supported_block_type_is_tested() -> None:
 
 
 @pytest.mark.parametrize("kind", list(HALVES))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_packed_form_holds_exactly_the_weights_of_the_file(kind: Type, data: st.DataObject) -> None:
     raw = data.draw(raw_blocks(kind))

@@ -39,7 +39,7 @@ def test_values_and_picked_rows_equal_what_the_library_wrote(tmp_path: Path, dty
 @given(
     values=hnp.arrays(np.uint16, (3, 4), elements=st.integers(0, 0xFFFF).filter(lambda bits: bits & 0x7F80 != 0x7F80))
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_bfloat16_is_read_as_the_number_it_is(
     tmp_path_factory: pytest.TempPathFactory, values: np.ndarray
 ) -> None:
@@ -104,7 +104,7 @@ def test_truncated_anywhere_is_corrupt_and_never_crashes(tmp_path: Path) -> None
             read_safetensors(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_change_of_the_header_is_read_or_refused_but_never_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -130,7 +130,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
 
 TestBatcher = BatcherMachine.TestCase
-TestBatcher.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBatcher.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_what_waits_is_computed_at_once() -> None:

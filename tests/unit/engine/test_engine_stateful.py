@@ -371,7 +371,7 @@ class RepetitiveEngineMachine(BatchInvariantEngineMachine):
 
 
 EngineMachine.TestCase.settings = settings(
-    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=50, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
 )
 BatchInvariantEngineMachine.TestCase.settings = RepetitiveEngineMachine.TestCase.settings = (
     EngineMachine.TestCase.settings

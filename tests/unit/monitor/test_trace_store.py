@@ -166,7 +166,7 @@ def test_a_folder_that_is_a_file_is_an_error(make_store, tmp_path):
 spans_of_few_traces = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(0, 200)), max_size=8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(spans_of_few_traces, max_size=8))
 def test_counts_and_limits_hold_whatever_comes(batches):
     clock = Clock()

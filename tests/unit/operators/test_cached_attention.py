@@ -82,7 +82,7 @@ def test_it_is_group_query_attention(  # noqa: PLR0917  # the table's columns
             )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, CAPACITY - 1), max_size=5),
     st.sampled_from([-1, 5]),
@@ -106,7 +106,7 @@ def test_a_text_has_the_same_bits_in_any_chunks(ends: list[int], window: int, ro
 
 
 @given(st.lists(st.integers(1, CAPACITY), min_size=2, max_size=9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lengths: list[int]) -> None:
     node = attention()
     inputs = step_inputs(batch=len(lengths), lengths=lengths)
@@ -116,7 +116,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lengths: list[int]) -
         assert all(np.array_equal(one[0], many[i]) for one, many in zip(alone, together, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.integers(0, 6), st.tuples(st.integers(0, CAPACITY - 1), st.integers(1, 20)), min_size=1),
     st.randoms(use_true_random=False),

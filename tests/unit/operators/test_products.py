@@ -129,7 +129,7 @@ def test_gates_of_extreme_inputs_are_their_limits(extreme: float) -> None:
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-30)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 300), st.sampled_from([16, 32]), st.sampled_from([4, 8]), st.booleans(), st.integers(1, 4),
     st.data(),

@@ -112,7 +112,7 @@ class Catalogue(RuleBasedStateMachine):
 
 
 TestCatalogue = Catalogue.TestCase
-TestCatalogue.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, database=None)
+TestCatalogue.settings = settings(max_examples=60, stateful_step_count=30, database=None)
 
 
 def test_entering_is_idempotent_by_digest():

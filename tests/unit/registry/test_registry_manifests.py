@@ -33,7 +33,7 @@ manifests = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(manifest=manifests)
 def test_a_manifest_survives_the_bytes_and_the_bus(manifest):
     data = encode_manifest(manifest)

@@ -9,7 +9,7 @@ from services.scheduler.policy.placement import Placement, place, serves
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus
 from tests.support.factories.scheduling import GIB, deployment, node, replica
 
-thorough = settings(max_examples=60, deadline=None)
+thorough = settings(max_examples=60)
 
 NAMES = ("chat", "code", "tiny")
 NODES = ("a", "b", "c")
@@ -146,7 +146,7 @@ def test_placing_again_without_news_changes_nothing(world):
 
 
 @given(worlds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_when_all_replicas_become_ready_it_settles_and_what_remains_unplaced_fits_nowhere(world):
     assignments: list[NodeAssignment] = world["assignments"]
     for step in range(40):

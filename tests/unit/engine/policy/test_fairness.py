@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.engine.policy.fairness import ROW_WEIGHT, Tenants
@@ -95,7 +95,6 @@ def test_counters_of_tenants_that_left_are_forgotten_once_others_caught_up():
     assert len(tenants._left) <= 2
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), min_size=1, max_size=12),
     st.integers(1, 9),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.engine.sampling.params import SamplingParams
@@ -84,7 +84,6 @@ def reference(row: np.ndarray, param: SamplingParams) -> set[int]:
     return set(order[: int(np.searchsorted(cumulative, param.top_p)) + 1].tolist())
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.floats(0.05, 2.0),
@@ -106,7 +105,6 @@ def test_a_drawn_token_is_one_that_may_be_drawn(
             assert row[token] == pytest.approx(border, abs=1e-3)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 16))
 def test_a_row_gets_the_same_token_in_any_batch(seed: int, batch: int):
     rng = np.random.default_rng(seed)

@@ -57,7 +57,7 @@ def draw_of(params: SamplingParams, prompt: list[int], answer: list[int], *, mas
     return Draw(params, len(prompt) + len(answer), LogitsProcessors.of(params, prompt, answer), mask)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.lists(SEQUENCES, min_size=2, max_size=9), st.randoms(use_true_random=False))
 def test_any_mix_of_parameters_gives_each_row_what_it_gets_alone(seed, sequences, random):
     rows = logits_of(seed, len(sequences))
@@ -76,7 +76,6 @@ def test_any_mix_of_parameters_gives_each_row_what_it_gets_alone(seed, sequences
     assert together(order) == alone
 
 
-@settings(deadline=None)
 @given(SEQUENCES, st.integers(0, 2**32), st.integers(0, 12))
 def test_logits_processors_of_a_resumed_sequence_go_on_as_the_first_ones(sequence, seed, cut):
     params, prompt, answer, _ = sequence
@@ -113,7 +112,6 @@ def penalised(row: np.ndarray, params: SamplingParams, prompt: list[int], answer
     return expected
 
 
-@settings(deadline=None)
 @given(SEQUENCES, st.integers(0, 2**32))
 def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
     params, prompt, answer, _ = sequence
@@ -127,7 +125,6 @@ def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 400), st.sampled_from([1, 63, 64, 65, 130, 301, 4097]), st.booleans())
-@settings(deadline=None)
 def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
     rng = np.random.default_rng(seed)
     row = rng.standard_normal(size).astype(np.float32)
@@ -137,7 +134,6 @@ def test_the_largest_are_those_of_a_stable_sort(seed, count, size, rough):
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.01, 0.5, 0.9, 0.999]), st.floats(0.1, 20.0))
-@settings(deadline=None)
 def test_a_nucleus_is_the_smallest_set_that_weighs_enough(seed, share, spread):
     row = logits_of(seed, spread=spread)[0].astype(np.float64)
     weights = np.exp(row - row.max()).astype(np.float32)
@@ -161,7 +157,6 @@ def test_a_pick_follows_the_weights_and_never_takes_an_impossible_token(size):
     assert weights[pick(weights, 1.0 - 2.0**-53)] > 0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.001, 1.0), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0, 5]))
 def test_min_p_lets_through_what_is_probable_enough(seed, min_p, temperature, top_k):
     row = logits_of(seed)
@@ -174,7 +169,6 @@ def test_min_p_lets_through_what_is_probable_enough(seed, min_p, temperature, to
         assert choose(row[0].copy(), Draw(params, position)).token in allowed
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0, 1, 5, 20]), TOKENS)
 def test_log_probabilities_are_those_of_the_softmax(seed, top, token):
     row = logits_of(seed)[0]
@@ -208,7 +202,7 @@ def test_a_prompts_scores_begin_with_a_token_that_nothing_predicts():
 
 
 @given(st.lists(st.booleans(), min_size=VOCAB, max_size=VOCAB))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_mask_leaves_exactly_what_it_allows(bits):
     allowed = np.array(bits)
     row, before = logits_of(3)[0], logits_of(3)[0]
