@@ -16,7 +16,7 @@ up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains 
 
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -24,7 +24,7 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 	@$(BIN)/clang-format --dry-run -Werror operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup tests/unit
+	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup --no-loadscope-reorder tests/unit
 
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels

@@ -158,7 +158,7 @@ class Hub:
         if response.is_success:
             return
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            # The hub also answers 401 for a repository that does not exist, so as not to tell private ones.
+            # The hub also answers 401 for a repository that does not exist: 404 would reveal which private ones do.
             raise PermissionDenied(
                 f"{what}: the hub requires a login. The name may be wrong; if the model is gated, accept its"
                 f" terms at {self.url} and set HF_TOKEN"

@@ -13,7 +13,7 @@
     ├── Overloaded                  overloaded        retryable  the queue is at its bound
     ├── Draining                    draining          retryable  the replica takes nothing new
     ├── Unavailable                 unavailable       retryable  nothing can serve this now
-    │   ├── NoResponders            no_responders     retryable  nobody listens on the subject
+    │   ├── NoResponders            no_responders     retryable  no process listens on the subject
     │   ├── Disconnected            disconnected      retryable  the bus connection is down
     │   └── ReplicaLost             replica_lost      retryable  the replica went away in mid-answer
     ├── DeadlineExceeded            deadline_exceeded          the time given is over
@@ -147,7 +147,7 @@ class Unavailable(LlmosError):
 
 
 class NoResponders(Unavailable):
-    """Nobody listens on the subject."""
+    """No process listens on the subject."""
 
     code = "no_responders"
 

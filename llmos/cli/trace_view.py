@@ -81,7 +81,7 @@ def _value(value: dict[str, Any]) -> Any:
 
 
 def tree(document: dict[str, Any], trace_id: str) -> Tree:
-    """The trace as a tree: name, duration, service, and the attributes that tell most."""
+    """The trace as a tree: name, duration, service, and the most useful attributes."""
     top = Tree(Text(f"trace {trace_id}", style="bold"))
     for root in roots(spans(document)):
         _hang(root, top)

@@ -154,7 +154,7 @@ def exit_reason(child: Child) -> str:
 
 
 def last_log_line(path: Path) -> str:
-    """The last line with words in a log, at most 300 characters; of a JSON log line its event and error."""
+    """The last line with words in a log, at most 300 characters; of a JSON log line its error, else its event."""
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
@@ -174,4 +174,4 @@ def _event_text(line: str) -> str:
         return line
     if not isinstance(record, dict) or "event" not in record:
         return line
-    return ": ".join(str(record[name]) for name in ("event", "error") if record.get(name))
+    return str(record.get("error") or record["event"])

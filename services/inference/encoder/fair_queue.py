@@ -3,7 +3,7 @@
 Each name that waits has a tag in virtual time, which goes up with the tokens computed for that name; the lowest tag
 is served next. Virtual time itself goes up with all tokens computed, divided by the number of names that wait, and a
 new name starts at the current virtual time: neither behind all of a large request nor before a name that has waited
-(Demers, Keshav and Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", 1989). So many requests of one
+(Demers, Keshav and Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", 1989). Many requests of one
 tenant get no more than one request of another, and newer requests overtake a request for a bounded time only.
 """
 

@@ -25,10 +25,12 @@ def test_the_frame_around_a_grouped_traceback_is_left_out(tmp_path):
     assert last_log_line(log) == "TypeError: no max_len"
 
 
-def test_a_json_line_is_reduced_to_event_and_error(tmp_path):
+def test_a_json_line_is_reduced_to_its_error_or_else_its_event(tmp_path):
     log = tmp_path / "log"
     log.write_text(json.dumps({"event": "service.start_failed", "error": "no such blob", "level": "error"}))
-    assert last_log_line(log) == "service.start_failed: no such blob"
+    assert last_log_line(log) == "no such blob"
+    log.write_text(json.dumps({"event": "service.stopped", "level": "info"}))
+    assert last_log_line(log) == "service.stopped"
 
 
 def test_a_long_line_is_cut_and_says_so(tmp_path):

@@ -21,4 +21,4 @@ def test_each_field_of_the_load_is_a_gauge_and_each_counter_a_counter_with_its_h
     for name, value in asdict(load.counters).items():
         assert f"\nllmos_replica_{name}_total{labels} {float(value)}\n" in text
         assert f"# TYPE llmos_replica_{name}_total counter\n" in text
-    assert "# HELP llmos_replica_accepted_tokens_total Tokens computed ahead that did follow;" in text
+    assert "# HELP llmos_replica_accepted_tokens_total Draft tokens accepted;" in text

@@ -10,7 +10,7 @@ from shared import deadlines as at
 from tests.support.harness.compose import compose, dotenv, seconds
 
 SIGNS_OF_LIFE = 3
-"""So many fit at least into the silence that is taken for death: one or two may be lost or late."""
+"""This many fit at least into the silence that is taken for death: one or two may be lost or late."""
 
 
 @pytest.mark.parametrize(
