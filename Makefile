@@ -15,6 +15,7 @@ up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains 
 	@$(BIN)/llmos up
 
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
+# The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
 
