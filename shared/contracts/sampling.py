@@ -70,6 +70,8 @@ class Sampling(Contract):
     """Randomness is keyed by (seed, position), so a resumed stream is the stream it would have been."""
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     """Tokens less likely than this times the likeliest are left out; 0: off."""
+    top_n_sigma: float | None = Field(default=None, ge=0.0, le=100.0)
+    """Tokens whose logit is more than this many standard deviations below the largest are not chosen; 0: off."""
     repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
     """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
@@ -116,6 +118,7 @@ class SamplingValues:
     top_p: float = 1.0
     seed: int = 0
     min_p: float = 0.0
+    top_n_sigma: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

@@ -1,4 +1,4 @@
-"""Logits processors: masks, bias and penalties change a row of logits before the choice, in vLLM's order."""
+"""Logits processors: masks, bias, penalties and a cut change a row of logits before the choice, in vLLM's order."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Mask = NDArray[np.uint32]
 
 
 class LogitsProcessors:
-    """The allowed tokens, the bad words, the minimal length, the bias and the penalties of one sequence.
+    """The allowed tokens, bad words, minimal length, bias, penalties and top-n-sigma of one sequence.
 
     Their state is a function of the tokens alone, so a resumed sequence continues as it would have.
 
@@ -39,7 +39,7 @@ class LogitsProcessors:
     @staticmethod
     def of(params: SamplingParams, prompt: Sequence[int], answer: Sequence[int] = ()) -> "LogitsProcessors | None":
         """Those of a sequence, or None if `params` ask for none."""
-        asked = params.penalises or params.logit_bias or params.min_tokens or params.restricts
+        asked = params.penalises or params.logit_bias or params.min_tokens or params.restricts or params.top_n_sigma
         return LogitsProcessors(params, prompt, answer) if asked else None
 
     def accept(self, token: int) -> None:
@@ -60,6 +60,8 @@ class LogitsProcessors:
             row[self._bias_ids] += self._bias
         if self._params.penalises:
             self._penalise(row)
+        if self._params.top_n_sigma:
+            self._cut(row)
 
     def _penalise(self, row: LogitsRow) -> None:
         """Repetition as in CTRL (Keskar et al. 2019, arXiv:1909.05858), then OpenAI's frequency and presence."""
@@ -70,6 +72,11 @@ class LogitsProcessors:
         logits -= np.float32(self._params.frequency_penalty) * counts
         logits -= np.float32(self._params.presence_penalty) * (counts > 0)
         row[ids] = logits
+
+    def _cut(self, row: LogitsRow) -> None:
+        """Top-n-sigma (Tang et al. 2024, arXiv:2411.07641), over the tokens that are possible."""
+        possible = row[row > NEVER]
+        row[row < possible.max() - np.float32(self._params.top_n_sigma) * possible.std()] = NEVER
 
 
 class _Counts:

@@ -1,5 +1,7 @@
 """Bias, penalties, cuts and log probabilities, each against a naive reference; any mix of them in any batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ PARAMS = st.builds(
     seed=st.integers(0, 2**64 - 1),
     eos_token_ids=st.just((3,)),
     min_p=st.sampled_from([0.0, 0.05, 1.0]),
+    top_n_sigma=st.sampled_from([0.0, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.7]),
     presence_penalty=st.sampled_from([0.0, 0.5, -1.0]),
     frequency_penalty=st.sampled_from([0.0, 0.25]),
@@ -115,6 +118,7 @@ def penalised(row: np.ndarray, params: SamplingParams, prompt: list[int], answer
 @given(SEQUENCES, st.integers(0, 2**32))
 def test_bias_and_penalties_are_those_of_the_definitions(sequence, seed):
     params, prompt, answer, _ = sequence
+    params = replace(params, top_n_sigma=0.0)  # a test of its own compares it, away from its border
     row = logits_of(seed)[0]
     expected = penalised(row, params, prompt, answer)
     processors = LogitsProcessors.of(params, prompt, answer)
@@ -167,6 +171,21 @@ def test_min_p_lets_through_what_is_probable_enough(seed, min_p, temperature, to
     params = SamplingParams(1, temperature, min_p=min_p, top_k=top_k, seed=seed)
     for position in range(20):
         assert choose(row[0].copy(), Draw(params, position)).token in allowed
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 4.0), st.sampled_from([0.5, 2.0]), st.booleans())
+def test_top_n_sigma_lets_through_what_is_near_the_largest_logit_of_possible_tokens(
+    seed, sigmas, temperature, masked
+):
+    row = logits_of(seed)[0]
+    possible = np.arange(VOCAB) % 3 == 0 if masked else np.full(VOCAB, True)
+    logits = row[possible].astype(np.float64)
+    allowed = possible & (row >= logits.max() - sigmas * logits.std() - 1e-4)
+    for position in range(20):
+        draw = draw_of(
+            SamplingParams(1, temperature, top_n_sigma=sigmas, seed=seed), [1] * position, [], masked=masked
+        )
+        assert allowed[choose(row.copy(), draw).token]
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0, 1, 5, 20]), TOKENS)
