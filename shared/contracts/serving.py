@@ -38,6 +38,9 @@ class ServingOptions(Contract):
     draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
     """Tokens computed ahead in a step where a text repeats itself (a CPU with LLMOS's own operators); changes no
     answer. 0: none."""
+    max_wait: float | None = Field(default=None, ge=1.0, le=86400.0)
+    """Seconds that a request may have to wait in a replica's queue; one that would wait longer is refused with 429.
+    For models that generate. Default: 120."""
 
 
 class ReplicaOptions(ServingOptions):

@@ -29,12 +29,12 @@ def deploy():
 def test_every_field_is_an_option_with_the_contracts_default(deploy):
     assert deploy() == ServingOptions()
     given = ["--max-len", "9", "--slots", "2", "--threads", "3", "--device", "cpu"]
-    given += ["--prefix-cache", "1.5MiB", "--draft-tokens", "0"]
+    given += ["--prefix-cache", "1.5MiB", "--draft-tokens", "0", "--max-wait", "2.5"]
     assert {given[i].removeprefix("--").replace("-", "_") for i in range(0, len(given), 2)} == set(
         ServingOptions.model_fields
     )
     assert deploy(*given) == ServingOptions(
-        max_len=9, slots=2, threads=3, device="cpu", prefix_cache=3 << 19, draft_tokens=0
+        max_len=9, slots=2, threads=3, device="cpu", prefix_cache=3 << 19, draft_tokens=0, max_wait=2.5
     )
 
 
@@ -47,6 +47,7 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
         ("--device", "tpu"),
         ("--prefix-cache", "1XB"),
         ("--draft-tokens", "16"),
+        ("--max-wait", "0"),
     ],
 )
 def test_a_value_that_the_contract_does_not_take_is_refused_naming_the_option(deploy, option, value):

@@ -125,6 +125,7 @@ def limits_for(options: ReplicaOptions, *, kv_per_token: int) -> EngineLimits:
     return EngineLimits(
         step_tokens=max(default.step_tokens, options.slots + default.prefill_chunk),
         max_waiting=max(default.max_waiting, 4 * options.slots),
+        max_wait_s=options.max_wait or default.max_wait_s,
         cache_blocks=options.prefix_cache // (kv_per_token * default.prefill_chunk),
         draft_tokens=options.draft_tokens,
     )
