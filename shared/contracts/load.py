@@ -29,6 +29,8 @@ class EngineCounters:
     """Requests rejected because the queue was at its bound."""
     cancelled: int = 0
     """Requests cancelled."""
+    preemptions: int = 0
+    """Sequences that gave their slot to another tenant; they continue later."""
     cached_tokens: int = 0
     """Prompt tokens copied from the prefix cache."""
     looked_up_tokens: int = 0

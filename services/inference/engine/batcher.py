@@ -157,6 +157,7 @@ class Batcher:
         updates = self._end_cancelled(now)
         updates += [self._finish(s, reason, now) for s in list(self._complete) if (reason := s.reason_to_end())]
         preempted, stores = self._preemption.preempt(now)
+        self.counters.preemptions += preempted is not None
         chunks, copies = self._prefill.choose(now, preempted)
         moves = [] if self._batch_invariant else self._slots.compact(now)
         plan = Plan(

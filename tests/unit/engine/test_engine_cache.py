@@ -164,9 +164,11 @@ def test_a_preempted_sequence_can_be_cancelled():
         for name in ("f0", "f1"):
             under_test.engine.submit(sequence_request(name, BEGINNING, max_tokens=40, tenant="flood"))
             under_test.wait(name, lambda updates: len(updates) >= 2)
+        assert under_test.engine.load().counters.preemptions == 0
         under_test.engine.submit(sequence_request("light", [1], max_tokens=30, tenant="light"))
         under_test.wait("light", bool)
-        assert under_test.engine.load().waiting == 1
+        load = under_test.engine.load()
+        assert (load.waiting, load.counters.preemptions) == (1, 1)
         for name in ("f0", "f1", "light"):
             under_test.engine.cancel(name)
             under_test.finish(name)
