@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,10 +14,11 @@ import structlog
 
 from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
-from shared.service import child_log, tether
+from shared.service import child_log
 from shared.service.health_file import HEALTH_FILE_VARIABLE
 from shared.service.parent import PARENT_PID_VARIABLE
 from shared.service.settings import INSTANCE_VARIABLE
+from shared.service.tether import tethered
 
 _log = structlog.get_logger("llmos.supervise")
 
@@ -167,8 +167,7 @@ class Child:
         output = child_log.open_log(self.spec.log) if self.spec.log else None
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-S", tether.__file__, str(os.getpid()), program, *self.spec.argv[1:]),
+                *tethered(program, *self.spec.argv[1:]),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

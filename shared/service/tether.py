@@ -13,6 +13,11 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def tethered(program: str, *arguments: str) -> list[str]:
+    """The command that runs a program tied to the life of this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), program, *arguments]
+
+
 def main() -> None:
     """Exits with 127 when the program cannot be started, as a shell does."""
     parent, program = int(sys.argv[1]), sys.argv[2:]

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from deploy.make_secrets import make
+from shared.service.tether import tethered
 from tests.support.harness.compose import ROOT, SERVICES, compose, dotenv, exec_form
 from tests.support.harness.embedded import until
-from tests.support.nats.server import die_with_parent, free_port
+from tests.support.nats.server import free_port
 from tests.support.s3.server import S3Server
 
 STARTED_S = 60.0
@@ -173,13 +174,12 @@ class Deployment:
     def _start(self, name: str, argv: list[str], environment: dict[str, str]) -> None:
         with (self.root / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
-                argv,
+                tethered(*argv),
                 env=environment,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # nothing else outlives a killed test run as surely
             )
 
     def _kill(self) -> None:

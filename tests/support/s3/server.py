@@ -1,10 +1,8 @@
 """A real S3 server on loopback, for tests: SeaweedFS from its wheel."""
 
-import ctypes
 import json
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_PR_SET_PDEATHSIG = 1
+from shared.service.tether import tethered
+
 _GRPC_OFFSET = 10_000
 """Each part of SeaweedFS also listens for gRPC this far above its HTTP port."""
 _PARTS = ("s3", "master", "filer", "volume", "admin")
@@ -115,11 +114,10 @@ class S3Server:
         ]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binary, *arguments],
+                tethered(binary, *arguments),
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call, no lock taken
             )
 
     def _answers(self) -> bool:
@@ -156,7 +154,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
