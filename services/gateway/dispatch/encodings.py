@@ -1,8 +1,6 @@
 """Encodes the texts of one request: in parts, several at once, results in order."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +9,10 @@ from typing import Any, TypeVar
 from opentelemetry import trace
 
 from services.gateway.dispatch.concurrent_generations import first_error
-from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encoders import encode
 from services.gateway.dispatch.requests import EncodeRequest
 from services.gateway.dispatch.spans import request_span
+from services.gateway.dispatch.stamps import Stamps
 from shared.contracts.embedding import (
     MAX_ROWS,
     Classified,
@@ -53,28 +51,8 @@ class Work:
     span: trace.Span
 
 
-class Encodings:
-    """All that an API dialect needs to embed or classify texts.
-
-    Args:
-        dispatcher: Sends the requests to replicas.
-        timeout: Seconds that a request may take.
-        random: An integer of n random bits.
-        now: Unix time in seconds.
-    """
-
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        timeout: float,
-        *,
-        random: Callable[[int], int] = secrets.randbits,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._timeout = timeout
-        self._random = random
-        self._now = now
+class Encodings(Stamps):
+    """All that an API dialect needs to embed or classify texts."""
 
     @contextmanager
     def working(self, operation: str, prefix: str, model: str, tenant: str, truncate: int | None) -> Iterator[Work]:
@@ -87,7 +65,7 @@ class Encodings:
             tenant: The API key's id.
             truncate: Tokens to keep of a longer text; `MODEL_MAX`: as many as the model takes.
         """
-        request_id = f"{prefix}-{self._random(96):024x}"
+        request_id = self.new_id(prefix)
         with (
             request_span(operation, model, request_id) as span,
             trace.use_span(span, record_exception=False, set_status_on_exception=False),
@@ -97,14 +75,10 @@ class Encodings:
                 model=model,
                 tenant=tenant,
                 truncate=self._truncate(model, truncate),
-                deadline=self._dispatcher.clock() + self._timeout,
-                deadline_ms=int((self._now() + self._timeout) * 1000),
+                deadline=self.deadline(),
+                deadline_ms=self.deadline_ms(),
                 span=span,
             )
-
-    def created(self) -> int:
-        """Unix time in seconds."""
-        return int(self._now())
 
     async def embed(
         self,

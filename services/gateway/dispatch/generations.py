@@ -1,8 +1,6 @@
 """Makes generation requests with ids, seeds and deadlines, and runs several at once."""
 
-import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypedDict
 
@@ -12,8 +10,8 @@ from services.gateway.dispatch.concurrent_generations import (
     collect,
     generating_all,
 )
-from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, GenerationRequest, OutputOptions
+from services.gateway.dispatch.stamps import Stamps
 from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
 
 ID_BYTES_PER_TOKEN = 8
@@ -35,40 +33,8 @@ class _Common(TypedDict):
     return_prompt: bool
 
 
-class Generations:
-    """All that an API dialect needs to generate text.
-
-    Args:
-        dispatcher: Sends the requests to replicas.
-        timeout: Seconds that a request may take.
-        random: An integer of n random bits.
-        now: Unix time in seconds.
-    """
-
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        timeout: float,
-        *,
-        random: Callable[[int], int] = secrets.randbits,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._timeout = timeout
-        self._random = random
-        self._now = now
-
-    def seed(self) -> int:
-        """A seed for a client that gave none: kept for all attempts, so that a resumed stream is consistent."""
-        return self._random(63)
-
-    def created(self) -> int:
-        """Unix time in seconds, as OpenAI's objects carry it."""
-        return int(self._now())
-
-    def new_id(self, prefix: str) -> str:
-        """A new id: `chatcmpl-…`."""
-        return f"{prefix}-{self._random(96):024x}"
+class Generations(Stamps):
+    """All that an API dialect needs to generate text."""
 
     def chat_request(
         self,
@@ -114,7 +80,7 @@ class Generations:
             request_id=request_id,
             gateway_id=self._dispatcher.gateway_id,
             sampling=sampling,
-            deadline_ms=int((self._now() + self._timeout) * 1000),
+            deadline_ms=self.deadline_ms(),
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
             grammar=options.grammar,
@@ -124,4 +90,4 @@ class Generations:
         )
 
     def _request(self, model: str, generate: Generate, prompt_bytes: int) -> GenerationRequest:
-        return GenerationRequest(model, generate, self._dispatcher.clock() + self._timeout, prompt_bytes)
+        return GenerationRequest(model, generate, self.deadline(), prompt_bytes)
