@@ -1,12 +1,11 @@
 """Decides where replicas run. One scheduler leads; others stand by.
 
-| file | what |
+| file | holds |
 |---|---|
-| `placement` | pure: desired state, nodes and assignments -> the next assignments, and why a replica has no node |
-| `fit` | pure: what fits on a node, and the words for what does not |
-| `desired`, `status` | pure: a request to the record of the desired state; desired and observed state side by side |
-| `grace_period` | pure: when a silent node counts as gone |
-| `reconcile` | local copies of the state, and the loop around placement |
-| `leadership` | the lease of the scheduler that leads |
-| `service` | the endpoints, `events` what is published |
+| `policy/` | the decisions, pure |
+| `reconcile` | the loop: writes assignments at every change, and every tick |
+| `leadership` | the lease of the leader |
+| `service` | answers `shared.contracts.scheduler` while this process leads |
+| `events` | publishes changes of control state |
+| `app`, `settings` | connect the parts; read the environment |
 """

@@ -13,7 +13,7 @@
 | `ngram_proposer` | proposes draft tokens |
 | `exponential_mean` | a mean in which newer measurements weigh more |
 | `limits` | bounds of a step, of the queue and of the cache |
-| `load` | the load report, and the counters behind it |
+| `batch_sizes` | how many sequences steps advance |
 | `decoder` | the interface of a model |
 | `scripted_decoder` | a decoder without a model |
 

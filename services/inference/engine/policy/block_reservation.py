@@ -2,7 +2,7 @@
 
 Full chunks always go in: chunks begin at multiples of their size, so a prompt that copies one would have computed
 that very chunk. A block that ends with a decode row goes in only where the decoder is batch-invariant: elsewhere a
-prompt that copied it would have other bits than one that computed it (see `docs/adr/0006`). It is stored in the step
+prompt that copied it would have other bits than one that computed it (see `docs/adr/0015`). It is stored in the step
 that completes it, before its slot can change; so a step has at most one such copy for each row.
 """
 
