@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from services.inference.runtime.kv import HostKv
     from shared.contracts.manifest import Manifest
     from shared.text.tokenizer import Tokenizer
 
@@ -58,12 +59,17 @@ def _measure(folder: Path, point: str) -> dict[str, object]:
     command = [sys.executable, "-m", "benchmarks.memory", "--worker", "--model-dir", str(folder), "--points", point]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
-        first, _ = [json.loads(worker.stdout.readline()) for worker in workers] if workers else (None, None)
+        first, _ = (json.loads(_line(worker)) for worker in workers)
         both = [_proportional(worker.pid) for worker in workers]
     finally:
         for worker in workers:
             worker.communicate("\n")
     return {"benchmark": "memory", "point": point, **first, "proportional_mib": round(both[0] / MIB, 1)}
+
+
+def _line(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline()
 
 
 def _worker(folder: Path, slots: int, max_len: int) -> None:
@@ -82,14 +88,15 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     decoder = OnnxDecoder(folder, manifest.the_decoder, slots=slots, max_len=max_len, threads=os.cpu_count() or 1)
     stages["weights"] = _resident()
     step, chunk = (min(size, max_len) for size in (EngineLimits().step_tokens, EngineLimits().prefill_chunk))
-    decoder._kv.view(1, 0, max_len)[...] = 0.0  # noqa: SLF001  # a prompt's tokens, without computing them
+    kv = cast("HostKv", decoder._kv)  # noqa: SLF001
+    kv.view(1, 0, max_len)[...] = 0.0  # a prompt's tokens, without computing them
     written = _resident()
     for start in (0, (max_len - step) // 2, max_len - step):
         decoder.compute([Span(0, start, [1] * step)])
     decoder.compute([Span(0, max_len - chunk, [1] * chunk, logits=chunk)])  # log probabilities of a prompt
     stages["activations"] = stages["weights"] + _resident() - written
     for slot in range(1, slots):
-        decoder._kv.view(slot + 1, 0, max_len)[...] = 0.0  # noqa: SLF001
+        kv.view(slot + 1, 0, max_len)[...] = 0.0
     logits = decoder.decode([1] * slots, [max_len - 1] * slots)
     params = SamplingParams(max_tokens=1, temperature=0.9, top_k=40, top_p=0.9, logprobs=5)
     for row in logits:
@@ -97,7 +104,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
     full = _resident()
     memory = manifest.memory
     need = memory.replica_bytes(slots=slots, max_len=max_len) - HELPERS - memory.grammars
-    grammars = _grammars(tokenizer, manifest)
+    compiled = _grammars(tokenizer, manifest)
     grammars = _resident() - full
     parts = list(stages.items())
     print(
@@ -116,7 +123,7 @@ def _worker(folder: Path, slots: int, max_len: int) -> None:
         flush=True,
     )  # fmt: skip
     sys.stdin.readline()
-    del tokenizer, grammars
+    del tokenizer, compiled
 
 
 def _grammars(tokenizer: "Tokenizer", manifest: "Manifest") -> list[object]:

@@ -111,7 +111,9 @@ class ChatClient:
         recording = Recording(loop.create_future(), until)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                transport, _ = await loop.create_connection(lambda: recording, address.hostname, address.port)
+                transport, _ = await loop.create_connection(
+                    lambda: recording, str(address.hostname), address.port or 80
+                )
                 try:
                     transport.write(head.encode() + body)
                     await recording.ended
