@@ -25,6 +25,7 @@ from shared.bus.rpc import call
 from shared.contracts.manifest import Task
 from shared.contracts.replica import Generate, generate_endpoint
 from shared.errors import DeadlineExceeded, LlmosError, Overloaded
+from shared.service.background import background
 from shared.telemetry import genai
 
 tracer = trace.get_tracer("llmos.gateway")
@@ -68,8 +69,7 @@ class Dispatcher:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._frames.running())
             await stack.enter_async_context(self._cancellations.running())
-            watch = asyncio.create_task(self._watch(), name="watch-replicas")
-            stack.callback(watch.cancel)
+            await stack.enter_async_context(background(self._watch(), "watch replicas"))
             yield self
 
     def route(

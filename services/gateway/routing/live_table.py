@@ -20,6 +20,7 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
 )
 from shared.deadlines import LEASE_TTL_S
+from shared.service.background import background
 
 FORGET_EVERY_S = 30.0
 FORGET_AFTER_S = 60.0
@@ -59,8 +60,8 @@ class LiveTable:
             stack.push_async_callback(subscription.unsubscribe)
             await stack.enter_async_context(self._deployments.running())
             await stack.enter_async_context(self._replicas.running())
-            for work in (self._note_sync(), self._forget()):
-                stack.callback(asyncio.create_task(work).cancel)
+            await stack.enter_async_context(background(self._note_sync(), "note that replicas were read"))
+            await stack.enter_async_context(background(self._forget(), "forget silent replicas"))
             yield self
 
     def follow(self, observer: ReplicaObserver) -> None:
