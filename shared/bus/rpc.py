@@ -61,7 +61,7 @@ async def serve(
 
 
 def _traced(tracer: Tracer, endpoint: Endpoint[Any, Any], handler: Handler) -> Handler:
-    name = " ".join(endpoint.subject.split(".")[-2:])
+    name = f"{endpoint.subject.split('.')[-2]} {endpoint.verb}"
 
     async def traced(request: Contract) -> Contract:
         with tracer.start_as_current_span(name) as span:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
-from shared.contracts.sampling import Sampling as Sampling  # noqa: PLC0414  # a part of `Generate`
+from shared.contracts.sampling import Sampling
 
 
 class ToolCall(Contract):

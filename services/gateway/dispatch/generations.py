@@ -12,7 +12,8 @@ from services.gateway.dispatch.concurrent_generations import (
 )
 from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, GenerationRequest, OutputOptions
 from services.gateway.dispatch.stamps import Stamps
-from shared.contracts.replica import ChatMessage, Generate, Grammar, Sampling, Tool, ToolChoice
+from shared.contracts.replica import ChatMessage, Generate, Grammar, Tool, ToolChoice
+from shared.contracts.sampling import Sampling
 
 ID_BYTES_PER_TOKEN = 8
 """Bytes of a token id in JSON, at most."""

@@ -19,7 +19,8 @@ from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.replica import Generate, Sampling
+from shared.contracts.replica import Generate
+from shared.contracts.sampling import Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ from shared.bus import rpc
 from shared.bus.port import Bus, Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import Manifest
-from shared.contracts.replica import Cancel, Generate, Sampling, cancel_endpoint, generate_endpoint
+from shared.contracts.replica import Cancel, Generate, cancel_endpoint, generate_endpoint
+from shared.contracts.sampling import Sampling
 from shared.contracts.scheduler import (
     REPLICAS_BUCKET,
     ReplicaAssignment,
