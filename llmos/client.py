@@ -17,7 +17,7 @@ import orjson
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
-from shared.contracts.registry import CollectGarbage, GarbageReport, ModelList, ModelRecord, VersionInfo
+from shared.contracts.registry import CatalogueRecord, CollectGarbage, GarbageReport, ModelList, ModelVersion
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
 from shared.errors import ErrorPayload, Internal, LlmosError, Unavailable, from_payload
 from shared.storage.port import CHUNK
@@ -64,18 +64,18 @@ class Client:
         """All models with their versions and aliases."""
         return ModelList.decode(self._call("GET", "/llmos/v1/models"))
 
-    def version(self, reference: str) -> VersionInfo:
+    def version(self, reference: str) -> ModelVersion:
         """What `name`, `name:3` or `name@alias` means now."""
-        return VersionInfo.decode(self._call("GET", f"/llmos/v1/models/{reference}"))
+        return ModelVersion.decode(self._call("GET", f"/llmos/v1/models/{reference}"))
 
-    def create_version(self, model: str, manifest: Manifest, aliases: tuple[str, ...] = ()) -> VersionInfo:
+    def create_version(self, model: str, manifest: Manifest, aliases: tuple[str, ...] = ()) -> ModelVersion:
         """A version from uploaded blobs; the same manifest again answers the same version."""
         body = {"manifest": manifest.model_dump(mode="json"), "aliases": list(aliases)}
-        return VersionInfo.decode(self._call("POST", f"/llmos/v1/models/{model}/versions", body))
+        return ModelVersion.decode(self._call("POST", f"/llmos/v1/models/{model}/versions", body))
 
-    def set_alias(self, model: str, alias: str, version: int) -> ModelRecord:
+    def set_alias(self, model: str, alias: str, version: int) -> CatalogueRecord:
         """Point `model@alias` at a version."""
-        return ModelRecord.decode(
+        return CatalogueRecord.decode(
             self._call("PUT", f"/llmos/v1/models/{model}/aliases/{alias}", {"version": version})
         )
 

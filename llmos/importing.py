@@ -9,7 +9,7 @@ from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
-from shared.contracts.registry import VersionInfo
+from shared.contracts.registry import ModelVersion
 from shared.errors import InvalidInput, UnsupportedFormat
 
 Progress = Callable[[str, float], None]
@@ -31,7 +31,7 @@ def import_model(
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
     progress: Progress,
-) -> VersionInfo:
+) -> ModelVersion:
     """A new version of model `name`.
 
     Nothing is visible before the last step, and the same source again answers the version that exists.

@@ -9,7 +9,7 @@ from llmos.cli.output import console, errors, print_tree, progress_bars
 from llmos.cli.trace_view import spans, tree
 from llmos.client import Client, wait_ready, why_not_ready
 from llmos.importing import import_model
-from shared.contracts.registry import VersionInfo
+from shared.contracts.registry import ModelVersion
 from shared.contracts.scheduler import Deploy
 from shared.errors import NotFound, Unavailable
 
@@ -46,7 +46,7 @@ def run(client: Client) -> None:
     _show_trace(client, answer.trace_id)
 
 
-def _import_once(client: Client) -> VersionInfo:
+def _import_once(client: Client) -> ModelVersion:
     try:
         return client.version(NAME)
     except NotFound:
@@ -56,7 +56,7 @@ def _import_once(client: Client) -> VersionInfo:
             return import_model(client, str(source), NAME, aliases=("prod",), progress=progress)
 
 
-def _deploy_once(client: Client, version: VersionInfo) -> None:
+def _deploy_once(client: Client, version: ModelVersion) -> None:
     if NAME not in {status.deployment.name for status in client.deployments().deployments}:
         client.deploy(Deploy(reference=version.reference, name=NAME))
     with errors.status(f"starting {version.reference}") as line:

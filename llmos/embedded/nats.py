@@ -43,13 +43,13 @@ _EVERY_SERVICE_SUBSCRIBES = ["_INBOX.>"]
 # What each service publishes and subscribes to beyond that. A bucket is written through `$KV.<bucket>.>`;
 # reading one needs the JetStream API only.
 _SERVICES: dict[str, tuple[list[str], list[str]]] = {
-    "registry": ([f"$KV.{registry.MODELS_BUCKET}.>"], ["llmos.v1.registry.>"]),
+    "registry": ([f"$KV.{catalogue.bucket}.>" for catalogue in registry.CATALOGUES], ["llmos.v1.registry.>"]),
     "scheduler": (
         [
             f"$KV.{scheduler.DEPLOYMENTS_BUCKET}.>",
             f"$KV.{scheduler.ASSIGNMENTS_BUCKET}.>",
             f"$KV.{scheduler.LEASES_BUCKET}.>",
-            "llmos.v1.registry.resolve",
+            registry.MODELS.resolve.subject,
         ],
         ["llmos.v1.scheduler.>"],
     ),

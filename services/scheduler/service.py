@@ -13,7 +13,7 @@ from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, call, serve
 from shared.contracts.base import Empty
 from shared.contracts.manifest import Reference
-from shared.contracts.registry import RESOLVE, ResolveReference, VersionInfo
+from shared.contracts.registry import MODELS, ModelVersion, ResolveReference
 from shared.contracts.scheduler import (
     DEPLOY,
     LIST_DEPLOYMENTS,
@@ -92,12 +92,12 @@ class SchedulerService:
         )
         return NodeList(nodes=tuple(views))
 
-    async def _record(self, request: Deploy, version: VersionInfo) -> Deployment:
+    async def _record(self, request: Deploy, version: ModelVersion) -> Deployment:
         """Write the record of `request`, unless it stands there already."""
         for attempt in range(1, WRITE_TRIES + 1):
             self._check()
             records = self.reconciler.observed.deployments
-            before = records.get(request.name or version.model)
+            before = records.get(request.name or version.name)
             record = desired(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
@@ -112,13 +112,13 @@ class SchedulerService:
                 return record
         raise AssertionError("the last try returns or raises")
 
-    async def _resolve(self, reference: str) -> VersionInfo:
+    async def _resolve(self, reference: str) -> ModelVersion:
         try:
             Reference.parse(reference)
         except ValueError as error:
             raise InvalidInput(str(error), param="reference") from error
         try:
-            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=RESOLVE_S)
+            return await call(self.bus, MODELS.resolve, ResolveReference(reference=reference), timeout=RESOLVE_S)
         except NoResponders as error:
             raise Unavailable(
                 "the registry is down, and deploying asks it for the version; try again when it is up"

@@ -4,7 +4,9 @@
 |---|---|
 | `base` | `Contract` (frozen pydantic model) and `Endpoint` (subject + request + response) |
 | `manifest` | the JSON that describes a version, and references to versions |
-| `registry` | models, versions, aliases |
+| `dataset` | the JSON that describes a version of a dataset |
+| `report` | the JSON that describes what an evaluation measured |
+| `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `serving` | what a deployer can set for each replica |
 | `events` | changes of control state |

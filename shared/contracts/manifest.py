@@ -4,6 +4,7 @@ A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest v
 """
 
 import re
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -22,6 +23,14 @@ NAME_RULE = f"up to {NAME_LENGTH} lower-case letters and digits, joined by '.', 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
+
+
+class Kind(StrEnum):
+    """What has versions. Each kind has names of its own: a model and a dataset may share one."""
+
+    MODEL = "model"
+    DATASET = "dataset"
+    REPORT = "report"
 
 
 def is_name(text: str) -> bool:
@@ -44,6 +53,25 @@ class ManifestFile(Contract):
             msg = f"path {path!r} must stay inside the version's folder"
             raise ValueError(msg)
         return path
+
+
+class FileList(Contract):
+    """What the manifests of all kinds have: the files of the version."""
+
+    files: tuple[ManifestFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @field_validator("files")
+    @classmethod
+    def _paths_differ(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
+        if len({file.path for file in files}) != len(files):
+            msg = "two files share a path"
+            raise ValueError(msg)
+        return files
 
 
 class DecoderSpec(Contract):
@@ -163,15 +191,24 @@ class Lineage(Contract):
     tool: str = ""
     quantization: str = ""
     license: str | None = None
+    base: Digest | None = None
+    """Of the manifest of the version that training started from."""
+    datasets: tuple[Digest, ...] = ()
+    """Of the manifests of the dataset versions that it was trained on."""
+    recipe: Digest | None = None
+    """Of the recipe: everything that the training run was told."""
+    job: str | None = None
+    """The job that made it."""
+    code: str = ""
+    """Versions of the software that made it: `llmos 0.1.0, torch 2.13.0`."""
 
 
-class Manifest(Contract):
-    """The JSON that describes a version. Immutable; its SHA-256 names the version."""
+class Manifest(FileList):
+    """The JSON that describes a version of a model. Immutable; its SHA-256 names the version."""
 
     schema_version: Literal[1] = 1
     task: Task = "generate"
     format: Literal["onnx-decoder", "onnx-encoder"] = "onnx-decoder"
-    files: tuple[ManifestFile, ...]
     decoder: DecoderSpec | None = None
     """Of format `onnx-decoder`."""
     encoder: EncoderSpec | None = None
@@ -184,19 +221,6 @@ class Manifest(Contract):
     lineage: Lineage
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured at import, e.g. perplexity."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-    @field_validator("files")
-    @classmethod
-    def _paths_differ(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
-        if len({file.path for file in files}) != len(files):
-            msg = "two files share a path"
-            raise ValueError(msg)
-        return files
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:
@@ -259,6 +283,8 @@ class Reference(Contract):
         return f"{self.name}@{self.alias}" if self.alias else self.name
 
 
+ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
+FileList.EXAMPLE = FileList(files=(ManifestFile.EXAMPLE,))
 DecoderSpec.EXAMPLE = DecoderSpec(
     layers=30,
     heads=9,
@@ -277,7 +303,6 @@ EncoderSpec.EXAMPLE = EncoderSpec(
     inputs=("input_ids", "attention_mask", "token_type_ids"),
     output_size=384,
 )
-ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
 MemoryNeed.EXAMPLE = MemoryNeed(
     weights=135_000_000, kv_per_token=46080, activations=40_000_000, process=180_000_000, per_slot=2_000_000
 )

@@ -1,18 +1,25 @@
-"""The registry's endpoints, and its records in KV `LLMOS_MODELS` (key: model name)."""
+"""The registry's endpoints, and its records: one KV bucket for each kind (key: name)."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
-from shared.contracts.manifest import Digest, Manifest, Name
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.manifest import Digest, FileList, Kind, Manifest, Name
+from shared.contracts.report import ReportManifest
 
-MODELS_BUCKET = "LLMOS_MODELS"
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 
 
+Named = tuple[Kind, str]
+"""A name and what it is the name of."""
+
+
 class VersionEntry(Contract):
-    """A version in its model's record; the manifest itself is in the store."""
+    """A version in its record; the manifest itself is in the store."""
 
     version: int = Field(ge=1)
     digest: Digest
@@ -21,8 +28,8 @@ class VersionEntry(Contract):
     created_at: datetime
 
 
-class ModelRecord(Contract):
-    """Everything mutable about a model. Changed by compare-and-set only."""
+class CatalogueRecord(Contract):
+    """Everything mutable about a name: its versions and aliases. Changed by compare-and-set only."""
 
     name: Name
     next_version: int = Field(default=1, ge=1)
@@ -32,30 +39,64 @@ class ModelRecord(Contract):
 
 
 class VersionInfo(Contract):
-    """A version with its manifest."""
+    """A version, without its manifest."""
 
-    model: Name
+    name: Name
     version: int
     digest: Digest
     created_at: datetime
     aliases: tuple[str, ...] = ()
-    manifest: Manifest
 
     @property
     def reference(self) -> str:
         """`name:3`."""
-        return f"{self.model}:{self.version}"
+        return f"{self.name}:{self.version}"
+
+
+class ModelVersion(VersionInfo):
+    """A version of a model."""
+
+    manifest: Manifest
+
+
+class DatasetVersion(VersionInfo):
+    """A version of a dataset."""
+
+    manifest: DatasetManifest
+
+
+class ReportVersion(VersionInfo):
+    """A version of a report."""
+
+    manifest: ReportManifest
 
 
 class CreateVersion(Contract):
-    """Make a version from blobs that are already uploaded.
+    """Make a version from blobs that are already uploaded; each kind adds its manifest.
 
     Idempotent: the same manifest again answers the version that exists.
     """
 
-    model: Name
-    manifest: Manifest
+    name: Name
     aliases: tuple[Name, ...] = ()
+
+
+class CreateModelVersion(CreateVersion):
+    """Make a version of a model."""
+
+    manifest: Manifest
+
+
+class CreateDatasetVersion(CreateVersion):
+    """Make a version of a dataset."""
+
+    manifest: DatasetManifest
+
+
+class CreateReportVersion(CreateVersion):
+    """Make a version of a report."""
+
+    manifest: ReportManifest
 
 
 class ResolveReference(Contract):
@@ -67,19 +108,31 @@ class ResolveReference(Contract):
 class ModelList(Contract):
     """All models, by name."""
 
-    models: tuple[ModelRecord, ...]
+    models: tuple[CatalogueRecord, ...]
+
+
+class DatasetList(Contract):
+    """All datasets, by name."""
+
+    datasets: tuple[CatalogueRecord, ...]
+
+
+class ReportList(Contract):
+    """All reports, by name."""
+
+    reports: tuple[CatalogueRecord, ...]
 
 
 class SetAlias(Contract):
     """Point an alias at a version; `version` None removes it."""
 
-    model: str
+    name: str
     alias: Name
     version: int | None = None
 
 
 class DeleteVersion(Contract):
-    """Delete one version (`name:3`), or a model with all its versions (`name`).
+    """Delete one version (`name:3`), or a name with all its versions (`name`).
 
     Refused with `Conflict` while a deployment uses it.
     """
@@ -101,31 +154,85 @@ class GarbageReport(Contract):
 
     blobs: tuple[Digest, ...] = ()
     manifests: tuple[str, ...] = ()
-    """`model:number`."""
+    """`name:number`, with the kind in front where it is no model: `dataset support:2`."""
     size: int = 0
     """Bytes freed."""
     dry_run: bool
 
 
-CREATE_VERSION = Endpoint("llmos.v1.registry.create_version", CreateVersion, VersionInfo)
-RESOLVE = Endpoint("llmos.v1.registry.resolve", ResolveReference, VersionInfo)
-LIST_MODELS = Endpoint("llmos.v1.registry.list_models", Empty, ModelList)
-SET_ALIAS = Endpoint("llmos.v1.registry.set_alias", SetAlias, ModelRecord)
-DELETE_VERSION = Endpoint("llmos.v1.registry.delete_version", DeleteVersion, Empty)
+ManifestT = TypeVar("ManifestT", bound=FileList)
+CreateT = TypeVar("CreateT", bound=CreateVersion)
+InfoT = TypeVar("InfoT", bound=VersionInfo)
+ListT = TypeVar("ListT", bound=Contract)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue(Generic[ManifestT, CreateT, InfoT, ListT]):
+    """One kind's bucket and endpoints."""
+
+    kind: Kind
+    manifest: type[ManifestT]
+    bucket: str
+    create: Endpoint[CreateT, InfoT]
+    resolve: Endpoint[ResolveReference, InfoT]
+    list: Endpoint[Empty, ListT]
+    set_alias: Endpoint[SetAlias, CatalogueRecord]
+    delete: Endpoint[DeleteVersion, Empty]
+
+
+AnyCatalogue = Catalogue[Any, Any, Any, Any]
+
+
+def _catalogue(
+    kind: Kind, manifest: type[ManifestT], create: type[CreateT], info: type[InfoT], listing: type[ListT]
+) -> Catalogue[ManifestT, CreateT, InfoT, ListT]:
+    stem = "llmos.v1.registry"
+    return Catalogue(
+        kind,
+        manifest,
+        f"LLMOS_{kind.upper()}S",
+        Endpoint(f"{stem}.create_{kind}_version", create, info),
+        Endpoint(f"{stem}.resolve_{kind}", ResolveReference, info),
+        Endpoint(f"{stem}.list_{kind}s", Empty, listing),
+        Endpoint(f"{stem}.set_{kind}_alias", SetAlias, CatalogueRecord),
+        Endpoint(f"{stem}.delete_{kind}", DeleteVersion, Empty),
+    )
+
+
+MODELS = _catalogue(Kind.MODEL, Manifest, CreateModelVersion, ModelVersion, ModelList)
+DATASETS = _catalogue(Kind.DATASET, DatasetManifest, CreateDatasetVersion, DatasetVersion, DatasetList)
+REPORTS = _catalogue(Kind.REPORT, ReportManifest, CreateReportVersion, ReportVersion, ReportList)
+CATALOGUES = (MODELS, DATASETS, REPORTS)
 COLLECT_GARBAGE = Endpoint("llmos.v1.registry.collect_garbage", CollectGarbage, GarbageReport)
 
 VersionEntry.EXAMPLE = VersionEntry(version=1, digest="cd" * 32, size=98_000_000, created_at=_EXAMPLE_TIME)
-ModelRecord.EXAMPLE = ModelRecord(
+CatalogueRecord.EXAMPLE = CatalogueRecord(
     name="smollm2", next_version=2, versions=(VersionEntry.EXAMPLE,), aliases={"prod": 1}
 )
+_DATASET = CatalogueRecord(name="support", next_version=2, versions=(VersionEntry.EXAMPLE,))
+_REPORT = CatalogueRecord(name="helper", next_version=2, versions=(VersionEntry.EXAMPLE,))
 assert Manifest.EXAMPLE is not None
-VersionInfo.EXAMPLE = VersionInfo(
-    model="smollm2", version=1, digest="cd" * 32, created_at=_EXAMPLE_TIME, manifest=Manifest.EXAMPLE
+assert DatasetManifest.EXAMPLE is not None
+assert ReportManifest.EXAMPLE is not None
+VersionInfo.EXAMPLE = VersionInfo(name="smollm2", version=1, digest="cd" * 32, created_at=_EXAMPLE_TIME)
+ModelVersion.EXAMPLE = ModelVersion(
+    name="smollm2", version=1, digest="cd" * 32, created_at=_EXAMPLE_TIME, manifest=Manifest.EXAMPLE
 )
-CreateVersion.EXAMPLE = CreateVersion(model="smollm2", manifest=Manifest.EXAMPLE, aliases=("prod",))
+DatasetVersion.EXAMPLE = DatasetVersion(
+    name="support", version=1, digest="cd" * 32, created_at=_EXAMPLE_TIME, manifest=DatasetManifest.EXAMPLE
+)
+ReportVersion.EXAMPLE = ReportVersion(
+    name="helper", version=1, digest="cd" * 32, created_at=_EXAMPLE_TIME, manifest=ReportManifest.EXAMPLE
+)
+CreateVersion.EXAMPLE = CreateVersion(name="smollm2", aliases=("prod",))
+CreateModelVersion.EXAMPLE = CreateModelVersion(name="smollm2", manifest=Manifest.EXAMPLE, aliases=("prod",))
+CreateDatasetVersion.EXAMPLE = CreateDatasetVersion(name="support", manifest=DatasetManifest.EXAMPLE)
+CreateReportVersion.EXAMPLE = CreateReportVersion(name="helper", manifest=ReportManifest.EXAMPLE)
 ResolveReference.EXAMPLE = ResolveReference(reference="smollm2@prod")
-ModelList.EXAMPLE = ModelList(models=(ModelRecord.EXAMPLE,))
-SetAlias.EXAMPLE = SetAlias(model="smollm2", alias="prod", version=1)
+ModelList.EXAMPLE = ModelList(models=(CatalogueRecord.EXAMPLE,))
+DatasetList.EXAMPLE = DatasetList(datasets=(_DATASET,))
+ReportList.EXAMPLE = ReportList(reports=(_REPORT,))
+SetAlias.EXAMPLE = SetAlias(name="smollm2", alias="prod", version=1)
 DeleteVersion.EXAMPLE = DeleteVersion(reference="smollm2:1")
 CollectGarbage.EXAMPLE = CollectGarbage()
 GarbageReport.EXAMPLE = GarbageReport(blobs=("ab" * 32,), manifests=("smollm2:2",), size=98_000_000, dry_run=True)

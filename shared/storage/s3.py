@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from minio.error import S3Error
 
+from shared.contracts.manifest import Kind
 from shared.errors import Conflict, LlmosError, NotFound
 from shared.storage.bucket import Bucket
 from shared.storage.cache import BlobCache
@@ -142,33 +143,33 @@ class S3Store:
         found = await self._ask("listing blobs", partial(self._bucket.list, BLOBS))
         return {digest: stored for key, stored in found.items() if (digest := parse_blob_key(key)) is not None}
 
-    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+    async def put_manifest(self, name: str, version: int, data: bytes, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        key, doing = manifest_key(model, version), f"writing the manifest of {model}:{version}"
+        key, doing = manifest_key(name, version, kind), f"writing the manifest of {kind} {name}:{version}"
         there = await self._ask(doing, partial(self._bucket.read, key))
         if there is None:
             await self._ask(doing, partial(self._bucket.write, key, data))
         elif there != data:
-            raise Conflict(f"{model}:{version} has another manifest already; versions never change")
+            raise Conflict(f"{kind} {name}:{version} has another manifest already; versions never change")
 
-    async def get_manifest(self, model: str, version: int) -> bytes | None:
+    async def get_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> bytes | None:
         """See `ArtifactStore`."""
-        doing = f"reading the manifest of {model}:{version}"
-        return await self._ask(doing, partial(self._bucket.read, manifest_key(model, version)))
+        doing = f"reading the manifest of {kind} {name}:{version}"
+        return await self._ask(doing, partial(self._bucket.read, manifest_key(name, version, kind)))
 
-    async def delete_manifest(self, model: str, version: int) -> None:
+    async def delete_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        doing = f"deleting the manifest of {model}:{version}"
-        await self._ask(doing, partial(self._bucket.delete, manifest_key(model, version)))
+        doing = f"deleting the manifest of {kind} {name}:{version}"
+        await self._ask(doing, partial(self._bucket.delete, manifest_key(name, version, kind)))
 
-    async def manifests(self) -> list[tuple[str, int]]:
+    async def manifests(self, kind: Kind = Kind.MODEL) -> list[tuple[str, int]]:
         """See `ArtifactStore`."""
-        return sorted(await self.manifest_stats())
+        return sorted(await self.manifest_stats(kind))
 
-    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+    async def manifest_stats(self, kind: Kind = Kind.MODEL) -> dict[tuple[str, int], Stored]:
         """See `ArtifactStore`."""
-        found = await self._ask("listing manifests", partial(self._bucket.list, MANIFESTS))
-        return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
+        found = await self._ask(f"listing manifests of {kind}s", partial(self._bucket.list, MANIFESTS[kind]))
+        return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
 
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes an object the first time, then only checks the bucket."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.contracts.manifest import Kind
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
 from shared.storage.open import open_store
 from shared.storage.port import CHUNK, ArtifactStore
@@ -181,6 +182,18 @@ async def test_manifests_are_listed_by_model_and_number(store):
     assert await store.manifests() == [("a.b-c_d", 1), ("b", 2), ("b", 10)]
     stats = await store.manifest_stats()
     assert stats["b", 10].size == 2
+
+
+async def test_each_kind_has_manifests_of_its_own(store):
+    await store.put_manifest("support", 1, b'{"a":1}')
+    await store.put_manifest("support", 1, b'{"b":1}', Kind.DATASET)
+    await store.put_manifest("support", 2, b"{}", Kind.DATASET)
+    assert await store.get_manifest("support", 1) == b'{"a":1}'
+    assert await store.get_manifest("support", 1, Kind.DATASET) == b'{"b":1}'
+    assert (await store.manifests(), await store.manifests(Kind.REPORT)) == ([("support", 1)], [])
+    await store.delete_manifest("support", 1, Kind.DATASET)
+    assert list(await store.manifest_stats(Kind.DATASET)) == [("support", 2)]
+    assert await store.manifests() == [("support", 1)]
 
 
 async def test_a_manifest_that_is_not_there(store):

@@ -1,9 +1,10 @@
-"""The admin routes: models, versions, aliases, deployments, nodes, keys and health.
+"""The admin routes: the catalogues, deployments, nodes, keys and health.
 
 The services that own the state respond over the bus; the gateway translates.
 """
 
-from services.gateway.admin.contracts import AliasTarget, CreatedKey, KeyList, KeyView, NewKey, NewVersion
+from services.gateway.admin import catalogues
+from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
 from services.gateway.keys import KeyStore
 from shared.bus import rpc
@@ -28,24 +29,8 @@ class AdminApi:
 
     def operations(self) -> list[AdminOperation]:
         """The typed operations."""
-        one = "/models/{reference}"
-        alias = "/models/{name}/aliases/{alias}"
         return [
-            AdminOperation(
-                "GET", "/models", "All models with versions and aliases", registry.ModelList, self._models
-            ),
-            AdminOperation(
-                "POST",
-                "/models/{name}/versions",
-                "Make a version from uploaded blobs",
-                registry.VersionInfo,
-                self._create_version,
-                body=NewVersion,
-            ),
-            AdminOperation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
-            AdminOperation("DELETE", one, "Delete a version or a model", Empty, self._delete),
-            AdminOperation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
-            AdminOperation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            *catalogues.operations(self.call),
             AdminOperation(
                 "POST",
                 "/garbage",
@@ -94,30 +79,6 @@ class AdminApi:
                 f"the {service} service is not running; models that are deployed go on answering",
                 retry_after=RETRY_S,
             ) from error
-
-    async def _models(self, _call: Call) -> registry.ModelList:
-        return await self.call(registry.LIST_MODELS, Empty())
-
-    async def _create_version(self, call: Call) -> registry.VersionInfo:
-        body: NewVersion = call.body
-        request = registry.CreateVersion(model=call.path["name"], manifest=body.manifest, aliases=body.aliases)
-        return await self.call(registry.CREATE_VERSION, request)
-
-    async def _resolve(self, call: Call) -> registry.VersionInfo:
-        return await self.call(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
-
-    async def _delete(self, call: Call) -> Empty:
-        return await self.call(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
-
-    async def _set_alias(self, call: Call) -> registry.ModelRecord:
-        return await self._alias(call, call.body.version)
-
-    async def _remove_alias(self, call: Call) -> registry.ModelRecord:
-        return await self._alias(call, None)
-
-    async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
-        request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
-        return await self.call(registry.SET_ALIAS, request)
 
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body

@@ -9,6 +9,7 @@ import orjson
 from shared.bus import rpc
 from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.manifest import Manifest
 from shared.errors import NotFound
 from tests.integration.gateway.conftest import ADMIN_KEY, Stand
@@ -28,11 +29,16 @@ async def answer_with(stand: Stand, endpoint: Endpoint, answer: Contract | Excep
 async def test_models_and_deployments_are_translated_to_their_services(stand: Stand) -> None:
     heard: list[Contract] = []
     for endpoint in (
-        registry.LIST_MODELS,
-        registry.CREATE_VERSION,
-        registry.RESOLVE,
-        registry.SET_ALIAS,
-        registry.DELETE_VERSION,
+        registry.MODELS.list,
+        registry.MODELS.create,
+        registry.MODELS.resolve,
+        registry.MODELS.set_alias,
+        registry.MODELS.delete,
+        registry.DATASETS.list,
+        registry.DATASETS.create,
+        registry.DATASETS.resolve,
+        registry.DATASETS.delete,
+        registry.REPORTS.resolve,
         registry.COLLECT_GARBAGE,
         scheduler.DEPLOY,
         scheduler.UNDEPLOY,
@@ -45,20 +51,31 @@ async def test_models_and_deployments_are_translated_to_their_services(stand: St
         assert endpoint.response.EXAMPLE is not None
         await answer_with(stand, endpoint, endpoint.response.EXAMPLE, heard)
     assert Manifest.EXAMPLE is not None
-    manifest = orjson.loads(Manifest.EXAMPLE.encode())
+    assert DatasetManifest.EXAMPLE is not None
+    manifest, rows = orjson.loads(Manifest.EXAMPLE.encode()), orjson.loads(DatasetManifest.EXAMPLE.encode())
     calls = [
         ("GET", "/models", None, Empty()),
         (
             "POST",
             "/models/m/versions",
             {"manifest": manifest, "aliases": ["prod"]},
-            registry.CreateVersion(model="m", manifest=Manifest.EXAMPLE, aliases=("prod",)),
+            registry.CreateModelVersion(name="m", manifest=Manifest.EXAMPLE, aliases=("prod",)),
         ),
         ("GET", "/models/m@prod", None, registry.ResolveReference(reference="m@prod")),
         ("GET", "/models/m:3", None, registry.ResolveReference(reference="m:3")),
-        ("PUT", "/models/m/aliases/prod", {"version": 3}, registry.SetAlias(model="m", alias="prod", version=3)),
-        ("DELETE", "/models/m/aliases/prod", None, registry.SetAlias(model="m", alias="prod", version=None)),
+        ("PUT", "/models/m/aliases/prod", {"version": 3}, registry.SetAlias(name="m", alias="prod", version=3)),
+        ("DELETE", "/models/m/aliases/prod", None, registry.SetAlias(name="m", alias="prod", version=None)),
         ("DELETE", "/models/m:3", None, registry.DeleteVersion(reference="m:3")),
+        ("GET", "/datasets", None, Empty()),
+        (
+            "POST",
+            "/datasets/d/versions",
+            {"manifest": rows},
+            registry.CreateDatasetVersion(name="d", manifest=DatasetManifest.EXAMPLE),
+        ),
+        ("GET", "/datasets/d:2", None, registry.ResolveReference(reference="d:2")),
+        ("DELETE", "/datasets/d:2", None, registry.DeleteVersion(reference="d:2")),
+        ("GET", "/reports/r", None, registry.ResolveReference(reference="r")),
         ("POST", "/garbage", {}, registry.CollectGarbage(dry_run=True)),
         ("POST", "/garbage", {"dry_run": False, "grace": 60}, registry.CollectGarbage(dry_run=False, grace=60)),
         ("GET", "/deployments", None, Empty()),
@@ -88,14 +105,14 @@ async def test_a_service_that_is_down_is_503_and_named(stand: Stand) -> None:
 
 
 async def test_a_services_error_keeps_its_code(stand: Stand) -> None:
-    await answer_with(stand, registry.RESOLVE, NotFound("there is no model 'm'; models: a"), [])
+    await answer_with(stand, registry.MODELS.resolve, NotFound("there is no model 'm'; models: a"), [])
     answer = await stand.client.get("/llmos/v1/models/m")
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == "there is no model 'm'; models: a"
 
 
 async def test_a_defect_is_500_with_an_id(stand: Stand) -> None:
-    await answer_with(stand, registry.LIST_MODELS, RuntimeError("boom"), [])
+    await answer_with(stand, registry.MODELS.list, RuntimeError("boom"), [])
     answer = await stand.client.get("/llmos/v1/models")
     assert answer.status_code == 500
     assert "boom" not in answer.text
