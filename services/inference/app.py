@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
 from services.inference.settings import Settings
-from shared.contracts.scheduler import Resources
+from shared.contracts.resources import Resources
 from shared.deadlines import AGENT_RECORD_S
 from shared.service.context import Context
 

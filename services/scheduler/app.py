@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.scheduler.events import ensure_event_stream
+from services.scheduler.events import ensure_event_streams
 from services.scheduler.leadership import Leader
 from services.scheduler.policy.grace_period import GracePeriod
 from services.scheduler.reconcile import ObservedState, Reconciler
@@ -12,6 +12,7 @@ from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
 from shared.bus.records import Records
+from shared.contracts.job import JOB_RUNS_BUCKET, JOBS_BUCKET, Job, JobRun
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
@@ -39,13 +40,15 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
         nodes=LeaseTable(bus.kv(NODES_BUCKET), ttl, NodeStatus.decode),
         replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
+        jobs=Records(bus.kv(JOBS_BUCKET), Job, changed.set),
+        runs=LeaseTable(bus.kv(JOB_RUNS_BUCKET), ttl, JobRun.decode),
     )
     grace_period = GracePeriod(ttl=ttl, pause=ttl / 2)
     reconciler = Reconciler(bus, context.instance, observed, changed, grace_period, tick=ttl / 10)
 
     @asynccontextmanager
     async def term() -> AsyncIterator[None]:
-        await ensure_event_stream(bus)  # before the first event
+        await ensure_event_streams(bus)  # before the first event
         async with service.running():
             changed.set()
             yield

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.scheduler.events import publish_event
+from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired
 from services.scheduler.policy.status import deployment_status, node_view
 from services.scheduler.reconcile import Reconciler
+from services.scheduler.resolve import resolve
 from shared.bus.port import Bus
-from shared.bus.rpc import Handlers, call, serve
+from shared.bus.rpc import Handlers, serve
 from shared.contracts.base import Empty
-from shared.contracts.manifest import Reference
-from shared.contracts.registry import MODELS, ModelVersion, ResolveReference
+from shared.contracts.registry import MODELS, ModelVersion
 from shared.contracts.scheduler import (
     DEPLOY,
     LIST_DEPLOYMENTS,
@@ -27,8 +28,7 @@ from shared.contracts.scheduler import (
     DeploymentStatus,
     NodeList,
 )
-from shared.deadlines import RESOLVE_S
-from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
+from shared.errors import Conflict, NotFound, Unavailable
 
 QUEUE = "scheduler"
 WRITE_TRIES = 5
@@ -52,13 +52,14 @@ class SchedulerService:
             SHOW_DEPLOYMENT: self.show_deployment,
             LIST_DEPLOYMENTS: self.list_deployments,
             LIST_NODES: self.list_nodes,
+            **JobsService(self.bus, self.reconciler, self._check).handlers(),
         }
         async with serve(self.bus, handlers, queue=QUEUE):
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
         """Record the desired state, and place its replicas. The status says why a replica has no node."""
-        version = await self._resolve(request.reference)
+        version = await resolve(self.bus, MODELS, request.reference)
         record = await self._record(request, version)
         await self.reconciler.attempt()
         return self._status(record)
@@ -111,18 +112,6 @@ class SchedulerService:
                 await self._publish(kind, record.name, version=version.reference, replicas=str(record.replicas))
                 return record
         raise AssertionError("the last try returns or raises")
-
-    async def _resolve(self, reference: str) -> ModelVersion:
-        try:
-            Reference.parse(reference)
-        except ValueError as error:
-            raise InvalidInput(str(error), param="reference") from error
-        try:
-            return await call(self.bus, MODELS.resolve, ResolveReference(reference=reference), timeout=RESOLVE_S)
-        except NoResponders as error:
-            raise Unavailable(
-                "the registry is down, and deploying asks it for the version; try again when it is up"
-            ) from error
 
     def _find(self, name: str) -> Deployment:
         records = self.reconciler.observed.deployments

@@ -8,6 +8,8 @@
 | `report` | the JSON that describes what an evaluation measured |
 | `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
+| `job` | jobs, their processes and their events |
+| `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
 | `events` | changes of control state |
 | `replica` | generate, cancel, drain |

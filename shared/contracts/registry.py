@@ -6,11 +6,14 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
-from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.base import Contract, Empty, Endpoint, Request, Response
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.manifest import Digest, FileList, Kind, Manifest, Name
 from shared.contracts.report import ReportManifest
 
+MODELS_BUCKET = "LLMOS_MODELS"
+DATASETS_BUCKET = "LLMOS_DATASETS"
+REPORTS_BUCKET = "LLMOS_REPORTS"
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 
 
@@ -183,25 +186,40 @@ class Catalogue(Generic[ManifestT, CreateT, InfoT, ListT]):
 AnyCatalogue = Catalogue[Any, Any, Any, Any]
 
 
-def _catalogue(
-    kind: Kind, manifest: type[ManifestT], create: type[CreateT], info: type[InfoT], listing: type[ListT]
-) -> Catalogue[ManifestT, CreateT, InfoT, ListT]:
-    stem = "llmos.v1.registry"
-    return Catalogue(
-        kind,
-        manifest,
-        f"LLMOS_{kind.upper()}S",
-        Endpoint(f"{stem}.create_{kind}_version", create, info),
-        Endpoint(f"{stem}.resolve_{kind}", ResolveReference, info),
-        Endpoint(f"{stem}.list_{kind}s", Empty, listing),
-        Endpoint(f"{stem}.set_{kind}_alias", SetAlias, CatalogueRecord),
-        Endpoint(f"{stem}.delete_{kind}", DeleteVersion, Empty),
-    )
+def _endpoint(verb: str, request: type[Request], response: type[Response]) -> Endpoint[Request, Response]:
+    return Endpoint(f"llmos.v1.registry.{verb}", request, response)
 
 
-MODELS = _catalogue(Kind.MODEL, Manifest, CreateModelVersion, ModelVersion, ModelList)
-DATASETS = _catalogue(Kind.DATASET, DatasetManifest, CreateDatasetVersion, DatasetVersion, DatasetList)
-REPORTS = _catalogue(Kind.REPORT, ReportManifest, CreateReportVersion, ReportVersion, ReportList)
+MODELS = Catalogue(
+    Kind.MODEL,
+    Manifest,
+    MODELS_BUCKET,
+    create=_endpoint("create_model_version", CreateModelVersion, ModelVersion),
+    resolve=_endpoint("resolve_model", ResolveReference, ModelVersion),
+    list=_endpoint("list_models", Empty, ModelList),
+    set_alias=_endpoint("set_model_alias", SetAlias, CatalogueRecord),
+    delete=_endpoint("delete_model", DeleteVersion, Empty),
+)
+DATASETS = Catalogue(
+    Kind.DATASET,
+    DatasetManifest,
+    DATASETS_BUCKET,
+    create=_endpoint("create_dataset_version", CreateDatasetVersion, DatasetVersion),
+    resolve=_endpoint("resolve_dataset", ResolveReference, DatasetVersion),
+    list=_endpoint("list_datasets", Empty, DatasetList),
+    set_alias=_endpoint("set_dataset_alias", SetAlias, CatalogueRecord),
+    delete=_endpoint("delete_dataset", DeleteVersion, Empty),
+)
+REPORTS = Catalogue(
+    Kind.REPORT,
+    ReportManifest,
+    REPORTS_BUCKET,
+    create=_endpoint("create_report_version", CreateReportVersion, ReportVersion),
+    resolve=_endpoint("resolve_report", ResolveReference, ReportVersion),
+    list=_endpoint("list_reports", Empty, ReportList),
+    set_alias=_endpoint("set_report_alias", SetAlias, CatalogueRecord),
+    delete=_endpoint("delete_report", DeleteVersion, Empty),
+)
 CATALOGUES = (MODELS, DATASETS, REPORTS)
 COLLECT_GARBAGE = Endpoint("llmos.v1.registry.collect_garbage", CollectGarbage, GarbageReport)
 

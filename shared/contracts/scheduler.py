@@ -15,7 +15,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.job import JobAssignment
 from shared.contracts.manifest import Digest, Name, Task
+from shared.contracts.resources import Resources
 from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
 
 DEPLOYMENTS_BUCKET = "LLMOS_DEPLOYMENTS"
@@ -30,16 +32,6 @@ EVENTS_SUBJECT = "llmos.v1.events"
 """Every change of control state is published under `llmos.v1.events.<kind>`."""
 
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
-
-
-class Resources(Contract):
-    """What a replica is granted, or a node has."""
-
-    memory: int = Field(ge=0)
-    """Bytes."""
-    threads: int = Field(ge=0)
-    gpu_memory: int = Field(default=0, ge=0)
-    """Bytes of one GPU's memory."""
 
 
 class Gpu(Contract):
@@ -154,10 +146,11 @@ class ReplicaAssignment(Contract):
 
 
 class NodeAssignment(Contract):
-    """All replicas that a node should run; it drains every other one."""
+    """All replicas and jobs that a node should run; it drains and stops every other one."""
 
     node: Name
     replicas: tuple[ReplicaAssignment, ...] = ()
+    jobs: tuple[JobAssignment, ...] = ()
 
 
 class Leadership(Contract):
@@ -205,8 +198,9 @@ class NodeView(Contract):
 
     status: NodeStatus
     granted: Resources
-    """Memory of all its replicas (`gpu_memory`: on all its GPUs), and the threads that are reserved."""
+    """Memory of all its replicas and jobs (`gpu_memory`: on all its GPUs), and the threads that are reserved."""
     replicas: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
 
 class NodeList(Contract):
@@ -221,7 +215,7 @@ SHOW_DEPLOYMENT = Endpoint("llmos.v1.scheduler.show_deployment", DeploymentName,
 LIST_DEPLOYMENTS = Endpoint("llmos.v1.scheduler.list_deployments", Empty, DeploymentList)
 LIST_NODES = Endpoint("llmos.v1.scheduler.list_nodes", Empty, NodeList)
 
-Resources.EXAMPLE = Resources(memory=4 << 30, threads=2)
+assert Resources.EXAMPLE is not None
 Gpu.EXAMPLE = Gpu(id="GPU-3f2a77b1-1c1e-4a1c-9c51-0a4c7e1a2b3c", name="NVIDIA L4", memory=23 << 30)
 assert ReplicaOptions.EXAMPLE is not None
 Deployment.EXAMPLE = Deployment(

@@ -18,6 +18,7 @@ from services.inference.agent.reconcile import Defer, ExistingReplica, Start, St
 from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.contracts.resources import Resources
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     NODES_BUCKET,
@@ -28,7 +29,6 @@ from shared.contracts.scheduler import (
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
-    Resources,
 )
 from shared.deadlines import LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from shared.contracts.manifest import Manifest
 from shared.contracts.registry import ModelVersion
-from shared.contracts.scheduler import Deploy, Deployment, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deploy, Deployment
 from shared.contracts.serving import ReplicaOptions, ServingOptions
 from shared.errors import InvalidInput
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.inference.agent.claim import claim, watch_for_takeover
-from shared.contracts.scheduler import NODES_BUCKET, NodeStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import NODES_BUCKET, NodeStatus
 from shared.errors import Conflict
 from tests.support.factories.scheduling import deployment, replica
 from tests.support.harness.wait import eventually

@@ -12,7 +12,8 @@ import pytest
 from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState
 from shared.contracts.serving import ReplicaOptions
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY

@@ -16,13 +16,13 @@ from shared.bus.port import Bus, Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Cancel, Generate, cancel_endpoint, generate_endpoint
+from shared.contracts.resources import Resources
 from shared.contracts.sampling import Sampling
 from shared.contracts.scheduler import (
     REPLICAS_BUCKET,
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
-    Resources,
 )
 from shared.contracts.serving import Device, ReplicaOptions
 from shared.storage.port import ArtifactStore

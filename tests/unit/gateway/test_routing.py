@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.gateway.routing.table import SEQUENCE_TOKENS, RoutingTable
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
-from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.contracts.serving import ReplicaOptions
 from shared.deadlines import LEASE_TTL_S
 from shared.errors import NotFound, Unavailable
