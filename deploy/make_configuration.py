@@ -73,6 +73,14 @@ _OTHERS = [
 ]
 """What is read elsewhere than in settings."""
 
+_JOB_PROGRAM = [
+    Row("LLMOS_BASE", "path", "none", "Folder with the files of the base version."),
+    Row("LLMOS_DATA", "path", "none", "Folder with a folder for each dataset, which has its rows as JSON Lines."),
+    Row("LLMOS_OUTPUT", "path", "none", "Folder for what the program makes."),
+    Row("LLMOS_CHECKPOINTS", "path", "none", "Folder for what it saves to go on from, after a pause or a failure."),
+]
+"""What `devtools.jobs.command` sets."""
+
 
 def service_rows(kind: type[ServiceSettings]) -> Iterator[Row]:
     """The variables that `kind` itself defines."""
@@ -148,7 +156,11 @@ def _default(value: object) -> str:
 def tables() -> dict[str, tuple[str, list[Row]]]:
     """Title: introduction and rows."""
     of_services = {title: (intro, list(service_rows(kind))) for title, (intro, kind) in _SECTIONS.items()}
-    return of_services | {"Command line": ("", list(command_line_rows())), "Other": ("", _OTHERS)}
+    return of_services | {
+        "Command line": ("", list(command_line_rows())),
+        "Program of a job": ("`llmos job run` sets these for the program that it runs.", _JOB_PROGRAM),
+        "Other": ("", _OTHERS),
+    }
 
 
 def text() -> str:

@@ -81,6 +81,11 @@ class Home:
         return self._folder("cache")
 
     @property
+    def jobs(self) -> Path:
+        """The folders of jobs that run on this machine."""
+        return self._folder("jobs")
+
+    @property
     def key_file(self) -> Path:
         """The admin key, mode 0600."""
         return self.root / "admin-key"

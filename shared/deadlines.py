@@ -85,6 +85,12 @@ AGENT_CLEAN_UP_S: Final = DRAIN_REQUEST_S + REPLICA_CLEAN_UP_S + AGENT_RECORD_S
 AGENT_DRAIN_S: Final = 40.0
 """By default an agent has this long after SIGTERM to drain its replicas."""
 
+# --- Stopping a job. ---
+JOB_STOP_S: Final = 20.0
+"""A job that is paused or preempted has this long to save a checkpoint before it is killed. Below `AGENT_DRAIN_S`."""
+JOB_CANCEL_S: Final = 3.0
+"""A job that is cancelled has this long to end."""
+
 # --- Stopping an embedded system: the gateway, the node, the other services, nats-server, one after another. ---
 CHILD_STOP_S: Final = 15.0
 """By default a supervised child has this long between SIGTERM and SIGKILL; nats-server is one."""

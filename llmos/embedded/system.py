@@ -80,6 +80,7 @@ class EmbeddedSystem:
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
+                "LLMOS_INFERENCE_JOB_DIR": str(self.home.jobs),
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),

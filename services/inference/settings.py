@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,6 +61,18 @@ class Settings(ServiceSettings):
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments. Default: `services.inference.replica` in this Python."""
+    job_command: tuple[str, ...] = Field(
+        default=(sys.executable, "-P", "-m", "devtools.jobs.run"),
+        min_length=1,
+        validation_alias="LLMOS_INFERENCE_JOB_COMMAND",
+    )
+    """The program of a job and its arguments; the job's folder is added. Default: `devtools.jobs.run` in this Python.
+    Training needs one that has torch."""
+    job_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "llmos-jobs", validation_alias="LLMOS_INFERENCE_JOB_DIR"
+    )
+    """Folder in which each job has one of its own, until it has succeeded. Default: `llmos-jobs` in the system's
+    folder for temporary files."""
     drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(

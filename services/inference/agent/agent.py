@@ -14,6 +14,8 @@ import structlog
 from pydantic import ValidationError
 
 from services.inference.agent.claim import claim, watch_for_takeover
+from services.inference.agent.job_process import JobCommand
+from services.inference.agent.jobs import NodeJobs
 from services.inference.agent.reconcile import Defer, ExistingReplica, Start, Stop, reconcile
 from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
@@ -30,7 +32,7 @@ from shared.contracts.scheduler import (
     ReplicaState,
     ReplicaStatus,
 )
-from shared.deadlines import LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
+from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
 from shared.service.supervise import ChildSpec
@@ -53,6 +55,7 @@ class Node:
     """Seconds that a removed replica has to finish its requests."""
     load_timeout: float
     """Seconds within which a replica must be ready."""
+    jobs: JobCommand
     log_dir: Path | None = None
     gpus: tuple[Gpu, ...] = ()
 
@@ -74,13 +77,14 @@ class NodeAgent:
         )
         self._nodes = bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S)
         self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
-        self._desired: tuple[ReplicaAssignment, ...] | None = None
-        """None before the first assignment: then the replicas that run are left alone."""
+        self._desired: NodeAssignment | None = None
+        """None before the first assignment: then what runs is left alone."""
         self._replicas: dict[str, ReplicaProcess] = {}
         self._deferred: dict[str, ReplicaStatus] = {}
         """Desired replicas without a process, and why."""
         self._stopping: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._jobs = NodeJobs(bus, node.id, node.jobs, self._changed.set)
 
     @asynccontextmanager
     async def running(self, *, drain_timeout: float) -> AsyncIterator[None]:
@@ -114,9 +118,11 @@ class NodeAgent:
             tasks.create_task(watch_for_takeover(self._nodes, self._status), name="watch for a takeover")
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
+            tasks.create_task(self._jobs.follow(), name="publish the events of jobs")
 
     async def _close(self, timeout: float) -> None:
-        """Drain all replicas; kill what is left after `timeout` seconds."""
+        """Drain all replicas and stop all jobs; kill what is left after `timeout` seconds."""
+        jobs = asyncio.create_task(self._jobs.close(min(timeout, JOB_STOP_S)), name="stop jobs")
         for replica in self._replicas.values():
             if not replica.stopping:
                 self._stop(replica)
@@ -129,6 +135,7 @@ class NodeAgent:
             for replica in left:
                 _log.warning("replica.killed", reason="it did not drain in time", replica=replica.assignment.id)
                 await self._try_bus("replica_status.not_deleted", self._statuses.delete(replica.assignment.id))
+        await jobs
 
     async def _delete_stale_statuses(self) -> None:
         """Delete the statuses that an earlier agent of this node left: its replicas ended with it."""
@@ -149,11 +156,12 @@ class NodeAgent:
         if event.key != self._node.id or event.operation is not KvOperation.PUT:
             return
         try:
-            self._desired = NodeAssignment.decode(event.value).replicas
+            self._desired = NodeAssignment.decode(event.value)
         except ValidationError as error:
-            _log.error("assignment.unreadable", error=str(error), consequence="replicas stay as they are")
+            _log.error("assignment.unreadable", error=str(error), consequence="what runs stays as it is")
             return
-        _log.info("assignment.received", replicas=[replica.id for replica in self._desired])
+        replicas, jobs = self._desired.replicas, self._desired.jobs
+        _log.info("assignment.received", replicas=[one.id for one in replicas], jobs=[one.id for one in jobs])
         self._changed.set()
 
     async def _reconcile(self, replicas: LeaseTable[ReplicaStatus]) -> None:
@@ -164,18 +172,24 @@ class NodeAgent:
             self._changed.clear()
             if self._desired is not None:
                 await self._apply(self._desired)
+            await self._jobs.write_statuses()
             live = replicas.live()
             for replica in self._replicas.values():
                 self._check(replica, live.get(replica.assignment.id))
             await self._write_statuses()
 
-    async def _apply(self, desired: tuple[ReplicaAssignment, ...]) -> None:
+    async def _apply(self, desired: NodeAssignment) -> None:
+        # Jobs first: one that stops frees its memory for a replica, and a replica comes before a job that starts.
+        replicas = sum(one.resources.memory for one in desired.replicas)
+        running = sum(one.assignment.resources.memory for one in self._replicas.values())
+        await self._jobs.apply(desired.jobs, self._node.capacity.memory - max(replicas, running))
         existing = {
             key: ExistingReplica(replica.assignment, replica.stopping) for key, replica in self._replicas.items()
         }
         self._deferred.clear()
         gpus = {gpu.id: gpu.memory for gpu in self._node.gpus}
-        for instruction in reconcile(desired, existing, memory=self._node.capacity.memory, gpus=gpus):
+        memory = self._node.capacity.memory - self._jobs.memory
+        for instruction in reconcile(desired.replicas, existing, memory=memory, gpus=gpus):
             match instruction:
                 case Stop(key):
                     self._stop(self._replicas[key])

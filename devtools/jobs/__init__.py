@@ -1,0 +1,12 @@
+"""What a job's process does: fetch the inputs, run the tool, save checkpoints, hand over what was made.
+
+| file | what |
+|---|---|
+| `run` | the process: `python -P -m devtools.jobs.run FOLDER`, started by the node agent |
+| `settings` | where the store is |
+| `protocol` | messages to the node agent, as lines on standard output |
+| `workspace` | the folder of a job |
+| `files` | versions and checkpoints between the store and the folder |
+| `command` | a program of the user's, with base and data as folders |
+| `results` | what a tool left in a folder becomes a version |
+"""

@@ -1,0 +1,128 @@
+"""The process of a job: `python -P -m devtools.jobs.run FOLDER`.
+
+Exit codes: 0 done; 75 (`STOPPED_EXIT_CODE`) stopped by SIGTERM, a checkpoint is in the store; 1 failed, and the node
+agent got the reason. A second SIGTERM ends the process at once.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from devtools.jobs.command import run_command
+from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
+from devtools.jobs.protocol import Messages, claim_output
+from devtools.jobs.results import version_of
+from devtools.jobs.settings import Settings
+from devtools.jobs.workspace import Workspace
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.job import STOPPED_EXIT_CODE, Checkpoint, JobAssignment, Progress
+from shared.contracts.manifest import Manifest
+from shared.errors import LlmosError, UnsupportedFormat
+from shared.storage.open import open_store
+from shared.storage.port import ArtifactStore
+
+NICENESS = 10
+"""Serving comes first: a job takes the processor time that is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a tool gets."""
+
+    assignment: JobAssignment
+    workspace: Workspace
+    store: ArtifactStore
+    cache: Path
+    messages: Messages
+    stop: asyncio.Event
+    """Set by SIGTERM: save a checkpoint and end."""
+
+
+class Stopped(Exception):
+    """The tool was asked to stop, and a checkpoint is in the store."""
+
+
+async def run_user_command(run: Run) -> None:
+    """A job of kind `run`."""
+    spec, workspace = run.assignment.spec, run.workspace
+    folders = {"output": workspace.output, "checkpoints": workspace.checkpoints}
+    if run.assignment.checkpoint is not None:
+        await fetch_checkpoint(run.store, run.assignment.checkpoint, workspace.checkpoints, run.cache)
+    if spec.base is not None:
+        folders["base"], _ = await fetch_version(run.store, spec.base, Manifest, workspace.inputs, run.cache)
+    for dataset in spec.datasets:
+        await fetch_version(run.store, dataset, DatasetManifest, workspace.inputs, run.cache)
+        folders["data"] = workspace.inputs
+    code = await run_command(spec.command, folders, run.stop)
+    if run.stop.is_set():
+        saved = await upload_folder(run.store, workspace.checkpoints)
+        run.messages.send(checkpoint=Checkpoint(step=run.assignment.attempt, files=saved))
+        raise Stopped
+    if code != 0:
+        how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+        raise UnsupportedFormat(f"{spec.command[0]} {how}; see its log")
+    run.messages.send(progress=Progress(step=1, steps=1))
+    if spec.result is not None:
+        run.messages.send(result=await version_of(spec, workspace.output, run.store, job=run.assignment.id))
+
+
+_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {"run": run_user_command}
+
+
+def _tool(kind: str) -> Callable[[Run], Awaitable[None]]:
+    tool = _TOOLS.get(kind)
+    if tool is None:
+        raise UnsupportedFormat(f"this node can't run jobs of kind {kind!r}")
+    return tool
+
+
+async def work(folder: Path, messages: Messages) -> int:
+    """Do the job in `folder`; the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(128 + signal.SIGTERM)
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    try:
+        workspace = Workspace(folder)
+        assignment = workspace.assignment
+        settings = Settings()  # pyright: ignore[reportCallIssue]  # from the environment
+        secret = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
+        store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=secret)
+        tool = _tool(assignment.spec.kind)
+        await tool(Run(assignment, workspace, store, settings.cache_dir or folder / "blobs", messages, stop))
+    except Stopped:
+        return STOPPED_EXIT_CODE
+    except LlmosError as error:
+        messages.send(failure=error.message)
+        return 1
+    except ValidationError as error:
+        messages.send(failure=f"the job's environment or assignment can't be read: {error}")
+        return 1
+    except Exception as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
+        traceback.print_exc()
+        messages.send(failure=f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Run the job whose folder is the argument."""
+    messages = claim_output()
+    os.nice(NICENESS)
+    return asyncio.run(work(Path(sys.argv[1]), messages))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
