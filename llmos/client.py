@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from llmos.jobs import Jobs
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
@@ -154,6 +155,11 @@ class Client:
         """Revoke a key, effective at once."""
         self._call("DELETE", f"/llmos/v1/keys/{key_id}")
 
+    @property
+    def jobs(self) -> Jobs:
+        """Finite work on nodes."""
+        return Jobs(self._call, self._follow)
+
     # monitor
 
     def health(self) -> HealthReport:
@@ -204,6 +210,16 @@ class Client:
                 if "error" in event:
                     raise _error(event["error"])
                 yield event, trace_id
+
+    def _follow(self, path: str) -> Iterator[bytes]:
+        """The data of each server-sent event."""
+        with _connection(self.url), self._http.stream("GET", path) as response:
+            if response.is_error:
+                response.read()
+            _raise_for(response)
+            for line in response.iter_lines():
+                if line.startswith("data:") and line != "data: [DONE]":
+                    yield line.removeprefix("data:").strip().encode()
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         with _connection(self.url):

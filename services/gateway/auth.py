@@ -20,6 +20,12 @@ SECRET_BYTES = 32
 OPEN_PATHS = ("/healthz", "/readyz")
 """Served without a key."""
 
+TRAIN_PATHS = (
+    *("/llmos/v1/jobs", "/llmos/v1/datasets", "/llmos/v1/reports", "/llmos/v1/blobs"),
+    *("/v1/files", "/v1/fine_tuning"),
+)
+"""What the scope `train` is for, with everything below."""
+
 
 def make_key(secret: bytes) -> str:
     """The key for 32 random bytes."""
@@ -72,11 +78,14 @@ def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
 def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     """Which scopes, each alone, allow a request; empty for paths that need no key.
 
-    `admin` allows everything; `read` also everything that only looks; `inference` all of the model APIs.
+    `admin` allows everything; `read` also everything that only looks; `inference` all of the model APIs; `train`
+    datasets, reports, uploads and jobs.
     """
     if path in OPEN_PATHS:
         return ()
     looks = method in ("GET", "HEAD", "OPTIONS")
+    if any(path == prefix or path.startswith(f"{prefix}/") for prefix in TRAIN_PATHS):
+        return (Scope.TRAIN, Scope.READ, Scope.ADMIN) if looks else (Scope.TRAIN, Scope.ADMIN)
     if path.startswith("/v1/"):
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)

@@ -58,6 +58,11 @@ class KeyStore:
         """All records, oldest first, revoked ones too."""
         return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
 
+    def scopes(self, key_id: str) -> tuple[Scope, ...]:
+        """What a key may do; nothing if there is no such key."""
+        record = self._records.get(key_id)
+        return record.scopes if record else ()
+
     def check(self, authorization: str | None, method: str, path: str) -> ApiKey:
         """The key of a request that may do what it asks.
 

@@ -6,19 +6,28 @@ from datetime import datetime, timedelta
 from services.registry.files import referenced_blobs
 from services.registry.garbage import Garbage, find_garbage
 from services.registry.records import Records
+from shared.bus.port import KeyValue
+from shared.contracts.job import Job
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CatalogueRecord, Named
 from shared.storage.port import ArtifactStore
 
 
 async def collect(
-    records: Mapping[Kind, Records], store: ArtifactStore, *, now: datetime, grace: timedelta, dry_run: bool
+    records: Mapping[Kind, Records],
+    store: ArtifactStore,
+    jobs: KeyValue,
+    *,
+    now: datetime,
+    grace: timedelta,
+    dry_run: bool,
 ) -> Garbage:
     """Find garbage older than `grace` and, unless `dry_run`, remove it.
 
     Args:
         records: Of all kinds: a blob may belong to a version of any.
         store: What is searched.
+        jobs: Their checkpoints are kept.
         now: In UTC.
         grace: How old garbage must be.
         dry_run: Only find it.
@@ -33,13 +42,13 @@ async def collect(
         for (name, version), stored in (await store.manifest_stats(kind)).items()
     }
     catalogue = await _all(records)
-    referenced = await referenced_blobs(store, catalogue)
+    referenced = await referenced_blobs(store, catalogue) | await checkpoint_blobs(jobs)
     garbage = find_garbage(blobs, manifests, catalogue, referenced, now=now, grace=grace)
     if dry_run:
         return garbage
     # Listing took its time, and a new version may refer to an old blob: look once more at the names that changed.
     changed = {name: record for name, record in (await _all(records)).items() if record != catalogue.get(name)}
-    referenced |= await referenced_blobs(store, changed)
+    referenced |= await referenced_blobs(store, changed) | await checkpoint_blobs(jobs)
     garbage = find_garbage(blobs, manifests, catalogue | changed, referenced, now=now, grace=grace)
     for kind, name, number in garbage.manifests:
         await store.delete_manifest(name, number, kind)
@@ -50,3 +59,9 @@ async def collect(
 
 async def _all(records: Mapping[Kind, Records]) -> dict[Named, CatalogueRecord]:
     return {(kind, name): record for kind in records for name, record in (await records[kind].all()).items()}
+
+
+async def checkpoint_blobs(jobs: KeyValue) -> set[str]:
+    """The digests of the checkpoints that jobs may go on from."""
+    records = [Job.decode(entry.value) for entry in await jobs.entries()]
+    return {file.digest for job in records if job.checkpoint is not None for file in job.checkpoint.files}

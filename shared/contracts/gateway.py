@@ -106,6 +106,7 @@ class Scope(StrEnum):
 
     INFERENCE = "inference"
     READ = "read"
+    TRAIN = "train"
     ADMIN = "admin"
 
 

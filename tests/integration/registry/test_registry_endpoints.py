@@ -6,6 +6,7 @@ from services.registry.records import Records
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.events import Event
+from shared.contracts.job import JOBS_BUCKET, Checkpoint, Desired, JobState
 from shared.contracts.registry import (
     COLLECT_GARBAGE,
     DATASETS,
@@ -24,6 +25,7 @@ from shared.contracts.report import ReportManifest
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, EVENTS_SUBJECT, Deployment
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
 from tests.support.factories.blobs import sha256
+from tests.support.factories.jobs import job_of
 from tests.support.factories.manifests import manifest_of, uploaded, uploaded_dataset
 from tests.support.harness.wait import eventually
 
@@ -273,3 +275,15 @@ async def test_a_lost_catalogue_of_datasets_is_rebuilt(client, store):
     assert await rebuild(Records(client, DATASETS.bucket), store, DATASETS) == ["support:1"]
     restored = await ask(client, DATASETS.resolve, ResolveReference(reference="support"))
     assert (restored.digest, restored.manifest) == (made.digest, manifest)
+
+
+async def test_the_checkpoint_of_a_job_is_not_garbage(client, store):
+    saved = b"optimizer and weights"
+    (file,) = (await uploaded_dataset(store, saved)).files
+    job = job_of(state=JobState.PAUSED, desired=Desired.PAUSE, checkpoint=Checkpoint(step=3, files=(file,)))
+    await client.kv(JOBS_BUCKET).put(job.id, job.encode())
+    report = await ask(client, COLLECT_GARBAGE, CollectGarbage(dry_run=False, grace=0))
+    assert report.blobs == ()
+    await client.kv(JOBS_BUCKET).delete(job.id)
+    report = await ask(client, COLLECT_GARBAGE, CollectGarbage(dry_run=False, grace=0))
+    assert report.blobs == (file.digest,)
