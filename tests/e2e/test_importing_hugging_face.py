@@ -4,12 +4,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from shared.service.python import python_module
 from tests.support.fakes.hub_server import COMMIT, HubServer
 from tests.support.harness.embedded import Embedded, until
 from tests.support.models.hf_files import write_hf
@@ -76,12 +76,11 @@ def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> N
 
 def test_import_that_is_terminated_leaves_nothing(demo: Embedded, directory: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "llmos", "model", "import", str(directory), "--name", "stopped", "--home",
-         str(demo.home.root)],
+        python_module("llmos", "model", "import", str(directory), "--name", "stopped", "--home", str(demo.home.root)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
+    )
     try:
         until(lambda: any(tmp_path.glob("llmos-import-*/.version.partial-*")), 120, "building")
     finally:
