@@ -66,6 +66,11 @@ class Home:
         return self._folder("downloads")
 
     @property
+    def imports(self) -> Path:
+        """Journals of imports that run, or that ended without a version."""
+        return self._folder("imports")
+
+    @property
     def nats(self) -> Path:
         """JetStream's files and the server's configuration."""
         return self._folder("nats")

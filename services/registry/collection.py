@@ -1,5 +1,6 @@
 """Removes blobs and manifests that no version refers to."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from services.registry.files import referenced_blobs
@@ -9,14 +10,30 @@ from shared.storage.port import ArtifactStore
 
 
 async def collect(
-    records: ModelRecords, store: ArtifactStore, *, now: datetime, grace: timedelta, dry_run: bool
+    records: ModelRecords,
+    store: ArtifactStore,
+    *,
+    now: datetime,
+    grace: timedelta,
+    dry_run: bool,
+    only: Collection[str] | None = None,
 ) -> Garbage:
     """Find garbage older than `grace` and, unless `dry_run`, remove it.
+
+    Args:
+        records: The catalogue.
+        store: Where it is looked for.
+        now: In UTC.
+        grace: How old garbage must be.
+        dry_run: Whether nothing is removed.
+        only: The blobs that may be garbage, and no manifest; None: all.
 
     Raises:
         CorruptFile: A version's manifest can't be read, so the blobs that it needs are unknown; nothing is removed.
     """
     blobs, manifests = await store.blob_stats(), await store.manifest_stats()
+    if only is not None:
+        blobs, manifests = {digest: stored for digest, stored in blobs.items() if digest in only}, {}
     models = await records.all()
     referenced = await referenced_blobs(store, models)
     garbage = find_garbage(blobs, manifests, models, referenced, now=now, grace=grace)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.service.python import python_module
+from shared.storage.scratch import held
 from tests.support.fakes.hub_server import COMMIT, HubServer
 from tests.support.harness.embedded import Embedded, until
 from tests.support.models.hf_files import write_hf
@@ -61,6 +62,16 @@ def test_hub_model_is_fetched_and_named_by_its_commit(demo: Embedded, hub: HubSe
         assert not any(demo.home.downloads.iterdir())
     finally:
         demo.cli("model", "delete", "fetched", "--yes")
+
+
+def test_a_second_import_of_the_same_hub_model_is_refused_while_the_first_runs(
+    demo: Embedded, hub: HubServer
+) -> None:
+    with held(demo.home.downloads / "org--tiny@main"):
+        done = demo.cli("model", "import", "hf:org/tiny", "--name", "second", env={"HF_ENDPOINT": hub.url})
+    assert done.returncode == 1
+    assert "is being imported by another process" in done.stderr
+    assert "second" not in _models(demo)
 
 
 def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> None:
