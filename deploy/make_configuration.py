@@ -66,6 +66,7 @@ class Row(NamedTuple):
 _OTHERS = [
     Row("LLMOS_KERNELS", "`vnni`, `avx2`, `portable`", "the best of this processor", "Kernels of the operators."),
     Row("LLMOS_PARENT_PID", "integer", "none", "The process ends when this one has ended; a supervisor sets it."),
+    Row("LLMOS_PARENT_BIRTH", "text", "none", "When that process was started: another may have its number by now."),
     Row("CUDA_VISIBLE_DEVICES", "list", "all", "GPUs that a node agent and its replicas use."),
     Row("HF_ENDPOINT", "URL", "`https://huggingface.co`", "Hub from which `llmos model import hf:…` downloads."),
     Row("HF_TOKEN", "secret", "none", "Access token of that hub."),

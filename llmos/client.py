@@ -4,7 +4,7 @@ Applications use any OpenAI client; the command line uses this one.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,14 @@ class Client:
 
     def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
         """Remove files that no version refers to, or only list them."""
-        body = CollectGarbage(dry_run=dry_run).model_dump(mode="json")
+        return self._collect(CollectGarbage(dry_run=dry_run))
+
+    def collect_uploads(self, digests: Sequence[str]) -> GarbageReport:
+        """Remove those of these blobs that no version refers to, however young they are."""
+        return self._collect(CollectGarbage(dry_run=False, grace=0, blobs=tuple(digests)))
+
+    def _collect(self, request: CollectGarbage) -> GarbageReport:
+        body = request.model_dump(mode="json", exclude_none=True)
         return GarbageReport.decode(self._call("POST", "/llmos/v1/garbage", body))
 
     def has_blob(self, digest: str) -> bool:

@@ -1,8 +1,10 @@
 """The home folder: all state of an embedded system, and where each part of it lives."""
 
+import fcntl
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import InvalidInput
+from shared.service.process_identity import ProcessIdentity
 
 DEFAULT_HOME = Path("~/.llmos")
 
@@ -18,6 +21,8 @@ class SystemState(BaseModel):
     """A running embedded system, as it describes itself in `system.json`."""
 
     pid: int
+    birth: str = ""
+    """Of that process; a stranger may get its pid (`shared.service.process_identity`)."""
     url: str
     nats_url: str
     """Without credentials."""
@@ -61,6 +66,11 @@ class Home:
         return self._folder("downloads")
 
     @property
+    def imports(self) -> Path:
+        """Journals of imports that run, or that ended without a version."""
+        return self._folder("imports")
+
+    @property
     def nats(self) -> Path:
         """JetStream's files and the server's configuration."""
         return self._folder("nats")
@@ -92,7 +102,7 @@ class Home:
 
     @property
     def lock_file(self) -> Path:
-        """Held while an embedded system runs."""
+        """Locked while an embedded system runs, and names its process."""
         return self.root / "lock"
 
     @property
@@ -106,13 +116,34 @@ class Home:
         return path
 
     def system(self) -> SystemState | None:
-        """The system that runs from this home, or None."""
+        """The system that serves from this home, or None."""
         try:
             state = SystemState.model_validate_json((self.root / "system.json").read_bytes())
-            os.kill(state.pid, 0)
-        except (FileNotFoundError, ProcessLookupError, ValidationError):
+        except (FileNotFoundError, ValidationError):
             return None
-        return state
+        return state if ProcessIdentity(state.pid, state.birth).lives() else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only `llmos up` of this home while inside; raises BlockingIOError if there is another."""
+        with self.lock_file.open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            this = ProcessIdentity.own()
+            lock.truncate(0)
+            lock.write(orjson.dumps({"pid": this.pid, "birth": this.birth}).decode())
+            lock.flush()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def holder(self) -> ProcessIdentity | None:
+        """The `llmos up` of this home that lives: from the beginning of its start to the end of its drain."""
+        try:
+            holder = ProcessIdentity(**orjson.loads(self.lock_file.read_bytes()))
+        except (FileNotFoundError, orjson.JSONDecodeError, TypeError):  # none yet, or it is just being written
+            return None
+        return holder if holder.lives() else None
 
     def write_system(self, state: SystemState) -> None:
         """Say that a system runs."""

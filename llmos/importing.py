@@ -3,14 +3,20 @@
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
+from llmos.import_journal import ImportJournal
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
 from shared.contracts.registry import ModelVersion
-from shared.errors import InvalidInput, UnsupportedFormat
+from shared.errors import Conflict, InvalidInput, UnsupportedFormat
+from shared.storage.scratch import held, scratch_folder
+
+WORK_PREFIX = "llmos-import-"
+"""Of the folders, below that for temporary files, in which models are converted."""
 
 Progress = Callable[[str, float], None]
 """Called with the name of a step and how much of it is done, 0 to 1."""
@@ -30,6 +36,7 @@ def import_model(
     cuda: bool = False,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
+    journals: Path | None = None,
     progress: Progress,
 ) -> ModelVersion:
     """A new version of model `name`.
@@ -46,28 +53,36 @@ def import_model(
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
+        journals: Folder of the journal, by which `llmos up` finds blobs that were uploaded for nothing; none if None.
         progress: Called with every step.
     """
     _check_name(name)
     client.models()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
 
-    with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:
+    with ExitStack() as stack:
+        work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
         if source.startswith("hf:"):
             model = HubModel.parse(source)
-            fetched = (downloads or Path(work)) / f"{model.repository}@{model.revision}".replace("/", "--")
+            fetched = (downloads or work) / f"{model.repository}@{model.revision}".replace("/", "--")
+            try:
+                stack.enter_context(held(fetched))
+            except BlockingIOError as error:
+                raise Conflict(f"{source} is being imported by another process; wait for its end") from error
             with Hub() as hub:
                 origin = f"hf:{hub.download(model, fetched, progress)}"
-            manifest = convert_hf(fetched, Path(work) / "version", quantize=quantize, name=origin, progress=progress)
+            manifest = convert_hf(fetched, work / "version", quantize=quantize, name=origin, progress=progress)
         else:
             fetched = None
-            manifest = _convert_local(source, Path(work) / "version", quantize, progress)
+            manifest = _convert_local(source, work / "version", quantize, progress)
         if cuda:
-            manifest = add_cuda_graph(Path(work) / "version", manifest)
-        upload(client, manifest, Path(work) / "version", progress)
+            manifest = add_cuda_graph(work / "version", manifest)
+        if journals is not None:
+            stack.enter_context(ImportJournal.opened(journals)).add(file.digest for file in manifest.files)
+        upload(client, manifest, work / "version", progress)
         version = client.create_version(name, manifest, aliases)
-    if fetched is not None:
-        shutil.rmtree(fetched, ignore_errors=True)
+        if fetched is not None:
+            shutil.rmtree(fetched, ignore_errors=True)
     return version
 
 

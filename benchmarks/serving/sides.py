@@ -99,7 +99,7 @@ def llmos(home: Path, manifest: Manifest, folder: Path) -> Iterator[Llmos]:
     state, port = Home.at(home), free_port()
     log = home / "up.out"
     with log.open("wb") as out:
-        command = [sys.executable, "-m", "llmos", "up", "--no-demo", "--home", str(home), "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "llmos", "up", "--no-demo", "--home", str(home), "--port", str(port)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + START_S

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from devtools.convert.source import WeightSource
 from devtools.convert.verify.check import check_graph
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
+from shared.storage.scratch import scratch_folder
 
 Progress = Callable[[str, float], None]
 """Called with a stage (`read`, `build`, `check`, `finish`, …) and the fraction of it that is done, 0 to 1."""
@@ -134,10 +134,10 @@ def staged(destination: Path) -> Iterator[Path]:
     """A folder beside `destination` whose files move into it at the end, or vanish with the first error."""
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.partial-") as staging:
-            yield Path(staging)
+        with scratch_folder(destination.parent, f".{destination.name}.partial-") as staging:
+            yield staging
             destination.mkdir(exist_ok=True)
-            for path in Path(staging).iterdir():
+            for path in staging.iterdir():
                 path.replace(destination / path.name)
     except OSError as error:
         if error.errno not in _DISK_FULL:

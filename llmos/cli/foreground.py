@@ -8,6 +8,7 @@ import time
 import structlog
 import typer
 
+from llmos import leftovers
 from llmos.cli import demo
 from llmos.cli.output import console, errors
 from llmos.client import Client
@@ -40,6 +41,7 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
 
     try:
         async with running(home, port=port, store_url=store, on_start=on_start) as system:
+            await asyncio.to_thread(_remove_leftovers, system, home, store)
             if with_demo:
                 await asyncio.to_thread(_demo, system, home)
             _greet(system, home, time.monotonic() - begin)
@@ -70,6 +72,13 @@ def _log_to_file(home: Home) -> None:
 def _demo(system: EmbeddedSystem, home: Home) -> None:
     with Client(system.url, home.admin_key() or "") as client:
         demo.run(client)
+
+
+def _remove_leftovers(system: EmbeddedSystem, home: Home, store: str | None) -> None:
+    leftovers.remove_folders(home)
+    if store is None:  # a store of its own: no other system has versions in it
+        with Client(system.url, home.admin_key() or "") as client:
+            leftovers.remove_blobs(home, client)
 
 
 def _greet(system: EmbeddedSystem, home: Home, seconds: float) -> None:

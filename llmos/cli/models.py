@@ -48,6 +48,7 @@ def import_(
                 cuda=cuda,
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
+                journals=target.home.imports,
                 progress=progress,
             )
         if json:

@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from shared.contracts.manifest import Name
 from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
+from shared.service.python import python_module
 from shared.service.settings import ServiceSettings
 
 MEMORY_SHARE = 0.8
@@ -56,13 +56,13 @@ class Settings(ServiceSettings):
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
     """CPU threads that all replicas together may use. Default: the CPUs of this process."""
     replica_command: tuple[str, ...] = Field(
-        default=(sys.executable, "-m", "services.inference.replica"),
+        default=python_module("services.inference.replica"),
         min_length=1,
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments. Default: `services.inference.replica` in this Python."""
     job_command: tuple[str, ...] = Field(
-        default=(sys.executable, "-P", "-m", "devtools.jobs.run"),
+        default=python_module("devtools.jobs.run"),
         min_length=1,
         validation_alias="LLMOS_INFERENCE_JOB_COMMAND",
     )

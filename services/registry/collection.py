@@ -1,6 +1,6 @@
 """Removes blobs and manifests that no version refers to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from services.registry.files import referenced_blobs
@@ -21,6 +21,7 @@ async def collect(
     now: datetime,
     grace: timedelta,
     dry_run: bool,
+    only: Collection[str] | None = None,
 ) -> Garbage:
     """Find garbage older than `grace` and, unless `dry_run`, remove it.
 
@@ -31,6 +32,7 @@ async def collect(
         now: In UTC.
         grace: How old garbage must be.
         dry_run: Only find it.
+        only: The blobs that may be garbage, and no manifest; None: all.
 
     Raises:
         CorruptFile: A version's manifest can't be read, so the blobs that it needs are unknown; nothing is removed.
@@ -41,6 +43,8 @@ async def collect(
         for kind in records
         for (name, version), stored in (await store.manifest_stats(kind)).items()
     }
+    if only is not None:
+        blobs, manifests = {digest: stored for digest, stored in blobs.items() if digest in only}, {}
     catalogue = await _all(records)
     referenced = await referenced_blobs(store, catalogue) | await checkpoint_blobs(jobs)
     garbage = find_garbage(blobs, manifests, catalogue, referenced, now=now, grace=grace)

@@ -68,6 +68,7 @@ class RegistryService:
             now=self._now(),
             grace=timedelta(seconds=request.grace),
             dry_run=request.dry_run,
+            only=request.blobs,
         )
         if not request.dry_run:
             await self._publish("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))

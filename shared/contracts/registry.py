@@ -150,6 +150,8 @@ class CollectGarbage(Contract):
     """Report what would be removed, and remove nothing."""
     grace: float = Field(default=86_400.0, ge=0)
     """Seconds for which an upload is kept in any case: its version may not be created yet."""
+    blobs: tuple[Digest, ...] | None = None
+    """Look at these blobs only, and at no manifest; None: at all."""
 
 
 class GarbageReport(Contract):

@@ -77,6 +77,8 @@ class NodeStatus(Contract):
     """Of the agent: another one with the same id is another process."""
     host: str = ""
     pid: int = 0
+    birth: str = ""
+    """Of the agent's process; distinguishes it from others that get its pid (`shared.service.process_identity`)."""
 
 
 class ReplicaState(StrEnum):

@@ -1,7 +1,6 @@
 """The node's loop: watch the assignment, reconcile, write statuses, keep the node's lease."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +34,7 @@ from shared.contracts.scheduler import (
 from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
+from shared.service.process_identity import ProcessIdentity
 from shared.service.supervise import ChildSpec
 
 Value = TypeVar("Value")
@@ -66,6 +66,7 @@ class NodeAgent:
     def __init__(self, bus: Bus, node: Node) -> None:
         self._bus = bus
         self._node = node
+        process = ProcessIdentity.own()
         self._status = NodeStatus(
             id=node.id,
             capacity=node.capacity,
@@ -73,7 +74,8 @@ class NodeAgent:
             started_at=datetime.now(UTC),
             instance=node.instance,
             host=socket.gethostname(),
-            pid=os.getpid(),
+            pid=process.pid,
+            birth=process.birth,
         )
         self._nodes = bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S)
         self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)

@@ -1,8 +1,6 @@
 """One agent per node id: two agents would each stop the replicas of the other."""
 
 import asyncio
-import os
-import socket
 
 import structlog
 from pydantic import ValidationError
@@ -11,6 +9,7 @@ from shared.bus.port import KeyValue, KvOperation
 from shared.contracts.scheduler import NodeStatus
 from shared.deadlines import CLAIM_GRACE_S, LEASE_TTL_S
 from shared.errors import Conflict
+from shared.service.process_identity import ProcessIdentity
 
 CHECK_S = 0.25
 
@@ -96,15 +95,5 @@ def _decode(value: bytes) -> NodeStatus | None:
 
 
 def _has_ended(holder: NodeStatus) -> bool:
-    """Whether the holder was a process of this machine; its pid may be this process's own, since pids repeat."""
-    if not holder.pid or holder.host != socket.gethostname():
-        return False
-    if holder.pid == os.getpid():
-        return True
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    """Whether the holder was a process of this machine that has ended; a stranger may have its pid by now."""
+    return ProcessIdentity(holder.pid, holder.birth).has_ended()

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shared.contracts.job import JobAssignment, ProcessMessage
 from shared.service import child_log
+from shared.service.python import safe_path
 from shared.service.supervise import describe_exit
 from shared.service.tether import tethered
 
@@ -172,7 +173,7 @@ class JobProcess:
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in inherited.items() if name not in _WITHHELD}
+    return safe_path({name: value for name, value in inherited.items() if name not in _WITHHELD})
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

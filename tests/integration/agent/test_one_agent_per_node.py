@@ -11,11 +11,14 @@ from services.inference.agent.claim import claim, watch_for_takeover
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import NODES_BUCKET, NodeStatus
 from shared.errors import Conflict
+from shared.service.process_identity import ProcessIdentity
 from tests.support.factories.scheduling import deployment, replica
 from tests.support.harness.wait import eventually
 
 
-def status(instance: str, *, host: str = "elsewhere", pid: int = 4242, age: float = 0.0) -> NodeStatus:
+def status(
+    instance: str, *, host: str = "elsewhere", pid: int = 4242, birth: str = "", age: float = 0.0
+) -> NodeStatus:
     return NodeStatus(
         id="node-a",
         capacity=Resources(memory=1, threads=1),
@@ -23,6 +26,7 @@ def status(instance: str, *, host: str = "elsewhere", pid: int = 4242, age: floa
         instance=instance,
         host=host,
         pid=pid,
+        birth=birth,
     )
 
 
@@ -56,12 +60,29 @@ async def test_a_record_that_is_not_renewed_is_taken_over(nodes):
 
 
 async def test_an_agent_of_this_machine_that_has_ended_is_not_waited_for(nodes):
-    ended = await asyncio.create_subprocess_exec("true")
+    ended = await asyncio.create_subprocess_exec("sleep", "600")
+    birth = ProcessIdentity.of(ended.pid).birth
+    ended.kill()
     await ended.wait()
-    for pid in (ended.pid, os.getpid()):  # the latter: process numbers repeat in containers
-        await nodes.put("node-a", status("dead", host=socket.gethostname(), pid=pid).encode())
+    for pid in (ended.pid, os.getpid()):  # a stranger has the latter: pids are used again
+        await nodes.put("node-a", status("dead", host=socket.gethostname(), pid=pid, birth=birth).encode())
         async with asyncio.timeout(5):
             await claim(nodes, status("new"), silence=600)
+
+
+@pytest.mark.parametrize(
+    "birth", ["", "another-boot/pid:[1]/7"], ids=["not recorded", "of another machine or container with this name"]
+)
+async def test_an_agent_is_not_taken_for_ended_by_its_number_alone(nodes, birth):
+    other = status("other", host=socket.gethostname(), pid=os.getpid(), birth=birth)
+    await nodes.put("node-a", other.encode())
+    claiming = asyncio.create_task(claim(nodes, status("new"), silence=600))
+    async with asyncio.timeout(10):
+        while not claiming.done():
+            await nodes.put("node-a", other.encode())
+            await asyncio.wait({claiming}, timeout=0.1)
+    with pytest.raises(Conflict, match="already runs as node"):
+        await claiming
 
 
 async def test_of_two_that_start_at_once_one_gets_the_node(nodes):

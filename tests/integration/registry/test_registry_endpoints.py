@@ -220,6 +220,16 @@ async def test_garbage_is_named_first_and_removed_when_asked(client, store):
     assert (await ask(client, MODELS.resolve, ResolveReference(reference="smollm2"))).version == 1
 
 
+async def test_garbage_is_looked_for_among_the_named_blobs_only(client, store):
+    await create(client, store, "smollm2", b"one")
+    await uploaded(store, {"model.onnx": b"of a killed import"})
+    await uploaded(store, {"model.onnx": b"of a running import"})
+    named = (sha256(b"one"), sha256(b"of a killed import"), sha256(b"not there"))
+    removed = await ask(client, COLLECT_GARBAGE, CollectGarbage(grace=0, dry_run=False, blobs=named))
+    assert removed.blobs == (sha256(b"of a killed import"),)
+    assert {sha256(b"one"), sha256(b"of a running import")} <= set(await store.blobs())
+
+
 async def test_nothing_is_collected_while_a_manifest_cannot_be_read(client, store, tmp_path):
     await create(client, store, "smollm2", b"one")
     (tmp_path / "store" / "manifests" / "smollm2" / "1.json").unlink()

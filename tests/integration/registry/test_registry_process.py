@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.registry import MODELS, CreateModelVersion, ResolveReference
+from shared.service.python import python_module
 from tests.support.factories.manifests import uploaded
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
@@ -29,7 +29,7 @@ async def process(nats: NatsServer, store_url: str | None) -> AsyncIterator[asyn
     if store_url is not None:
         environment["LLMOS_STORE_URL"] = store_url
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.registry", env=environment, stderr=asyncio.subprocess.PIPE
+        *python_module("services.registry"), env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield child

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from shared.contracts.scheduler import (
     ReplicaStatus,
 )
 from shared.contracts.serving import Device, ReplicaOptions
+from shared.service.python import python_module
 from shared.storage.port import ArtifactStore
 from tests.support.harness.wait import eventually
 
@@ -170,9 +170,7 @@ async def replica_process(
     log = cache.parent / f"{assignment.id}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.inference.replica",
+            *python_module("services.inference.replica"),
             cwd=ROOT,
             stdout=output,
             stderr=output,
