@@ -105,7 +105,7 @@ async def test_a_hostile_template_is_stopped_and_harms_only_its_request(source):
 
 
 async def test_prompts_render_in_the_worker_and_errors_keep_their_kind():
-    async with TemplateProcess(CHATML + "{{ bos_token }}", bos_token="é").running() as process:
+    async with TemplateProcess(CHATML + "{{ bos_token }}", {"bos_token": "é"}).running() as process:
         prompts = await asyncio.gather(*(process.render([{"role": "user", "content": str(i)}]) for i in range(20)))
         assert prompts == [f"<|im_start|>user\n{i}<|im_end|>\n<|im_start|>assistant\né" for i in range(20)]
         large = [{"role": "user", "content": "ü" * (MAX_PROMPT // 2)}]
