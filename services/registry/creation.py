@@ -10,11 +10,15 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from services.registry.catalogue import delete, enter, point, reserve, with_digest
 from services.registry.files import missing_file, require_files
 from services.registry.manifests import digest_of, encode_manifest
 from services.registry.records import ModelRecords
+from shared.contracts.manifest import Manifest
 from shared.contracts.registry import CreateVersion, ModelRecord, VersionEntry
+from shared.contracts.sampling import version_defaults
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.port import ArtifactStore
 
@@ -34,9 +38,10 @@ async def create_version(
     """The version that `request` describes: a new one, or the one with the same manifest.
 
     Raises:
-        InvalidInput: A blob is missing or has another size.
+        InvalidInput: A blob is missing or has another size, or no request could have a default.
         Conflict: The model has too many versions.
     """
+    _check_defaults(request.manifest)
     await require_files(store, request.manifest)
     data = encode_manifest(request.manifest)
     digest = digest_of(data)
@@ -58,6 +63,19 @@ async def create_version(
         return Creation(record, entry, created=False)
     await _require_still_there(records, store, request, number)
     return Creation(record, entry, created=True)
+
+
+def _check_defaults(manifest: Manifest) -> None:
+    """Here and not in the contract: a version that exists stays readable."""
+    try:
+        version_defaults(manifest.defaults)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidInput(
+            f"the default {first['loc'][0]} is {str(first['input'])[:80]!r}, which no request could have:"
+            f" {first['msg']}",
+            param="manifest.defaults",
+        ) from None
 
 
 async def _write_manifest(records: ModelRecords, store: ArtifactStore, model: str, data: bytes) -> int:
