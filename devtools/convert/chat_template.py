@@ -32,21 +32,25 @@ _log = structlog.get_logger("llmos.convert")
 
 
 def check_chat_template(source: str, special_tokens: Mapping[str, str]) -> None:
-    """Render short conversations; one with a tool that fails is only logged.
+    """Render short conversations, with a tool and without; where one kind fails, that is logged.
 
     Raises:
         UnsupportedFormat: The template does not parse, or renders no conversation.
     """
-    problem, tool_problem = _problems(source, tuple(sorted(special_tokens.items())))
-    if problem is not None:
+    plain, with_tool = _problems(source, tuple(sorted(special_tokens.items())))
+    if plain is None and with_tool is None:
+        return
+    if plain is None:
+        _log.warning("template.rejects_tools", error=with_tool, consequence="requests with tools will fail")
+    elif with_tool is None and takes_tools(source):
+        _log.warning("template.requires_tools", error=plain, consequence="requests without tools will fail")
+    else:
         raise UnsupportedFormat(
-            f"{problem}; correct the source's chat template (chat_template.jinja, or 'chat_template' in"
+            f"{plain}; correct the source's chat template (chat_template.jinja, or 'chat_template' in"
             " tokenizer_config.json; 'tokenizer.chat_template' in a GGUF), or remove it to import the model without"
             " one",
             param="source",
         )
-    if tool_problem is not None:
-        _log.warning("template.rejects_tools", error=tool_problem, consequence="requests with tools will fail")
 
 
 @lru_cache(maxsize=64)
@@ -57,13 +61,21 @@ def _problems(source: str, special_tokens: tuple[tuple[str, str], ...]) -> tuple
 
 
 async def _tried(source: str, special_tokens: dict[str, str]) -> tuple[str | None, str | None]:
-    """Why no conversation renders, and why one with a tool does not; None where it does."""
+    """Why no conversation renders, without tools and with one; None where one does."""
     async with TemplateProcess(source, special_tokens).running() as process:
-        problems = [await _problem(process, conversation) for conversation in _CONVERSATIONS]
-        usable = next((number for number, problem in enumerate(problems) if problem is None), None)
-        if usable is None:
-            return problems[0], None
-        return None, await _problem(process, _CONVERSATIONS[usable], _TOOL) if takes_tools(source) else None
+        plain = await _first_problem(process)
+        return plain, await _first_problem(process, _TOOL) if takes_tools(source) else None
+
+
+async def _first_problem(process: TemplateProcess, *tools: dict[str, object]) -> str | None:
+    """None if any conversation renders."""
+    problems = []
+    for conversation in _CONVERSATIONS:
+        problem = await _problem(process, conversation, *tools)
+        if problem is None:
+            return None
+        problems.append(problem)
+    return problems[0]
 
 
 async def _problem(process: TemplateProcess, messages: list[dict[str, str]], *tools: dict[str, object]) -> str | None:

@@ -55,6 +55,18 @@ def test_a_template_that_fails_with_tools_only_is_a_warning() -> None:
     assert "as_typescript" in warning["error"]
 
 
+def test_a_template_that_fails_without_tools_only_is_a_warning() -> None:
+    with capture_logs() as logs:
+        check_chat_template("{% for tool in tools %}{{ tool.function | tojson }}{% endfor %}", {})
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert warning["event"] == "template.requires_tools"
+
+
+def test_a_template_that_fails_with_tools_and_without_is_refused() -> None:
+    with pytest.raises(UnsupportedFormat, match="'today' is undefined"):
+        check_chat_template("{{ today() }}{{ tools }}", {})
+
+
 def test_an_import_in_an_event_loop_checks_too(tmp_path: Path) -> None:
     source = write_llama(tmp_path / "model.gguf", metadata={"tokenizer.chat_template": "{{ in_a_loop() }}"})
 
