@@ -22,8 +22,9 @@ Progress = Callable[[str, float], None]
 
 HUB = "https://huggingface.co"
 _REFERENCE = re.compile(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")
-_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.json",
-           "chat_template.jinja", "README.md", "model.safetensors", "model.safetensors.index.json",
+_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+           "special_tokens_map.json", "chat_template.json", "chat_template.jinja", "README.md",
+           "model.safetensors", "model.safetensors.index.json",
            "model-?????-of-?????.safetensors")  # fmt: skip
 _ATTEMPTS = 5
 """Times that a file is taken up again without a byte having come."""

@@ -127,4 +127,16 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         return convert_hf(path, destination, quantize=quantize, progress=progress)
     if path.is_file() and path.suffix.lower() == ".gguf":
         return convert_gguf(path, destination, quantize=quantize, progress=progress)
-    raise UnsupportedFormat(f"{source}: expected {SOURCES}", param="source")
+    raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
+
+
+def _hint(path: Path) -> str:
+    """What was probably meant by a path that is no model."""
+    if path.is_dir():
+        ggufs = sorted(path.glob("*.gguf"))
+        return f" is a folder; name the file in it ({ggufs[0].name})" if ggufs else ""
+    if path.suffix == ".safetensors":
+        return " is a part of a Hugging Face directory; name its folder"
+    if ".gguf" in path.name.lower():
+        return " is a piece of a file that was cut; join its pieces (cat PIECES > MODEL.gguf)"
+    return ""

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -154,6 +154,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_digest(files: Iterable[Path], progress: Progress = no_progress) -> str:
+    """SHA-256 of the list of `files` with their SHA-256s, as `sha256sum` prints it."""
+    ordered = sorted(files)
+    total, done, lines = sum(path.stat().st_size for path in ordered), 0, []
+    for path in ordered:
+        lines.append(f"{file_digest(path)}  {path.name}\n")
+        done += path.stat().st_size
+        progress("read", 0.99 * done / max(total, 1))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def quantization(weights: WeightSource) -> str:
     """The type that most of the layers' weights have."""
     counts: Counter[str] = Counter()
@@ -181,4 +192,5 @@ def _spec(model: DecoderModel) -> DecoderSpec:
         bos_token_id=text.bos_token_id,
         add_bos_token=text.add_bos_token,
         eos_token_ids=text.eos_token_ids,
+        special_tokens=dict(text.special_tokens),
     )

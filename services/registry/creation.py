@@ -10,12 +10,15 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from services.registry.catalogue import delete, enter, point, reserve, with_digest
 from services.registry.files import missing_file, require_files
 from services.registry.manifests import digest_of, encode_manifest
 from services.registry.records import Records
-from shared.contracts.manifest import FileList, Kind
+from shared.contracts.manifest import FileList, Kind, Manifest
 from shared.contracts.registry import CatalogueRecord, CreateVersion, VersionEntry
+from shared.contracts.sampling import version_defaults
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.port import ArtifactStore
 
@@ -41,9 +44,11 @@ async def create_version(
     """The version that `request` and `manifest` describe: a new one, or the one with the same manifest.
 
     Raises:
-        InvalidInput: A blob is missing or has another size.
+        InvalidInput: A blob is missing or has another size, or no request could have a default.
         Conflict: The name has too many versions.
     """
+    if isinstance(manifest, Manifest):
+        _check_defaults(manifest)
     await require_files(store, manifest)
     data = encode_manifest(manifest)
     digest = digest_of(data)
@@ -65,6 +70,19 @@ async def create_version(
         return Creation(record, entry, created=False)
     await _require_still_there(records, store, manifest, kind=kind, name=request.name, number=number)
     return Creation(record, entry, created=True)
+
+
+def _check_defaults(manifest: Manifest) -> None:
+    """Here and not in the contract: a version that exists stays readable."""
+    try:
+        version_defaults(manifest.defaults)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidInput(
+            f"the default {first['loc'][0]} is {str(first['input'])[:80]!r}, which no request could have:"
+            f" {first['msg']}",
+            param="manifest.defaults",
+        ) from None
 
 
 async def _write_manifest(records: Records, store: ArtifactStore, name: str, data: bytes, kind: Kind) -> int:

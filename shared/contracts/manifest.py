@@ -101,6 +101,9 @@ class DecoderSpec(Contract):
     bos_token_id: int | None = None
     add_bos_token: bool = False
     eos_token_ids: tuple[int, ...] = ()
+    special_tokens: dict[str, str] = Field(default_factory=dict)
+    """Texts of special tokens by their names in chat templates: `eos_token`, `pad_token`, … Empty: the model has
+    none of this name. Versions of older imports have none of them; BOS and EOS are then those of the ids."""
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -217,7 +220,7 @@ class Manifest(FileList):
     cuda: CudaNeed | None = None
     """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
     defaults: dict[str, float | int | str] = Field(default_factory=dict)
-    """Sampling defaults: temperature, top_p, …"""
+    """Sampling defaults: temperature, top_p, …, and `max_new_tokens` (`contracts.sampling.version_defaults`)."""
     lineage: Lineage
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured at import, e.g. perplexity."""

@@ -4,6 +4,7 @@ To add a parameter, add it to `Sampling` with its range and to `SamplingValues` 
 it in the engine. The gateway's request models inherit `Sampling`, and the replica fills `SamplingValues` by name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -133,6 +134,18 @@ class SamplingValues:
     def check_ranges(self) -> None:
         """Raise `pydantic.ValidationError` unless each value is in its range."""
         Sampling.model_validate({name: getattr(self, name) for name in _VALUES})
+
+
+def version_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`Manifest.defaults` by the names of `SamplingValues`: `generation_config.json` as vLLM reads it.
+
+    A top_k of -1 is off, and `max_new_tokens` is the default of `max_tokens`. Names that are not known are ignored.
+    Raises `pydantic.ValidationError` for a value of a wrong type or out of its range.
+    """
+    given = {**defaults, "max_tokens": defaults.get("max_new_tokens")}
+    if given.get("top_k") == -1:
+        given["top_k"] = 0
+    return Sampling.model_validate(given).values()
 
 
 _VALUES = tuple(field.name for field in fields(SamplingValues))

@@ -19,6 +19,8 @@ from shared.errors import InvalidInput
 
 MAX_PROMPT = 4 << 20
 """Characters that a rendered prompt may have: far above any context length."""
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Names that a template knows, as in the special tokens of a Hugging Face tokenizer."""
 ADVICE = "use /v1/completions, or import the model again with another template"
 
 
@@ -31,14 +33,13 @@ class ChatTemplate:
 
     Args:
         source: jinja2.
-        bos_token: Text of the token that begins a text, "" if the model has none.
-        eos_token: Text of the token that ends an answer, "" if the model has none.
+        special_tokens: Texts of special tokens, by names of `SPECIAL_TOKENS`; "" for those that are not given.
 
     Raises:
         InvalidInput: It does not compile.
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(self, source: str, **special_tokens: str) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -46,12 +47,8 @@ class ChatTemplate:
             extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
         )
         environment.filters["tojson"] = _tojson
-        environment.globals |= {
-            "raise_exception": _reject,
-            "strftime_now": _strftime_now,
-            "bos_token": bos_token,
-            "eos_token": eos_token,
-        }
+        environment.globals |= dict.fromkeys(SPECIAL_TOKENS, "") | special_tokens
+        environment.globals |= {"raise_exception": _reject, "strftime_now": _strftime_now}
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, MemoryError) as error:
@@ -64,7 +61,9 @@ class ChatTemplate:
         """
         try:
             return _joined(
-                self._template.generate(messages=messages, tools=tools or None, add_generation_prompt=True)
+                self._template.generate(
+                    messages=messages, tools=tools or None, documents=None, add_generation_prompt=True
+                )
             )
         except TemplateRejected as error:
             raise InvalidInput(
@@ -99,9 +98,15 @@ def _strftime_now(pattern: str) -> str:
     return datetime.now().astimezone().strftime(pattern)
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """Without jinja2's HTML escapes: prompts are not HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers' filter: without jinja2's HTML escapes, because prompts are not HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 class _GenerationBlock(Extension):

@@ -13,8 +13,7 @@ class Render(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: str
-    bos_token: str
-    eos_token: str
+    special_tokens: dict[str, str]
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
 

@@ -1,6 +1,6 @@
 """Renders chat templates in a worker process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import InvalidInput, from_payload
@@ -19,16 +19,15 @@ class TemplateProcess(WorkerProcess):
 
     Args:
         source: The chat template, jinja2.
-        bos_token: Text of the token that begins a text.
-        eos_token: Text of the token that ends an answer.
+        special_tokens: Texts of special tokens, by names of `SPECIAL_TOKENS`.
         cpu_limit_s: Processor seconds that compiling and rendering may take.
     """
 
     def __init__(
-        self, source: str, *, bos_token: str = "", eos_token: str = "", cpu_limit_s: float = CPU_LIMIT_S
+        self, source: str, special_tokens: Mapping[str, str] | None = None, *, cpu_limit_s: float = CPU_LIMIT_S
     ) -> None:
         super().__init__("shared.text.template_worker", cpu_limit_s=cpu_limit_s, memory_limit=MEMORY_LIMIT)
-        self._template = Render(source=source, bos_token=bos_token, eos_token=eos_token, messages=())
+        self._template = Render(source=source, special_tokens=dict(special_tokens or {}), messages=())
         self._cpu_limit_s = cpu_limit_s
 
     async def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:

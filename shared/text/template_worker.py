@@ -17,7 +17,7 @@ def respond(request: bytes) -> bytes:
     """Render one prompt; the template is compiled when it is new."""
     asked = Render.model_validate_json(request)
     try:
-        template = compiled(asked.source, bos_token=asked.bos_token, eos_token=asked.eos_token)
+        template = compiled(asked.source, **asked.special_tokens)
         rendered = Rendered(prompt=template.render(asked.messages, asked.tools))
     except LlmosError as error:
         rendered = Rendered(error=error.payload())

@@ -86,6 +86,15 @@ async def test_a_version_without_files_is_refused(client):
         await ask(client, MODELS.create, CreateModelVersion(name="smollm2", manifest=manifest_of({})))
 
 
+@pytest.mark.parametrize("default", [{"temperature": "abc"}, {"top_p": 1.5}, {"max_new_tokens": -1}])
+async def test_a_version_with_a_default_that_no_replica_can_use_is_refused(client, store, default):
+    manifest = (await uploaded(store, {"model.onnx": b"one"})).model_copy(update={"defaults": default})
+    with pytest.raises(InvalidInput, match=rf"the default max_tokens|the default {next(iter(default))}") as caught:
+        await ask(client, MODELS.create, CreateModelVersion(name="smollm2", manifest=manifest))
+    assert caught.value.param == "manifest.defaults"
+    assert (await ask(client, MODELS.list, Empty())).models == ()
+
+
 async def test_a_malformed_request_names_the_field(client):
     with pytest.raises(InvalidInput, match="manifest"):
         await client.request(MODELS.create.subject, b'{"name": "smollm2"}', timeout=TIMEOUT)

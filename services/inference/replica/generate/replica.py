@@ -88,9 +88,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     """Render the template once, which starts the worker and logs a broken template at the start."""
     if model.template is None:
         return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
-    template = await stack.enter_async_context(
-        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token).running()
-    )
+    template = await stack.enter_async_context(TemplateProcess(model.template, model.special_tokens).running())
     try:
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
