@@ -70,9 +70,7 @@ def authorization(key: str, named: str) -> dict[str, str]:
     key = key.strip()
     if not all("!" <= character <= "~" for character in key):
         raise InvalidInput(
-            f"{named} is not a key: expected printable ASCII characters without spaces, as 'llmos key create'"
-            " prints them",
-            param="api_key",
+            f"{named} is not a key: expected printable ASCII characters without spaces", param="api_key"
         )
     return {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -101,6 +99,8 @@ def connecting(url: str) -> Iterator[None]:
     except httpx.ConnectError as error:
         if "certificate" in str(error).lower() or "ssl" in str(error).lower():
             raise Unavailable(f"{url} can't be trusted or speaks no TLS: {error}") from error
+        if proxy_for(httpx.URL(url)):
+            raise Unavailable(f"no proxy answers on the way to {url}; see {_set(_PROXY_VARIABLES)}") from error
         raise Unavailable(f"nothing answers at {url}; start LLMOS with 'llmos up', or give --url") from error
     except httpx.TransportError as error:
         raise Unavailable(f"the connection to {url} broke: {error}") from error

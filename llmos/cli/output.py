@@ -20,8 +20,8 @@ from rich.tree import Tree
 
 from llmos.importing import Progress as Report
 
-console = Console(highlight=False, markup=False, emoji=False)
-errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 _ESCAPED = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of controls, halves of surrogate pairs and separators of lines."""
@@ -43,18 +43,17 @@ def printable(text: object) -> str:
 
 def say(text: object, *, style: str = "") -> None:
     """One line on standard output, whole however narrow the terminal."""
-    console.print(Text(printable(text), style=style), soft_wrap=True)
+    console.print(Text(printable(text), style=style))
 
 
 def note(text: object, *, style: str = "") -> None:
     """One line on standard error, whole however narrow the terminal."""
-    errors.print(Text(printable(text), style=style), soft_wrap=True)
+    errors.print(Text(printable(text), style=style))
 
 
 def print_error(message: str) -> None:
     """What ended the command, on one line."""
-    line = Text.assemble(("error:", "red"), " ", printable(" ".join(message.split())))
-    errors.print(line, soft_wrap=True)
+    errors.print(Text.assemble(("error:", "red"), " ", printable(" ".join(message.split()))))
 
 
 def print_json(value: object) -> None:
@@ -85,7 +84,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def print_tree(tree: Tree) -> None:
