@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from llmos.cli.output import note
 from llmos.client import ChatDelta
 
+TOGETHER_S = 0.001
+"""Pieces that follow the first within this time waited with it: on a busy machine the reader is late."""
 SHORTEST_S = 0.01
 """Less time between the first and the last token says nothing of the model: they came in one or two packets."""
 
@@ -39,7 +41,9 @@ class Speed:
         tokens = delta.tokens or bool(delta.text)
         if tokens:
             if self.first is None:
-                self.first, self.at_first = now, tokens
+                self.first = now
+            if now - self.first < TOGETHER_S:
+                self.at_first += tokens
             self.last = now
         if delta.usage is not None:
             self.total = delta.usage.get("completion_tokens", 0)

@@ -26,6 +26,8 @@ def spoken(*pieces: tuple[float, int, str], total: int | None) -> str:
         ([(0.5, 8, "at once")], 8, "8 tokens · first after 0.50 s"),
         ([(0.5, 4, "in one "), (0.5001, 4, "packet")], 8, "8 tokens · first after 0.50 s"),
         ([(0.5, 1, "a")], 1, "1 token · first after 0.50 s"),
+        # A reader that was late finds the first tokens together.
+        ([(0.5, 1, "a"), (0.5002, 1, "b"), (1.5, 4, "cdef")], 6, "6 tokens · 4.0 tokens/s · first after 0.50 s"),
         # The text of the first token is held back; it counts from when it was generated.
         ([(0.5, 1, ""), (1.5, 1, "é")], 2, "2 tokens · 1.0 tokens/s · first after 0.50 s"),
         ([], 0, "0 tokens"),
