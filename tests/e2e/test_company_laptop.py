@@ -28,9 +28,9 @@ HOSTILE = {
 
 def test_a_system_starts_works_and_stops_in_an_environment_that_is_against_it(tmp_path):
     system = Embedded(tmp_path / "caf\xe9 [/x]", demo=False, env=HOSTILE)
-    started = system.cli("up", "--detach", "--no-demo", "--port", str(system.port))
-    assert started.returncode == 0, started.stderr
     try:
+        started = system.cli("up", "--detach", "--no-demo", "--port", str(system.port))
+        assert started.returncode == 0, started.stderr
         status = system.cli("status")
         assert status.returncode == 0, status.stderr
         assert "gateway" in status.stdout
