@@ -4,8 +4,8 @@ import importlib.util
 import time
 from pathlib import Path
 
-from llmos.cli.chat import print_stream
-from llmos.cli.output import console, errors, print_tree, progress_bars
+from llmos.cli.output import note, print_tree, progress_bars, say, status
+from llmos.cli.stream import print_stream
 from llmos.cli.trace_view import spans, tree
 from llmos.client import Client, wait_ready, why_not_ready
 from llmos.importing import import_model
@@ -39,8 +39,8 @@ def run(client: Client) -> None:
     """Import and deploy once; ask and show the trace each time."""
     version = _import_once(client)
     _deploy_once(client, version)
-    console.print(f"[dim]{SYSTEM}[/]")
-    console.print(f"[bold cyan]> {QUESTION}[/]")
+    say(SYSTEM, style="dim")
+    say(f"> {QUESTION}", style="bold cyan")
     question = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     answer = print_stream(client.chat(NAME, question, temperature=0, max_tokens=64))
     _show_trace(client, answer.trace_id)
@@ -51,17 +51,17 @@ def _import_once(client: Client) -> ModelVersion:
         return client.version(NAME)
     except NotFound:
         source = demo_gguf()
-        errors.print(f"importing {source.name} as {NAME}")
+        note(f"importing {source.name} as {NAME}")
         with progress_bars() as progress:
             return import_model(client, str(source), NAME, aliases=("prod",), progress=progress)
 
 
 def _deploy_once(client: Client, version: ModelVersion) -> None:
-    if NAME not in {status.deployment.name for status in client.deployments().deployments}:
+    if NAME not in {item.deployment.name for item in client.deployments().deployments}:
         client.deploy(Deploy(reference=version.reference, name=NAME))
-    with errors.status(f"starting {version.reference}") as line:
-        for status in wait_ready(client, NAME, READY_TIMEOUT_S):
-            line.update(f"starting {version.reference}: {why_not_ready(status)}")
+    with status(f"starting {version.reference}") as show:
+        for newest in wait_ready(client, NAME, READY_TIMEOUT_S):
+            show(f"starting {version.reference}: {why_not_ready(newest)}")
 
 
 def _show_trace(client: Client, trace_id: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, progress_bars, size
+from llmos.cli.output import print_json, print_table, progress_bars, say, size
 from llmos.config import Target
 from llmos.importing import SOURCES, import_model
 from shared.contracts.manifest import Manifest
@@ -54,9 +54,7 @@ def import_(
         if json:
             print_json(version)
         else:
-            console.print(
-                f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}"
-            )
+            say(f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}")
 
 
 @app.command("list")
@@ -101,7 +99,7 @@ def show(
         print_json(version)
         return
     manifest, need = version.manifest, version.manifest.memory
-    console.print(f"[bold]{version.reference}[/bold]  {' '.join('@' + alias for alias in version.aliases)}")
+    say(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
     facts = {
         "digest": version.digest,
         "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",
@@ -113,9 +111,9 @@ def show(
         "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
     }
     for name, fact in facts.items():
-        console.print(f"  {name:<8} {fact}")
+        say(f"  {name:<8} {fact}")
     for file in manifest.files:
-        console.print(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+        say(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
 
 
 def _shape(manifest: Manifest) -> str:
@@ -148,10 +146,10 @@ def alias(
     with Target.resolve(home, url, api_key).client() as client:
         if version is None:
             client.remove_alias(model, label)
-            console.print(f"{name} removed")
+            say(f"{name} removed")
         else:
             client.set_alias(model, label, version)
-            console.print(f"{name} -> {model}:{version}")
+            say(f"{name} -> {model}:{version}")
 
 
 @app.command(epilog="Example: llmos model delete smollm2:1")
@@ -167,7 +165,7 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {reference} for good?", abort=True)
         client.delete(reference)
-    console.print(f"{reference} deleted")
+    say(f"{reference} deleted")
 
 
 @app.command(epilog="Example: llmos model gc --dry-run")
@@ -188,8 +186,8 @@ def gc(
         return
     if dry_run:
         for digest in report.blobs:
-            console.print(f"blob {digest}")
+            say(f"blob {digest}")
         for manifest in report.manifests:
-            console.print(f"manifest {manifest}")
+            say(f"manifest {manifest}")
     done = "would be freed" if dry_run else "freed"
-    console.print(f"blobs: {len(report.blobs)}, manifests: {len(report.manifests)}, {size(report.size)} {done}")
+    say(f"blobs: {len(report.blobs)}, manifests: {len(report.manifests)}, {size(report.size)} {done}")

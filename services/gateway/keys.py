@@ -16,6 +16,7 @@ from services.gateway import auth
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
+from shared.contracts.manifest import is_name
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
 _log = structlog.get_logger("llmos.gateway")
@@ -92,7 +93,7 @@ class KeyStore:
     async def revoke(self, key_id: str) -> ApiKey:
         """Make a key invalid at once; the record stays. Raises `NotFound`."""
         while True:
-            entry = await self._kv.get(key_id)
+            entry = await self._kv.get(key_id) if is_name(key_id) else None
             if entry is None:
                 existing = ", ".join(record.id for record in self.list()) or "none"
                 raise NotFound(f"there is no API key {key_id!r}; keys: {existing}", param="id")

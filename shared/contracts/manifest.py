@@ -263,6 +263,10 @@ class Manifest(FileList):
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")
 
 
+_ZEROES = {"0" * length for length in range(1, 10)}
+"""No version has this number."""
+
+
 class Reference(Contract):
     """A parsed reference: at most one of `version` and `alias`."""
 
@@ -274,7 +278,8 @@ class Reference(Contract):
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.fullmatch(text)
-        if match is None or not all(is_name(part) for part in match.group("name", "alias") if part):
+        names = match.group("name", "alias") if match else ()
+        if match is None or not all(is_name(name) for name in names if name) or match["version"] in _ZEROES:
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]

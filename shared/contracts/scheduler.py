@@ -26,6 +26,9 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
+MAX_REPLICAS = 1024
+"""Of one deployment."""
+
 
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
@@ -53,7 +56,7 @@ class Deployment(Contract):
     digest: Digest
     task: Task = "generate"
     """Of the version's manifest: which API it answers."""
-    replicas: int = Field(default=1, ge=0, le=1024)
+    replicas: int = Field(default=1, ge=0, le=MAX_REPLICAS)
     options: ReplicaOptions
     """Of each replica. The version has a graph for CUDA unless `device` is `cpu`."""
     resources: Resources
@@ -168,7 +171,7 @@ class Deploy(ServingOptions):
     """name, name:3 or name@alias."""
     name: Name | None = None
     """Public name. Default: the model's."""
-    replicas: int = Field(default=1, ge=1, le=1024)
+    replicas: int = Field(default=1, ge=1, le=MAX_REPLICAS)
     """Processes that serve it."""
 
 

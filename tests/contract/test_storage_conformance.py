@@ -51,6 +51,12 @@ async def test_a_blob_comes_back_as_it_was_put(store, size):
     assert await read(store, digest) == data
 
 
+async def test_a_store_is_reached_without_the_proxy_of_the_environment(store, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await read(store, await put(store, b"data")) == b"data"
+
+
 @pytest.mark.parametrize("piece", [1, 1000, 3 * CHUNK])
 async def test_the_size_of_the_pieces_does_not_matter(store, piece):
     data = content(2000 if piece == 1 else 2 * CHUNK + 7)

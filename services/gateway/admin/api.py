@@ -3,6 +3,8 @@
 The services that own the state respond over the bus; the gateway translates.
 """
 
+import re
+
 from services.gateway.admin import catalogues
 from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
@@ -116,7 +118,7 @@ class AdminApi:
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
-        if not limit.isdecimal():
+        if not re.fullmatch(r"[0-9]{1,9}", limit):
             raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
         return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 

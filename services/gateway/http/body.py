@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from services.gateway.http.errors import ClientGone
+from shared.contracts.manifest import NAME_PATTERN, NAME_RULE
 from shared.errors import InvalidInput, PayloadTooLarge
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,8 +56,9 @@ def parse_body(model: type[Model], body: bytes) -> Model:
 
 def explain(error: ValidationError) -> InvalidInput:
     """The first mistake as an error that says what to change."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    first = error.errors(include_url=False)[0]
+    is_name = first.get("ctx", {}).get("pattern") == NAME_PATTERN
+    message = f"expected {NAME_RULE}" if is_name else first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return InvalidInput(f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
     param = ".".join(str(part) for part in first["loc"])

@@ -1,7 +1,6 @@
 """`/v1/models`: the deployments, as OpenAI lists models."""
 
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +24,7 @@ class ModelsApi:
 
     async def show(self, request: Request) -> Response:
         """One deployment; raises `NotFound` naming those that exist."""
-        name = unquote(request.path_params["model"])
+        name = request.path_params["model"]
         deployment = self._table.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self._table.deployments)) or "none is deployed yet"
