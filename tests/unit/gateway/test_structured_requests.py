@@ -149,7 +149,9 @@ def test_two_tools_of_one_name_are_refused():
     ],
 )
 def test_choices(fields, choice):
-    assert chat(**fields).contract_choice() == choice
+    asked = chat(**fields)
+    assert asked.contract_choice() == choice
+    assert asked.may_call == (bool(fields.get("tools")) and choice.mode != "none")
 
 
 def test_a_choice_of_nothing_is_refused():

@@ -113,9 +113,8 @@ def _body(tool: Tool, form: ToolForm, param: str, options: SchemaOptions) -> str
         schema = {"type": "object", **schema}
         if schema["type"] != "object":
             raise InvalidInput(f"{param}.type must be 'object': arguments are named", param=param)
-        if _takes_nothing(schema):
-            schema = {"type": "object", "additionalProperties": False}
-    arguments = json_rule(schema, strict=tool.strict, param=param, options=options)
+    nothing = isinstance(schema, dict) and _takes_nothing(schema)
+    arguments = literal("{}") if nothing else json_rule(schema, strict=tool.strict, param=param, options=options)
     head = (*CALL_BEGIN_PARTS, json.dumps(tool.name), ",", " ", f'"{form.arguments}"', ":", " ")
     # The lexer is greedy: where JSON may stand in the place of a call, their lexemes must have the same borders.
     parts = ("".join(head),) if form.opening else head
