@@ -55,7 +55,7 @@ class ToolChoice(Contract):
 
 
 class Grammar(Contract):
-    """What the whole answer must match."""
+    """What the whole answer must match; tool calls excepted."""
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "lark"]
     value: str = ""
@@ -85,7 +85,7 @@ class Generate(Contract):
     """Whether `Accepted` carries the prompt's token ids and text."""
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
-    """With `messages`; not with `grammar`, unless `tool_choice.mode` is none."""
+    """With `messages`. Where they may be called, `grammar` is JSON, and holds for an answer without calls."""
     tool_choice: ToolChoice = ToolChoice()
     deadline_ms: int | None = None
     """Unix time in milliseconds after which the answer is of no use."""

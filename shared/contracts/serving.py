@@ -45,6 +45,9 @@ class ServingOptions(Contract):
     max_wait: float | None = Field(default=None, ge=1.0, le=86400.0)
     """Seconds that a request may have to wait in a replica's queue; one that would wait longer is refused with 429.
     For models that generate. Default: 120."""
+    additional_properties: Literal["closed", "open"] = "closed"
+    """Whether objects may have properties that their schema does not name, where neither the schema says so
+    (additionalProperties) nor the request is strict. closed: as in llama.cpp and xgrammar; open: as JSON schema."""
 
 
 class ReplicaOptions(ServingOptions):

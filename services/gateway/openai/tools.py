@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
-from shared.contracts.gateway import ToolCallDelta
+from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput
 
@@ -91,6 +91,11 @@ class ToolRequest(BaseModel):
     tool_choice: ToolSelection = None
     parallel_tool_calls: bool | None = None
 
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may have tool calls."""
+        return bool(self.tools) and (self.tool_choice is None or self.tool_choice.type != "none")
+
     def contract_tools(self) -> tuple[Tool, ...]:
         """The contract's tools; raises `InvalidInput` if two have one name."""
         tools = tuple(definition.tool() for definition in self.tools or ())
@@ -111,26 +116,14 @@ class ToolRequest(BaseModel):
         return (self.tool_choice or Selection(type="auto")).choice(names, parallel=parallel)
 
 
-def delta_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
-    """Pieces of calls as a stream's chunks have them."""
+def call_objects(calls: Sequence[GeneratedToolCall]) -> list[dict[str, Any]]:
+    """Calls as a message has them."""
     return [
-        {"index": delta.index, "function": {"arguments": delta.arguments}}
-        if delta.id is None
-        else {
-            "index": delta.index,
-            "id": delta.id,
-            "type": "function",
-            "function": {"name": delta.name, "arguments": delta.arguments},
-        }
-        for delta in deltas
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
     ]
 
 
-def call_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
-    """Whole calls as a message has them, from all their pieces."""
-    calls: list[dict[str, Any]] = []
-    for delta in deltas:
-        if delta.id is not None:
-            calls.append({"id": delta.id, "type": "function", "function": {"name": delta.name, "arguments": ""}})
-        calls[delta.index]["function"]["arguments"] += delta.arguments
-    return calls
+def delta_objects(calls: Sequence[GeneratedToolCall]) -> list[dict[str, Any]]:
+    """Calls as a stream's chunk has them, each in one piece."""
+    return [{"index": call.index, **each} for call, each in zip(calls, call_objects(calls), strict=True)]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
@@ -154,6 +155,7 @@ async def replica_process(
     prefix_cache: int = 0,
     device: Device = "cpu",
     gpu_memory: int = 0,
+    additional_properties: Literal["closed", "open"] = "closed",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -163,7 +165,14 @@ async def replica_process(
         model=model,
         version=1,
         digest=digest,
-        options=ReplicaOptions(slots=slots, max_len=max_len, threads=1, prefix_cache=prefix_cache, draft_tokens=0),
+        options=ReplicaOptions(
+            slots=slots,
+            max_len=max_len,
+            threads=1,
+            prefix_cache=prefix_cache,
+            draft_tokens=0,
+            additional_properties=additional_properties,
+        ),
         resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
         device=device,
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from opentelemetry import context as otel_context
 
@@ -67,6 +68,9 @@ class GenerateHandler:
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
         self._check(request, time.time_ns())
         params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
+        stop_ids: Sequence[int] = ()
+        if structured.calls is not None:  # the engine does not know where a call is
+            stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,
@@ -77,7 +81,9 @@ class GenerateHandler:
                 request.resume_token_ids,
                 include_stop=bool(request.sampling.include_stop_str_in_output),
                 min_tokens=params.min_tokens,
+                stop_ids=stop_ids,
                 control_texts=structured.control_texts,
+                calls=structured.calls,
                 exact=request.grammar is not None or self._continues_text(request, prompt),
             ),
             prompt_tokens=len(prompt),
@@ -87,10 +93,7 @@ class GenerateHandler:
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
             token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
-            calls=structured.calls,
         )
-        if stream.calls is not None:
-            stream.calls.push(stream.answer.resumed_text)
         if (finish := _complete(stream, params, structured)) is not None:
             self._serving.finish_at_once(stream, finish)
         else:

@@ -23,6 +23,7 @@ from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.source import SchemaOptions
 from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from services.inference.text.structured_output import StructuredOutputBuilder
 from shared.contracts.manifest import Manifest
@@ -75,7 +76,7 @@ async def serve_decoder(
             prompts=await _prompts(model, manifest, assignment.options.max_len, stack),
             tokenizer=model.tokenizer,
             sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
-            structured=await _structured(model, manifest, stack),
+            structured=await _structured(model, manifest, assignment.options, stack),
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
@@ -103,14 +104,17 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
     )
 
 
-async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredOutputBuilder:
+async def _structured(
+    model: LoadedModel, manifest: Manifest, options: ReplicaOptions, stack: AsyncExitStack
+) -> StructuredOutputBuilder:
     process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
 
     def make_tokenizer() -> LLTokenizer:
         return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
 
-    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template)
+    schemas = SchemaOptions(close_objects=options.additional_properties == "closed")
+    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template, schemas)
 
 
 def limits_for(options: ReplicaOptions, *, kv_per_token: int) -> EngineLimits:

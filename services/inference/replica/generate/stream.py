@@ -6,7 +6,6 @@ from opentelemetry.context import Context
 
 from services.inference.text.answer_text import AnswerText
 from services.inference.text.token_texts import TokenTexts
-from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings, Usage
 from shared.errors import LlmosError
 
@@ -40,8 +39,6 @@ class Stream:
     """Prompt tokens that came from the prefix cache."""
     token_texts: TokenTexts | None = None
     """Set if the request asks for log probabilities."""
-    calls: ToolCallParser | None = None
-    """Set if the answer may call tools."""
     seq: int = 0
     """Sequence number of the next frame."""
     steps: int = 0
