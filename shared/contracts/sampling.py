@@ -21,6 +21,8 @@ MAX_BAD_WORD_CHARS = 128
 MAX_BAD_WORDS_CHARS = 8192
 """Of all bad words together: what looking for them may cost in each step."""
 MAX_ALLOWED_TOKENS = 4096
+INTEGERS = 1 << 63
+"""Numbers of tokens are below: what other languages' clients send for "no limit" is 2^63 - 1 at most."""
 
 
 def _check_words(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ class Sampling(Contract):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0, lt=INTEGERS)
     """Tokens of the answer, at most. Not given: as many as fit in the slot after the prompt. 0: none; only the prompt
     is computed."""
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)

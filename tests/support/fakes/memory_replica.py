@@ -23,6 +23,7 @@ from shared.contracts.replica import Generate
 from shared.contracts.sampling import Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import TYPICAL, template_traits
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import takes_tools
 from tests.support.factories.structured_outputs import structured_output_builder
@@ -114,15 +115,17 @@ async def memory_replica(
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
+    traits = await template_traits(process) if process is not None and takes_tools(template) else TYPICAL
     handler = GenerateHandler(
         serving,
         engine,
         prompts=PromptBuilder(
-            tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template)
+            tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template), traits=traits
         ),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),
+        parallel_calls=traits.parallel_calls,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
     replica = MemoryReplica(bus, serving, engine, handler, finished)

@@ -1,5 +1,6 @@
 """A real gateway in front of real request handlers, in one process: scripted computing, a bus in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,7 +54,12 @@ class MemorySystem:
 
     async def chat(self, **body: object) -> httpx.Response:
         """A greedy answer of a few tokens, unless the body says otherwise."""
-        common = {"model": DECODER, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "temperature": 0}
+        common = {
+            "model": DECODER,
+            "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 2,
+            "temperature": 0,
+        }
         return await self.client.post("/v1/chat/completions", json={**common, **body})
 
     async def deploy(self, name: str, task: Task, replica: ReplicaAssignment) -> None:
@@ -73,8 +79,6 @@ class MemorySystem:
         await self._stack.enter_async_context(background(self._lease(replica), f"lease of {name}"))
 
     async def _lease(self, replica: ReplicaAssignment) -> None:
-        import asyncio
-
         status: Contract = replica.status("node-a", ReplicaState.READY)
         while True:
             await self.bus.kv(REPLICAS_BUCKET).put(replica.id, status.encode())
@@ -100,8 +104,11 @@ async def memory_system(tokenizer: Tokenizer, template: str | None = None) -> As
     """The gateway, a decoder with a chat template, an embedder and a ranker."""
     bus = MemoryBus()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(bus.drain)
         context = Context("gateway", "gateway-test", bus, Readiness())
-        settings = Settings(nats_url="nats://127.0.0.1:1", port=0, auth="off", drain_timeout=1.0, request_timeout=30.0)
+        settings = Settings(
+            nats_url="nats://127.0.0.1:1", port=0, auth="off", drain_timeout=1.0, request_timeout=30.0
+        )
         url = await stack.enter_async_context(run_gateway(context, settings))
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
         system = MemorySystem(client, bus, stack)
@@ -143,9 +150,7 @@ async def _start_decoder(
     await system.deploy(DECODER, "generate", assignment)
 
 
-async def _start_encoder(
-    system: MemorySystem, stack: AsyncExitStack, name: str, *, labels: tuple[str, ...]
-) -> None:
+async def _start_encoder(system: MemorySystem, stack: AsyncExitStack, name: str, *, labels: tuple[str, ...]) -> None:
     size = len(labels) or 8
     assignment = _assignment(name)
     spec = EncoderSpec(
