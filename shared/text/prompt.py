@@ -77,6 +77,9 @@ class PromptBuilder:
             )
         if not messages:
             raise InvalidInput("messages is empty; send at least one message", param="messages")
+        size = sum(len(message.content) for message in messages)
+        if size > MAX_PROMPT:  # the template would be stopped
+            self._check_length(size, "messages")
         options = request.template
         plain, tools = self._conversation(messages, () if request.tool_choice.mode == "none" else request.tools)
         if options.continue_final_message:
@@ -103,9 +106,13 @@ class PromptBuilder:
                     message["role"] = "system"
         return plain, given
 
-    async def _encode(self, text: str, param: str) -> list[int]:
-        fewest = len(text) // self._tokenizer.chars_per_token  # tokenising megabytes takes seconds
+    def _check_length(self, chars: int, param: str) -> None:
+        """Raise `ContextLengthExceeded` if a text of so many characters cannot fit."""
+        fewest = chars // self._tokenizer.chars_per_token
         check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
+
+    async def _encode(self, text: str, param: str) -> list[int]:
+        self._check_length(len(text), param)  # tokenising megabytes takes seconds
         if len(text) > MAX_PROMPT:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
