@@ -155,8 +155,8 @@ class AdminApi:
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
-        if not limit.isdecimal():
-            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
+        if not limit.isdecimal() or len(limit) > 4:
+            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
         return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 
 

@@ -25,7 +25,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         ClientGone: The client left.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
     received = bytearray()
     async for chunk in stream_body(request):
