@@ -123,10 +123,10 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
             "best_of": 1,
             "n": 1,
             "suffix": "",
-            "guided_regex": "a",
             **SAMPLING,
         },
     ),
+    (COMPLETIONS, {"model": DECODER, "prompt": [5, 6], "max_tokens": 2, "guided_regex": "a"}),
     (COMPLETIONS, {"model": DECODER, "prompt": ["ab"], "max_tokens": 2, "guided_json": SCHEMA}),
     (COMPLETIONS, {"model": DECODER, "prompt": [[5]], "max_tokens": 2, "structured_outputs": {"json": SCHEMA}}),
     (COMPLETIONS, {"model": DECODER, "prompt": "ab", "max_tokens": 2, "guided_choice": ["a", "b"]}),
@@ -201,3 +201,30 @@ def test_nesting_is_never_our_fault(client: httpx.Client, value: str) -> None:
     for route, body in BODIES:
         for path in paths(body):
             check(client, route, replaced(body, {path: value}))
+
+
+@pytest.mark.parametrize("token", [-1, 400, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, 10**30])
+def test_token_ids_outside_the_vocabulary_are_refused_by_name(client: httpx.Client, token: int) -> None:
+    prompt = {"model": DECODER, "prompt": [5], "max_tokens": 2}
+    chat = {"model": DECODER, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        (COMPLETIONS, {**prompt, "prompt": [token]}, "prompt"),
+        (COMPLETIONS, {**prompt, "prompt": [[5], [5, token]]}, "prompt"),
+        ("/v1/embeddings", {"model": EMBEDDER, "input": [token]}, "input"),
+        ("/v1/embeddings", {"model": EMBEDDER, "input": [[5], [5, token]]}, "input"),
+        *((CHAT, {**chat, name: [token]}, name) for name in ("stop_token_ids", "allowed_token_ids")),
+        (CHAT, {**chat, "logit_bias": {str(token): 1}}, "logit_bias"),
+    ]
+    for route, body, name in cases:
+        answer = client.post(route, json=body)
+        assert answer.status_code == 400, f"{route} {answer.text}"
+        assert answer.json()["error"]["param"].startswith(name), answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("truncate_prompt_tokens", 0), ("truncate_prompt_tokens", 1 << 64), ("dimensions", 1 << 64), ("dimensions", 0)],
+)
+def test_numbers_of_embeddings_are_refused_by_name(client: httpx.Client, name: str, value: int) -> None:
+    answer = client.post("/v1/embeddings", json={"model": EMBEDDER, "input": "the", name: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
