@@ -74,7 +74,7 @@ class Sampling(Contract):
     """Tokens less likely than this times the likeliest are left out; 0: off."""
     top_n_sigma: float | None = Field(default=None, ge=0.0, le=100.0)
     """Tokens whose logit is more than this many standard deviations below the largest are not chosen; 0: off."""
-    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10.0)
     """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     """Subtracted from the logit of each token that the answer has; 0: off."""
