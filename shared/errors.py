@@ -7,8 +7,9 @@
     │   ├── UnsupportedFormat       unsupported_format         a file of a kind that can't be used
     │   └── CorruptFile             corrupt_file               a file that is not what it says it is
     ├── NotFound                    not_found                  names what exists instead
+    │   └── ModelNotFound           model_not_found            no deployment has this name
     ├── Conflict                    conflict                   somebody changed it first, or it is in use
-    ├── Unauthenticated             unauthenticated            no key, or a wrong one
+    ├── Unauthenticated             invalid_api_key            no key, or a wrong one
     ├── PermissionDenied            permission_denied          the key lacks a scope
     ├── Overloaded                  overloaded        retryable  the queue is at its bound
     ├── Draining                    draining          retryable  the replica takes nothing new
@@ -107,6 +108,12 @@ class NotFound(LlmosError):
     code = "not_found"
 
 
+class ModelNotFound(NotFound):
+    """No deployment has the name that a request gives as its model. The code is OpenAI's."""
+
+    code = "model_not_found"
+
+
 class Conflict(LlmosError):
     """Somebody changed the record first, the name is taken, or the thing is in use."""
 
@@ -114,9 +121,9 @@ class Conflict(LlmosError):
 
 
 class Unauthenticated(LlmosError):
-    """No API key, or one that does not exist."""
+    """No API key, or one that does not exist. The code is OpenAI's."""
 
-    code = "unauthenticated"
+    code = "invalid_api_key"
 
 
 class PermissionDenied(LlmosError):

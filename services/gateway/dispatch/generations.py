@@ -12,7 +12,7 @@ from services.gateway.dispatch.concurrent_generations import (
 )
 from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, GenerationRequest, OutputOptions
 from services.gateway.dispatch.stamps import Stamps
-from shared.contracts.replica import ChatMessage, Generate, Grammar, Tool, ToolChoice
+from shared.contracts.replica import ChatMessage, Generate, Grammar, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import Sampling
 
 ID_BYTES_PER_TOKEN = 8
@@ -31,6 +31,7 @@ class _Common(TypedDict):
     grammar: Grammar | None
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice
+    template: TemplateOptions
     return_prompt: bool
 
 
@@ -48,7 +49,7 @@ class Generations(Stamps):
         options: OutputOptions = FREE_TEXT,
     ) -> GenerationRequest:
         """A request for a conversation's next message."""
-        size = sum(len(message.content.encode()) for message in messages) + options.size
+        size = sum(map(_size, messages)) + options.size
         common = self._common(request_id, sampling, caller, options)
         return self._request(model, Generate(messages=messages, **common), size)
 
@@ -87,8 +88,15 @@ class Generations(Stamps):
             grammar=options.grammar,
             tools=options.tools,
             tool_choice=options.tool_choice,
+            template=options.template,
             return_prompt=options.return_prompt,
         )
 
     def _request(self, model: str, generate: Generate, prompt_bytes: int) -> GenerationRequest:
         return GenerationRequest(model, generate, self.deadline(), prompt_bytes)
+
+
+def _size(message: ChatMessage) -> int:
+    """Bytes of its texts."""
+    texts = (message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls))
+    return sum(len(text.encode()) for text in texts)

@@ -9,8 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from services.gateway.http.errors import ClientGone
-from shared.contracts.manifest import NAME_PATTERN, NAME_RULE
+from services.gateway.http.explanation import explain, is_no_json
 from shared.errors import InvalidInput, PayloadTooLarge
+from shared.text.client_json import without_lone_surrogates
 
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
@@ -24,7 +25,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         ClientGone: The client left.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
     received = bytearray()
     async for chunk in stream_body(request):
@@ -45,30 +46,25 @@ async def stream_body(request: Request) -> AsyncIterator[bytes]:
 
 
 def parse_body(model: type[Model], body: bytes) -> Model:
-    """The request in a JSON body; raises `InvalidInput` naming the first wrong field."""
+    """The request in a JSON body; raises `InvalidInput` naming the first wrong field.
+
+    Half a surrogate pair, which JavaScript's strings may have where a text was cut, becomes U+FFFD.
+    """
     if not body.strip():
         raise InvalidInput("the request has no body; a JSON object is expected")
     try:
-        return model.model_validate_json(body)
+        return _parsed(model, body)
     except ValidationError as error:
         raise explain(error) from error
 
 
-def explain(error: ValidationError) -> InvalidInput:
-    """The first mistake as an error that says what to change."""
-    first = error.errors(include_url=False)[0]
-    is_name = first.get("ctx", {}).get("pattern") == NAME_PATTERN
-    message = f"expected {NAME_RULE}" if is_name else first["msg"].removeprefix("Value error, ")
-    if first["type"] == "json_invalid":
-        return InvalidInput(f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
-    param = ".".join(str(part) for part in first["loc"])
-    if not param:
-        return InvalidInput(f"the body must be a JSON object: {message}")
-    if first["type"] == "missing":
-        return InvalidInput(f"{param} is required", param=param)
-    given = first["input"]
-    shown = f" (got {given!r:.80})" if isinstance(given, str | int | float | bool | None) else ""
-    return InvalidInput(f"{param}: {message}{shown}", param=param)
+def _parsed(model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if not is_no_json(error) or (whole := without_lone_surrogates(body)) == body:
+            raise
+    return model.model_validate_json(whole)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

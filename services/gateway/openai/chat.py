@@ -18,7 +18,7 @@ from services.gateway.http.sse import EventStream
 from services.gateway.openai.logprobs import chat_logprobs, prompt_logprobs
 from services.gateway.openai.requests import ChatRequest, parse_request
 from services.gateway.openai.tools import call_objects, delta_objects
-from services.gateway.openai.usage import usage_object
+from services.gateway.openai.usage import RunningUsage, usage_object
 from shared.contracts.gateway import FinishReason, Frame, TokenLogprob, Usage
 
 
@@ -39,7 +39,13 @@ class ChatApi:
         body = parse_request(ChatRequest, await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("chatcmpl"), self._generations.created()
         caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
-        options = OutputOptions(body.grammar(), body.contract_tools(), body.contract_choice(), body.returns_prompt)
+        options = OutputOptions(
+            body.grammar(),
+            body.contract_tools(),
+            body.contract_choice(),
+            body.template_options(),
+            return_prompt=body.returns_prompt,
+        )
         messages = body.chat_messages()
         requests = [
             self._generations.chat_request(
@@ -97,13 +103,16 @@ async def _chat_chunks(
     if body.include_usage:
         base["usage"] = None
     usages: dict[int, Usage] = {}
+    running = RunningUsage(lambda _: generations.prompt(0)) if body.continuous_usage else None
     prompt = {"prompt_token_ids": generations.prompt(0).prompt_token_ids} if body.return_token_ids else {}
     for index in range(body.choices):
         first = _piece(index, {"role": "assistant", "content": None if body.may_call else ""})
-        yield orjson.dumps({**base, **(prompt if index == 0 else {}), "choices": [first]})
+        usage = running.of(index) if running else {}
+        yield orjson.dumps({**base, **usage, **(prompt if index == 0 else {}), "choices": [first]})
     async for index, frame in generations.frames():
+        usage = running.after(index, frame) if running else {}
         for piece in _pieces(index, frame, body):
-            yield orjson.dumps({**base, "choices": [piece]})
+            yield orjson.dumps({**base, **usage, "choices": [piece]})
         if frame.usage is not None:
             usages[index] = frame.usage
     if body.include_usage:

@@ -5,20 +5,14 @@ vLLM had `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar` fir
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.gateway.openai.json_values import SchemaText
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 
-
-def _schema_text(schema: object) -> object:
-    """A schema as text: clients send an object, or its text."""
-    return schema if schema is None or isinstance(schema, str) else json.dumps(schema, ensure_ascii=False)
-
-
-SchemaText = Annotated[str, BeforeValidator(_schema_text, json_schema_input_type=dict[str, Any] | str)]
 Choices = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
 
 

@@ -1,15 +1,16 @@
 """Tools in OpenAI's requests and responses."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.openai.json_values import ArgumentsText, JsonObject
 from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
 from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput
+from shared.text.client_json import json_text
 
 _NO_PARAMETERS = '{"type": "object", "properties": {}}'
 
@@ -23,7 +24,7 @@ class FunctionDefinition(BaseModel):
 
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     """A JSON schema; without it, the function takes nothing."""
     strict: bool | None = None
 
@@ -43,20 +44,9 @@ class ToolDefinition(BaseModel):
         return Tool(
             name=function.name,
             description=function.description,
-            parameters=_NO_PARAMETERS if not parameters else json.dumps(parameters, ensure_ascii=False),
+            parameters=_NO_PARAMETERS if not parameters else json_text(parameters),
             strict=bool(function.strict),
         )
-
-
-def _json_object(text: object) -> object:
-    try:
-        parsed = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        msg = "expected the text of a JSON object"
-        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-    return text
 
 
 class CalledFunction(BaseModel):
@@ -65,7 +55,7 @@ class CalledFunction(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     name: str
-    arguments: Annotated[str, BeforeValidator(_json_object)]
+    arguments: ArgumentsText = ""
 
 
 class MessageToolCall(BaseModel):
@@ -74,7 +64,7 @@ class MessageToolCall(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     id: str
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = "function"
     function: CalledFunction
 
     def call(self) -> ToolCall:

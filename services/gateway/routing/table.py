@@ -13,7 +13,7 @@ from shared.contracts.load import LoadReport
 from shared.contracts.manifest import Task
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.deadlines import LEASE_TTL_S
-from shared.errors import InvalidInput, NotFound, Unavailable
+from shared.errors import InvalidInput, ModelNotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
 """Prompt tokens of work that one running or waiting sequence counts for: its decode steps are work too."""
@@ -121,13 +121,13 @@ class RoutingTable:
 
         Raises:
             InvalidInput: The deployment does another task; the message names its routes.
-            NotFound: There is no such deployment; the message names those that exist.
+            ModelNotFound: There is no such deployment; the message names those that exist.
             Unavailable: No replica is ready; the message says why.
         """
         deployment = self.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
-            raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+            raise ModelNotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
         if deployment.task != task:
             raise InvalidInput(
                 f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"

@@ -23,7 +23,9 @@ from shared.contracts.replica import Generate
 from shared.contracts.sampling import Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import TYPICAL, template_traits
 from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import takes_tools
 from tests.support.factories.structured_outputs import structured_output_builder
 from tests.support.harness.wait import eventually
 
@@ -99,10 +101,11 @@ async def memory_replica(
     template: str | None = None,
     spec: DecoderSpec | None = None,
     max_len: int = 64,
+    bus: MemoryBus | None = None,
 ) -> MemoryReplica:
     """A running replica that collects its frames for the gateway `g`; stopped by `stack`."""
     spec = spec or small_spec(tokenizer)
-    bus, finished = MemoryBus(), list[FinishedRequest]()
+    bus, finished = bus or MemoryBus(), list[FinishedRequest]()
     publisher = await stack.enter_async_context(Publisher(bus).running())
     serving = Serving("replica-1", publisher, finished.append)
     if decoder is None:
@@ -112,13 +115,17 @@ async def memory_replica(
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
+    traits = await template_traits(process) if process is not None and takes_tools(template) else TYPICAL
     handler = GenerateHandler(
         serving,
         engine,
-        prompts=PromptBuilder(tokenizer, process, spec, max_len=max_len),
+        prompts=PromptBuilder(
+            tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template), traits=traits
+        ),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),
+        parallel_calls=traits.parallel_calls,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
     replica = MemoryReplica(bus, serving, engine, handler, finished)

@@ -16,6 +16,7 @@ EXPECTED = {
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
     errors.NotFound: 404,
+    errors.ModelNotFound: 404,
     errors.Conflict: 409,
     errors.Overloaded: 429,
     errors.Draining: 503,

@@ -14,7 +14,7 @@ SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"const
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 OTHER = {"type": "function", "function": {"name": "g"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-NO_OBJECT = {"id": "1", "function": {"name": "f", "arguments": "[1]"}}
+NO_TEXT = {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}
 HELLO = {"role": "user", "content": "hi"}
 
 
@@ -105,7 +105,7 @@ def test_two_grammars_are_refused_naming_the_second():
         ({"messages": [HELLO, {"role": "tool", "content": "x"}]}, "messages.1"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0"),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [NO_OBJECT]}]},
+            {"messages": [{"role": "assistant", "tool_calls": [NO_TEXT]}]},
             "messages.0.tool_calls.0.function.arguments",
         ),
     ],

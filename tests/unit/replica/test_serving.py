@@ -146,10 +146,13 @@ async def test_refusals_are_typed_and_leave_nothing_open(start):
         (InvalidInput, {"prompt_token_ids": (10**6,)}),
         (InvalidInput, {"messages": (ChatMessage(role="user", content="no template"),)}),
         (ContextLengthExceeded, {"prompt": "x" * (4 << 20)}),
-        (PayloadTooLarge, {"prompt": "x" * (5 << 20)}),
+        (ContextLengthExceeded, {"prompt": "x" * (5 << 20)}),
     ]:
         with pytest.raises(error):
             await replica.generate(request(**fields))
+    large = await start(max_len=8 << 20)
+    with pytest.raises(PayloadTooLarge):
+        await large.generate(request(prompt="x" * (5 << 20)))
     await replica.serving.drain(1.0)  # nothing is open
 
 

@@ -33,6 +33,8 @@ class GenerateHandler:
         tokenizer: The version's.
         sampling: Resolves their sampling parameters.
         structured: Builds the structure that their answers must have.
+        parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
+            not show the answer again.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class GenerateHandler:
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
+        parallel_calls: bool = True,
     ) -> None:
         self._serving = serving
         self._engine = engine
@@ -51,6 +54,7 @@ class GenerateHandler:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._structured = structured
+        self._parallel_calls = parallel_calls
         self._token_texts = TokenTexts(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
@@ -61,6 +65,9 @@ class GenerateHandler:
         """
         accepted_ns = time.time_ns()
         self._check(request, accepted_ns)
+        if not self._parallel_calls:
+            single = request.tool_choice.model_copy(update={"parallel": False})
+            request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
         structured = await self._structured.build(request)
@@ -105,7 +112,8 @@ class GenerateHandler:
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
         """Whether the answer continues a text: then a space at its start separates two words."""
-        return request.messages is None and any(map(self._tokenizer.token_bytes, prompt))
+        begins = request.messages is not None and not request.template.continue_final_message
+        return not begins and any(map(self._tokenizer.token_bytes, prompt))
 
     def _check(self, request: Generate, now_ns: int) -> None:
         if self._serving.draining:

@@ -33,6 +33,7 @@ from shared.service.background import background
 from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import TYPICAL, TemplateTraits, template_traits
 from shared.text.tool_form import takes_tools
 
 _log = structlog.get_logger("llmos.replica")
@@ -70,13 +71,16 @@ async def serve_decoder(
         serving.attach(engine)
         engine.start()
         stack.push_async_callback(asyncio.to_thread, engine.close)
+        template = await _template(model, stack)
+        traits = TYPICAL if template is None or not takes_tools(model.template) else await template_traits(template)
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=await _prompts(model, manifest, assignment.options.max_len, stack),
+            prompts=_prompts(model, manifest, assignment.options.max_len, template, traits),
             tokenizer=model.tokenizer,
             sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
             structured=await _structured(model, manifest, assignment.options, stack),
+            parallel_calls=traits.parallel_calls,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
@@ -85,22 +89,29 @@ async def serve_decoder(
         yield DecoderReplica(serving, engine)
 
 
-async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
+async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProcess | None:
     """Render the template once, which starts the worker and logs a broken template at the start."""
     if model.template is None:
-        return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
+        return None
     template = await stack.enter_async_context(TemplateProcess(model.template, model.special_tokens).running())
     try:
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
         _log.warning("template.rejected", error=error.message)
+    return template
+
+
+def _prompts(
+    model: LoadedModel, manifest: Manifest, max_len: int, template: TemplateProcess | None, traits: TemplateTraits
+) -> PromptBuilder:
     return PromptBuilder(
         model.tokenizer,
         template,
         manifest.the_decoder,
         max_len=max_len,
-        knows_developer="developer" in model.template,
+        knows_developer="developer" in (model.template or ""),
         knows_tools=takes_tools(model.template),
+        traits=traits,
     )
 
 
