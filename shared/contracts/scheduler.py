@@ -83,6 +83,9 @@ class NodeStatus(Contract):
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""
+    claim: int = 0
+    """The revision of the bucket at which this agent took the node id: of two agents the later one has the higher.
+    0 in the record that takes it."""
     host: str = ""
     pid: int = 0
 

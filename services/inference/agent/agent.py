@@ -96,7 +96,7 @@ class NodeAgent:
             ExceptionGroup: With a Conflict, when another agent took the node over.
         """
         try:
-            await claim(self._nodes, self._status)
+            self._status = await claim(self._nodes, self._status)
             async with (
                 Lease(self._nodes, self._node.id, self._status.encode()).running(),
                 background(self._run(), "node agent"),

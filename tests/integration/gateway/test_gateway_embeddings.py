@@ -68,7 +68,7 @@ async def serve(stand):
     """Deploys a version, with one more replica at each call."""
     async with AsyncExitStack() as stack:
 
-        async def start(version: Version) -> ReplicaProcess:
+        async def start(version: Version, **more: str) -> ReplicaProcess:
             deployment = Deployment(
                 name=version.name,
                 model=version.name,
@@ -89,6 +89,7 @@ async def serve(stand):
                     version.digest,
                     model=version.name,
                     max_len=MAX_LEN,
+                    **more,  # type: ignore[arg-type]
                 )
             )
             await process.until(ReplicaState.READY)
@@ -263,3 +264,9 @@ async def test_classes_and_ranks(stand, serve, classifier, reranker):
     several = await post(stand, "/v1/rerank", model="mood", query="a", documents=["b"])
     assert several.status_code == 400
     assert "3 labels" in several.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("ahead", ["-660", "660"])
+async def test_an_encoder_whose_clock_is_wrong_answers_within_the_deadline(stand, serve, minibert, ahead):
+    await serve(minibert, module="tests.support.fakes.altered_replica", ALTERED_CLOCK_AHEAD=ahead)
+    numbers(await post(stand, input=TEXTS[0]))

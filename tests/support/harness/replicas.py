@@ -154,6 +154,7 @@ async def replica_process(
     prefix_cache: int = 0,
     device: Device = "cpu",
     gpu_memory: int = 0,
+    module: str = "services.inference.replica",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -172,7 +173,7 @@ async def replica_process(
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "services.inference.replica",
+            module,
             cwd=ROOT,
             stdout=output,
             stderr=output,
