@@ -96,6 +96,8 @@ class ReplicaState(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    STALLED = "stalled"
+    """Was ready; has work, and its engine completes no step. It becomes ready again, or its agent restarts it."""
     DRAINING = "draining"
     FAILED = "failed"
     """Died; the node agent starts it again with back-off. `message` says why."""

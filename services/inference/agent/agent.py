@@ -193,7 +193,7 @@ class NodeAgent:
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
             stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )
-        replica = ReplicaProcess(assignment, spec, self._changed.set)
+        replica = ReplicaProcess(assignment, spec, self._changed.set, load_timeout=node.load_timeout)
         self._replicas[assignment.id] = replica
         try:
             await replica.start()
@@ -225,11 +225,9 @@ class NodeAgent:
         _log.info("replica.removed", replica=key)
 
     def _check(self, replica: ReplicaProcess, status: ReplicaStatus | None) -> None:
-        if status is not None and status.state in {ReplicaState.READY, ReplicaState.DRAINING} and replica.running:
-            replica.mark_ready()
+        replica.check(status)
         if status is not None and status.state is ReplicaState.FAILED and status.message != replica.failure:
             replica.add_reason(status.message)
-        replica.kill_if_overdue(self._node.load_timeout)
 
     async def _write_statuses(self) -> None:
         """Write the statuses of replicas that cannot write their own: those that ended or did not start."""

@@ -3,6 +3,7 @@
 Environment beside a replica's own:
     ALTERED_CLOCK_AHEAD   seconds by which its time of day differs from this machine's
     ALTERED_STALL_FILE    while this file exists, the model's runs do not come back, as with a driver that hangs
+    ALTERED_TOKEN_S       seconds that each run of the model takes longer
 """
 
 import datetime as dt
@@ -30,12 +31,13 @@ def shift_clock(ahead: float) -> None:
     dt.datetime = Shifted  # type: ignore[misc]
 
 
-def stalling(run: Callable[..., Any], file: Path) -> Callable[..., Any]:
-    """`run`, which blocks while the file exists."""
+def stalling(run: Callable[..., Any], file: Path, seconds: float) -> Callable[..., Any]:
+    """`run`, which blocks while the file exists and takes some seconds longer."""
 
     def waits(*args: Any, **more: Any) -> Any:
         while file.exists():
             time.sleep(POLL_S)
+        time.sleep(seconds)
         return run(*args, **more)
 
     return waits
@@ -52,9 +54,10 @@ def main() -> int:
     from shared.service.run import main as service_main  # noqa: PLC0415
 
     if named := os.environ.get("ALTERED_STALL_FILE"):
+        seconds = float(os.environ.get("ALTERED_TOKEN_S", "0"))
         for kind, names in ((OnnxDecoder, ("compute", "decode")), (OnnxEncoder, ("run",))):
             for name in names:
-                setattr(kind, name, stalling(getattr(kind, name), Path(named)))
+                setattr(kind, name, stalling(getattr(kind, name), Path(named), seconds))
     return service_main("replica", Settings, app)
 
 

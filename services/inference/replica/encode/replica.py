@@ -30,6 +30,10 @@ class EncoderReplica:
     def __init__(self, runner: EncoderRunner) -> None:
         self._runner = runner
 
+    def stalled_s(self) -> float:
+        """Seconds without a batch if the runner has stalled, else 0."""
+        return self._runner.stalled_s()
+
     def stop_accepting(self) -> None:
         """Reject new requests."""
         self._runner.drain()

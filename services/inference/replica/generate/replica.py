@@ -44,6 +44,10 @@ class DecoderReplica:
         self._serving = serving
         self._engine = engine
 
+    def stalled_s(self) -> float:
+        """Seconds without a step if the engine has stalled, else 0."""
+        return self._engine.stalled_s()
+
     def stop_accepting(self) -> None:
         """Reject new requests."""
         self._engine.drain()
