@@ -19,6 +19,8 @@ SECRET_BYTES = 32
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """Served without a key."""
+MODEL_PATHS = ("/tokenize", "/detokenize", "/tokenizer_info")
+"""Model APIs that are not below `/v1`."""
 
 
 def make_key(secret: bytes) -> str:
@@ -77,7 +79,7 @@ def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     if path in OPEN_PATHS:
         return ()
     looks = method in ("GET", "HEAD", "OPTIONS")
-    if path.startswith("/v1/"):
+    if path.startswith("/v1/") or path in MODEL_PATHS:
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
 

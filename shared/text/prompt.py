@@ -4,6 +4,7 @@ import asyncio
 
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate, Tool
+from shared.contracts.tokenization import MAX_CHARS, Tokenize
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.context_length import check_context_length
 from shared.text.template import MAX_PROMPT
@@ -56,11 +57,36 @@ class PromptBuilder:
             return self._bos + await self._encode(request.prompt, "prompt")
         return list(request.prompt_token_ids or ())
 
+    async def tokenize(self, request: Tokenize) -> list[int]:
+        """The ids of a text or a conversation, whether or not it fits a slot.
+
+        Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
+        """
+        text, param = request.prompt or "", "prompt"
+        if request.messages is not None:
+            param = "messages"
+            text = await self._render(
+                request.messages,
+                request.tools,
+                add_generation_prompt=request.add_generation_prompt,
+                continue_final_message=request.continue_final_message,
+            )
+        if len(text) > MAX_CHARS:
+            raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
+        return (self._bos if request.add_special_tokens else []) + await self._ids(text)
+
     @staticmethod
     def _tools(request: Generate) -> tuple[Tool, ...]:
         return () if request.tool_choice.mode == "none" else request.tools
 
-    async def _render(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> str:
+    async def _render(
+        self,
+        messages: tuple[ChatMessage, ...],
+        tools: tuple[Tool, ...],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
         if self._template is None:
             raise InvalidInput(
                 "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
@@ -75,7 +101,12 @@ class PromptBuilder:
             for message in plain:
                 if message["role"] == "developer":
                     message["role"] = "system"
-        return await self._template.render(plain, given)
+        return await self._template.render(
+            plain,
+            given,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
 
     async def _encode(self, text: str, param: str) -> list[int]:
         if len(text) > MAX_PROMPT:
@@ -84,6 +115,9 @@ class PromptBuilder:
             )
         fewest = len(text) // self._tokenizer.chars_per_token  # tokenising megabytes takes seconds
         check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
+        return await self._ids(text)
+
+    async def _ids(self, text: str) -> list[int]:
         if len(text) > INLINE_CHARS:
             return await asyncio.to_thread(self._tokenizer.encode, text)
         return self._tokenizer.encode(text)

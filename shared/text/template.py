@@ -57,15 +57,33 @@ class ChatTemplate:
         except (jinja2.TemplateError, RecursionError, MemoryError) as error:
             raise InvalidInput(f"the model's chat template does not compile: {error}; {ADVICE}") from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
+        """The prompt, by default up to where the assistant's answer begins.
 
-        Raises `InvalidInput` when the template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`.
+        Args:
+            messages: The conversation.
+            tools: In OpenAI's form.
+            add_generation_prompt: Whether the beginning of an assistant's message follows the last message.
+            continue_final_message: Whether the prompt ends with the text of the last message, so that an answer
+                continues it; without `add_generation_prompt`.
+
+        Raises `InvalidInput` when the template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`, and
+        where the last message can't be continued.
         """
         try:
-            return _joined(
-                self._template.generate(messages=messages, tools=tools or None, add_generation_prompt=True)
+            prompt = _joined(
+                self._template.generate(
+                    messages=messages, tools=tools or None, add_generation_prompt=add_generation_prompt
+                )
             )
+            return _up_to(str(messages[-1]["content"]), prompt) if continue_final_message else prompt
         except TemplateRejected as error:
             raise InvalidInput(
                 f"the model's chat template refuses these messages: {error}", param="messages"
@@ -89,6 +107,18 @@ def _joined(pieces: Iterable[str]) -> str:
             )
         parts.append(piece)
     return "".join(parts)
+
+
+def _up_to(last: str, prompt: str) -> str:
+    """A prompt without what follows the last message's text, of which templates trim the ends."""
+    text = last.strip()
+    start = prompt.rfind(text) if text else -1
+    if start < 0:
+        raise InvalidInput(
+            "continue_final_message needs a last message with a text that the chat template shows", param="messages"
+        )
+    spaced = last.lstrip()
+    return prompt[: start + len(spaced if prompt.startswith(spaced, start) else text)]
 
 
 def _reject(message: str) -> NoReturn:

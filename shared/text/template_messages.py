@@ -17,6 +17,8 @@ class Render(BaseModel):
     eos_token: str
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
 
 class Rendered(BaseModel):

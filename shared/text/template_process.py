@@ -31,14 +31,28 @@ class TemplateProcess(WorkerProcess):
         self._template = Render(source=source, bos_token=bos_token, eos_token=eos_token, messages=())
         self._cpu_limit_s = cpu_limit_s
 
-    async def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
+    async def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
+        """The prompt, by default up to where the assistant's answer begins; arguments as of `ChatTemplate.render`.
 
         Raises:
             InvalidInput: The template does not compile, refuses the messages, fails on them, or exceeds the limits.
             Draining: `running` was left.
         """
-        request = self._template.model_copy(update={"messages": tuple(messages), "tools": tuple(tools)})
+        request = self._template.model_copy(
+            update={
+                "messages": tuple(messages),
+                "tools": tuple(tools),
+                "add_generation_prompt": add_generation_prompt,
+                "continue_final_message": continue_final_message,
+            }
+        )
         try:
             response = await self.request(request.model_dump_json().encode())
         except WorkerKilled as error:

@@ -18,7 +18,14 @@ def respond(request: bytes) -> bytes:
     asked = Render.model_validate_json(request)
     try:
         template = compiled(asked.source, bos_token=asked.bos_token, eos_token=asked.eos_token)
-        rendered = Rendered(prompt=template.render(asked.messages, asked.tools))
+        rendered = Rendered(
+            prompt=template.render(
+                asked.messages,
+                asked.tools,
+                add_generation_prompt=asked.add_generation_prompt,
+                continue_final_message=asked.continue_final_message,
+            )
+        )
     except LlmosError as error:
         rendered = Rendered(error=error.payload())
     return rendered.model_dump_json().encode()

@@ -19,6 +19,7 @@ from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
 from services.inference.replica.generate.stream import FinishedRequest
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
 from services.inference.text.grammar.cache import GrammarCache
@@ -73,18 +74,21 @@ async def serve_decoder(
         serving.attach(engine)
         engine.start()
         stack.push_async_callback(asyncio.to_thread, engine.close)
+        max_len = assignment.options.max_len
+        prompts = await _prompts(model, manifest, max_len, stack)
+        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, max_len=max_len)
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=await _prompts(model, manifest, assignment.options.max_len, stack),
+            prompts=prompts,
             tokenizer=model.tokenizer,
-            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
+            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
             structured=await _structured(model, manifest, stack),
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await stack.enter_async_context(endpoints(context, assignment.id, handler, serving))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, serving))
         yield DecoderReplica(serving, engine)
 
 
