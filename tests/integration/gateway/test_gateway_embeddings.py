@@ -270,3 +270,19 @@ async def test_classes_and_ranks(stand, serve, classifier, reranker):
 async def test_an_encoder_whose_clock_is_wrong_answers_within_the_deadline(stand, serve, minibert, ahead):
     await serve(minibert, module="tests.support.fakes.altered_replica", ALTERED_CLOCK_AHEAD=ahead)
     numbers(await post(stand, input=TEXTS[0]))
+
+
+async def test_a_request_goes_to_another_encoder_when_the_first_one_hangs(stand, serve, minibert, tmp_path):
+    stalls = [tmp_path / "stall-0", tmp_path / "stall-1"]
+    replicas = [
+        await serve(minibert, module="tests.support.fakes.altered_replica", ALTERED_STALL_FILE=str(stall))
+        for stall in stalls
+    ]
+    expected = numbers(await post(stand, input=TEXTS[0]))
+    first = min(replicas, key=lambda replica: replica.id)  # of two that are idle, the first in order was asked
+    stalls[replicas.index(first)].touch()
+    np.testing.assert_array_equal(numbers(await post(stand, input=TEXTS[0])), expected)
+    await first.until(ReplicaState.STALLED)
+    np.testing.assert_array_equal(numbers(await post(stand, input=TEXTS[0])), expected)
+    stalls[replicas.index(first)].unlink()
+    await first.until(ReplicaState.READY)
