@@ -34,6 +34,17 @@ HEALTH_FILE_STALE_S: Final = 10.0
 FORGET_INSTANCE_S: Final = 60.0
 """A process that is down is reported for this long after its last heartbeat."""
 
+# --- An engine that has work and completes no step has stalled: a driver that hangs, a lock, an endless loop. ---
+STALL_S: Final = 5.0
+"""The shortest time without a step that is a stall; slow models have more, in proportion to their steps."""
+STALL_UNMEASURED_S: Final = 60.0
+"""The same for the first step of a process, which nothing is known about and which may be slow for once."""
+STALL_RESTART_S: Final = 30.0
+"""The agent restarts a replica that has said for this long that it has stalled, or has been silent for this long
+since its lease expired. It may recover before."""
+STACK_DUMP_S: Final = 1.0
+"""The time that a process has to write its stacks to its log before it is killed."""
+
 # --- Starting. ---
 BUS_CONNECT_S: Final = 30.0
 """A service waits this long for a bus that is not there yet."""

@@ -9,6 +9,7 @@ from services.gateway.admin import routes as admin
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
+from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
 from services.gateway.http.server import listen, serving
@@ -69,8 +70,9 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
+        tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
-            *openai.routes(generations, encodings, table, settings.max_body),
+            *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]

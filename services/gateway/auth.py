@@ -19,6 +19,8 @@ SECRET_BYTES = 32
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """Served without a key."""
+MODEL_PATHS = ("/tokenize", "/detokenize", "/tokenizer_info")
+"""Model APIs that are not below `/v1`."""
 
 TRAIN_PATHS = (
     *("/llmos/v1/jobs", "/llmos/v1/datasets", "/llmos/v1/reports", "/llmos/v1/blobs"),
@@ -86,7 +88,7 @@ def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     looks = method in ("GET", "HEAD", "OPTIONS")
     if any(path == prefix or path.startswith(f"{prefix}/") for prefix in TRAIN_PATHS):
         return (Scope.TRAIN, Scope.READ, Scope.ADMIN) if looks else (Scope.TRAIN, Scope.ADMIN)
-    if path.startswith("/v1/"):
+    if path.startswith("/v1/") or path in MODEL_PATHS:
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
 

@@ -24,8 +24,9 @@ class Settings(ServiceSettings):
     """Seconds after which an answer is given up: 504, or an `error` event in a stream."""
     accept_timeout: float = Field(default=2.0, gt=0, validation_alias="LLMOS_GATEWAY_ACCEPT_TIMEOUT")
     """Seconds for a replica to accept or reject a request."""
-    resume_timeout: float = Field(default=30.0, gt=0, validation_alias="LLMOS_GATEWAY_RESUME_TIMEOUT")
-    """Seconds to look for another replica when the one that answered was lost."""
+    resume_timeout: float = Field(default=60.0, gt=0, validation_alias="LLMOS_GATEWAY_RESUME_TIMEOUT")
+    """Seconds to look for another replica when the one that answered was lost; a single one that stalled is
+    restarted within them."""
     max_body: int = Field(default=16 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_BODY")
     """Largest body of a request in bytes, except for uploads of blobs."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")

@@ -102,8 +102,9 @@ class Generate(Contract):
     tools: tuple[Tool, ...] = ()
     """With `messages`. Where they may be called, `grammar` is JSON, and holds for an answer without calls."""
     tool_choice: ToolChoice = ToolChoice()
-    deadline_ms: int | None = None
-    """Unix time in milliseconds after which the answer is of no use."""
+    time_left_s: float | None = Field(default=None, ge=0)
+    """Seconds, from the arrival of this request, after which the answer is of no use. Set at each sending: machines'
+    clocks differ, so no time of day crosses the bus as a deadline."""
     tenant: str = ""
     """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)

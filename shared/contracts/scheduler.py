@@ -78,6 +78,9 @@ class NodeStatus(Contract):
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""
+    claim: int = 0
+    """The revision of the bucket at which this agent took the node id: of two agents the later one has the higher.
+    0 in the record that takes it."""
     host: str = ""
     pid: int = 0
     birth: str = ""
@@ -90,6 +93,8 @@ class ReplicaState(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    STALLED = "stalled"
+    """Was ready; has work, and its engine completes no step. It becomes ready again, or its agent restarts it."""
     DRAINING = "draining"
     FAILED = "failed"
     """Died; the node agent starts it again with back-off. `message` says why."""

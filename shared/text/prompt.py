@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.replica import ChatMessage, Generate, Tool
+from shared.contracts.replica import ChatMessage, Generate, TemplateOptions, Tool
+from shared.contracts.tokenization import MAX_CHARS, Tokenize
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.context_length import check_context_length
 from shared.text.template import MAX_PROMPT
@@ -58,7 +59,8 @@ class PromptBuilder:
         taken as they are. Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
         """
         if request.messages is not None:
-            return await self._encode(await self._render(request.messages, request), "messages")
+            tools = () if request.tool_choice.mode == "none" else request.tools
+            return await self._encode(await self._render(request.messages, tools, request.template), "messages")
         if request.prompt is not None:
             return self._bos + await self._encode(request.prompt, "prompt")
         ids = list(request.prompt_token_ids or ())
@@ -70,7 +72,22 @@ class PromptBuilder:
                 )
         return ids
 
-    async def _render(self, messages: tuple[ChatMessage, ...], request: Generate) -> str:
+    async def tokenize(self, request: Tokenize) -> list[int]:
+        """The ids of a text or a conversation, whether or not it fits a slot.
+
+        Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
+        """
+        text, param = request.prompt or "", "prompt"
+        if request.messages is not None:
+            param = "messages"
+            text = await self._render(request.messages, request.tools, request.template)
+        if len(text) > MAX_CHARS:
+            raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
+        return (self._bos if request.add_special_tokens else []) + await self._ids(text)
+
+    async def _render(
+        self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...], options: TemplateOptions
+    ) -> str:
         if self._template is None:
             raise InvalidInput(
                 "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
@@ -80,13 +97,12 @@ class PromptBuilder:
         size = sum(len(message.content) for message in messages)
         if size > MAX_PROMPT:  # the template would be stopped
             self._check_length(size, "messages")
-        options = request.template
-        plain, tools = self._conversation(messages, () if request.tool_choice.mode == "none" else request.tools)
+        plain, given = self._conversation(messages, tools)
         if options.continue_final_message:
             leave_open(plain, messages[-1])
         prompt = await self._template.render(
             plain,
-            tools,
+            given,
             variables=template_variables(options.variables),
             add_generation_prompt=options.add_generation_prompt and not options.continue_final_message,
         )
@@ -117,6 +133,9 @@ class PromptBuilder:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
             )
+        return await self._ids(text)
+
+    async def _ids(self, text: str) -> list[int]:
         if len(text) > INLINE_CHARS:
             return await asyncio.to_thread(self._tokenizer.encode, text)
         return self._tokenizer.encode(text)

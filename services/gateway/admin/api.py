@@ -3,7 +3,6 @@
 The services that own the state respond over the bus; the gateway translates.
 """
 
-
 from services.gateway.admin import catalogues
 from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call

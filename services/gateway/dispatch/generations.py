@@ -25,7 +25,6 @@ class _Common(TypedDict):
     request_id: str
     gateway_id: str
     sampling: Sampling
-    deadline_ms: int
     tenant: str
     cache_salt: str
     grammar: Grammar | None
@@ -82,7 +81,6 @@ class Generations(Stamps):
             request_id=request_id,
             gateway_id=self._dispatcher.gateway_id,
             sampling=sampling,
-            deadline_ms=self.deadline_ms(),
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
             grammar=options.grammar,

@@ -52,6 +52,10 @@ class GenerationRequest:
     """Seconds on the monotonic clock."""
     prompt_bytes: int
 
+    def time_left(self, now: float) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - now)
+
     @property
     def request_id(self) -> str:
         """The id of the request; later attempts have ids derived from it."""
@@ -75,3 +79,7 @@ class EncodeRequest:
     """An estimate."""
     deadline: float
     """Seconds on the monotonic clock."""
+
+    def time_left(self, now: float) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - now)

@@ -49,10 +49,10 @@ def _of_field(param: str, first: Mapping[str, Any], message: str) -> str:
             return f"{param}: give {first['ctx']['min_length']} or more"
         case "too_long":
             return f"{param}: at most {first['ctx']['max_length']} are taken"
-        case "string_pattern_mismatch" if first["ctx"]["pattern"] == NAME_PATTERN:
-            return f"{param}: expected {NAME_RULE}{_shown(first['input'])}"
         case kind:
-            return f"{param}: {_KINDS.get(kind, message)}{_shown(first['input'])}"
+            is_name = first.get("ctx", {}).get("pattern") == NAME_PATTERN
+            expected = f"expected {NAME_RULE}" if is_name else _KINDS.get(kind, message)
+            return f"{param}: {expected}{_shown(first['input'])}"
 
 
 def _shown(given: object) -> str:

@@ -156,6 +156,7 @@ async def replica_process(
     device: Device = "cpu",
     gpu_memory: int = 0,
     additional_properties: Literal["closed", "open"] = "closed",
+    module: str = "services.inference.replica",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -179,7 +180,7 @@ async def replica_process(
     log = cache.parent / f"{assignment.id}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *python_module("services.inference.replica"),
+            *python_module(module),
             cwd=ROOT,
             stdout=output,
             stderr=output,

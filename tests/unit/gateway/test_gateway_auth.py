@@ -64,6 +64,9 @@ def test_the_key_is_read_from_a_bearer_header(header: str | None, key: str | Non
     [
         ("POST", "/v1/chat/completions", {Scope.INFERENCE, Scope.ADMIN}),
         ("GET", "/v1/models", {Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
+        ("POST", "/tokenize", {Scope.INFERENCE, Scope.ADMIN}),
+        ("POST", "/detokenize", {Scope.INFERENCE, Scope.ADMIN}),
+        ("GET", "/tokenizer_info", {Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
         ("GET", "/llmos/v1/nodes", {Scope.READ, Scope.ADMIN}),
         ("HEAD", "/llmos/v1/blobs/x", {Scope.TRAIN, Scope.READ, Scope.ADMIN}),
         ("PUT", "/llmos/v1/blobs/x", {Scope.TRAIN, Scope.ADMIN}),

@@ -20,7 +20,7 @@ TOKENIZER = Tokenizer(byte_level())
 TIMINGS = Timings(queue_s=0.1, prefill_s=0.2, decode_s=0.3)
 
 
-def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadline_ms=None, calls=None):
+def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadline=None, calls=None):
     return Stream(
         request_id=request_id,
         gateway_id=gateway,
@@ -28,7 +28,7 @@ def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadl
         prompt_tokens=5,
         resumed_tokens=len(resumed),
         max_tokens=100,
-        deadline_ms=deadline_ms,
+        deadline=deadline,
     )
 
 
@@ -150,7 +150,7 @@ def test_an_id_is_open_once():
 
 
 def test_what_is_overdue_and_what_a_gateway_waits_for():
-    streams = opened(stream("a", "g1", deadline_ms=1000), stream("b", "g1"), stream("c", "g2", deadline_ms=2000))
+    streams = opened(stream("a", "g1", deadline=1000), stream("b", "g1"), stream("c", "g2", deadline=2000))
     assert streams.overdue(999) == []
     assert streams.overdue(1000) == ["a"]
     assert streams.of_gateways(["g1"]) == ["a", "b"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -115,7 +114,7 @@ async def test_a_stop_string_ends_the_answer_before_it(start):
 
 async def test_a_request_whose_deadline_passes_gets_a_typed_error(start):
     replica = await start(token_s=0.02)
-    await replica.generate(request(sampling=LONG, deadline_ms=int(time.time() * 1000) + 300))
+    await replica.generate(request(sampling=LONG, time_left_s=0.3))
     last = await replica.last("r")
     assert (last.finish_reason, last.error.code) == (FinishReason.ERROR, "deadline_exceeded")
     assert 0 < last.usage.completion_tokens < 50
@@ -124,7 +123,7 @@ async def test_a_request_whose_deadline_passes_gets_a_typed_error(start):
 async def test_a_request_that_comes_after_its_deadline_is_refused(start):
     replica = await start()
     with pytest.raises(DeadlineExceeded):
-        await replica.generate(request(deadline_ms=1000))
+        await replica.generate(request(time_left_s=0.0))
 
 
 async def test_requests_of_a_gateway_that_left_are_cancelled(start):

@@ -88,12 +88,12 @@ class Streams:
         """Open requests without a reason to end."""
         return [stream.request_id for stream in self._streams.values() if stream.finish is None]
 
-    def overdue(self, now_ms: int) -> list[str]:
-        """Open requests whose deadline passed."""
+    def overdue(self, now: float) -> list[str]:
+        """Open requests whose deadline passed; `now` is on the clock of the deadlines."""
         return [
             stream.request_id
             for stream in self._streams.values()
-            if stream.finish is None and stream.deadline_ms is not None and stream.deadline_ms <= now_ms
+            if stream.finish is None and stream.deadline is not None and stream.deadline <= now
         ]
 
     def of_gateways(self, gateways: Iterable[str]) -> list[str]:

@@ -63,8 +63,9 @@ class GenerateHandler:
         Raises `Draining`, `Overloaded`, `DeadlineExceeded`, `ContextLengthExceeded`, `Conflict`, or `InvalidInput`
         with the field.
         """
-        accepted_ns = time.time_ns()
-        self._check(request, accepted_ns)
+        accepted_ns, arrived = time.time_ns(), time.monotonic()
+        deadline = None if request.time_left_s is None else arrived + request.time_left_s
+        self._check(deadline)
         if not self._parallel_calls:
             single = request.tool_choice.model_copy(update={"parallel": False})
             request = request.model_copy(update={"tool_choice": single})
@@ -73,7 +74,7 @@ class GenerateHandler:
         structured = await self._structured.build(request)
         prompt = await self._prompts.token_ids(request)
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
-        self._check(request, time.time_ns())
+        self._check(deadline)
         params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
@@ -96,7 +97,7 @@ class GenerateHandler:
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
-            deadline_ms=request.deadline_ms,
+            deadline=deadline,
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
             token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
@@ -115,10 +116,10 @@ class GenerateHandler:
         begins = request.messages is not None and not request.template.continue_final_message
         return not begins and any(map(self._tokenizer.token_bytes, prompt))
 
-    def _check(self, request: Generate, now_ns: int) -> None:
+    def _check(self, deadline: float | None) -> None:
         if self._serving.draining:
             raise Draining("this replica is draining; try another replica")
-        if request.deadline_ms is not None and request.deadline_ms <= now_ns // 1_000_000:
+        if deadline is not None and deadline <= time.monotonic():
             raise DeadlineExceeded("the request's deadline passed before it could start")
 
     def _submit(

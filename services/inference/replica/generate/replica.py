@@ -19,6 +19,7 @@ from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
 from services.inference.replica.generate.stream import FinishedRequest
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
 from services.inference.text.grammar.cache import GrammarCache
@@ -46,6 +47,10 @@ class DecoderReplica:
         self._serving = serving
         self._engine = engine
 
+    def stalled_s(self) -> float:
+        """Seconds without a step if the engine has stalled, else 0."""
+        return self._engine.stalled_s()
+
     def stop_accepting(self) -> None:
         """Reject new requests."""
         self._engine.drain()
@@ -71,21 +76,24 @@ async def serve_decoder(
         serving.attach(engine)
         engine.start()
         stack.push_async_callback(asyncio.to_thread, engine.close)
+        max_len = assignment.options.max_len
         template = await _template(model, stack)
         traits = TYPICAL if template is None or not takes_tools(model.template) else await template_traits(template)
+        prompts = _prompts(model, manifest, max_len, template, traits)
+        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, max_len=max_len)
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=_prompts(model, manifest, assignment.options.max_len, template, traits),
+            prompts=prompts,
             tokenizer=model.tokenizer,
-            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
+            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
             structured=await _structured(model, manifest, assignment.options, stack),
             parallel_calls=traits.parallel_calls,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await stack.enter_async_context(endpoints(context, assignment.id, handler, serving))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, serving))
         yield DecoderReplica(serving, engine)
 
 

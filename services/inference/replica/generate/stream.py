@@ -29,8 +29,8 @@ class Stream:
     resumed_tokens: int = 0
     """Tokens that another replica generated before."""
     max_tokens: int = 0
-    deadline_ms: int | None = None
-    """Unix time in milliseconds."""
+    deadline: float | None = None
+    """Seconds on this process's monotonic clock."""
     accepted_ns: int = 0
     """Unix time in nanoseconds."""
     context: Context = field(default_factory=Context)
