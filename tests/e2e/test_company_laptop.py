@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from shared.service.python import python_module
 from tests.support.harness.embedded import Embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -50,7 +50,7 @@ def test_each_variable_alone_does_no_harm(demo, name):
 def test_a_home_that_can_not_be_written_is_one_line_and_needless_with_a_url(demo):
     def llmos(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": "/sys", "PATH": "/usr/bin", "COLUMNS": "200"}
-        command = [sys.executable, "-m", "llmos", *arguments]
+        command = [*python_module("llmos"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
     for arguments in (("up", "--no-demo"), ("up", "--no-demo", "--detach"), ("up", "--home", "/sys")):
@@ -77,7 +77,7 @@ def test_a_name_with_markup_is_listed_as_it_is(demo):
 def test_a_terminal_that_is_not_utf8_gets_an_answer(demo, encoding):
     sampling = ("--max-tokens", "8", "--temperature", "0", "--home", str(demo.home.root))
     done = subprocess.run(
-        [sys.executable, "-m", "llmos", "complete", "smollm2", "Emoji: 😀😀😀😀😀", *sampling],
+        [*python_module("llmos"), "complete", "smollm2", "Emoji: 😀😀😀😀😀", *sampling],
         capture_output=True,
         check=False,
         timeout=60,
@@ -91,7 +91,7 @@ def test_a_terminal_that_is_not_utf8_gets_an_answer(demo, encoding):
 @pytest.mark.parametrize("command", ["chat", "embed"])
 def test_bytes_that_are_no_text_are_refused_in_one_line(demo, command):
     piped = subprocess.run(
-        [sys.executable, "-m", "llmos", command, "smollm2", "--home", str(demo.home.root)],
+        [*python_module("llmos"), command, "smollm2", "--home", str(demo.home.root)],
         input=b"caf\xe9\n",
         capture_output=True,
         check=False,

@@ -150,7 +150,7 @@ async def test_misspelt_fields_and_wrong_values_are_refused(stand: Stand) -> Non
 )
 async def test_a_name_with_odd_characters_reaches_its_own_route_and_no_other(stand: Stand, name: str) -> None:
     heard: list[Contract] = []
-    for endpoint in (scheduler.UNDEPLOY, registry.DELETE_VERSION, registry.RESOLVE, registry.SET_ALIAS):
+    for endpoint in (scheduler.UNDEPLOY, registry.MODELS.delete, registry.MODELS.resolve, registry.MODELS.set_alias):
         await answer_with(stand, endpoint, NotFound(f"there is no {name!r}"), heard)
     part = quote(name, safe="")
     # The client would resolve dots: it gets them encoded, as a proxy may hand them on.
@@ -159,7 +159,7 @@ async def test_a_name_with_odd_characters_reaches_its_own_route_and_no_other(sta
         ("DELETE", f"/llmos/v1/deployments/{part}", scheduler.DeploymentName(name=name)),
         ("DELETE", f"/llmos/v1/models/{part}", registry.DeleteVersion(reference=name)),
         ("GET", f"/llmos/v1/models/{part}", registry.ResolveReference(reference=name)),
-        ("DELETE", f"/llmos/v1/models/{part}/aliases/a", registry.SetAlias(model=name, alias="a")),
+        ("DELETE", f"/llmos/v1/models/{part}/aliases/a", registry.SetAlias(name=name, alias="a")),
     ]
     for method, path, request in calls:
         answer = await stand.client.request(method, path)

@@ -161,12 +161,6 @@ WRONG: list[tuple[str, dict[str, object], str, str]] = [
         "exclude each other",
         "continue_final_message",
     ),
-    (
-        "/tokenize",
-        {"messages": [{"role": "assistant", "content": " "}], "continue_final_message": True},
-        "needs a last message with a text",
-        "messages",
-    ),
     ("/detokenize", {}, "tokens is required", "tokens"),
     ("/detokenize", {"tokens": [3, 1_000_000]}, "tokens.1 is 1000000; this model's token ids are 0 to", "tokens"),
     ("/detokenize", {"tokens": [-1]}, "tokens.0", "tokens.0"),

@@ -176,39 +176,3 @@ async def test_no_worker_stays_behind():
         pid = process._process.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-
-
-CHAT = (
-    "{% for m in messages %}[{{ m.role }}]{{ m.content }}[end]{% endfor %}"
-    "{% if add_generation_prompt %}[go]{% endif %}"
-)
-TRIMMING = CHAT.replace("m.content", "m.content | trim")
-
-
-@pytest.mark.parametrize(
-    ("template", "text", "prompt"),
-    [
-        (CHAT, "So ", "[user]hi[end][assistant]So "),
-        (TRIMMING, "So ", "[user]hi[end][assistant]So"),
-        (CHAT, " hi", "[user]hi[end][assistant] hi"),
-        (CHAT, "[end]", "[user]hi[end][assistant][end][end]"),
-    ],
-)
-def test_the_last_message_can_be_left_open_for_the_answer(template, text, prompt):
-    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": text}]
-    made = ChatTemplate(template).render(messages, add_generation_prompt=False, continue_final_message=True)
-    assert made == prompt  # of a text that looks like what the template adds, the last place is taken
-    whole = ChatTemplate(template).render(messages, add_generation_prompt=False)
-    assert whole.endswith("[end]")
-    assert whole + "[go]" == ChatTemplate(template).render(messages)
-
-
-@pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_message_cannot_be_continued(text):
-    with pytest.raises(InvalidInput, match="needs a last message with a text"):
-        ChatTemplate(CHAT).render([{"role": "user", "content": text}], continue_final_message=True)
-
-
-def test_a_message_that_the_template_hides_cannot_be_continued():
-    with pytest.raises(InvalidInput, match="that the chat template shows"):
-        ChatTemplate("fixed").render([{"role": "user", "content": "hi"}], continue_final_message=True)
