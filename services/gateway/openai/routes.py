@@ -15,6 +15,8 @@ _CHAT = "Answer a conversation, as OpenAI does"
 _COMPLETE = "Continue texts, as OpenAI does"
 _EMBED = "Embed texts, as OpenAI does"
 _CLASSIFY = "Classify texts, as vLLM does"
+_RERANK_PATHS = ("/v1/rerank", "/rerank", "/v2/rerank")
+"""Jina's, vLLM's and Cohere's."""
 _RERANK = "Order documents by how well they answer a query, as Jina and vLLM do"
 
 
@@ -35,7 +37,7 @@ def routes(generations: Generations, encodings: Encodings, table: LiveTable, max
         Operation("POST", "/v1/completions", complete, _COMPLETE, tag, body=CompletionRequest, result=STREAM),
         Operation("POST", "/v1/embeddings", encoders.embed, _EMBED, tag, body=EmbeddingRequest),
         Operation("POST", "/v1/classify", encoders.classify, _CLASSIFY, tag, body=ClassifyRequest),
-        Operation("POST", "/v1/rerank", encoders.rerank, _RERANK, tag, body=RerankRequest),
+        *(Operation("POST", path, encoders.rerank, _RERANK, tag, body=RerankRequest) for path in _RERANK_PATHS),
         Operation("GET", "/v1/models", models.list, "The models that can be asked", tag),
         Operation("GET", "/v1/models/{model}", models.show, "One model", tag),
     ]
