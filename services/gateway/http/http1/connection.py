@@ -4,6 +4,8 @@ uvicorn's server accepts connections and stops them; this class stands in the pl
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -165,8 +167,14 @@ class Connection(asyncio.Protocol):
             self._start(self._waiting.popleft())
         self._settle()
 
-    def abort(self) -> None:
-        """Break the connection: the response must not look complete."""
+    def break_off(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response; with `reset` where that would look like its end."""
+        self._parser.stop()
+        if not reset:
+            self._transport.close()
+            return
+        connected = self._transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     # requests

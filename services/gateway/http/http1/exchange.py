@@ -35,8 +35,8 @@ class Channel(Protocol):
     def finished(self) -> None:
         """The response is complete."""
 
-    def abort(self) -> None:
-        """Break the connection: the response must not look complete."""
+    def break_off(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response; with `reset` where that would look like its end."""
 
 
 class Exchange:
@@ -114,7 +114,7 @@ class Exchange:
                 await send_error(self.send, failure, method=self._head.method)
         finally:
             if not self.complete and not self.gone:
-                self._channel.abort()
+                self._channel.break_off(reset=not self._chunked and self._left is None)
 
     async def receive(self) -> Message:
         """ASGI's `receive`; raises the error of a body that cannot be read."""
