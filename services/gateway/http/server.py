@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.gateway.http.http1.connection import Connection, Patience
+from services.gateway.http.http1.connection import Connection, TimeLimits
 from shared.errors import Conflict, InvalidInput
 
 _log = structlog.get_logger("llmos.gateway")
@@ -62,14 +62,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listening: socket.socket, drain_timeout: float, patience: Patience
+    app: ASGIApp, listening: socket.socket, drain_timeout: float, limits: TimeLimits
 ) -> AsyncIterator[str]:
     """Serve `app` while the block runs; yields the URL.
 
     On leaving: no new connections, and idle ones are closed at once; requests have most of `drain_timeout` seconds to
     finish, after which streams end with an `error` event.
     """
-    protocol = cast("type[asyncio.Protocol]", partial(Connection, patience=patience))
+    protocol = cast("type[asyncio.Protocol]", partial(Connection, limits=limits))
     config = uvicorn.Config(
         app,
         http=protocol,

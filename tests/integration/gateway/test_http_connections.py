@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services.gateway.http.app import make_app
 from services.gateway.http.body import read_body, unless_gone
-from services.gateway.http.http1.connection import Patience
+from services.gateway.http.http1.connection import TimeLimits
 from services.gateway.http.http1.parser import MAX_HEAD, MAX_TARGET
 from services.gateway.http.operation import Operation
 from services.gateway.http.responses import json_response
@@ -100,7 +100,7 @@ async def _events() -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 @contextmanager
-def running(patience: Patience, loop: str = "uvloop") -> Iterator[Server]:
+def running(limits: TimeLimits, loop: str = "uvloop") -> Iterator[Server]:
     ready, stop = threading.Event(), asyncio.Event()
     found: list[Server] = []
 
@@ -108,7 +108,7 @@ def running(patience: Patience, loop: str = "uvloop") -> Iterator[Server]:
         here = asyncio.get_running_loop()
         server = Server("", lambda: here.call_soon_threadsafe(stop.set))
         app = make_app(server.operations(), keys=None, metrics=Metrics())
-        async with serving(app, listen("127.0.0.1", 0), 5.0, patience) as server.url:
+        async with serving(app, listen("127.0.0.1", 0), 5.0, limits) as server.url:
             found.append(server)
             ready.set()
             await stop.wait()
@@ -131,13 +131,13 @@ def running(patience: Patience, loop: str = "uvloop") -> Iterator[Server]:
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running(Patience(), request.param) as started:
+    with running(TimeLimits(), request.param) as started:
         yield started
 
 
 @pytest.fixture
 def hurried() -> Iterator[Server]:
-    with running(Patience(keep_alive=0.2, head=0.3, body_window=0.3, linger=0.5)) as started:
+    with running(TimeLimits(keep_alive=0.2, head=0.3, body_window=0.3, linger=0.5)) as started:
         yield started
 
 

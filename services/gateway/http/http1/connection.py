@@ -30,7 +30,7 @@ _REFUSED = Head("GET", "/", b"/", b"", "1.1", [], keep_alive=False, expects_cont
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class TimeLimits:
     """How long the server waits for a client, in seconds."""
 
     keep_alive: float = KEEP_ALIVE_S
@@ -59,12 +59,12 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, object],  # noqa: ARG002  # uvicorn's, of the lifespan
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        patience: Patience = Patience(),
+        limits: TimeLimits = TimeLimits(),
     ) -> None:
         self._app = config.loaded_app
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._patience = patience
+        self._limits = limits
         self._parser = RequestParser()
         self._transport: asyncio.Transport
         self._current: Exchange | None = None
@@ -239,13 +239,13 @@ class Connection(asyncio.Protocol):
         full = self._incoming is not None and self._incoming.buffered > HIGH_WATER
         self._pause_reading(pause=full or bool(self._waiting))
         if self._incoming is not None:
-            phase, limit = _Phase.BODY, self._patience.body_window
+            phase, limit = _Phase.BODY, self._limits.body_window
         elif self._current is not None:
             phase, limit = _Phase.BUSY, None
         elif self._parser.in_head:
-            phase, limit = _Phase.HEAD, self._patience.head
+            phase, limit = _Phase.HEAD, self._limits.head
         else:
-            phase, limit = _Phase.IDLE, self._patience.keep_alive
+            phase, limit = _Phase.IDLE, self._limits.keep_alive
         if phase is not self._phase:
             self._phase, self._in_window = phase, 0
             self._set_timer(limit)
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
         if self._phase is _Phase.IDLE:
             self._transport.close()
         elif self._phase is _Phase.HEAD:
-            self._refuse(RequestTimeout(f"the head of the request took longer than {self._patience.head:g} s"))
+            self._refuse(RequestTimeout(f"the head of the request took longer than {self._limits.head:g} s"))
             self._settle()
         elif self._phase is _Phase.BODY:
             self._check_body()
@@ -278,7 +278,7 @@ class Connection(asyncio.Protocol):
 
     def _check_body(self) -> None:
         """Refuse a body that came too slowly, unless it was the server that did not read."""
-        window = self._patience.body_window
+        window = self._limits.body_window
         waited_for = self._was_paused or (self._incoming is not None and self._incoming.awaits_continue)
         if waited_for or self._in_window >= MIN_BODY_RATE * window:
             self._in_window, self._was_paused = 0, self._paused
@@ -303,5 +303,5 @@ class Connection(asyncio.Protocol):
             return
         self._pause_reading(pause=False)
         self._phase = _Phase.LINGERING
-        self._set_timer(self._patience.linger)
+        self._set_timer(self._limits.linger)
         self._transport.write_eof()
