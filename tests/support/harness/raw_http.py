@@ -51,7 +51,7 @@ class RawClient:
             lines.append(self._file.readline())
         assert lines[-1], f"closed in a head: {lines}"
         named = (line.decode().rstrip("\r\n").partition(": ") for line in lines[1:-1])
-        return int(lines[0].split()[1]), {name: value for name, _, value in named}, b"".join(lines)
+        return int(lines[0].split()[1]), {name.lower(): value for name, _, value in named}, b"".join(lines)
 
     def response(self, method: str = "GET") -> RawResponse:
         """The next response, framed as HTTP has it."""
