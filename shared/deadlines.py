@@ -58,6 +58,23 @@ ADMIN_CALL_S: Final = 30.0
 """The gateway waits this long for the registry, the scheduler or the monitor. The creation of a version reads the
 sizes of its blobs from the store."""
 
+# --- HTTP connections of the gateway. ---
+CLIENT_POOL_S: Final = 90.0
+"""The longest time that usual pools keep an idle connection: Go's net/http and Rust's hyper 90 s, nginx and
+AWS's load balancers 60 s, Java 30 s. If the server closed first, a request that is sent at that moment would be lost,
+and clients do not repeat a POST."""
+KEEP_ALIVE_S: Final = 120.0
+"""The gateway keeps an idle connection by default this long: until the client's pool has dropped it. Behind a load
+balancer with longer ones (Google's: 600 s) the setting must be raised."""
+HEAD_S: Final = 30.0
+"""A client has this long to send the head of a request, from its first byte."""
+BODY_WINDOW_S: Final = 30.0
+"""The rate of a request's body is checked over this long."""
+LINGER_S: Final = 2.0
+"""A connection that closes while the client still sends stays half open this long: the client can read why."""
+STREAM_COMMENT_S: Final = 15.0
+"""A silent stream carries a comment this often, so that proxies do not take it for dead (60 s with most)."""
+
 # --- Stopping a service: drain, then each part of the clean-up in turn. ---
 SERVICE_DRAIN_S: Final = 10.0
 """By default a service gives its running work this long after SIGTERM."""

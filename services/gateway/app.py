@@ -12,6 +12,7 @@ from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
+from services.gateway.http.http1.connection import TimeLimits
 from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
 from services.gateway.metrics import Metrics
@@ -76,5 +77,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]
-        http = make_app(operations, keys=keys if settings.auth == "on" else None, metrics=metrics)
-        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout))
+        known = keys if settings.auth == "on" else None
+        http = make_app(operations, keys=known, metrics=metrics, cors_origins=settings.allowed_origins)
+        limits = TimeLimits(keep_alive=settings.keep_alive)
+        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout, limits))

@@ -1,12 +1,28 @@
 """What a person can set. The only place of the gateway that reads the environment."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from services.gateway.dispatch.limits import DispatchLimits
+from shared.deadlines import KEEP_ALIVE_S
 from shared.service.settings import ServiceSettings
+
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
+
+
+def _check_origins(given: str) -> str:
+    for origin in _split(given):
+        if not _ORIGIN.fullmatch(origin):
+            msg = f"{origin!r} is no origin: a scheme, a host and, if need be, a port, such as https://a.example.com:8443"
+            raise ValueError(msg)
+    return given
+
+
+def _split(given: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in given.split(",") if part.strip())
 
 
 class Settings(ServiceSettings):
@@ -29,6 +45,12 @@ class Settings(ServiceSettings):
     restarted within them."""
     max_body: int = Field(default=16 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_BODY")
     """Largest body of a request in bytes, except for uploads of blobs."""
+    keep_alive: float = Field(default=KEEP_ALIVE_S, gt=0, le=86400, validation_alias="LLMOS_GATEWAY_KEEP_ALIVE")
+    """Seconds that an idle connection stays open: longer than the pools of clients and proxies keep it."""
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
+        default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
+    )
+    """Origins whose pages may call the API from a browser, separated by commas: `https://a.example.com`. `*`: all."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")
     """Where blobs are kept; without it the blob routes answer 503."""
     s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY")
@@ -40,3 +62,8 @@ class Settings(ServiceSettings):
     def limits(self) -> DispatchLimits:
         """How long dispatch waits."""
         return DispatchLimits(accept=self.accept_timeout, resume=self.resume_timeout)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins in `cors_origins`."""
+        return _split(self.cors_origins)

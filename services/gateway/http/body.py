@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from services.gateway.http.errors import ClientGone
+from services.gateway.http.errors import ClientGone, UnsupportedMediaType
 from services.gateway.http.explanation import explain, is_no_json
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.client_json import without_lone_surrogates
@@ -18,12 +18,15 @@ Result = TypeVar("Result")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+    """The whole body, which is JSON.
 
     Raises:
+        UnsupportedMediaType: It is in an encoding such as gzip, or says that it is no JSON.
         PayloadTooLarge: It is larger than `limit` bytes; at once where its length is announced.
         ClientGone: The client left.
     """
+    check_encoding(request)
+    _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
@@ -33,6 +36,24 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(received) > limit:
             raise _too_large(limit)
     return bytes(received)
+
+
+def check_encoding(request: Request) -> None:
+    """Raise `UnsupportedMediaType` for a compressed body: a few bytes of it could unfold to any number."""
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(f"the body has the Content-Encoding {encoding!r:.80}; send it without one")
+
+
+def _check_type(request: Request) -> None:
+    """A body without a type is taken for JSON.
+
+    The types of HTML forms are refused, and with them what a foreign page could send from a browser without asking.
+    """
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind not in ("", "application/json") and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMediaType(f"the body has the Content-Type {given!r:.80}; send 'application/json'")
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:

@@ -56,14 +56,8 @@ class RequestMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1000, "reason": "LLMOS speaks no websockets"})
-            return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         scope["path"] = routed_path(scope)
-        # Routers read `app` to raise 404 and 405 instead of responding in plain text.
-        scope["app"] = self
         began = time.perf_counter()
         self._metrics.began()
         span = self._span(scope, headers)

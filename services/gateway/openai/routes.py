@@ -20,6 +20,8 @@ _CLASSIFY = "Classify texts, as vLLM does"
 _TOKENIZE = "The token ids of a text or a conversation, as vLLM has it"
 _DETOKENIZE = "The text of token ids, as vLLM has it"
 _TOKENIZER = "The tokenizer's special tokens and chat template, as vLLM has it"
+_RERANK_PATHS = ("/v1/rerank", "/rerank", "/v2/rerank")
+"""Jina's, vLLM's and Cohere's."""
 _RERANK = "Order documents by how well they answer a query, as Jina and vLLM do"
 
 
@@ -48,7 +50,7 @@ def routes(
         Operation("POST", "/v1/completions", complete, _COMPLETE, tag, body=CompletionRequest, result=STREAM),
         Operation("POST", "/v1/embeddings", encoders.embed, _EMBED, tag, body=EmbeddingRequest),
         Operation("POST", "/v1/classify", encoders.classify, _CLASSIFY, tag, body=ClassifyRequest),
-        Operation("POST", "/v1/rerank", encoders.rerank, _RERANK, tag, body=RerankRequest),
+        *(Operation("POST", path, encoders.rerank, _RERANK, tag, body=RerankRequest) for path in _RERANK_PATHS),
         Operation("GET", "/v1/models", models.list, "The models that can be asked", tag),
         Operation("GET", "/v1/models/{model}", models.show, "One model", tag),
         Operation("POST", "/tokenize", tokens.tokenize, _TOKENIZE, tag, body=TokenizeRequest),

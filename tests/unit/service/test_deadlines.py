@@ -143,6 +143,21 @@ def test_llmos_down_waits_for_all_phases_of_the_stop():
     assert gateway + node + others + nats <= at.DOWN_S
 
 
+def test_idle_connections_outlive_the_pools_of_clients():
+    # Else the gateway closes a connection just as a client sends a request on it.
+    assert at.CLIENT_POOL_S < at.KEEP_ALIVE_S
+    assert GatewaySettings().keep_alive == at.KEEP_ALIVE_S
+
+
+def test_a_client_that_sends_slowly_is_cut_off_before_one_that_is_idle():
+    assert at.HEAD_S < at.KEEP_ALIVE_S
+    assert at.BODY_WINDOW_S < at.KEEP_ALIVE_S
+
+
+def test_a_closing_connection_does_not_outlast_the_drain():
+    assert at.LINGER_S < at.SERVICE_DRAIN_S
+
+
 @pytest.fixture(scope="module")
 def containers():
     return compose(dotenv(complete("")))["services"]
