@@ -11,10 +11,12 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.replica.generate.handler import GenerateHandler
+from services.inference.replica.generate.model import LoadedModel
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import FinishedRequest
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
@@ -66,9 +68,12 @@ class MemoryReplica:
         serving: Serving,
         engine: Engine,
         handler: GenerateHandler,
+        *,
+        tokenization: TokenizationHandler,
         finished: list[FinishedRequest],
     ) -> None:
         self.bus, self.serving, self.engine, self.generate, self.finished = bus, serving, engine, handler, finished
+        self.tokenization = tokenization
         self.frames: dict[str, list[Frame]] = {}
 
     def on_frames(self, message: Message) -> None:
@@ -116,19 +121,22 @@ async def memory_replica(
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
     traits = await template_traits(process) if process is not None and takes_tools(template) else TYPICAL
+    prompts = PromptBuilder(
+        tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template), traits=traits
+    )
+    model = LoadedModel(decoder, tokenizer, template, special_tokens={})
+    tokenization = TokenizationHandler(model, prompts, spec, max_len=max_len)
     handler = GenerateHandler(
         serving,
         engine,
-        prompts=PromptBuilder(
-            tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template), traits=traits
-        ),
+        prompts=prompts,
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),
         parallel_calls=traits.parallel_calls,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
-    replica = MemoryReplica(bus, serving, engine, handler, finished)
+    replica = MemoryReplica(bus, serving, engine, handler, tokenization=tokenization, finished=finished)
     await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica
 

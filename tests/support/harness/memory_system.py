@@ -17,6 +17,7 @@ from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.replica.encode import endpoints as encode
 from services.inference.replica.encode.handler import EncodeHandler
+from services.inference.replica.encode.tokenization import TokenizationHandler
 from services.inference.replica.generate import endpoints as generate
 from services.inference.replica.load import report_load
 from shared.bus.memory.bus import MemoryBus
@@ -145,7 +146,8 @@ async def _start_decoder(
         _assignment(DECODER),
     )
     context = Context("replica", assignment.id, system.bus, Readiness())
-    await stack.enter_async_context(generate.endpoints(context, assignment.id, replica.generate, replica.serving))
+    served = generate.endpoints(context, assignment.id, replica.generate, replica.tokenization, replica.serving)
+    await stack.enter_async_context(served)
     await stack.enter_async_context(background(report_load(system.bus, assignment, replica.engine.load), "load"))
     await system.deploy(DECODER, "generate", assignment)
 
@@ -160,8 +162,9 @@ async def _start_encoder(system: MemorySystem, stack: AsyncExitStack, name: str,
     runner = EncoderRunner(_Vectors(size), EncoderLimits(), max_len=MAX_LEN)
     texts = EncoderTokenizer(tokenizer_json(), vocab_size=VOCABULARY, max_len=MAX_LEN)
     handler = EncodeHandler(runner, texts, spec, lambda _: None)
+    tokenization = TokenizationHandler(texts, spec, max_len=MAX_LEN)
     context = Context("replica", assignment.id, system.bus, Readiness())
-    await stack.enter_async_context(encode.endpoints(context, assignment.id, handler, runner))
+    await stack.enter_async_context(encode.endpoints(context, assignment.id, handler, tokenization, runner))
     runner.start()
     stack.callback(runner.close)
     await stack.enter_async_context(background(report_load(system.bus, assignment, runner.load), f"load of {name}"))

@@ -186,6 +186,7 @@ async def replica_process(
             stderr=output,
             env={
                 **os.environ,
+                "PYTHONPATH": str(ROOT),  # `module` may be one of the tests
                 "LLMOS_REPLICA_ASSIGNMENT": assignment.model_dump_json(),
                 "LLMOS_NODE_ID": "node-a",
                 "LLMOS_NATS_URL": nats_url,
