@@ -9,6 +9,7 @@ from shared.text.context_length import check_context_length
 from shared.text.template import MAX_PROMPT
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import takes_tools
 from shared.text.tool_messages import native_message, plain_messages, tool_object
 
 INLINE_CHARS = 4096
@@ -23,8 +24,6 @@ class PromptBuilder:
         template: The version's, or None if it has none; then messages are rejected.
         spec: Says whether a text begins with a BOS token.
         max_len: Tokens that a slot takes: longer texts are rejected, if possible before they are tokenised.
-        knows_developer: Whether the template distinguishes `developer` from `system`.
-        knows_tools: Whether the template renders tools.
     """
 
     def __init__(
@@ -34,15 +33,14 @@ class PromptBuilder:
         spec: DecoderSpec,
         *,
         max_len: int,
-        knows_developer: bool = False,
-        knows_tools: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
         self._max_len = max_len
-        self._knows_developer = knows_developer
-        self._knows_tools = knows_tools
+        source = "" if template is None else template.source
+        self._knows_developer = "developer" in source  # else the template has `system` only
+        self._knows_tools = takes_tools(source)
 
     async def token_ids(self, request: Generate) -> list[int]:
         """The prompt of `request`.

@@ -31,6 +31,11 @@ class TemplateProcess(WorkerProcess):
         self._template = Render(source=source, bos_token=bos_token, eos_token=eos_token, messages=())
         self._cpu_limit_s = cpu_limit_s
 
+    @property
+    def source(self) -> str:
+        """The chat template."""
+        return self._template.source
+
     async def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
         """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
 

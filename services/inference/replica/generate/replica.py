@@ -32,7 +32,6 @@ from shared.service.background import background
 from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
-from shared.text.tool_form import takes_tools
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -95,14 +94,7 @@ async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: 
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
         _log.warning("template.rejected", error=error.message)
-    return PromptBuilder(
-        model.tokenizer,
-        template,
-        manifest.the_decoder,
-        max_len=max_len,
-        knows_developer="developer" in model.template,
-        knows_tools=takes_tools(model.template),
-    )
+    return PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len)
 
 
 async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredOutputBuilder:
