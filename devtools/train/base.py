@@ -1,0 +1,30 @@
+"""The model that a run starts from: a GGUF or a Hugging Face directory, as the converter reads it."""
+
+from pathlib import Path
+
+from devtools.convert.decoder_version import DecoderModel
+from devtools.convert.from_gguf import read_gguf_model
+from devtools.convert.from_hf import read_hf_model
+from devtools.convert.hf.directory import is_model_directory
+from shared.errors import InvalidInput, NotFound
+
+
+def open_base(path: Path) -> DecoderModel:
+    """The checked parts of the model at `path`; its weights are read when they are used.
+
+    Raises:
+        NotFound: there is nothing.
+        InvalidInput: neither a GGUF nor a directory with a config.json and weights; or one that LLMOS can't convert.
+    """
+    if not path.exists():
+        raise NotFound(f"there is no model {path}; expected a GGUF file or a Hugging Face directory", param="base")
+    if path.is_file():
+        return read_gguf_model(path)
+    if is_model_directory(path):
+        return read_hf_model(path)
+    ggufs = sorted(path.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return read_gguf_model(ggufs[0])
+    raise InvalidInput(
+        f"{path} is not a model: it has neither config.json with weights nor exactly one GGUF", param="base"
+    )
