@@ -108,8 +108,8 @@ class _Run:
         validation = (self._inputs.validation, self._plain) if self._inputs.validation else None
         loop = Loop(
             self._stepper, self._recipe, total=self._total, epoch_items=len(self._inputs.items),
-            validation=validation, checkpoints=self._checkpoints, interval=self._options.interval, trained=self._trained,
-            world=self._world, on_event=self._emit, asked_to_stop=asked_to_stop,
+            validation=validation, checkpoints=self._checkpoints, interval=self._options.interval,
+            trained=self._trained, world=self._world, on_event=self._emit, asked_to_stop=asked_to_stop,
         )  # fmt: skip
         if not loop.run(state):
             self._emit(Paused(state.step))
