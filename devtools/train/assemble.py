@@ -10,7 +10,7 @@ import psutil
 from devtools.convert.decoder_version import DecoderModel
 from devtools.train.batches import cut, make_batch
 from devtools.train.examples import Item
-from devtools.train.model.check import check_decoder
+from devtools.train.model.check import TOKENS, check_decoder
 from devtools.train.model.decoder import Decoder
 from devtools.train.model.lora import LoraShape, add_lora
 from devtools.train.model.peft import read_peft
@@ -52,7 +52,7 @@ def assemble(
 def open_decoder(model: DecoderModel, *, max_len: int, keep_codes: bool) -> tuple[Decoder, float]:
     """The decoder of `model`, and the largest difference of a logit to the reference."""
     arch, text = model.architecture, model.text
-    decoder = Decoder(arch, model.weights, max_len=max_len, keep_codes=keep_codes)
+    decoder = Decoder(arch, model.weights, max_len=max(max_len, TOKENS), keep_codes=keep_codes)
     first = text.bos_token_id if text.add_bos_token else None
     return decoder, check_decoder(decoder, arch, model.weights, first=first)
 

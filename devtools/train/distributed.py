@@ -7,7 +7,7 @@ Two ways, both exact because losses are sums divided by the counts of the whole 
 - FSDP2 (https://arxiv.org/abs/2304.11277): weights, gradients and moments are sharded, for training all weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,11 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from devtools.train.model.decoder import Decoder
 
+Element = TypeVar("Element")
 Part = TypeVar("Part")
 
 
@@ -36,15 +37,21 @@ class World:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def share(self, parts: Sequence[Part], *, even: bool) -> list[tuple[Part, bool]]:
+    def share(
+        self, items: Sequence[Element], divide: Callable[[Sequence[Element]], list[Part]], *, even: bool
+    ) -> list[tuple[Part, bool]]:
         """The parts of this process, each with whether it counts.
 
-        With `even` every process gets as many: one that has fewer repeats its first, without counting it, because
-        sharded weights are gathered by all processes together.
+        Args:
+            items: Of all processes, those that take about as long next to one another.
+            divide: Makes parts of the items of a process.
+            even: Whether every process gets as many parts. One that has fewer repeats one without counting it:
+                sharded weights are gathered by all processes together.
         """
-        own = [(part, True) for part in parts[self.rank :: self.size]]
-        most = -(-len(parts) // self.size)
-        return own + [(parts[0], False)] * (most - len(own)) if even else own
+        shares = [divide(items[rank :: self.size]) for rank in range(self.size)]
+        own = [(part, True) for part in shares[self.rank]]
+        most = max(map(len, shares))
+        return own + [(shares[0][0], False)] * (most - len(own)) if even else own
 
     def any(self, flag: bool) -> bool:
         """Whether any process has the flag."""
@@ -93,9 +100,6 @@ def shard(decoder: Decoder, world: World) -> bool:
     fully_shard(decoder, mesh=mesh)
     for method in ("embed", "hidden", "head"):
         register_fsdp_forward_method(decoder, method)
-    for module in decoder.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)  # losses are divided already
     return True
 
 

@@ -10,6 +10,7 @@ import torch
 
 from devtools.train.distributed import World
 from devtools.train.inputs import Inputs
+from devtools.train.model.peft import adapter_digest
 from devtools.train.progress import Finished
 from devtools.train.recipe import Recipe
 from devtools.train.result.folders import folder_digest
@@ -25,7 +26,7 @@ def digests(recipe: Recipe, inputs: Inputs, adapter: Path | None) -> dict[str, s
     if inputs.teacher is not None:
         found["teacher"] = inputs.teacher.digest
     if adapter is not None:
-        found["adapter"] = folder_digest(adapter)
+        found["adapter"] = adapter_digest(adapter)
     return found
 
 

@@ -69,6 +69,12 @@ def read_inputs(
         rows, held_out = _split(rows, recipe.validation.share)
     elif recipe.validation.share:
         raise InvalidInput("give either validation rows or validation.share", param="validation.share")
+    if not held_out and recipe.validation.model_fields_set:
+        key = min(recipe.validation.model_fields_set)
+        raise InvalidInput(
+            f"validation.{key} has no effect without held-out rows: set validation.share, or give a file of them",
+            param=f"validation.{key}",
+        )
     if recipe.weights == "scratch":
         model = _new_base(recipe, base, rows, scratch)
     elif base is None:

@@ -109,8 +109,7 @@ class _Run:
         loop = Loop(
             self._stepper, self._recipe, total=self._total, epoch_items=len(self._inputs.items),
             validation=validation, checkpoints=self._checkpoints, interval=self._options.interval,
-            trained=self._trained,
-            world=self._world, on_event=self._emit, asked_to_stop=asked_to_stop,
+            trained=self._trained, world=self._world, on_event=self._emit, asked_to_stop=asked_to_stop,
         )  # fmt: skip
         if not loop.run(state):
             self._emit(Paused(state.step))

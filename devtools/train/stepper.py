@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from devtools.train.batches import Batch, cut, items_of_step, make_batch
+from devtools.train.batches import Batch, cut, items_of_step, length_of, make_batch
 from devtools.train.distributed import World, gathered_norm
 from devtools.train.examples import Item
 from devtools.train.model.decoder import Decoder
@@ -121,7 +121,8 @@ class Stepper:
             part = self._loss(batch, counts) * (1.0 if counted else 0.0)
             if not math.isfinite(part.item()):
                 raise self._diverged("loss", step, self._odd_rows(rows, counts))
-            part.backward()
+            # Sharded gradients are averaged over processes on the way back, and here it is their sum that counts.
+            (part * self._world.size if self._sharded else part).backward()
             loss += part.item()
             tokens += int(batch.lengths.sum())
             shapes.append(tuple(batch.ids.shape))
@@ -130,7 +131,7 @@ class Stepper:
         if not math.isfinite(norm):
             raise self._diverged("gradient", step, [example.row for item in items for example in item])
         self._optimizer.step()
-        largest = max(shapes, key=math.prod)
+        largest = max(shapes, key=math.prod, default=(0, 0))
         return StepReport(self._world.sum(loss), rate, norm, len(shapes), (largest[0], largest[1]), tokens)
 
     @torch.no_grad()
@@ -154,8 +155,11 @@ class Stepper:
     def _share(self, items: Sequence[Item]) -> Iterator[tuple[Rows, bool]]:
         compute = self._recipe.compute
         packed_len = self._recipe.max_len if compute.packing else None
-        parts = cut(items, tokens=compute.micro_tokens, packed_len=packed_len)
-        yield from self._world.share(parts, even=self._sharded)
+
+        def divide(share: Sequence[Item]) -> list[list[list[Item]]]:
+            return cut(share, tokens=compute.micro_tokens, packed_len=packed_len)
+
+        yield from self._world.share(sorted(items, key=length_of), divide, even=self._sharded)
 
     def _set_rate(self, step: int) -> float:
         rate = self._recipe.learning_rate * rate_at(step, self._total, self._recipe.schedule)
