@@ -3,6 +3,7 @@
 Applications use any OpenAI client; the command line uses this one.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from llmos.datasets import Datasets
 from llmos.jobs import Jobs
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
 from shared.contracts.registry import CatalogueRecord, CollectGarbage, GarbageReport, ModelList, ModelVersion
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
-from shared.errors import ErrorPayload, Internal, LlmosError, Unavailable, from_payload
+from shared.errors import CorruptFile, ErrorPayload, Internal, LlmosError, Unavailable, from_payload
 from shared.storage.port import CHUNK
 
 _TIMEOUT = httpx.Timeout(30.0, read=600.0)
@@ -122,6 +124,25 @@ class Client:
             )
         _raise_for(response)
 
+    def download(self, digest: str, path: Path, received: Callable[[int], None]) -> None:
+        """Download a file; `received` gets the number of bytes so far. Raises CorruptFile for another digest."""
+        found = hashlib.sha256()
+        with (
+            _connection(self.url),
+            self._http.stream("GET", f"/llmos/v1/blobs/{digest}") as response,
+            path.open("wb") as file,
+        ):
+            if response.is_error:
+                response.read()
+            _raise_for(response)
+            for chunk in response.iter_bytes(CHUNK):
+                file.write(chunk)
+                found.update(chunk)
+                received(file.tell())
+        if found.hexdigest() != digest:
+            path.unlink()
+            raise CorruptFile(f"the store gave other bytes for blob {digest}; run the command again")
+
     # deployments and nodes
 
     def deploy(self, request: Deploy) -> DeploymentStatus:
@@ -166,6 +187,11 @@ class Client:
     def jobs(self) -> Jobs:
         """Finite work on nodes."""
         return Jobs(self._call, self._follow)
+
+    @property
+    def datasets(self) -> Datasets:
+        """Rows in the registry."""
+        return Datasets(self._call, self)
 
     # monitor
 

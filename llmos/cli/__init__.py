@@ -7,7 +7,7 @@ import structlog
 import typer
 from rich.markup import escape
 
-from llmos.cli import chat, deployments, embed, jobs, keys, models, nodes, observe, system
+from llmos.cli import chat, data, deployments, embed, jobs, keys, models, nodes, observe, system
 from llmos.cli.output import errors
 from shared.errors import LlmosError
 
@@ -23,6 +23,7 @@ app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
 app.add_typer(jobs.app, name="job")
+app.add_typer(data.app, name="data")
 for group in (system, deployments, chat, embed, jobs, observe):
     group.register(app)
 
