@@ -89,6 +89,8 @@ class Renderer:
             case Pair():
                 item = [await self._example(row, row.chosen, "chosen"),
                         await self._example(row, row.rejected, "rejected")]  # fmt: skip
+            case _:
+                raise InvalidInput(f"row {row.id} is a {row.kind}, which nothing is learnt from", param="data")
         fits = all(len(example.ids) <= self._max_len for example in item)
         return [tuple(item)] if fits else []
 
