@@ -7,7 +7,7 @@ from services.registry.files import referenced_blobs
 from services.registry.garbage import Garbage, find_garbage
 from services.registry.records import Records
 from shared.bus.port import KeyValue
-from shared.contracts.job import Job
+from shared.contracts.job import Job, JobState
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CatalogueRecord, Named
 from shared.storage.port import ArtifactStore
@@ -68,4 +68,10 @@ async def _all(records: Mapping[Kind, Records]) -> dict[Named, CatalogueRecord]:
 async def checkpoint_blobs(jobs: KeyValue) -> set[str]:
     """The digests of the checkpoints that jobs may go on from."""
     records = [Job.decode(entry.value) for entry in await jobs.entries()]
-    return {file.digest for job in records if job.checkpoint is not None for file in job.checkpoint.files}
+    over = {JobState.SUCCEEDED, JobState.CANCELLED}
+    return {
+        file.digest
+        for job in records
+        if job.checkpoint is not None and job.state not in over
+        for file in job.checkpoint.files
+    }
