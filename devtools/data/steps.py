@@ -53,12 +53,18 @@ def parameters_of(step: AnyStep) -> dict[str, Value]:
     return {
         one.name: getattr(step, one.name)
         for one in dataclasses.fields(step)  # type: ignore[arg-type]  # each is a dataclass
-        if not one.name.startswith("_") and one.metadata.get("recorded", True)
+        if _is_parameter(one)
     }
 
 
-def make(kinds: Mapping[str, type[Any]], name: str, parameters: Mapping[str, Any]) -> AnyStep:
-    """The step with a name.
+def _is_parameter(one: "dataclasses.Field[Any]") -> bool:
+    return not one.name.startswith("_") and bool(one.metadata.get("recorded", True))
+
+
+def make(
+    kinds: Mapping[str, type[Any]], name: str, parameters: Mapping[str, Any], extra: Mapping[str, Any]
+) -> AnyStep:
+    """The step with a name; `extra` has what is no parameter: a tokenizer, the words of suites.
 
     Raises:
         InvalidInput: An unknown name or parameter, with the nearest one; a value of another type.
@@ -66,7 +72,7 @@ def make(kinds: Mapping[str, type[Any]], name: str, parameters: Mapping[str, Any
     if name not in kinds:
         raise InvalidInput(f"step {name!r}: there is none{nearest(name, kinds)}", param="step")
     kind = kinds[name]
-    fields = {one.name: one for one in dataclasses.fields(kind) if not one.name.startswith("_")}
+    fields = {one.name: one for one in dataclasses.fields(kind) if _is_parameter(one)}
     values = {}
     for key, value in parameters.items():
         if key not in fields:
@@ -79,7 +85,7 @@ def make(kinds: Mapping[str, type[Any]], name: str, parameters: Mapping[str, Any
     ]
     if missing:
         raise InvalidInput(f"step {name}: {', '.join(missing)} must be given", param=missing[0])
-    step: AnyStep = kind(**values)
+    step: AnyStep = kind(**values, **extra)
     return step
 
 
@@ -90,7 +96,7 @@ def nearest(word: str, known: Mapping[str, Any]) -> str:
 
 
 def _typed(step: str, field: "dataclasses.Field[Any]", value: Any) -> Any:
-    expected = str(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", field.type))
+    expected = getattr(field.type, "__name__", str(field.type))
     match expected:
         case "int" if isinstance(value, int) and not isinstance(value, bool):
             return value
