@@ -47,6 +47,7 @@ class Client:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
+        self.api_key = api_key
         self._http = httpx.Client(
             base_url=self.url,
             timeout=_TIMEOUT,
@@ -228,6 +229,11 @@ class Client:
         body = {"model": model, "input": texts} | ({"dimensions": dimensions} if dimensions else {})
         data = orjson.loads(self._call("POST", "/v1/embeddings", body))["data"]
         return [entry["embedding"] for entry in data]
+
+    def classify(self, model: str, texts: Sequence[str]) -> list[str]:
+        """The label of each text."""
+        body = {"model": model, "input": list(texts), "truncate_prompt_tokens": -1}
+        return [entry["label"] for entry in orjson.loads(self._call("POST", "/v1/classify", body))["data"]]
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         body = body | {"stream": True, "stream_options": {"include_usage": True}}

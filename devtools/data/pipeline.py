@@ -40,6 +40,11 @@ class Plan:
     tokenizer: Tokenizer | None = None
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def stages(self) -> int:
+        """How often the rows are read."""
+        return 1 + sum(not isinstance(step, RowStep) for step in self.steps)
+
 
 def prepare(
     inputs: Sequence[Input],
@@ -60,12 +65,17 @@ def prepare(
     for one in inputs:
         if not 0 < one.share <= 1:
             raise InvalidInput(f"mix: a share is above 0 and at most 1, not {one.share:g}", param="mix")
-    run = _Run(folder.parent / f".{folder.name}.work", executor or Here(), progress)
+    run = _Run(work_folder(folder), executor or Here(), progress)
     run.folder.mkdir()
     try:
         return run.prepare(inputs, plan, folder, kinds.pop())
     finally:
         run.clean()
+
+
+def work_folder(folder: Path) -> Path:
+    """Where rows lie between the stages while a version is prepared in `folder`."""
+    return folder.parent / f".{folder.name}.work"
 
 
 class _Run:
