@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,27 +70,27 @@ def check_files(
     checker, facts, messages = Checker(limits), Facts(), list[str]()
     readers: list[Reader] = []
     lengths: list[int] = []
-    search = _Search(near, work) if near is not None else None
-    for located in read_files(paths, form, readers, progress):
-        checker.add(located)
-        if located.defect is not None and len(messages) < 10:
-            messages.append(str(located.defect))
-        for row in located.rows:
-            facts.rows += 1
-            facts.kinds[row.kind] += 1
-            facts.languages[language_of(body_of(row))] += 1
-            lengths.append(sum(map(len, texts_of(row))))
-            if search is not None:
-                search.add(row)
-    facts.forms = {reader.path.name: reader.form or "empty" for reader in readers}
-    if lengths:
-        low, middle, high, most = np.percentile(lengths, (0, 50, 95, 100), method="nearest")
-        facts.characters = (int(low), int(middle), int(high), int(most))
-    if search is not None:
-        for index, other in search.pairs():
-            if not search.equal(index, other):
-                checker.tally.add("near_duplicate", checker.place(index))
-        progress("near", 1.0)
+    with closing(_Search(near, work)) if near is not None else nullcontext() as search:
+        for located in read_files(paths, form, readers, progress):
+            checker.add(located)
+            if located.defect is not None and len(messages) < 10:
+                messages.append(str(located.defect))
+            for row in located.rows:
+                facts.rows += 1
+                facts.kinds[row.kind] += 1
+                facts.languages[language_of(body_of(row))] += 1
+                lengths.append(sum(map(len, texts_of(row))))
+                if search is not None:
+                    search.add(row)
+        facts.forms = {reader.path.name: reader.form or "empty" for reader in readers}
+        if lengths:
+            low, middle, high, most = np.percentile(lengths, (0, 50, 95, 100), method="nearest")
+            facts.characters = (int(low), int(middle), int(high), int(most))
+        if search is not None:
+            for index, other in search.pairs():
+                if not search.equal(index, other):
+                    checker.tally.add("near_duplicate", checker.place(index))
+            progress("near", 1.0)
     return Report(checker.findings(), facts, messages)
 
 
@@ -114,6 +115,11 @@ class _Search:
     def equal(self, one: int, other: int) -> bool:
         """Equal rows are a finding of their own."""
         return self._rows.row(one).id == self._rows.row(other).id
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._rows.close()
+        self._columns.close()
 
     def _note(self) -> None:
         if self._batch:

@@ -41,7 +41,7 @@ class Columns:
         """Remove the files."""
         for name, file in self._files.items():
             file.close()
-            (self._folder / f"{name}.column").unlink()
+            (self._folder / f"{name}.column").unlink(missing_ok=True)
         self._files.clear()
 
     def wide(self, name: str, width: int) -> "WideColumn":

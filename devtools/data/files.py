@@ -117,7 +117,7 @@ def _list(path: Path) -> Iterator[Found]:
     try:
         values = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        hint = "; does it hold JSON Lines? Then name it .jsonl" if "trailing" in error.msg else ""
+        hint = "; does it hold JSON Lines? Then name it .jsonl" if "after document" in error.msg else ""
         raise CorruptFile(f"{path}: line {error.lineno}: not JSON: {error.msg}{hint}", param="source") from None
     if isinstance(values, dict):  # {"data": [...]}, or a single row
         lists = [

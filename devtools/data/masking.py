@@ -59,7 +59,7 @@ class Private:
             return masked
         sentences = _SENTENCE.findall(masked)
         asked = [index for index, sentence in enumerate(sentences) if any(map(str.isalpha, sentence))]
-        labels = self.classify([sentences[index] for index in asked]) if asked else ()
+        labels = self.classify([sentences[index].strip() for index in asked]) if asked else ()
         for index, label in zip(asked, labels, strict=True):
             if label.upper() not in _NO_PERSON:
                 ending = sentences[index][len(sentences[index].rstrip()) :]

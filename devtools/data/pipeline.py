@@ -7,9 +7,10 @@ the steps only, not on where blocks are worked on.
 
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from devtools.data.block_source import BlockSource, Input, InputBlocks, StageBlocks
 from devtools.data.check import Limits, Tally
@@ -23,6 +24,8 @@ from devtools.data.steps import AnyStep, Flags, RowStep, WholeStep, parameters_o
 from devtools.data.version import Progress, Shards
 from shared.contracts.dataset import DatasetManifest, Step
 from shared.errors import InvalidInput
+
+Files = TypeVar("Files", RowFile, Columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,15 @@ class _Run:
         self._executor = executor
         self._progress = progress
         self._records: list[Step] = []
+        self._stack = ExitStack()
 
     def prepare(self, inputs: Sequence[Input], plan: Plan, folder: Path, kind: str) -> DatasetManifest:
         stages, last = _stages(plan)
         source: BlockSource = InputBlocks(inputs)
         file: RowFile | None = None
         for number, stage in enumerate(stages):
-            made = RowFile(self.folder / f"stage-{number}.jsonl")
-            columns = Columns(self.folder)
+            made = self._opened(RowFile(self.folder / f"stage-{number}.jsonl"))
+            columns = self._opened(Columns(self.folder))
             samples = [Count() for _ in inputs]
             counts = [Count() for _ in stage.steps]
             for block, output in self._outputs(stage, source, _title(stage)):
@@ -211,8 +215,13 @@ class _Run:
             )
         )
 
+    def _opened(self, files: Files) -> Files:
+        self._stack.callback(files.close)
+        return files
+
     def clean(self) -> None:
         """Remove what lies between the stages."""
+        self._stack.close()
         for path in self.folder.iterdir():
             path.unlink()
         with suppress(OSError):

@@ -169,7 +169,9 @@ def _phones(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
         if region is None and "+" not in text:
             continue
         for match in library.PhoneNumberMatcher(text, region, leniency=library.Leniency.VALID):
-            yield match.start, match.end
+            found = text[match.start : match.end]
+            open_only = found.startswith("(") and found.count("(") > found.count(")")
+            yield match.start + open_only, match.end
 
 
 def _is_global(text: str) -> bool:

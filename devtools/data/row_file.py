@@ -64,7 +64,7 @@ class RowFile:
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
 
 def cut(file: IO[bytes], size: int) -> Iterator[bytes]:

@@ -96,6 +96,7 @@ def prepare(
             _given("near-duplicates", threshold=near),
             ("overlap", {}) if against else ("", {}),
             _given("swap", pairs=_words(swap)),
+            ("duplicates", {}) if swap and not keep_duplicates else ("", {}),  # a copy may equal a row
             _given("balance", terms=_words(balance)),
         ]
         found = Recipe(
