@@ -13,6 +13,9 @@ FILES_BUCKET = "LLMOS_FILES"
 Purpose = Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 """What a file is for; OpenAI's words."""
 
+Rows = Literal["turns", "pairs"]
+"""What the rows of a training file are: conversations, or pairs of answers."""
+
 FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
 
 
@@ -26,6 +29,8 @@ class UploadedFile(Contract):
     digest: Digest
     size: int = Field(ge=0)
     """Bytes."""
+    rows: Rows | None = None
+    """Of purpose `fine-tune`: what its first rows are."""
     owner: str = ""
     """The id of the API key that uploaded it."""
     created_at: datetime
@@ -43,6 +48,7 @@ UploadedFile.EXAMPLE = UploadedFile(
     purpose="fine-tune",
     digest="ab" * 32,
     size=1_048_576,
+    rows="turns",
     owner="key-3f2a",
     created_at=datetime.fromisoformat("2026-11-29T12:00:00+00:00"),
 )
