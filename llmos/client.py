@@ -3,6 +3,7 @@
 Applications use any OpenAI client; the command line uses this one.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from llmos.datasets import Datasets
 from llmos.jobs import Jobs
 from llmos.transport import Transport, admin_path
 from shared.contracts.gateway import ApiKey
@@ -17,7 +19,7 @@ from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
 from shared.contracts.registry import CatalogueRecord, CollectGarbage, GarbageReport, ModelList, ModelVersion
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
-from shared.errors import Unavailable
+from shared.errors import CorruptFile, Unavailable
 from shared.storage.port import CHUNK
 
 
@@ -108,6 +110,18 @@ class Client:
 
         self._gateway.put(admin_path("blobs", digest), chunks(), path.stat().st_size)
 
+    def download(self, digest: str, path: Path, received: Callable[[int], None]) -> None:
+        """Download a file; `received` gets the number of bytes so far. Raises CorruptFile for another digest."""
+        found = hashlib.sha256()
+        with path.open("wb") as file:
+            for chunk in self._gateway.chunks(admin_path("blobs", digest)):
+                file.write(chunk)
+                found.update(chunk)
+                received(file.tell())
+        if found.hexdigest() != digest:
+            path.unlink()
+            raise CorruptFile(f"the store gave other bytes for blob {digest}; run the command again")
+
     # deployments and nodes
 
     def deploy(self, request: Deploy) -> DeploymentStatus:
@@ -153,6 +167,11 @@ class Client:
     def jobs(self) -> Jobs:
         """Finite work on nodes."""
         return Jobs(self._gateway)
+
+    @property
+    def datasets(self) -> Datasets:
+        """Rows in the registry."""
+        return Datasets(self._gateway.send, self)
 
     # monitor
 

@@ -16,6 +16,7 @@ from llmos.connection import connecting, http_client
 from llmos.sse import event_data
 from shared.contracts.base import Contract
 from shared.errors import ErrorPayload, Internal, InvalidInput, LlmosError, NotFound, Unavailable, from_payload
+from shared.storage.port import CHUNK
 
 _TIMEOUT = httpx.Timeout(30.0, read=600.0)
 _ADMIN = "/llmos/v1"
@@ -78,6 +79,14 @@ class Transport:
         with connecting(self.url):
             response = self._http.put(path, content=chunks, headers=headers)
         self._check(response)
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file."""
+        with connecting(self.url), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+            self._check(response)
+            yield from response.iter_bytes(CHUNK)
 
     def events(self, path: str, body: dict[str, Any] | None = None) -> Iterator[tuple[Any, str]]:
         """The events of a streamed answer and its trace id; raises when the stream ends before `[DONE]`."""

@@ -5,7 +5,8 @@
     │   ├── ContextLengthExceeded   context_length_exceeded    prompt + max_tokens does not fit
     │   ├── PayloadTooLarge         payload_too_large          larger than a stated limit
     │   ├── UnsupportedFormat       unsupported_format         a file of a kind that can't be used
-    │   └── CorruptFile             corrupt_file               a file that is not what it says it is
+    │   ├── CorruptFile             corrupt_file               a file that is not what it says it is
+    │   └── TrainingDiverged        training_diverged          a loss that is not a number
     ├── NotFound                    not_found                  names what exists instead
     │   └── ModelNotFound           model_not_found            no deployment has this name
     ├── Conflict                    conflict                   somebody changed it first, or it is in use
@@ -100,6 +101,12 @@ class CorruptFile(InvalidInput):
     """A file that is not what it says it is: truncated, or its digest differs."""
 
     code = "corrupt_file"
+
+
+class TrainingDiverged(InvalidInput):
+    """The loss of a training is not a number; the message has the step and the row."""
+
+    code = "training_diverged"
 
 
 class NotFound(LlmosError):

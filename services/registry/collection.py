@@ -69,12 +69,19 @@ async def _all(records: Mapping[Kind, Records]) -> dict[Named, CatalogueRecord]:
 
 
 async def job_blobs(jobs: KeyValue) -> set[str]:
-    """The digests of the checkpoints that jobs may go on from, and of the uploads that they may still read."""
+    """The digests of what jobs that are not over may still read: checkpoints to go on from, and uploads."""
     records = [Job.decode(entry.value) for entry in await jobs.entries()]
-    checkpoints = {file.digest for job in records if job.checkpoint is not None for file in job.checkpoint.files}
     over = {JobState.SUCCEEDED, JobState.CANCELLED}
-    uploads = {upload.file.digest for job in records if job.state not in over for upload in job.spec.uploads}
-    return checkpoints | uploads
+    files = [
+        file
+        for job in records
+        if job.state not in over
+        for file in (
+            *(job.checkpoint.files if job.checkpoint is not None else ()),
+            *(upload.file for upload in job.spec.uploads),
+        )
+    ]
+    return {file.digest for file in files}
 
 
 async def file_blobs(files: KeyValue, now: datetime) -> set[str]:

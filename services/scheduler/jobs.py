@@ -67,6 +67,7 @@ class JobsService:
         spec = JobSpec(
             kind=request.kind,
             base=base,
+            teacher=await self._pin(MODELS, request.teacher) if request.teacher is not None else None,
             datasets=tuple([await self._pin(DATASETS, reference) for reference in request.datasets]),
             recipe=request.recipe,
             command=request.command,

@@ -29,10 +29,12 @@ JOB_EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
 
 STOPPED_EXIT_CODE = 75
 """A job's process ends with this code when it was asked to stop and can go on later (EX_TEMPFAIL of sysexits.h)."""
+REFUSED_EXIT_CODE = 65
+"""A job's process ends with this code when its input is wrong: trying again would change nothing (EX_DATAERR)."""
 
 
 class JobState(StrEnum):
-    """Life of a job; `services.scheduler.policy.jobs` has the transitions."""
+    """Life of a job; `services.scheduler.policy.job_rules` has the transitions."""
 
     QUEUED = "queued"
     """Waits for room on a node; `message` says why."""
@@ -121,6 +123,8 @@ class JobSpec(Contract):
     """`run` starts `command`; the others run a tool of `devtools`."""
     base: Input | None = None
     """The version of a model that it starts from, or that it evaluates."""
+    teacher: Input | None = None
+    """The version of a model that the result learns from, with method `distil`."""
     datasets: tuple[Input, ...] = ()
     recipe: str = Field(default="", max_length=256 * 1024)
     """TOML: all that the tool is told."""
@@ -279,6 +283,8 @@ class CreateJob(Contract):
     kind: JobKind
     base: str | None = None
     """name, name:3 or name@alias of a model; pinned to the version that it means now."""
+    teacher: str | None = None
+    """Of a model; pinned too."""
     datasets: tuple[str, ...] = ()
     """References of datasets; pinned too."""
     recipe: str = Field(default="", max_length=256 * 1024)

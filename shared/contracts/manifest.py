@@ -196,10 +196,12 @@ class Lineage(Contract):
     license: str | None = None
     base: Digest | None = None
     """Of the manifest of the version that training started from."""
+    teacher: Digest | None = None
+    """Of the manifest of the version whose probabilities it learnt from."""
     datasets: tuple[Digest, ...] = ()
     """Of the manifests of the dataset versions that it was trained on."""
     recipe: Digest | None = None
-    """Of the recipe: everything that the training run was told."""
+    """Of the recipe: everything that the training run was told. It is the version's file `recipe.toml`."""
     job: str | None = None
     """The job that made it."""
     code: str = ""

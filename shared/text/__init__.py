@@ -13,5 +13,6 @@ Serving and training render with the same code, so a model is trained on the pro
 | `call_arguments`, `single_calls` | calls in the history, as a template can show them |
 | `client_json` | JSON that a client sent as text |
 | `context_length` | whether a prompt and its answer fit |
+| `special_tokens` | texts of special tokens, by their names in templates |
 | `prompt` | a request's prompt as token ids |
 """

@@ -13,6 +13,7 @@ from shared.text.template_options import cut_open, leave_open, template_variable
 from shared.text.template_process import TemplateProcess
 from shared.text.template_traits import TYPICAL, TemplateTraits
 from shared.text.tokenizer import Tokenizer
+from shared.text.tool_form import takes_tools
 from shared.text.tool_messages import native_messages, plain_messages, tool_object
 
 INLINE_CHARS = 4096
@@ -27,9 +28,7 @@ class PromptBuilder:
         template: The version's, or None if it has none; then messages are rejected.
         spec: Says whether a text begins with a BOS token.
         max_len: Tokens that a slot takes: longer texts are rejected, if possible before they are tokenised.
-        knows_developer: Whether the template distinguishes `developer` from `system`.
-        knows_tools: Whether the template renders tools.
-        traits: How it takes calls, if it renders tools.
+        traits: How it takes calls, if it renders tools (`template_traits.traits_of`).
     """
 
     def __init__(
@@ -39,8 +38,6 @@ class PromptBuilder:
         spec: DecoderSpec,
         *,
         max_len: int,
-        knows_developer: bool = False,
-        knows_tools: bool = False,
         traits: TemplateTraits = TYPICAL,
     ) -> None:
         self._tokenizer = tokenizer
@@ -49,8 +46,9 @@ class PromptBuilder:
         self._vocab_size = spec.vocab_size
         self._max_len = max_len
         self._traits = traits
-        self._knows_developer = knows_developer
-        self._knows_tools = knows_tools
+        source = "" if template is None else template.source
+        self._knows_developer = "developer" in source  # else the template has `system` only
+        self._knows_tools = takes_tools(source)
 
     async def token_ids(self, request: Generate) -> list[int]:
         """The prompt of `request`.

@@ -30,6 +30,11 @@ class TemplateProcess(WorkerProcess):
         self._template = Render(source=source, special_tokens=dict(special_tokens or {}), messages=())
         self._cpu_limit_s = cpu_limit_s
 
+    @property
+    def source(self) -> str:
+        """The chat template."""
+        return self._template.source
+
     async def render(
         self,
         messages: Sequence[dict[str, Any]],

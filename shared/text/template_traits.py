@@ -15,6 +15,7 @@ from typing import Any
 from shared.errors import InvalidInput
 from shared.text.call_arguments import Arguments
 from shared.text.template_process import TemplateProcess
+from shared.text.tool_form import takes_tools
 
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 _NAMES = ("probe_one", "probe_two")
@@ -57,6 +58,17 @@ class TemplateTraits:
 
 
 TYPICAL = TemplateTraits()
+
+
+async def traits_of(template: TemplateProcess | None) -> TemplateTraits:
+    """What a version's template takes; typical for one that renders no tools, and where there is none.
+
+    Raises:
+        Draining: The template's process was left.
+    """
+    if template is None or not takes_tools(template.source):
+        return TYPICAL
+    return await template_traits(template)
 
 
 async def template_traits(template: TemplateProcess) -> TemplateTraits:

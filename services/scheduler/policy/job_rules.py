@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.contracts.job import (
+    REFUSED_EXIT_CODE,
     STOPPED_EXIT_CODE,
     Checkpoint,
     DeployState,
@@ -154,9 +155,11 @@ def _ended(job: Job, run: JobRun, now: datetime) -> Job:
         deployed = DeployState.PENDING if job.spec.deploy is not None else None
         return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None, deployed=deployed)
     if job.state is JobState.STOPPING or run.exit_code == STOPPED_EXIT_CODE:
-        return _leave(job, "" if run.exit_code == STOPPED_EXIT_CODE else "it saved no checkpoint in time", now)
+        if run.exit_code == STOPPED_EXIT_CODE:
+            return _leave(job, "", now)
+        return _leave(job, run.message if (run.exit_code or 0) > 0 else "it saved no checkpoint in time", now)
     failures = job.failures + 1
-    if failures > job.retries:
+    if failures > job.retries or run.exit_code == REFUSED_EXIT_CODE:
         return _move(job, JobState.FAILED, now, message=run.message, failures=failures, node=None)
     message = f"attempt {job.attempt} failed: {run.message}"
     return _move(job, JobState.QUEUED, now, message=message, failures=failures, node=None)

@@ -56,8 +56,10 @@ class System:
 
         return (await eventually(answer))[0]
 
-    async def create(self, *command: str, memory: int = GIB // 4, kind: str = "run", **fields) -> Job:
-        resources = Resources(memory=memory, threads=0)
+    async def create(
+        self, *command: str, memory: int = GIB // 4, threads: int = 0, kind: str = "run", **fields
+    ) -> Job:
+        resources = Resources(memory=memory, threads=threads)
         return await self.ask(CREATE_JOB, CreateJob(kind=kind, command=command, resources=resources, **fields))
 
     async def job(self, job_id: str) -> Job:

@@ -23,9 +23,8 @@ from shared.contracts.replica import Generate
 from shared.contracts.sampling import Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
-from shared.text.template_traits import TYPICAL, template_traits
+from shared.text.template_traits import traits_of
 from shared.text.tokenizer import Tokenizer
-from shared.text.tool_form import takes_tools
 from tests.support.factories.structured_outputs import structured_output_builder
 from tests.support.harness.wait import eventually
 
@@ -115,13 +114,11 @@ async def memory_replica(
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
-    traits = await template_traits(process) if process is not None and takes_tools(template) else TYPICAL
+    traits = await traits_of(process)
     handler = GenerateHandler(
         serving,
         engine,
-        prompts=PromptBuilder(
-            tokenizer, process, spec, max_len=max_len, knows_tools=takes_tools(template), traits=traits
-        ),
+        prompts=PromptBuilder(tokenizer, process, spec, max_len=max_len, traits=traits),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),

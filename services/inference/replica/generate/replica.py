@@ -34,8 +34,7 @@ from shared.service.background import background
 from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
-from shared.text.template_traits import TYPICAL, TemplateTraits, template_traits
-from shared.text.tool_form import takes_tools
+from shared.text.template_traits import traits_of
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -78,8 +77,8 @@ async def serve_decoder(
         stack.push_async_callback(asyncio.to_thread, engine.close)
         max_len = assignment.options.max_len
         template = await _template(model, stack)
-        traits = TYPICAL if template is None or not takes_tools(model.template) else await template_traits(template)
-        prompts = _prompts(model, manifest, max_len, template, traits)
+        traits = await traits_of(template)
+        prompts = PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len, traits=traits)
         tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, max_len=max_len)
         handler = GenerateHandler(
             serving,
@@ -107,20 +106,6 @@ async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProces
     except InvalidInput as error:
         _log.warning("template.rejected", error=error.message)
     return template
-
-
-def _prompts(
-    model: LoadedModel, manifest: Manifest, max_len: int, template: TemplateProcess | None, traits: TemplateTraits
-) -> PromptBuilder:
-    return PromptBuilder(
-        model.tokenizer,
-        template,
-        manifest.the_decoder,
-        max_len=max_len,
-        knows_developer="developer" in (model.template or ""),
-        knows_tools=takes_tools(model.template),
-        traits=traits,
-    )
 
 
 async def _structured(
