@@ -6,6 +6,7 @@
 | `LLMOS_JOB_RUNS` | job id | `JobRun` (lease) | node agent |
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -114,6 +115,12 @@ class Upload(Contract):
     """As the client called it, for messages."""
     split: Literal["train", "validation"] = "train"
     """Which rows of the dataset it becomes."""
+
+    @property
+    def file_name(self) -> str:
+        """Of the file in the job's folder; messages about its lines begin with it."""
+        name = re.sub(r"[^\w. -]", "_", self.name.rsplit("/", 1)[-1]).lstrip(".")
+        return name if name.lower().endswith(".jsonl") else f"{name or 'rows'}.jsonl"
 
 
 class JobSpec(Contract):

@@ -1,17 +1,13 @@
 """Training as a job: from versions to a version, killed and paused on the way, on the same node and on another."""
 
 import hashlib
-import os
-import signal
 
-import psutil
 import pytest
 
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
-from shared.contracts.job import Desired, JobState
+from shared.contracts.job import JobState
 from shared.contracts.manifest import Kind
-from tests.support.harness.wait import eventually
 from tests.support.train.jobs import base_version, manifest_of, recipe, rows_version, weights
 from tests.support.train.nano_runs import turns
 

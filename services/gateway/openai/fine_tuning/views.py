@@ -82,7 +82,7 @@ def _error(job: Job) -> Mapping[str, Any]:
     if job.state is JobState.SUCCEEDED:
         return {"code": "not_deployed", "message": job.message, "param": None}
     files = {"train": "training_file", "validation": "validation_file"}
-    named = [files[upload.split] for upload in job.spec.uploads if job.message.startswith(f"{upload.name}:")]
+    named = [files[upload.split] for upload in job.spec.uploads if job.message.startswith(f"{upload.file_name}:")]
     return {
         "code": "invalid_file" if named else "job_failed",
         "message": job.message,
