@@ -68,10 +68,10 @@ class FineTuningApi:
 
     async def list(self, request: Request) -> Response:
         """A page of the jobs, the newest first."""
-        wanted = _metadata(request.query_params)
-        check_query(request, "after", "limit", *(f"metadata[{name}]" for name in wanted))
+        chosen = _metadata(request.query_params)
+        check_query(request, "after", "limit", *(f"metadata[{name}]" for name in chosen))
         jobs = [job for job in (await self._control.call(LIST_JOBS, Empty())).jobs if job.fine_tuning is not None]
-        matching = [job for job in jobs if job.fine_tuning and wanted.items() <= job.fine_tuning.metadata.items()]
+        matching = [job for job in jobs if job.fine_tuning and chosen.items() <= job.fine_tuning.metadata.items()]
         now = datetime.now(UTC)
         limit = limit_of(request, default=20, most=_MOST)
         return json_response(page_of([view(job, now) for job in matching], request, limit))
