@@ -8,6 +8,7 @@
 | `protocol` | messages to the node agent, as lines on standard output |
 | `workspace` | the folder of a job |
 | `files` | versions and checkpoints between the store and the folder |
+| `uploads` | files that a client uploaded become a dataset |
 | `train/` | training |
 | `command` | a program of the user's, with base and data as folders |
 | `prepare` | rows through steps to a version of a dataset |

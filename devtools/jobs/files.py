@@ -44,7 +44,7 @@ async def fetch_version(
     manifest = _decoded(data, version, contract)
     target = folder / f"{version.kind}-{version.name}-{version.version}"
     for file in manifest.files:
-        await _place(store, file, target / file.path, cache)
+        await fetch_file(store, file, target / file.path, cache)
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST_FILE).write_bytes(data)
     return target, manifest
@@ -69,7 +69,7 @@ def _decoded(data: bytes, version: Input, contract: type[ManifestT]) -> Manifest
 async def fetch_checkpoint(store: ArtifactStore, checkpoint: Checkpoint, folder: Path, cache: Path) -> None:
     """Place the files of a checkpoint in `folder`, unless they are there."""
     for file in checkpoint.files:
-        await _place(store, file, folder / file.path, cache)
+        await fetch_file(store, file, folder / file.path, cache)
 
 
 async def upload_folder(store: ArtifactStore, folder: Path, *, below: Path | None = None) -> tuple[ManifestFile, ...]:
@@ -89,7 +89,8 @@ async def upload_folder(store: ArtifactStore, folder: Path, *, below: Path | Non
     return tuple(files)
 
 
-async def _place(store: ArtifactStore, file: ManifestFile, target: Path, cache: Path) -> None:
+async def fetch_file(store: ArtifactStore, file: ManifestFile, target: Path, cache: Path) -> None:
+    """Place a file at `target`, unless it is there."""
     if await asyncio.to_thread(_size, target) == file.size:
         return
     source = await store.fetch_blob(file.digest, cache)

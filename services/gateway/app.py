@@ -17,6 +17,7 @@ from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
 from services.gateway.metrics import Metrics
 from services.gateway.openai import routes as openai
+from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
 from services.gateway.settings import Settings
 from shared.service.context import Context
@@ -74,6 +75,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]

@@ -44,13 +44,15 @@ class Settings(ServiceSettings):
     """Seconds to look for another replica when the one that answered was lost; a single one that stalled is
     restarted within them."""
     max_body: int = Field(default=16 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_BODY")
-    """Largest body of a request in bytes, except for uploads of blobs."""
+    """Largest body of a request in bytes, except for uploads of blobs and files."""
     keep_alive: float = Field(default=KEEP_ALIVE_S, gt=0, le=86400, validation_alias="LLMOS_GATEWAY_KEEP_ALIVE")
     """Seconds that an idle connection stays open: longer than the pools of clients and proxies keep it."""
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
         default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
     )
     """Origins whose pages may call the API from a browser, separated by commas: `https://a.example.com`. `*`: all."""
+    max_file: int = Field(default=512 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_FILE")
+    """Largest file in bytes that `/v1/files` takes."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")
     """Where blobs are kept; without it the blob routes answer 503."""
     s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY")

@@ -3,6 +3,7 @@
 A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest version.
 """
 
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -64,6 +65,15 @@ class FileList(Contract):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def canonical(self) -> bytes:
+        """The manifest as the registry stores it: JSON with sorted keys and nothing to spare. Its SHA-256 names it.
+
+        Raises ValueError for numbers that JSON does not have.
+        """
+        fields = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
 
     @field_validator("files")
     @classmethod

@@ -10,9 +10,10 @@ from devtools.data.write import split_of
 from devtools.jobs.files import fetch_version, read_manifest
 from devtools.jobs.tool import Run
 from devtools.jobs.train.plan import Plan
+from devtools.jobs.uploads import uploaded_dataset
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.job import Input
-from shared.contracts.manifest import Manifest
+from shared.contracts.job import Input, JobSpec
+from shared.contracts.manifest import Kind, Manifest
 from shared.errors import InvalidInput, UnsupportedFormat
 
 TAKEN = {
@@ -40,6 +41,8 @@ class Inputs:
     teacher: Path | None
     rows: tuple[Path, ...]
     validation: Path | None
+    spec: JobSpec
+    """What the job does; the dataset that uploads became is one of its datasets."""
 
 
 async def fetch_inputs(run: Run, plan: Plan) -> Inputs:
@@ -60,14 +63,20 @@ async def fetch_inputs(run: Run, plan: Plan) -> Inputs:
     manifest = await _decoder(run, spec.base, "base") if spec.base is not None else None
     if spec.teacher is not None:
         await _decoder(run, spec.teacher, "teacher")
-    await _check_rows(run, plan, manifest)
+    datasets = await _stored(run)
+    if (uploaded := await uploaded_dataset(run)) is not None:
+        version = Input(kind=Kind.DATASET, name=spec.result_name, version=0, digest=uploaded.digest)
+        datasets.append(_Dataset("of the uploads", uploaded.manifest, uploaded.folder))
+        spec = spec.model_copy(update={"datasets": (version,)})
+    _check_rows(datasets, plan, manifest)
     base = teacher = None
     if spec.base is not None:
         base, _ = await fetch_version(run.store, spec.base, Manifest, run.workspace.inputs, run.cache)
     if spec.teacher is not None:
         teacher, _ = await fetch_version(run.store, spec.teacher, Manifest, run.workspace.inputs, run.cache)
-    rows, held_out = await _fetch_rows(run)
-    return Inputs(base, manifest, teacher, rows, _joined(held_out, run.workspace.inputs / "validation.jsonl"))
+    rows, held_out = await _fetch_rows(run, datasets)
+    joined = _joined(held_out, run.workspace.inputs / "validation.jsonl")
+    return Inputs(base, manifest, teacher, rows, joined, spec)
 
 
 async def _decoder(run: Run, version: Input, role: str) -> Manifest:
@@ -80,13 +89,28 @@ async def _decoder(run: Run, version: Input, role: str) -> Manifest:
     return manifest
 
 
-async def _check_rows(run: Run, plan: Plan, base: Manifest | None) -> None:
-    datasets = run.assignment.spec.datasets
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """A dataset of the job; `folder` is None where its files are in the store."""
+
+    reference: str
+    manifest: DatasetManifest
+    folder: Path | None = None
+
+
+async def _stored(run: Run) -> list[_Dataset]:
+    return [
+        _Dataset(dataset.reference, await read_manifest(run.store, dataset, DatasetManifest))
+        for dataset in run.assignment.spec.datasets
+    ]
+
+
+def _check_rows(datasets: list[_Dataset], plan: Plan, base: Manifest | None) -> None:
     if not datasets:
         raise InvalidInput("a training needs a dataset", param="datasets")
     taken = TAKEN[plan.recipe.method]
     for dataset in datasets:
-        manifest = await read_manifest(run.store, dataset, DatasetManifest)
+        manifest = dataset.manifest
         if manifest.rows not in taken:
             raise InvalidInput(
                 f"dataset {dataset.reference} has {manifest.rows}; method {plan.recipe.method!r} learns from"
@@ -102,12 +126,16 @@ async def _check_rows(run: Run, plan: Plan, base: Manifest | None) -> None:
             )
 
 
-async def _fetch_rows(run: Run) -> tuple[tuple[Path, ...], list[Path]]:
+async def _fetch_rows(run: Run, datasets: list[_Dataset]) -> tuple[tuple[Path, ...], list[Path]]:
     rows: list[Path] = []
     held_out: list[Path] = []
-    for dataset in run.assignment.spec.datasets:
-        folder, manifest = await fetch_version(run.store, dataset, DatasetManifest, run.workspace.inputs, run.cache)
-        for file in manifest.files:
+    folders = [dataset.folder for dataset in datasets if dataset.folder is not None]
+    for version in run.assignment.spec.datasets:
+        folder, _ = await fetch_version(run.store, version, DatasetManifest, run.workspace.inputs, run.cache)
+        folders.append(folder)
+    # Stored ones and uploads do not go together, so the order is that of the datasets.
+    for folder, dataset in zip(folders, datasets, strict=True):
+        for file in dataset.manifest.files:
             if split_of(file.path) == _VALIDATION:
                 held_out.append(folder / file.path)
             elif split_of(file.path) == _TRAIN:

@@ -53,6 +53,8 @@ class _Training:
         self._run = run
         self._state = state
         self._progress = Progress()
+        self._answer_tokens = 0
+        """Of an epoch."""
         self.finished = False
         self.paused = False
         self.failure: LlmosError | None = None
@@ -77,9 +79,11 @@ class _Training:
                 _log(
                     f"{event['parameters']:,} parameters learn from {event['items']} items, from step {event['step']}"
                 )
+                self._answer_tokens = event["answer_tokens"]
                 self._report(step=event["step"], steps=event["steps"])
             case "step":
                 metrics = {name: event[name] for name in _METRICS if event.get(name) is not None}
+                metrics["trained_tokens"] = round(event["epoch"] * self._answer_tokens)
                 self._report(step=event["step"], steps=event["steps"], eta_s=event["eta_s"], metrics=metrics)
             case "validation":
                 metrics = {**self._progress.metrics, "val_loss": event["val_loss"]}
@@ -118,7 +122,7 @@ async def _result(run: Run, plan: Plan, inputs: Inputs, result: Path, state: Sto
         metrics=metrics,
     )
     _log("the training is done; making a version of its result")
-    making = asyncio.create_task(version_of(run.assignment.spec, result, run.store, made), name="make a version")
+    making = asyncio.create_task(version_of(inputs.spec, result, run.store, made), name="make a version")
     stopping = asyncio.create_task(run.stop.wait(), name="wait for SIGTERM")
     await asyncio.wait({making, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -11,6 +11,7 @@ from shared.contracts.job import (
     REFUSED_EXIT_CODE,
     STOPPED_EXIT_CODE,
     Checkpoint,
+    DeployState,
     Desired,
     Job,
     JobAssignment,
@@ -108,6 +109,13 @@ def observe(job: Job, run: JobRun | None, *, node_up: bool, now: datetime) -> Jo
     return _ended(seen, run, now) if run.state is RunState.ENDED else seen
 
 
+def claims_deployment(job: Job) -> bool:
+    """Whether the name of its deployment is taken by the job: it may still make that deployment."""
+    if job.spec.deploy is None or job.state in {JobState.FAILED, JobState.CANCELLED}:
+        return False
+    return job.deployed is None or not job.deployed.settled
+
+
 def assignment(job: Job) -> JobAssignment:
     """What the node of a job with a node should do."""
     assert job.state.on_node
@@ -130,6 +138,9 @@ def check_integrity(job: Job) -> None:
     assert job.attempt > 0 or not (job.state.on_node or job.results), "a process ran only after a start"
     if job.state is JobState.PAUSED:
         assert job.desired is Desired.PAUSE, "a job is paused by a person only"
+    if job.deployed is not None:
+        assert job.state is JobState.SUCCEEDED, "only what a job has made is deployed"
+        assert job.spec.deploy is not None, "it was asked for"
     if job.state is JobState.CANCELLED:
         assert job.desired is Desired.CANCEL, "a job is cancelled by a person only"
 
@@ -141,7 +152,8 @@ def _ended(job: Job, run: JobRun, now: datetime) -> Job:
     """The job after its process has ended."""
     job = job.model_copy(update={"progress": run.progress})
     if run.exit_code == 0:
-        return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None)
+        deployed = DeployState.PENDING if job.spec.deploy is not None else None
+        return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None, deployed=deployed)
     if job.state is JobState.STOPPING or run.exit_code == STOPPED_EXIT_CODE:
         if run.exit_code == STOPPED_EXIT_CODE:
             return _leave(job, "", now)
