@@ -5,6 +5,7 @@ transformers' classes does. Those pair each dimension of a head with the one hal
 pairs neighbours has the rows of B (and DoRA's lengths) of queries and keys in another order.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -107,11 +108,22 @@ def read_peft(folder: Path, decoder: Decoder, *, dropout: float = 0.0) -> LoraSh
     return shape
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 of both files; raises NotFound where one is missing."""
+    _check_files(folder)
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (CONFIG, WEIGHTS))).hexdigest()
+
+
+def _check_files(folder: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise NotFound(f"{folder} has no {name}; expected a folder as PEFT's save_pretrained writes it",
-                           param="adapter")  # fmt: skip
+            raise NotFound(
+                f"{folder} has no {name}; expected a folder as PEFT's save_pretrained writes it", param="adapter"
+            )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    _check_files(folder)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return dict(config), load_file(folder / WEIGHTS)
