@@ -18,11 +18,11 @@ from tests.support.train.nano_runs import command, files, nano_run, write_recipe
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 RECIPES = {
     "adapter": {},
-    "packed adapter": {"compute": {"packing": True, "micro_tokens": 200}},
+    "packed adapter": {"compute": {"packing": "yes", "micro_tokens": 200}},
     "preferences": {"method": "dpo"},
     "adversary": {"robust": {"reverse": {"weight": 0.5, "words": [["r", "f"]]}}},
     "full weights, sharded": {"weights": "full"},
-    "full weights, uneven": {"weights": "full", "batch": 5, "compute": {"micro_tokens": 1}},
+    "full weights, uneven": {"weights": "full", "batch": 5, "compute": {"micro_tokens": 1, "packing": "no"}},
 }
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 
 from devtools.convert.verify.reference import Reference
+from devtools.train.model.attention import Places
 from devtools.train.model.check import TOLERANCE, check_decoder
 from devtools.train.model.codes import Codes, Halves
-from devtools.train.model.decoder import Decoder, Places
+from devtools.train.model.decoder import Decoder
 from devtools.train.model.linear import Linear
 from shared.errors import Internal
 from tests.support.models.family_files import open_directory, open_gguf, write_directory, write_gguf
