@@ -17,6 +17,7 @@ import orjson
 
 from llmos.datasets import Datasets
 from llmos.jobs import Jobs
+from llmos.reports import Reports
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
@@ -47,6 +48,7 @@ class Client:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
+        self.api_key = api_key
         self._http = httpx.Client(
             base_url=self.url,
             timeout=_TIMEOUT,
@@ -192,6 +194,11 @@ class Client:
     def datasets(self) -> Datasets:
         """Rows in the registry."""
         return Datasets(self._call, self)
+
+    @property
+    def reports(self) -> Reports:
+        """What evaluations measured."""
+        return Reports(self._call, self)
 
     # monitor
 

@@ -1,4 +1,4 @@
-"""Seeded bootstrap over clusters, for metrics that are computed from sums over items: BLEU, perplexity, calibration."""
+"""Seeded bootstrap over clusters, for metrics that are computed from sums over items, such as BLEU."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

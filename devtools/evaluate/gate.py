@@ -75,6 +75,7 @@ def judge(
     candidate: Sequence[ItemScore],
     baseline: Sequence[ItemScore],
     groups: Sequence[str],
+    *,
     rule: Rule,
 ) -> Verdict:
     """The verdict on one metric of one suite; the items are paired."""

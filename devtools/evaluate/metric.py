@@ -54,7 +54,7 @@ class Metric:
     def improvement(
         self, candidate: Sequence[ItemScore], baseline: Sequence[ItemScore], groups: Sequence[str]
     ) -> Estimate:
-        """How much better the candidate is, in the units of margins: positive is better, 0.02 is two points or 2 %."""
+        """How much better the candidate is, in units of margins: 0.02 is two points or 2 %, positive is better."""
         if self.combine is None:
             found = self.difference(candidate, baseline, groups)
         else:

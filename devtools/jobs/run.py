@@ -10,43 +10,26 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from devtools.jobs.command import run_command
+from devtools.jobs.evaluate import evaluate
 from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
 from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.results import version_of
 from devtools.jobs.settings import Settings
+from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.workspace import Workspace
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.job import STOPPED_EXIT_CODE, Checkpoint, JobAssignment, Progress
+from shared.contracts.job import STOPPED_EXIT_CODE, Checkpoint, Progress
 from shared.contracts.manifest import Manifest
 from shared.errors import LlmosError, UnsupportedFormat
 from shared.storage.open import open_store
-from shared.storage.port import ArtifactStore
 
 NICENESS = 10
 """Serving comes first: a job takes the processor time that is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a tool gets."""
-
-    assignment: JobAssignment
-    workspace: Workspace
-    store: ArtifactStore
-    cache: Path
-    messages: Messages
-    stop: asyncio.Event
-    """Set by SIGTERM: save a checkpoint and end."""
-
-
-class Stopped(Exception):
-    """The tool was asked to stop, and a checkpoint is in the store."""
 
 
 async def run_user_command(run: Run) -> None:
@@ -73,7 +56,12 @@ async def run_user_command(run: Run) -> None:
         run.messages.send(result=await version_of(spec, workspace.output, run.store, job=run.assignment.id))
 
 
-_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {"run": run_user_command}
+async def run_evaluation(run: Run) -> None:
+    """A job of kind `evaluate`."""
+    await evaluate(run, Settings())  # pyright: ignore[reportCallIssue]  # from the environment
+
+
+_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {"run": run_user_command, "evaluate": run_evaluation}
 
 
 def _tool(kind: str) -> Callable[[Run], Awaitable[None]]:

@@ -7,7 +7,21 @@ import structlog
 import typer
 from rich.markup import escape
 
-from llmos.cli import chat, data, deployments, embed, jobs, keys, models, nodes, observe, system
+from llmos.cli import (
+    chat,
+    data,
+    deployments,
+    embed,
+    evaluate,
+    jobs,
+    keys,
+    models,
+    nodes,
+    observe,
+    reports,
+    suites,
+    system,
+)
 from llmos.cli.output import errors
 from shared.errors import LlmosError
 
@@ -24,7 +38,9 @@ app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
 app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
-for group in (system, deployments, chat, embed, jobs, observe):
+app.add_typer(suites.app, name="suite")
+app.add_typer(reports.app, name="report")
+for group in (system, deployments, chat, embed, evaluate, jobs, observe):
     group.register(app)
 
 

@@ -80,18 +80,18 @@ def scores(name, values):
 
 def test_a_few_equal_answers_prove_nothing():
     equal = scores("exact_match", [1.0] * 5)
-    verdict = judge("s:1", Metric("exact_match"), equal, equal, [""] * 5, Rule(0.02))
+    verdict = judge("s:1", Metric("exact_match"), equal, equal, [""] * 5, rule=Rule(0.02))
     assert verdict.outcome is Outcome.UNDECIDED
     assert verdict.needed is not None
     assert verdict.needed > 50
     many = equal * 60
-    assert judge("s:1", Metric("exact_match"), many, many, [""] * 300, Rule(0.02)).outcome is Outcome.PASS
+    assert judge("s:1", Metric("exact_match"), many, many, [""] * 300, rule=Rule(0.02)).outcome is Outcome.PASS
 
 
 def test_a_required_rise_is_a_threshold_above_zero():
     better, worse = scores("f1", [1.0] * 90 + [0.0] * 10), scores("f1", [0.0] * 100)
-    assert judge("s:1", Metric("f1"), better, worse, [""] * 100, Rule(must_rise_by=0.5)).outcome is Outcome.PASS
-    assert judge("s:1", Metric("f1"), worse, worse, [""] * 100, Rule(must_rise_by=0.5)).outcome is Outcome.FAIL
+    assert judge("s:1", Metric("f1"), better, worse, [""] * 100, rule=Rule(must_rise_by=0.5)).outcome is Outcome.PASS
+    assert judge("s:1", Metric("f1"), worse, worse, [""] * 100, rule=Rule(must_rise_by=0.5)).outcome is Outcome.FAIL
 
 
 def test_perplexity_may_rise_by_a_share():
@@ -107,9 +107,9 @@ def test_perplexity_may_rise_by_a_share():
         ]
 
     base, groups = of(1.0), [""] * 60
-    assert judge("s:1", perplexity, of(1.019), base, groups, Rule(0.02)).outcome is Outcome.PASS
-    assert judge("s:1", perplexity, of(1.03), base, groups, Rule(0.02)).outcome is Outcome.FAIL
-    assert judge("s:1", perplexity, base, base, groups, Rule(0.02)).outcome is Outcome.PASS
+    assert judge("s:1", perplexity, of(1.019), base, groups, rule=Rule(0.02)).outcome is Outcome.PASS
+    assert judge("s:1", perplexity, of(1.03), base, groups, rule=Rule(0.02)).outcome is Outcome.FAIL
+    assert judge("s:1", perplexity, base, base, groups, rule=Rule(0.02)).outcome is Outcome.PASS
 
 
 def test_all_suites_must_pass():
