@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from llmos.datasets import Datasets
 from llmos.jobs import Jobs
+from llmos.reports import Reports
 from llmos.transport import Transport, admin_path
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
@@ -173,6 +174,11 @@ class Client:
     def datasets(self) -> Datasets:
         """Rows in the registry."""
         return Datasets(self._gateway, self)
+
+    @property
+    def reports(self) -> Reports:
+        """What evaluations measured."""
+        return Reports(self._gateway, self)
 
     # monitor
 

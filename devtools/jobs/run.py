@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from devtools.jobs.command import run_command
+from devtools.jobs.evaluate import evaluate
 from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
 from devtools.jobs.prepare import prepare_rows
 from devtools.jobs.protocol import Messages, claim_output
@@ -68,10 +69,16 @@ async def run_prepare(run: Run) -> None:
         raise Stopped
 
 
+async def run_evaluation(run: Run) -> None:
+    """A job of kind `evaluate`."""
+    await evaluate(run, Settings())  # pyright: ignore[reportCallIssue]  # from the environment
+
+
 _TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "run": run_user_command,
     "prepare": run_prepare,
     "train": train,
+    "evaluate": run_evaluation,
 }
 
 

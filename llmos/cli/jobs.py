@@ -165,8 +165,8 @@ def run(
     start(request, detach=detach, target=Target.resolve(home, url, api_key))
 
 
-def start(request: CreateJob, *, detach: bool, target: Target) -> None:
-    """Queue a job and follow it to its end; Ctrl-C leaves it running.
+def start(request: CreateJob, *, detach: bool, target: Target) -> Job | None:
+    """Queue a job, follow it to its end and return it; Ctrl-C leaves it running. None if detached.
 
     Raises:
         LlmosError: The job failed or was cancelled.
@@ -177,7 +177,7 @@ def start(request: CreateJob, *, detach: bool, target: Target) -> None:
         if job.message:
             say(job.message)
         if detach:
-            return
+            return None
         try:
             for event in client.jobs.events(job.id):
                 say(event.message, style="" if event.kind == "log" else "dim")
@@ -189,6 +189,7 @@ def start(request: CreateJob, *, detach: bool, target: Target) -> None:
         raise LlmosError(f"{job.id} has {job.state}: {job.message}")
     for made in job.results:
         say(made)
+    return job
 
 
 def _change(job: str, desired: Desired, home: HomeOption, url: UrlOption, api_key: KeyOption) -> None:
