@@ -24,4 +24,4 @@ class Run:
 
 
 class Stopped(Exception):
-    """The tool was asked to stop, and a checkpoint is in the store."""
+    """The tool was asked to stop: a checkpoint is in the store, or there is nothing to save."""

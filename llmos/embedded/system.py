@@ -110,7 +110,9 @@ class EmbeddedSystem:
     async def _until_ready(self, key: str) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
         missing = "gateway"
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
+        async with httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
+        ) as client:
             while time.monotonic() < deadline:
                 for name in self.children:
                     self._fail_when_dying(name)
