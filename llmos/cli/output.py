@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from llmos.importing import Progress as Report
@@ -33,7 +34,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         # The first column is what people copy into the next command: it is never broken.
         table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     console.print(table)
 
 

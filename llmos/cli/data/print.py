@@ -1,7 +1,10 @@
 """Lines for people. Rows and names are printed as they are: nothing in them is markup."""
 
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from rich.text import Text
 
 from llmos.cli.output import console, size
 from shared.contracts.dataset import DatasetManifest, Finding
@@ -9,13 +12,21 @@ from shared.contracts.dataset import DatasetManifest, Finding
 if TYPE_CHECKING:
     from devtools.data.rows import Row
 
+_CONTROL = {"Cc", "Cs"}
 _SHOWN = 2_000
 """Characters of a text that are printed."""
 
 
 def line(text: str, style: str = "") -> None:
     """One line, however long."""
-    console.print(text, markup=False, soft_wrap=True, style=style)
+    console.print(Text(_visible(text), style=style), soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(
+        repr(one)[1:-1] if unicodedata.category(one) in _CONTROL and one not in "\n\t" else one for one in text
+    )
 
 
 def summary(manifest: DatasetManifest) -> str:

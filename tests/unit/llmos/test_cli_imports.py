@@ -49,7 +49,11 @@ def modules_of(*arguments: str, code: int) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "--help"], ["model", "import", "--help"], ["data", "prepare", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status", "--help"], ["model", "import", "--help"], ["data", "prepare", "--help"]],
+    ids=" ".join,
+)
 def test_help_loads_no_heavy_module(arguments):
     assert not HEAVY & modules_of(*arguments, code=0)
 
