@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from llmos.cli.data.options import RegionOption, TokenizerOption
-from llmos.cli.data.print import line, print_findings
+from llmos.cli.data.print import print_findings
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, progress_bars
+from llmos.cli.output import print_json, progress_bars, say
 from llmos.config import Target
 from llmos.dataset_versions import CheckRequest, check_rows
 
@@ -66,17 +66,17 @@ def check(
         )
     else:
         kinds = ", ".join(f"{count} {kind}" for kind, count in facts.kinds.items())
-        line(f"{facts.rows} rows ({kinds})" if facts.rows else "no rows")
+        say(f"{facts.rows} rows ({kinds})" if facts.rows else "no rows")
         for file, name in facts.forms.items():
-            line(f"  form      {file}: {name}")
+            say(f"  form      {file}: {name}")
         low, middle, high, most = facts.characters
-        line(f"  length    {low} to {most} characters, median {middle}, 95 % below {high}")
+        say(f"  length    {low} to {most} characters, median {middle}, 95 % below {high}")
         spoken = ", ".join(f"{name or 'not sure'} {count}" for name, count in facts.languages.most_common(8))
-        line(f"  language  {spoken}")
+        say(f"  language  {spoken}")
         print_findings(report.findings)
         for message in report.messages:
-            line(f"  {message}")
+            say(f"  {message}")
         if not report.findings:
-            line("nothing found")
+            say("nothing found")
     if report.findings:
         raise typer.Exit(1)

@@ -1,21 +1,25 @@
 """Lines for people. Rows and names are printed as they are: nothing in them is markup."""
 
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from llmos.cli.output import console, size
+from llmos.cli.output import say, size
 from shared.contracts.dataset import DatasetManifest, Finding
 
 if TYPE_CHECKING:
     from devtools.data.rows import Row
 
+_CONTROL = {"Cc", "Cs"}
 _SHOWN = 2_000
 """Characters of a text that are printed."""
 
 
-def line(text: str, style: str = "") -> None:
-    """One line, however long."""
-    console.print(text, markup=False, soft_wrap=True, style=style)
+def _visible(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(
+        repr(one)[1:-1] if unicodedata.category(one) in _CONTROL and one not in "\n\t" else one for one in text
+    )
 
 
 def summary(manifest: DatasetManifest) -> str:
@@ -27,30 +31,30 @@ def summary(manifest: DatasetManifest) -> str:
 def print_findings(findings: Iterable[Finding]) -> None:
     """A line for each kind."""
     for finding in findings:
-        line(f"  found     {finding.kind}: {finding.count}  {', '.join(finding.examples)}")
+        say(f"  found     {finding.kind}: {finding.count}  {', '.join(finding.examples)}")
 
 
 def print_row(row: "Row") -> None:
     """A row as a conversation."""
-    line(f"{row.kind} {row.id[:16]}", style="dim")
+    say(f"{row.kind} {row.id[:16]}", style="dim")
     content = row.model_dump(mode="json", exclude_defaults=True)
     for message in content.get("messages", ()):
         _message(message["role"], message)
     for name in ("text", "prompt", "choices", "references", "scorer", "labels"):
         if content.get(name):
-            line(f"  {name}: {_short(content[name])}")
+            say(f"  {name}: {_short(content[name])}")
     for name in ("answer", "chosen", "rejected"):
         value = content.get(name)
         if isinstance(value, dict):
             _message("assistant" if name == "answer" else name, value)
         elif value is not None:
-            line(f"  {name}: {value}")
+            say(f"  {name}: {value}")
 
 
 def _message(role: str, message: "dict[str, object]") -> None:
-    line(f"  {role}: {_short(message.get('content', ''))}")
+    say(f"  {role}: {_short(message.get('content', ''))}")
     if message.get("tool_calls"):
-        line(f"  {role} calls: {_short(message['tool_calls'])}")
+        say(f"  {role} calls: {_short(message['tool_calls'])}")
 
 
 def _short(value: object) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from llmos.cli.data.options import ReferenceArgument
-from llmos.cli.data.print import line, print_findings, summary
+from llmos.cli.data.print import print_findings, summary
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, progress_bars, size
+from llmos.cli.output import print_json, print_table, progress_bars, say, size
 from llmos.config import Target
 from llmos.dataset_versions import export_rows, import_rows
 from shared.errors import InvalidInput
@@ -59,16 +59,16 @@ def import_(
     if json:
         print_json(version)
         return
-    line(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
+    say(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
     for source in version.manifest.sources:
-        line(f"  {source.name}: {source.format}, {source.rows} rows")
+        say(f"  {source.name}: {source.format}, {source.rows} rows")
     for file, keys in imported.ignored.items():
         named = ", ".join(f"{key} ({count})" for key, count in keys.most_common(8))
-        line(f"  {file}: keys that were not read: {named}")
-    for defect in imported.skipped[:5]:
-        line(f"  left out: {defect}")
-    if len(imported.skipped) > 5:
-        line(f"  left out: {len(imported.skipped) - 5} more")
+        say(f"  {file}: keys that were not read: {named}")
+    for defect in imported.skipped:
+        say(f"  left out: {defect}")
+    if imported.skipped_count > len(imported.skipped):
+        say(f"  left out: {imported.skipped_count - len(imported.skipped)} more")
     print_findings(version.manifest.findings)
 
 
@@ -114,9 +114,7 @@ def show(
         print_json(version)
         return
     manifest = version.manifest
-    console.print(
-        f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold", markup=False
-    )
+    say(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
     facts = {
         "digest": version.digest,
         "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",
@@ -129,16 +127,16 @@ def show(
     }
     for name, fact in facts.items():
         if fact:
-            line(f"  {name:<9} {fact}")
+            say(f"  {name:<9} {fact}")
     for source in manifest.sources:
-        line(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
+        say(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
     for step in manifest.steps:
         given = " ".join(f"{key}={value}" for key, value in step.parameters.items())
         changed = f", {step.changed} changed" if step.changed else ""
-        line(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
+        say(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
     print_findings(manifest.findings)
     for file in manifest.files:
-        line(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+        say(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
 
 
 @app.command(epilog="Example: llmos data alias support@prod 2")
@@ -159,10 +157,10 @@ def alias(
     with Target.resolve(home, url, api_key).client() as client:
         if version is None:
             client.datasets.remove_alias(dataset, label)
-            line(f"{name} removed")
+            say(f"{name} removed")
         else:
             client.datasets.set_alias(dataset, label, version)
-            line(f"{name} -> {dataset}:{version}")
+            say(f"{name} -> {dataset}:{version}")
 
 
 @app.command(epilog="Example: llmos data delete support:1")
@@ -178,7 +176,7 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {reference} for good?", abort=True)
         client.datasets.delete(reference)
-    line(f"{reference} deleted")
+    say(f"{reference} deleted")
 
 
 @app.command(epilog="Example: llmos data export support:2 rows --format openai")
@@ -200,4 +198,4 @@ def export(
     with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
         files = export_rows(client, reference, folder, format_, progress)
     for file in files:
-        line(str(file))
+        say(str(file))
