@@ -13,5 +13,6 @@
 | `command` | a program of the user's, with base and data as folders |
 | `prepare` | rows through steps to a version of a dataset |
 | `evaluate` | suites put to what is served |
+| `adapter` | an adapter that a program left, merged into its base |
 | `results` | what a tool left in a folder becomes a version |
 """
