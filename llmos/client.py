@@ -44,6 +44,7 @@ class Client:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.strip().rstrip("/").removesuffix("/v1")
+        self.api_key = api_key
         self._gateway = Transport(self.url, api_key)
 
     def __enter__(self) -> Self:
@@ -207,6 +208,13 @@ class Client:
         answer = self._gateway.json("POST", "/v1/embeddings", body)
         with self._gateway.understood():
             return [entry["embedding"] for entry in answer["data"]]
+
+    def classify(self, model: str, texts: Sequence[str]) -> list[str]:
+        """The label of each text."""
+        body = {"model": model, "input": list(texts), "truncate_prompt_tokens": -1}
+        answer = self._gateway.json("POST", "/v1/classify", body)
+        with self._gateway.understood():
+            return [entry["label"] for entry in answer["data"]]
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], ChatDelta]]:
         """Each event's first choice, and what both APIs have in common."""

@@ -8,7 +8,15 @@
 | `chat`, `evaluation`, `forms` | the forms in which people have rows |
 | `reader` | rows of files, each with its place |
 | `defects`, `check` | what can be wrong with a row; findings |
-| `clean`, `repeat`, `private` | characters, repetition, personal data |
+| `check_files` | all findings about files, and facts about their rows |
+| `private` | personal data in a text |
+| `steps`, `split` | what a step is; which split a row goes to |
+| `clean`, `length`, `language`, `repeat`, `masking`, `overlap` | steps that look at one row |
+| `near`, `balance` | steps that look at all rows; counterfactual copies |
+| `recipe`, `pipeline` | what a preparation does, as TOML; how it is done, stage by stage |
+| `stage`, `block_source`, `row_file`, `columns` | work on a block of rows; what lies between stages |
+| `executors`, `on_ray` | where stages run |
 | `write`, `version` | shards, and the manifest of a version |
+| `look`, `query`, `export` | rows of a version: samples, differences, SQL, other forms |
 | `libraries` | libraries of the extra `data` |
 """

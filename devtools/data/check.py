@@ -1,8 +1,9 @@
 """Findings about rows before any training: what is wrong, how often, and where first."""
 
+import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from devtools.data import private
 from devtools.data.clean import broken_text
+from devtools.data.length import Tokenizer
+from devtools.data.overlap import Index, overlaps
 from devtools.data.reader import Located
 from devtools.data.repeat import repetition
 from devtools.data.rows import Pair, Row
@@ -49,14 +52,72 @@ class Limits:
     """What a row may be.
 
     max_characters, max_tokens: of a row; 0 for no limit
-    count: tokens of a text
+    tokenizer: counts tokens
     regions: whose national phone numbers count
+    suites: by name, the word sequences of suites that rows must not share
     """
 
     max_characters: int = 0
     max_tokens: int = 0
-    count: Any = None
-    regions: Sequence[str] = ()
+    tokenizer: Tokenizer | None = None
+    regions: tuple[str, ...] = ()
+    suites: Mapping[str, Mapping[int, Index]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found, how often, and the first places."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, where: str) -> None:
+        """Count a finding."""
+        self.counts[kind] += 1
+        places = self.examples.setdefault(kind, [])
+        if len(places) < EXAMPLES and where not in places:
+            places.append(where)
+
+    def merge(self, other: "Tally") -> None:
+        """Add what was found in later rows."""
+        self.counts.update(other.counts)
+        for kind, places in other.examples.items():
+            own = self.examples.setdefault(kind, [])
+            own.extend(place for place in places[: EXAMPLES - len(own)] if place not in own)
+
+    def add_repeated(self, kind: str, hashes: "array[int]", where: Callable[[int], str]) -> None:
+        """Count the values that an earlier index has too; `where` gives the place of an index."""
+        repeated = _repeated(hashes)
+        if len(repeated):
+            self.counts[kind] += len(repeated)
+            self.examples[kind] = [where(int(index)) for index in repeated[:EXAMPLES]]
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All, by kind."""
+        return tuple(
+            Finding(kind=kind, count=count, examples=tuple(self.examples.get(kind, ())))
+            for kind, count in sorted(self.counts.items())
+        )
+
+
+def defects_of(row: Row, limits: Limits) -> list[str]:
+    """Kinds of defects of a row by itself."""
+    texts = list(texts_of(row))
+    kinds: set[str] = set()
+    for text in texts:
+        kinds.update(broken_text(text))
+        kinds.update(f"personal_data.{span.kind}" for span in private.find(text, regions=limits.regions))
+    kinds.update("repetition" for text in answers_of(row) if repetition(text))
+    if isinstance(row, Pair) and row.chosen == row.rejected:
+        kinds.add("equal_pair")
+    if _broken_order(row):
+        kinds.add("broken_roles")
+    if limits.max_characters and sum(map(len, texts)) > limits.max_characters:
+        kinds.add("too_long")
+    if limits.max_tokens and limits.tokenizer is not None and limits.tokenizer.count_row(row) > limits.max_tokens:
+        kinds.add("too_long")
+    kinds.update(f"overlap.{suite}" for suite, index in limits.suites.items() if overlaps(row, index))
+    return sorted(kinds)
 
 
 class Checker:
@@ -68,16 +129,11 @@ class Checker:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, list[str]] = {}
         self._places = Places()
         self._ids = array("Q")
         self._own_ids = array("Q")
         self._own_places = Places()
-        self.characters = 0
-        self.tokens = 0
-        self.rows = 0
-        self.roles: Counter[str] = Counter()
+        self.tally = Tally()
 
     def add(self, located: Located) -> None:
         """Check what an object of a file gave."""
@@ -85,68 +141,22 @@ class Checker:
             self._own_ids.append(_hash(located.own_id.encode()))
             self._own_places.add(located.where)
         if located.defect is not None:
-            self.found(located.defect.kind, located.where)
+            self.tally.add(located.defect.kind, located.where)
         for row in located.rows:
             self._places.add(located.where)
             self._ids.append(int(row.id[:16], 16))
-            for kind in self._defects(row):
-                self.found(kind, located.where)
-
-    def found(self, kind: str, where: str) -> None:
-        """Count a finding."""
-        self._counts[kind] += 1
-        examples = self._examples.setdefault(kind, [])
-        if len(examples) < EXAMPLES and where not in examples:
-            examples.append(where)
+            for kind in defects_of(row, self._limits):
+                self.tally.add(kind, located.where)
 
     def place(self, index: int) -> str:
         """Where the row with this number is."""
         return self._places[index]
 
     def findings(self) -> tuple[Finding, ...]:
-        """All that was found, by kind."""
-        counts, examples = Counter(self._counts), dict(self._examples)
-        for kind, hashes, places in (
-            ("duplicate", self._ids, self._places),
-            ("duplicate_id", self._own_ids, self._own_places),
-        ):
-            repeated = _repeated(hashes)
-            if len(repeated):
-                counts[kind] = len(repeated)
-                examples[kind] = [places[int(index)] for index in repeated[:EXAMPLES]]
-        return tuple(
-            Finding(kind=kind, count=count, examples=tuple(examples.get(kind, ())))
-            for kind, count in sorted(counts.items())
-        )
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """Numbers of the rows."""
-        return {"rows": self.rows, "characters": self.characters, "tokens": self.tokens, "roles": dict(self.roles)}
-
-    def _defects(self, row: Row) -> Iterator[str]:
-        self.rows += 1
-        self.roles.update(message.role for message in messages_of(row))
-        texts = list(texts_of(row))
-        length = sum(map(len, texts))
-        self.characters += length
-        kinds: set[str] = set()
-        for text in texts:
-            kinds.update(broken_text(text))
-            kinds.update(f"personal_data.{span.kind}" for span in private.find(text, regions=self._limits.regions))
-        kinds.update("repetition" for text in answers_of(row) if repetition(text))
-        if isinstance(row, Pair) and row.chosen == row.rejected:
-            kinds.add("equal_pair")
-        if _broken_order(row):
-            kinds.add("broken_roles")
-        if self._limits.max_characters and length > self._limits.max_characters:
-            kinds.add("too_long")
-        if self._limits.count is not None:
-            tokens = sum(map(self._limits.count, texts))
-            self.tokens += tokens
-            if self._limits.max_tokens and tokens > self._limits.max_tokens:
-                kinds.add("too_long")
-        yield from sorted(kinds)
+        """All that was found, by kind. Once, at the end."""
+        self.tally.add_repeated("duplicate", self._ids, self._places.__getitem__)
+        self.tally.add_repeated("duplicate_id", self._own_ids, self._own_places.__getitem__)
+        return self.tally.findings()
 
 
 def _broken_order(row: Row) -> bool:
@@ -162,8 +172,6 @@ def _broken_order(row: Row) -> bool:
 
 
 def _hash(data: bytes) -> int:
-    import hashlib  # noqa: PLC0415
-
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 

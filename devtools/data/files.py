@@ -19,13 +19,19 @@ Found = tuple[int, dict[str, Any] | Broken]
 """A line (of a table or a JSON list: a row, from 1), and its object or what is wrong with it."""
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md", ".markdown")
-MAX_LINE = 64 << 20
+MAX_LINE = 16 << 20
 """Bytes of a line; a longer one is no row."""
 MAX_JSON = 512 << 20
 """Bytes of a JSON file that is one list: it is read as a whole."""
 TEXT_CHARACTERS = 8_192
 """A text is cut at the first empty line behind so many characters."""
 _BATCH = 512
+_LISTS = frozenset({"messages", "conversations", "tools", "choices", "references", "answers", "labels"})
+"""Columns whose cells are JSON,"""
+_MESSAGES = frozenset(
+    {"prompt", "completion", "chosen", "rejected", "input", "preferred_output", "non_preferred_output", "answer"}
+)
+"""and those whose cells are JSON if they hold messages."""
 
 
 def suffix_of(path: Path) -> str:
@@ -111,7 +117,7 @@ def _list(path: Path) -> Iterator[Found]:
     try:
         values = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        hint = "; does it hold JSON Lines? Then name it .jsonl" if "trailing" in error.msg else ""
+        hint = "; does it hold JSON Lines? Then name it .jsonl" if "after document" in error.msg else ""
         raise CorruptFile(f"{path}: line {error.lineno}: not JSON: {error.msg}{hint}", param="source") from None
     if isinstance(values, dict):  # {"data": [...]}, or a single row
         lists = [
@@ -136,23 +142,37 @@ def _table(path: Path, suffix: str) -> Iterator[Found]:
                 for values in batch:
                     number += 1
                     cells = zip(names, values, strict=True)
-                    yield number, {name: _cell(value) for name, value in cells if value is not None}
+                    yield number, {name: _cell(name, value) for name, value in cells if value is not None}
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
             raise CorruptFile(f"{path} can't be read as {suffix.lstrip('.')}: {message}", param="source") from None
 
 
-def _cell(value: Any) -> Any:
+def _cell(name: str, value: Any) -> Any:
     if isinstance(value, str) and value[:1] in {"[", "{"}:
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    if isinstance(value, dict):  # nothing, as a struct has every key
-        return {key: _cell(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_cell(item) for item in value]
+        return _structure(name, value)
+    return _filled(value)
+
+
+def _structure(name: str, text: str) -> Any:
+    """JSON in a column that holds a structure; a text that looks like one stays a text."""
+    if name not in _LISTS and name not in _MESSAGES:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if name in _MESSAGES:
+        first = value[0] if isinstance(value, list) and value else value
+        return value if isinstance(first, dict) and first.keys() & {"role", "messages"} else text
     return value
+
+
+def _filled(value: Any) -> Any:
+    """Without the empty fields of a struct: a struct has all of them."""
+    if isinstance(value, dict):
+        return {key: _filled(item) for key, item in value.items() if item is not None}
+    return [_filled(item) for item in value] if isinstance(value, list) else value
 
 
 def _text(path: Path) -> Iterator[Found]:

@@ -74,6 +74,8 @@ _KEY = re.compile(
 _KEY_HINT = re.compile(
     r"PRIVATE KEY|AKIA|ASIA|gh[pousr]_|github_|glpat|xox|sk-|[sr]k_|AIza|ya29|hf_|npm_|pypi-|llmos-|eyJ"
 )
+_DIGIT = re.compile(r"\d")
+_WITH_DIGITS = frozenset({"iban", "card", "phone"})
 _DIGITS = re.compile(r"\d(?:[^\w\n]{0,3}\d){6,}")
 """Seven digits or more, as any phone number has."""
 
@@ -87,8 +89,9 @@ def find(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ()) -
         regions: Countries (`US`, `DE`) whose national phone numbers count; international ones always do.
     """
     found: list[Span] = []
+    digits = _DIGIT.search(text) is not None
     for kind in KINDS:
-        if kind in kinds:
+        if kind in kinds and (digits or kind not in _WITH_DIGITS):
             for start, end in _phones(text, regions) if kind == "phone" else _RULES[kind](text):
                 if all(end <= other.start or start >= other.end for other in found):
                     found.append(Span(kind, start, end))
@@ -123,7 +126,7 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    for pattern in (_IPV4, _IPV6):
+    for pattern in [_IPV4, *([_IPV6] if text.count(":") > 1 else ())]:
         yield from (match.span() for match in pattern.finditer(text) if _is_global(match[0]))
 
 
@@ -166,7 +169,9 @@ def _phones(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
         if region is None and "+" not in text:
             continue
         for match in library.PhoneNumberMatcher(text, region, leniency=library.Leniency.VALID):
-            yield match.start, match.end
+            found = text[match.start : match.end]
+            open_only = found.startswith("(") and found.count("(") > found.count(")")
+            yield match.start + open_only, match.end
 
 
 def _is_global(text: str) -> bool:

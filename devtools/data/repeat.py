@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,14 +42,21 @@ def repetition(text: str) -> str:
         return ""
     total = sum(map(len, found))
     for n, most in _TOP.items():
-        top, count = Counter(zip(*(found[k:] for k in range(n)), strict=False)).most_common(1)[0]
+        top, count = Counter(_sequences(found, n)).most_common(1)[0]
         if count > 1 and count * sum(map(len, top)) / total > most:
             return f"{n} words make up {count * sum(map(len, top)) / total:.0%}"
+    shortest = list(_sequences(found, min(_DUPLICATED)))
+    if len(set(shortest)) == len(shortest):
+        return ""
     for n, most in _DUPLICATED.items():
         share = _duplicated(found, n) / total
         if share > most:
             return f"{n} words in a row that occur again make up {share:.0%}"
     return ""
+
+
+def _sequences(found: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(found[k:] for k in range(n)), strict=False)
 
 
 def _duplicated(found: Sequence[str], n: int) -> int:

@@ -1,7 +1,7 @@
 """Versions of datasets: shards in a folder, and the manifest that describes them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +140,7 @@ def import_files(
     broken: list[Defect] = []
     readers: list[Reader] = []
     with Shards(folder) as shards:
-        for located in _read(paths, form, readers, progress):
+        for located in read_files(paths, form, readers, progress):
             if located.defect is not None:
                 broken.append(located.defect)
             checker.add(located)
@@ -157,8 +157,10 @@ def import_files(
     return Imported(manifest, {reader.path.name: reader.ignored for reader in readers if reader.ignored}, broken)
 
 
-def _read(paths: Iterable[Path], form: str | None, readers: list[Reader], progress: Progress) -> Iterator[Located]:
-    paths = list(paths)
+def read_files(
+    paths: Sequence[Path], form: str | None, readers: list[Reader], progress: Progress
+) -> Iterator[Located]:
+    """The objects of files in order; a reader for each file is added to `readers`."""
     for index, path in enumerate(paths):
         reader = Reader(path, form)
         readers.append(reader)

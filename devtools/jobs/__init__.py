@@ -10,5 +10,6 @@
 | `files` | versions and checkpoints between the store and the folder |
 | `train/` | training |
 | `command` | a program of the user's, with base and data as folders |
+| `prepare` | rows through steps to a version of a dataset |
 | `results` | what a tool left in a folder becomes a version |
 """

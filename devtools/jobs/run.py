@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from devtools.jobs.command import run_command
 from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
+from devtools.jobs.prepare import prepare_rows
 from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.results import Made, version_of
 from devtools.jobs.settings import Settings
@@ -57,7 +58,20 @@ async def run_user_command(run: Run) -> None:
         run.messages.send(result=await version_of(spec, workspace.output, run.store, Made(job=run.assignment.id)))
 
 
-_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {"run": run_user_command, "train": train}
+async def run_prepare(run: Run) -> None:
+    """A job of kind `prepare`."""
+    done = await prepare_rows(
+        run.assignment, run.workspace, store=run.store, cache=run.cache, messages=run.messages, stop=run.stop
+    )
+    if not done:
+        raise Stopped
+
+
+_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {
+    "run": run_user_command,
+    "prepare": run_prepare,
+    "train": train,
+}
 
 
 def _tool(kind: str) -> Callable[[Run], Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""`llmos data …`: rows become versions of datasets; check, prepare, look at them."""
+"""`llmos data import|list|show|alias|delete|export`: versions of datasets."""
 
 import signal
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
+from llmos.cli.data.options import ReferenceArgument
+from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import console, print_json, print_table, progress_bars, size
 from llmos.config import Target
-from llmos.dataset_versions import import_rows
-from shared.contracts.dataset import DatasetManifest, Finding
+from llmos.dataset_versions import export_rows, import_rows
+from shared.errors import InvalidInput
 
-app = typer.Typer(no_args_is_help=True, help="Rows for training and evaluation: import, check, prepare, look at.")
-
-ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")]
+app = typer.Typer()
 
 
 @app.command("import", epilog="Example: llmos data import chats.jsonl --name support")
@@ -59,16 +59,16 @@ def import_(
     if json:
         print_json(version)
         return
-    _line(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
+    line(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
     for source in version.manifest.sources:
-        _line(f"  {source.name}: {source.format}, {source.rows} rows")
+        line(f"  {source.name}: {source.format}, {source.rows} rows")
     for file, keys in imported.ignored.items():
         named = ", ".join(f"{key} ({count})" for key, count in keys.most_common(8))
-        _line(f"  {file}: keys that were not read: {named}")
+        line(f"  {file}: keys that were not read: {named}")
     for defect in imported.skipped[:5]:
-        _line(f"  left out: {defect}")
+        line(f"  left out: {defect}")
     if len(imported.skipped) > 5:
-        _line(f"  left out: {len(imported.skipped) - 5} more")
+        line(f"  left out: {len(imported.skipped) - 5} more")
     print_findings(version.manifest.findings)
 
 
@@ -129,29 +129,75 @@ def show(
     }
     for name, fact in facts.items():
         if fact:
-            _line(f"  {name:<9} {fact}")
+            line(f"  {name:<9} {fact}")
     for source in manifest.sources:
-        _line(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
+        line(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
     for step in manifest.steps:
         given = " ".join(f"{key}={value}" for key, value in step.parameters.items())
         changed = f", {step.changed} changed" if step.changed else ""
-        _line(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
+        line(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
     print_findings(manifest.findings)
     for file in manifest.files:
-        _line(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+        line(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
 
 
-def summary(manifest: DatasetManifest) -> str:
-    """`1,200 turns, 1.4 MiB`."""
-    names = {"text": "texts", "evaluation": "items"}
-    return f"{manifest.row_count:,} {names.get(manifest.rows, manifest.rows)}, {size(manifest.size)}"
+@app.command(epilog="Example: llmos data alias support@prod 2")
+def alias(
+    name: Annotated[str, typer.Argument(metavar="NAME@ALIAS")],
+    version: Annotated[int | None, typer.Argument(help="Version number.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Point an alias at a version, or remove it."""
+    dataset, at, label = name.partition("@")
+    if not at or not label:
+        raise InvalidInput(f"{name!r}: expected NAME@ALIAS, for example support@prod", param="name")
+    if (version is None) != remove:
+        raise InvalidInput("give either a version number or --remove", param="version")
+    with Target.resolve(home, url, api_key).client() as client:
+        if version is None:
+            client.datasets.remove_alias(dataset, label)
+            line(f"{name} removed")
+        else:
+            client.datasets.set_alias(dataset, label, version)
+            line(f"{name} -> {dataset}:{version}")
 
 
-def print_findings(findings: "tuple[Finding, ...]") -> None:
-    """A line for each kind."""
-    for finding in findings:
-        _line(f"  found     {finding.kind}: {finding.count}  {', '.join(finding.examples)}")
+@app.command(epilog="Example: llmos data delete support:1")
+def delete(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="name:3 for one version, name for all of them.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Delete a version, or a dataset with all its versions."""
+    with Target.resolve(home, url, api_key).client() as client:
+        if not yes:
+            typer.confirm(f"Delete {reference} for good?", abort=True)
+        client.datasets.delete(reference)
+    line(f"{reference} deleted")
 
 
-def _line(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+@app.command(epilog="Example: llmos data export support:2 rows --format openai")
+def export(
+    reference: ReferenceArgument,
+    folder: Annotated[Path, typer.Argument(help="Made if need be; files in it are replaced.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="rows: as stored; openai: JSON Lines of OpenAI's forms; parquet.")
+    ] = "rows",
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Write the rows of a version to a folder, a file or more for each split."""
+    from devtools.data.export import FORMATS  # noqa: PLC0415
+
+    if format_ not in FORMATS:
+        raise InvalidInput(f"--format {format_}: expected one of {', '.join(FORMATS)}", param="format")
+    with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
+        files = export_rows(client, reference, folder, format_, progress)
+    for file in files:
+        line(str(file))
