@@ -6,6 +6,7 @@ second SIGTERM ends the process at once.
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.results import Made, version_of
 from devtools.jobs.settings import Settings
 from devtools.jobs.tool import Run, Stopped
-from devtools.jobs.train import train
+from devtools.jobs.train.tool import train
 from devtools.jobs.workspace import Workspace
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE, Checkpoint, Progress
@@ -108,11 +109,21 @@ async def work(folder: Path, messages: Messages) -> int:
     except ValidationError as error:
         messages.send(failure=f"the job's environment or assignment can't be read: {error}")
         return 1
+    except OSError as error:
+        traceback.print_exc()
+        messages.send(failure=_disk(error, folder))
+        return 1
     except Exception as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
         traceback.print_exc()
         messages.send(failure=f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _disk(error: OSError, folder: Path) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"no room in {folder} on this node: free some space, then resume the job"
+    return f"{error.filename or folder}: {error.strerror or error}"
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """`llmos model …`: bring models in, list, show, alias, delete, collect garbage."""
 
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, print_table, progress_bars, say, size
 from llmos.config import Target
+from llmos.exporting import Format, export_model
 from llmos.importing import SOURCES, import_model
+from llmos.lineage import lineage_lines
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 
@@ -95,6 +98,7 @@ def show(
     """One version: files, sizes, memory need, lineage."""
     with Target.resolve(home, url, api_key).client() as client:
         version = client.version(reference)
+        lines = [] if json else lineage_lines(client, version.manifest.lineage)
     if json:
         print_json(version)
         return
@@ -110,7 +114,7 @@ def show(
         "context": f"{manifest.context_length} tokens",
         "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
     }
-    for name, fact in facts.items():
+    for name, fact in [*facts.items(), *lines]:
         say(f"  {name:<8} {fact}")
     for file in manifest.files:
         say(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
@@ -150,6 +154,27 @@ def alias(
         else:
             client.set_alias(model, label, version)
             say(f"{name} -> {model}:{version}")
+
+
+@app.command(epilog="Example: llmos model export smollm2@prod ./smollm2 --format hf")
+def export(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="version: the files that are served. hf: a Hugging Face directory in float32, for other tools.",
+        ),
+    ] = "version",
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Write a version's files to a folder."""
+    with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
+        version = export_model(client, reference, folder, form, progress)
+    say(f"{version.reference} -> {folder}")
 
 
 @app.command(epilog="Example: llmos model delete smollm2:1")

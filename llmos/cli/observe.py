@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, print_table, print_tree, say
 from llmos.cli.trace_view import tree
@@ -74,7 +75,7 @@ def trace(
     api_key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The way of one request through all services; without an id, the newest traces."""
+    """The way of a request through all services, and of its model back to rows; without an id, the newest traces."""
     with Target.resolve(home, url, api_key).client() as client:
         if trace_id is None:
             listed = client.traces(20).traces
@@ -105,10 +106,12 @@ def trace(
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
-    if json:
-        print_json(document)
-    else:
-        print_tree(tree(document, trace_id))
+        if json:
+            print_json(document)
+            return
+        top = tree(document, trace_id)
+        add_lineage(client, document, top)
+    print_tree(top)
 
 
 def logs(

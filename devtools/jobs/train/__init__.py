@@ -10,7 +10,3 @@ PyTorch is in the child process alone (`devtools.train`).
 | `process` | the child process: its command, its events, its end |
 | `state` | the newest checkpoint in the store, for any node |
 """
-
-from devtools.jobs.train.tool import train
-
-__all__ = ["train"]

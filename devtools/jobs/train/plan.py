@@ -14,7 +14,6 @@ from shared.errors import InvalidInput
 
 TABLE = "job"
 _FLOATS = ("F32", "F16", "BF16")
-_EIGHT_BITS = ("int8", "Q8", "Q6", "Q5")
 
 
 class JobTable(BaseModel):
@@ -25,7 +24,8 @@ class JobTable(BaseModel):
     processes: int = Field(default=1, ge=1, le=64)
     """Processes of the node that train together, started by `torchrun`."""
     quantize: Literal["base", "auto", "none", "int8", "int4"] = "base"
-    """The result's weights; base: about as many bits as the base has."""
+    """The result's weights. base: floats stay floats, and of quantised weights come 8 bits, because what a training
+    changes is smaller than a step of 4 bits, which would undo it."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """A checkpoint every so many steps."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
@@ -67,11 +67,6 @@ class Plan:
 
     def quantize(self, base: str | None) -> Quantize:
         """The quantization of the result of a base whose weights are `base`; None: there is no base."""
-        return like(base) if self.job.quantize == "base" else self.job.quantize
-
-
-def like(quantization: str | None) -> Quantize:
-    """The scheme that is closest to a quantization of a version's lineage."""
-    if quantization is None or quantization in _FLOATS:
-        return "none"
-    return "int8" if quantization.startswith(_EIGHT_BITS) else "auto"
+        if self.job.quantize != "base":
+            return self.job.quantize
+        return "none" if base is None or base in _FLOATS else "int8"

@@ -1,5 +1,6 @@
 """A base, rows and recipes of training jobs that take seconds, in a store and a registry."""
 
+import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,7 +38,7 @@ def recipe(steps: int = 6, every: int = 1, *, head: str = "", tail: str = "") ->
 async def base_version(system, folder: Path, name: str = "tiny") -> None:
     """A tiny Llama as a version."""
     gguf = write_small_gguf(folder / f"{name}.gguf", scale=0.125)
-    manifest = convert_gguf(gguf, folder / name)
+    manifest = await asyncio.to_thread(convert_gguf, gguf, folder / name)
     for file in manifest.files:
         await system.store.put_blob(file.digest, stream((folder / name / file.path).read_bytes()))
     await system.ask(MODELS.create, CreateModelVersion(name=name, manifest=manifest))
