@@ -42,7 +42,7 @@ def _reverse(weight: float, *, quick: bool = False) -> Means:
     return _robust(f"gradient reversal {weight:g}", "adversarial", quick=quick, reverse=table)
 
 
-_TWICE = ("duplicates", {})  # a copy may equal a row
+_TWICE: tuple[str, Mapping[str, Any]] = ("duplicates", {})  # a copy may equal a row
 MEANS: Sequence[Means] = (
     Means("nothing", "none", quick=True),
     Means(
