@@ -9,6 +9,7 @@
 | `workspace` | the folder of a job |
 | `files` | versions and checkpoints between the store and the folder |
 | `train/` | training |
+| `search/` | many trainings, of which the best becomes the result |
 | `command` | a program of the user's, with base and data as folders |
 | `prepare` | rows through steps to a version of a dataset |
 | `results` | what a tool left in a folder becomes a version |

@@ -6,7 +6,7 @@ import sys
 import structlog
 import typer
 
-from llmos.cli import chat, data, deployments, embed, jobs, keys, learn, models, nodes, observe, system, train
+from llmos.cli import chat, data, deployments, embed, jobs, keys, learn, models, nodes, observe, system, train, tune
 from llmos.cli.output import print_error, settle_streams
 from shared.errors import InvalidInput, LlmosError
 
@@ -23,7 +23,7 @@ app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
 app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
-for group in (system, deployments, chat, embed, train, jobs, observe, learn):
+for group in (system, deployments, chat, embed, train, tune, jobs, observe, learn):
     group.register(app)
 
 

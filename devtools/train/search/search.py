@@ -30,12 +30,11 @@ from devtools.train.recipe import Recipe, parse_recipe
 from devtools.train.recipe.text import recipe_text
 from devtools.train.result.folders import folder_digest
 from devtools.train.run import train
+from devtools.train.search.names import BEST_RECIPE, RESULT, STUDY, TRIALS
 from devtools.train.search.space import SearchTable, Space, with_values
 from devtools.train.search.study import Study, TrialRecord, table_of
 from shared.errors import InvalidInput, TrainingDiverged
 
-STUDY, BEST_RECIPE, TRIALS, RESULT = "trials.json", "recipe.toml", "trials", "result"
-"""In the folder of a search."""
 _FORWARDED = (Stepped, Validated, Warned)
 
 

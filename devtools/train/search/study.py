@@ -176,7 +176,7 @@ def table_of(trials: Sequence[TrialRecord], best: TrialRecord | None) -> str:
     for trial in order:
         loss = "" if trial.loss is None else f"{trial.loss:.4f}"
         shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
-        lines.append([str(trial.number), loss, str(trial.step), "best" if trial is best else trial.state, *shown])
+        lines.append([str(trial.number + 1), loss, str(trial.step), "best" if trial is best else trial.state, *shown])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines

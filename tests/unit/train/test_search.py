@@ -10,7 +10,8 @@ pytest.importorskip("optuna", reason="the extra `train` (optuna) is not installe
 from devtools.data.rows import write_rows
 from devtools.train.options import CheckpointInterval, RunOptions
 from devtools.train.progress import Stepped, TrialEnded, TrialStarted
-from devtools.train.search.search import BEST_RECIPE, Search, search
+from devtools.train.search.names import BEST_RECIPE
+from devtools.train.search.search import Search, search
 from devtools.train.search.space import parse_search
 from shared.errors import Conflict, InvalidInput
 from tests.support.train.nano_runs import SMALL, base, merged, turns
@@ -64,7 +65,7 @@ def test_losers_stop_early_and_the_best_is_left(started, tmp_path):
     assert sorted(path.name for path in (tmp_path / "search").iterdir()) == ["recipe.toml", "result", "trials.json"]
     assert (tmp_path / "search" / "result" / "adapter_model.safetensors").exists()
     assert f"rank = {done.values['adapter.rank']}" in (tmp_path / "search" / BEST_RECIPE).read_text()
-    assert done.table.splitlines()[1].split()[:4] == [str(done.trial), f"{lowest:.4f}", "9", "best"]
+    assert done.table.splitlines()[1].split()[:4] == [str(done.trial + 1), f"{lowest:.4f}", "9", "best"]
 
 
 def test_a_search_that_was_stopped_everywhere_ends_like_one_that_was_not(started, tmp_path):
