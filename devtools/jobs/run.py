@@ -22,6 +22,7 @@ from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
 from devtools.jobs.prepare import prepare_rows
 from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.results import Made, version_of
+from devtools.jobs.search.tool import search
 from devtools.jobs.settings import Settings
 from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.train.tool import train
@@ -95,6 +96,7 @@ _TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "prepare": run_prepare,
     "train": train,
     "evaluate": run_evaluation,
+    "search": search,
 }
 
 
