@@ -32,6 +32,7 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embeddings
+	@$(BIN)/python -m benchmarks.http_protocols
 	@$(BIN)/python -m benchmarks.memory
 
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers

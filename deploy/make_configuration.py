@@ -70,6 +70,18 @@ _OTHERS = [
     Row("CUDA_VISIBLE_DEVICES", "list", "all", "GPUs that a node agent and its replicas use."),
     Row("HF_ENDPOINT", "URL", "`https://huggingface.co`", "Hub from which `llmos model import hf:…` downloads."),
     Row("HF_TOKEN", "secret", "none", "Access token of that hub."),
+    Row(
+        "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY",
+        "URL; hosts",
+        "none",
+        "Proxy of the command line to a remote gateway and the hub, and hosts asked without it; never loopback.",
+    ),
+    Row(
+        "SSL_CERT_FILE, SSL_CERT_DIR",
+        "path",
+        "certifi's",
+        "Certificates that the command line trusts for `https://`.",
+    ),
     Row("LLMOS_CI_CACHE", "path", "`~/.cache/llmos-ci`", "Where `.ci/run` keeps its environment."),
 ]
 """What is read elsewhere than in settings."""
@@ -106,7 +118,7 @@ def command_line_rows() -> Iterator[Row]:
     for command, kind, option in _options(app, "llmos"):
         found.setdefault(str(option.envvar), (option, kind, []))[2].append(command)
     for variable, (option, kind, commands) in sorted(found.items()):
-        description, _, default = (option.help or "").partition(" [default: ")
+        description, _, default = (option.help or "").partition(" \\[default: ")
         only = f" Read by `{commands[0]}`." if len(commands) == 1 else ""
         value = "secret" if _SECRET.search(variable) else kind
         yield Row(variable, value, default.rstrip("]") or "none", f"{description.rstrip('.')}.{only}")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from llmos.transport import Transport, admin_path
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.manifest import FileList
 from shared.contracts.registry import CatalogueRecord, DatasetList, DatasetVersion
 
-_ROUTE = "/llmos/v1/datasets"
 Sent = Callable[[int], None]
 
 
@@ -29,38 +29,39 @@ class Datasets:
     """Datasets of one gateway. Errors are those of `shared.errors`.
 
     Args:
-        call: Makes a request; answers the body of the response.
+        gateway: Makes the requests.
         store: Has the files.
     """
 
-    def __init__(self, call: Callable[..., bytes], store: Store) -> None:
-        self._call = call
+    def __init__(self, gateway: Transport, store: Store) -> None:
+        self._gateway = gateway
         self._store = store
 
     def list(self) -> DatasetList:
         """All datasets with their versions and aliases."""
-        return DatasetList.decode(self._call("GET", _ROUTE))
+        return self._gateway.call(DatasetList, "GET", "datasets")
 
     def version(self, reference: str) -> DatasetVersion:
         """What `name`, `name:3` or `name@alias` means now."""
-        return DatasetVersion.decode(self._call("GET", f"{_ROUTE}/{reference}"))
+        return self._gateway.call(DatasetVersion, "GET", "datasets", reference)
 
     def create(self, name: str, manifest: DatasetManifest, aliases: tuple[str, ...] = ()) -> DatasetVersion:
         """A version from uploaded blobs; the same manifest again answers the same version."""
         body = {"manifest": manifest.model_dump(mode="json"), "aliases": [*aliases]}
-        return DatasetVersion.decode(self._call("POST", f"{_ROUTE}/{name}/versions", body))
+        return self._gateway.call(DatasetVersion, "POST", "datasets", name, "versions", body=body)
 
     def set_alias(self, name: str, alias: str, version: int) -> CatalogueRecord:
         """Point `name@alias` at a version."""
-        return CatalogueRecord.decode(self._call("PUT", f"{_ROUTE}/{name}/aliases/{alias}", {"version": version}))
+        body = {"version": version}
+        return self._gateway.call(CatalogueRecord, "PUT", "datasets", name, "aliases", alias, body=body)
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Remove `name@alias`."""
-        self._call("DELETE", f"{_ROUTE}/{name}/aliases/{alias}")
+        self._gateway.send("DELETE", admin_path("datasets", name, "aliases", alias))
 
     def delete(self, reference: str) -> None:
         """Delete a version, or a dataset with all its versions."""
-        self._call("DELETE", f"{_ROUTE}/{reference}")
+        self._gateway.send("DELETE", admin_path("datasets", reference))
 
     def upload(self, files: FileList, folder: Path, progress: Callable[[str, float], None]) -> None:
         """Upload the files of a version that the store does not have yet."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,16 +45,28 @@ class Home:
     root: Path
 
     @classmethod
+    def named(cls, path: Path) -> "Home":
+        """The home at `path`, which is not made: a command that only talks to a gateway leaves nothing behind."""
+        root = _expanded(path).absolute()
+        if root.is_file():
+            raise InvalidInput(f"--home {root} is a file; give a folder", param="home")
+        return cls(root)
+
+    @classmethod
     def at(cls, path: Path) -> "Home":
         """The home at `path`, made if need be with mode 0700."""
-        root = path.expanduser().absolute()
-        if root.exists() and not root.is_dir():
-            raise InvalidInput(f"--home {root} is a file; give a folder", param="home")
+        home = cls.named(path)
+        home.make()
+        return home
+
+    def make(self) -> None:
+        """Make the folder unless it is there; raises `InvalidInput`."""
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileExistsError as error:
+            raise InvalidInput(f"--home {self.root} is a file; give a folder", param="home") from error
         except OSError as error:
-            raise InvalidInput(f"--home {root} can't be made: {error.strerror}", param="home") from error
-        return cls(root)
+            raise InvalidInput(f"--home {self.root} can't be made: {error.strerror}", param="home") from error
 
     @property
     def logs(self) -> Path:
@@ -111,8 +124,14 @@ class Home:
         return self.root / "config.toml"
 
     def _folder(self, name: str) -> Path:
+        self.make()
         path = self.root / name
-        path.mkdir(exist_ok=True, mode=0o700)
+        try:
+            path.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InvalidInput(
+                f"--home {self.root} can't be written ({error.strerror}); give a folder of your own", param="home"
+            ) from error
         return path
 
     def system(self) -> SystemState | None:
@@ -188,6 +207,16 @@ class Home:
             known |= {user: secrets.token_urlsafe(24) for user in missing}
             write_private(path, orjson.dumps(known).decode())
         return known
+
+
+def _expanded(path: Path) -> Path:
+    """`path` with `~` replaced, also where HOME is empty or unset; raises `InvalidInput`."""
+    try:
+        if path.parts[:1] == ("~",) and not os.environ.get("HOME"):
+            return Path(pwd.getpwuid(os.getuid()).pw_dir, *path.parts[1:])
+        return path.expanduser()
+    except (KeyError, RuntimeError) as error:
+        raise InvalidInput(f"{path}: there is no such home; give --home or set HOME", param="home") from error
 
 
 def write_private(path: Path, text: str) -> None:

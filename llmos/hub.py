@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx
 
+from llmos.connection import http_client
 from shared.errors import CorruptFile, InvalidInput, NotFound, PermissionDenied, Unavailable, UnsupportedFormat
 
 Progress = Callable[[str, float], None]
@@ -60,10 +61,13 @@ class Hub:
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.url = (url or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
         token = token or os.environ.get("HF_TOKEN")
-        self._http = httpx.Client(
+        self._http = http_client(
+            self.url,
+            key=token or "",
             timeout=_TIMEOUT,
             follow_redirects=True,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            named="HF_ENDPOINT",
+            key_named="HF_TOKEN",
         )
 
     def __enter__(self) -> Self:

@@ -56,7 +56,9 @@ def import_model(
         journals: Folder of the journal, by which `llmos up` finds blobs that were uploaded for nothing; none if None.
         progress: Called with every step.
     """
-    _check_name(name)
+    _check_name("--name", name)
+    for alias in aliases:
+        _check_name("--alias", alias)
     client.models()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
 
@@ -100,9 +102,9 @@ def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress)
     progress("upload", 1.0)
 
 
-def _check_name(name: str) -> None:
+def _check_name(option: str, name: str) -> None:
     if not is_name(name):
-        raise InvalidInput(f"--name {name!r}: expected {NAME_RULE}", param="name")
+        raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
 
 
 def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
@@ -114,8 +116,12 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         is_model_directory,
     )
 
-    path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        path = Path(source).expanduser()
+        exists = path.exists()
+    except (RuntimeError, OSError, ValueError):  # a user without a home, a name that no system takes
+        exists = False
+    if not exists:
         raise InvalidInput(f"{source}: no such file or folder", param="source")
     if path.is_dir() and is_encoder_directory(path):
         if quantize not in ("auto", "none"):

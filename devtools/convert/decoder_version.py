@@ -106,7 +106,7 @@ def write_version(
         progress("finish", 0.5)
         manifest = Manifest(
             files=files,
-            decoder=_spec(model),
+            decoder=decoder_spec(model),
             memory=memory_need(arch, mapped_bytes=builder.mapped_bytes, packed_bytes=builder.packed_bytes),
             defaults=dict(model.defaults),
             lineage=Lineage(
@@ -179,7 +179,8 @@ def describe_file(path: Path) -> ManifestFile:
     return ManifestFile(path=path.name, digest=file_digest(path), size=path.stat().st_size)
 
 
-def _spec(model: DecoderModel) -> DecoderSpec:
+def decoder_spec(model: DecoderModel) -> DecoderSpec:
+    """What the engine must know about the version of `model`."""
     arch, text = model.architecture, model.text
     return DecoderSpec(
         layers=arch.layers,

@@ -2,30 +2,52 @@
 
 import asyncio
 import hashlib
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devtools.convert import convert_hf, is_model_directory
 from devtools.jobs.files import upload_folder
+from devtools.quantization import Quantize
 from shared.contracts.job import JobSpec, NewVersion
-from shared.contracts.manifest import Kind, Manifest
+from shared.contracts.manifest import Kind, Manifest, ManifestFile
 from shared.errors import UnsupportedFormat
 from shared.storage.port import ArtifactStore
 
+RECIPE_FILE = "recipe.toml"
+"""In a version that was trained: the recipe, by the digest that its lineage names."""
 
-async def version_of(
-    spec: JobSpec, folder: Path, store: ArtifactStore, *, job: str = "", code: str = ""
-) -> NewVersion:
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a result was made.
+
+    job: The job's id.
+    code: Versions of the software.
+    quantize: For the result's weights.
+    base: Manifest of the version that it was made from, whose license it keeps.
+    metrics: What was measured.
+    """
+
+    job: str
+    code: str = ""
+    quantize: Quantize = "auto"
+    base: Manifest | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+async def version_of(spec: JobSpec, folder: Path, store: ArtifactStore, made: Made) -> NewVersion:
     """The version that the job makes, with its files in the store.
 
     Args:
         spec: Says what is made, and of what.
         folder: With what the tool left.
         store: Takes the files.
-        job: The job's id, for the lineage.
-        code: Versions of the software, for the lineage.
+        made: For the lineage.
 
     Raises:
         UnsupportedFormat: The folder does not hold what the job should make.
+        StorageFull: No room in the store.
     """
     assert spec.result_name is not None
     if spec.result is not Kind.MODEL:
@@ -35,22 +57,43 @@ async def version_of(
             "the output folder is not a Hugging Face model: expected config.json, tokenizer.json and safetensors"
         )
     converted = folder.parent / "version"
-    manifest = await asyncio.to_thread(convert_hf, folder, converted, name=f"job {job}", progress=lambda *_: None)
-    await upload_folder(store, converted)
-    return NewVersion(
-        name=spec.result_name, kind=Kind.MODEL, manifest=with_lineage(manifest, spec, job=job, code=code)
+    manifest = await asyncio.to_thread(
+        convert_hf, folder, converted, quantize=made.quantize, name=f"job {made.job}", progress=_Stages()
     )
+    files = manifest.files
+    if spec.recipe:
+        recipe = spec.recipe.encode()
+        (converted / RECIPE_FILE).write_bytes(recipe)
+        files += (ManifestFile(path=RECIPE_FILE, digest=hashlib.sha256(recipe).hexdigest(), size=len(recipe)),)
+    await upload_folder(store, converted)
+    manifest = manifest.model_copy(update={"files": files, "metrics": {**manifest.metrics, **made.metrics}})
+    return NewVersion(name=spec.result_name, kind=Kind.MODEL, manifest=with_lineage(manifest, spec, made))
 
 
-def with_lineage(manifest: Manifest, spec: JobSpec, *, job: str, code: str) -> Manifest:
+def with_lineage(manifest: Manifest, spec: JobSpec, made: Made) -> Manifest:
     """The manifest with what the job was made from."""
     lineage = manifest.lineage.model_copy(
         update={
             "base": spec.base.digest if spec.base else None,
+            "teacher": spec.teacher.digest if spec.teacher else None,
             "datasets": tuple(one.digest for one in spec.datasets),
             "recipe": hashlib.sha256(spec.recipe.encode()).hexdigest() if spec.recipe else None,
-            "job": job or None,
-            "code": code,
+            "job": made.job,
+            "code": made.code,
+            "license": manifest.lineage.license or (made.base.lineage.license if made.base else None),
         }
     )
     return manifest.model_copy(update={"lineage": lineage})
+
+
+class _Stages:
+    """Writes each stage of a conversion to the log once."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        del fraction
+        if stage != self._last:
+            self._last = stage
+            print(f"converting: {stage}", file=sys.stderr, flush=True)  # noqa: T201  # the job's log

@@ -1,53 +1,39 @@
 """The process of a job: `python -P -m devtools.jobs.run FOLDER`.
 
-Exit codes: 0 done; 75 (`STOPPED_EXIT_CODE`) stopped by SIGTERM, a checkpoint is in the store; 1 failed, and the node
-agent got the reason. A second SIGTERM ends the process at once.
+Exit codes: 0 done; 75 (`STOPPED_EXIT_CODE`) stopped by SIGTERM, a checkpoint is in the store; 65
+(`REFUSED_EXIT_CODE`) the input was refused, and would be refused again; 1 failed. The node agent got the reason. A
+second SIGTERM ends the process at once.
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from devtools.jobs.command import run_command
+from devtools.jobs.evaluate import evaluate
 from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
 from devtools.jobs.prepare import prepare_rows
 from devtools.jobs.protocol import Messages, claim_output
-from devtools.jobs.results import version_of
+from devtools.jobs.results import Made, version_of
 from devtools.jobs.settings import Settings
+from devtools.jobs.tool import Run, Stopped
+from devtools.jobs.train.tool import train
 from devtools.jobs.workspace import Workspace
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.job import STOPPED_EXIT_CODE, Checkpoint, JobAssignment, Progress
+from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE, Checkpoint, Progress
 from shared.contracts.manifest import Manifest
-from shared.errors import LlmosError, UnsupportedFormat
+from shared.errors import InvalidInput, LlmosError, UnsupportedFormat
 from shared.storage.open import open_store
-from shared.storage.port import ArtifactStore
 
 NICENESS = 10
 """Serving comes first: a job takes the processor time that is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a tool gets."""
-
-    assignment: JobAssignment
-    workspace: Workspace
-    store: ArtifactStore
-    cache: Path
-    messages: Messages
-    stop: asyncio.Event
-    """Set by SIGTERM: save a checkpoint and end."""
-
-
-class Stopped(Exception):
-    """The tool was asked to stop: a checkpoint is in the store, or there is nothing to save."""
 
 
 async def run_user_command(run: Run) -> None:
@@ -68,10 +54,10 @@ async def run_user_command(run: Run) -> None:
         raise Stopped
     if code != 0:
         how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
-        raise UnsupportedFormat(f"{spec.command[0]} {how}; see its log")
+        raise LlmosError(f"{spec.command[0]} {how}; see its log")
     run.messages.send(progress=Progress(step=1, steps=1))
     if spec.result is not None:
-        run.messages.send(result=await version_of(spec, workspace.output, run.store, job=run.assignment.id))
+        run.messages.send(result=await version_of(spec, workspace.output, run.store, Made(job=run.assignment.id)))
 
 
 async def run_prepare(run: Run) -> None:
@@ -83,7 +69,17 @@ async def run_prepare(run: Run) -> None:
         raise Stopped
 
 
-_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {"run": run_user_command, "prepare": run_prepare}
+async def run_evaluation(run: Run) -> None:
+    """A job of kind `evaluate`."""
+    await evaluate(run, Settings())  # pyright: ignore[reportCallIssue]  # from the environment
+
+
+_TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {
+    "run": run_user_command,
+    "prepare": run_prepare,
+    "train": train,
+    "evaluate": run_evaluation,
+}
 
 
 def _tool(kind: str) -> Callable[[Run], Awaitable[None]]:
@@ -116,15 +112,25 @@ async def work(folder: Path, messages: Messages) -> int:
         return STOPPED_EXIT_CODE
     except LlmosError as error:
         messages.send(failure=error.message)
-        return 1
+        return REFUSED_EXIT_CODE if isinstance(error, InvalidInput) else 1
     except ValidationError as error:
         messages.send(failure=f"the job's environment or assignment can't be read: {error}")
+        return 1
+    except OSError as error:
+        traceback.print_exc()
+        messages.send(failure=_disk(error, folder))
         return 1
     except Exception as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
         traceback.print_exc()
         messages.send(failure=f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _disk(error: OSError, folder: Path) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"no room in {folder} on this node: free some space, then resume the job"
+    return f"{error.filename or folder}: {error.strerror or error}"
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Where the store is."""
+    """Where the store is, and the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="LLMOS_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -15,3 +15,7 @@ class Settings(BaseSettings):
     cache_dir: Path | None = None
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
+    job_gateway_url: str | None = None
+    """The gateway that jobs ask, as evaluations do. Default: none; such a job fails and says so."""
+    job_api_key_file: Path | None = None
+    """File with the API key for it: with the scopes `inference` and `read`."""

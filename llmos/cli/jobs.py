@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table
+from llmos.cli.output import note, print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.job import CreateJob, Desired, Job, JobState
 from shared.contracts.manifest import Kind
@@ -68,10 +68,10 @@ def show(
         "created": f"{record.created_at:%Y-%m-%d %H:%M:%S %Z}",
         "took": _took(record),
     }
-    console.print(record.id, style="bold", markup=False)
+    say(record.id, style="bold")
     for name, fact in facts.items():
         if fact:
-            console.print(f"  {name:<10} {fact}", markup=False, soft_wrap=True)
+            say(f"  {name:<10} {fact}")
 
 
 @app.command(epilog="Example: llmos job logs train-x7k2qa -f")
@@ -89,17 +89,12 @@ def logs(
             if json:
                 print(event.encode().decode(), flush=True)  # one line each, also while it follows
             elif event.kind == "log":
-                console.print(event.message, markup=False, soft_wrap=True)
+                say(event.message)
             else:
                 metrics = (
                     "  ".join(f"{k} {v:.4g}" for k, v in event.progress.metrics.items()) if event.progress else ""
                 )
-                console.print(
-                    f"{event.at:%H:%M:%S} {event.kind}: {event.message}  {metrics}".rstrip(),
-                    style="dim",
-                    markup=False,
-                    soft_wrap=True,
-                )
+                say(f"{event.at:%H:%M:%S} {event.kind}: {event.message}  {metrics}".rstrip(), style="dim")
 
 
 @app.command(epilog="Example: llmos job pause train-x7k2qa")
@@ -125,7 +120,7 @@ def delete(job: JobArgument, home: HomeOption = None, url: UrlOption = None, api
     """Forget a job that has finished. What it made stays."""
     with Target.resolve(home, url, api_key).client() as client:
         client.jobs.delete(job)
-    console.print(f"{job} deleted", markup=False)
+    say(f"{job} deleted")
 
 
 @app.command(
@@ -170,36 +165,37 @@ def run(
     start(request, detach=detach, target=Target.resolve(home, url, api_key))
 
 
-def start(request: CreateJob, *, detach: bool, target: Target) -> None:
-    """Queue a job and follow it to its end; Ctrl-C leaves it running.
+def start(request: CreateJob, *, detach: bool, target: Target) -> Job | None:
+    """Queue a job, follow it to its end and return it; Ctrl-C leaves it running. None if detached.
 
     Raises:
         LlmosError: The job failed or was cancelled.
     """
     with target.client() as client:
         job = client.jobs.create(request)
-        console.print(f"{job.id}  {_what(job)}  {job.state}", markup=False)
+        say(f"{job.id}  {_what(job)}  {job.state}")
         if job.message:
-            console.print(job.message, markup=False, soft_wrap=True)
+            say(job.message)
         if detach:
-            return
+            return None
         try:
             for event in client.jobs.events(job.id):
-                console.print(event.message, markup=False, soft_wrap=True, style="" if event.kind == "log" else "dim")
+                say(event.message, style="" if event.kind == "log" else "dim")
         except KeyboardInterrupt:
-            console.print(f"\nthe job goes on: llmos job logs {job.id} -f, llmos job cancel {job.id}", markup=False)
+            note(f"the job goes on: llmos job logs {job.id} -f, llmos job cancel {job.id}")
             raise typer.Exit(130) from None
         job = client.jobs.show(job.id)
     if job.state is not JobState.SUCCEEDED:
         raise LlmosError(f"{job.id} has {job.state}: {job.message}")
     for made in job.results:
-        console.print(made, markup=False)
+        say(made)
+    return job
 
 
 def _change(job: str, desired: Desired, home: HomeOption, url: UrlOption, api_key: KeyOption) -> None:
     with Target.resolve(home, url, api_key).client() as client:
         record = client.jobs.change(job, desired)
-    console.print(f"{record.id} {record.state}", markup=False)
+    say(f"{record.id} {record.state}")
 
 
 def _what(job: Job) -> str:

@@ -36,13 +36,13 @@ def up(
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="HTTP port. [default: 8000, or a free one]", show_default=False),
+        typer.Option(min=1, max=65535, help="HTTP port. \\[default: 8000, or a free one]", show_default=False),
     ] = None,
     store: Annotated[
         str | None,
         typer.Option(
             envvar="LLMOS_STORE_URL",
-            help="Where model files live: file:///… or s3://bucket?endpoint=… [default: the home]",
+            help="Where model files live: file:///… or s3://bucket?endpoint=… \\[default: the home]",
             show_default=False,
         ),
     ] = None,
@@ -53,6 +53,7 @@ def up(
 ) -> None:
     """Start LLMOS on this machine: a bus and five services on loopback, with an API key."""
     target = Target.resolve(home, None, None)
+    target.home.make()
     if detach:
         _detach(target.home, port, store, with_demo)
     else:

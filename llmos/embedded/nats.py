@@ -10,7 +10,7 @@ import orjson
 from llmos.home import Home, write_private
 from shared.bus.nats.objects import OBJECTS_STREAM, OBJECTS_SUBJECT
 from shared.bus.port import MAX_PAYLOAD
-from shared.contracts import gateway, job, monitor, registry, scheduler
+from shared.contracts import file, gateway, job, monitor, registry, scheduler
 from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec
 from shared.telemetry.stream import TELEMETRY_SUBJECTS
@@ -72,6 +72,7 @@ _SERVICES: dict[str, tuple[list[str], list[str]]] = {
     "gateway": (
         [
             f"$KV.{gateway.TENANTS_BUCKET}.>",
+            f"$KV.{file.FILES_BUCKET}.>",
             "llmos.v1.registry.>",
             "llmos.v1.scheduler.>",
             "llmos.v1.monitor.>",

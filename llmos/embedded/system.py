@@ -84,6 +84,8 @@ class EmbeddedSystem:
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
                 "LLMOS_INFERENCE_JOB_DIR": str(self.home.jobs),
+                "LLMOS_JOB_GATEWAY_URL": self.url,
+                "LLMOS_JOB_API_KEY_FILE": str(self.home.key_file),
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),
@@ -108,7 +110,9 @@ class EmbeddedSystem:
     async def _until_ready(self, key: str) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
         missing = "gateway"
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
+        async with httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
+        ) as client:
             while time.monotonic() < deadline:
                 for name in self.children:
                     self._fail_when_dying(name)

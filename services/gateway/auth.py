@@ -17,7 +17,7 @@ from shared.errors import PermissionDenied, Unauthenticated
 KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
 SECRET_BYTES = 32
 
-OPEN_PATHS = ("/healthz", "/readyz")
+OPEN_PATHS = ("/health", "/healthz", "/readyz")
 """Served without a key."""
 
 TRAIN_PATHS = (
@@ -25,6 +25,9 @@ TRAIN_PATHS = (
     *("/v1/files", "/v1/fine_tuning"),
 )
 """What the scope `train` is for, with everything below."""
+
+MODEL_PATHS = ("/v1/", "/rerank", "/v2/rerank", "/tokenize", "/detokenize", "/tokenizer_info")
+"""What the paths of the model APIs begin with."""
 
 
 def make_key(secret: bytes) -> str:
@@ -49,6 +52,11 @@ def bearer(authorization: str | None) -> str | None:
     """The key in an `Authorization` header, or None."""
     scheme, _, credentials = (authorization or "").strip().partition(" ")
     return credentials.strip() or None if scheme.lower() == "bearer" else None
+
+
+def given_key(authorization: str | None, api_key: str | None) -> str | None:
+    """The key of a request, from its headers `Authorization` and `X-Api-Key`; the first has precedence."""
+    return bearer(authorization) or (api_key or "").strip() or None
 
 
 def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
@@ -86,7 +94,7 @@ def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     looks = method in ("GET", "HEAD", "OPTIONS")
     if any(path == prefix or path.startswith(f"{prefix}/") for prefix in TRAIN_PATHS):
         return (Scope.TRAIN, Scope.READ, Scope.ADMIN) if looks else (Scope.TRAIN, Scope.ADMIN)
-    if path.startswith("/v1/"):
+    if path.startswith(MODEL_PATHS):
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
 

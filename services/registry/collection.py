@@ -7,7 +7,8 @@ from services.registry.files import referenced_blobs
 from services.registry.garbage import Garbage, find_garbage
 from services.registry.records import Records
 from shared.bus.port import KeyValue
-from shared.contracts.job import Job
+from shared.contracts.file import UploadedFile
+from shared.contracts.job import Job, JobState
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CatalogueRecord, Named
 from shared.storage.port import ArtifactStore
@@ -17,6 +18,7 @@ async def collect(
     records: Mapping[Kind, Records],
     store: ArtifactStore,
     jobs: KeyValue,
+    files: KeyValue,
     *,
     now: datetime,
     grace: timedelta,
@@ -28,7 +30,8 @@ async def collect(
     Args:
         records: Of all kinds: a blob may belong to a version of any.
         store: What is searched.
-        jobs: Their checkpoints are kept.
+        jobs: Their checkpoints and uploads are kept.
+        files: Uploaded by clients; kept until they are deleted or expire.
         now: In UTC.
         grace: How old garbage must be.
         dry_run: Only find it.
@@ -46,13 +49,13 @@ async def collect(
     if only is not None:
         blobs, manifests = {digest: stored for digest, stored in blobs.items() if digest in only}, {}
     catalogue = await _all(records)
-    referenced = await referenced_blobs(store, catalogue) | await checkpoint_blobs(jobs)
+    referenced = await referenced_blobs(store, catalogue) | await job_blobs(jobs) | await file_blobs(files, now)
     garbage = find_garbage(blobs, manifests, catalogue, referenced, now=now, grace=grace)
     if dry_run:
         return garbage
     # Listing took its time, and a new version may refer to an old blob: look once more at the names that changed.
     changed = {name: record for name, record in (await _all(records)).items() if record != catalogue.get(name)}
-    referenced |= await referenced_blobs(store, changed) | await checkpoint_blobs(jobs)
+    referenced |= await referenced_blobs(store, changed) | await job_blobs(jobs) | await file_blobs(files, now)
     garbage = find_garbage(blobs, manifests, catalogue | changed, referenced, now=now, grace=grace)
     for kind, name, number in garbage.manifests:
         await store.delete_manifest(name, number, kind)
@@ -65,7 +68,23 @@ async def _all(records: Mapping[Kind, Records]) -> dict[Named, CatalogueRecord]:
     return {(kind, name): record for kind in records for name, record in (await records[kind].all()).items()}
 
 
-async def checkpoint_blobs(jobs: KeyValue) -> set[str]:
-    """The digests of the checkpoints that jobs may go on from."""
+async def job_blobs(jobs: KeyValue) -> set[str]:
+    """The digests of what jobs that are not over may still read: checkpoints to go on from, and uploads."""
     records = [Job.decode(entry.value) for entry in await jobs.entries()]
-    return {file.digest for job in records if job.checkpoint is not None for file in job.checkpoint.files}
+    over = {JobState.SUCCEEDED, JobState.CANCELLED}
+    files = [
+        file
+        for job in records
+        if job.state not in over
+        for file in (
+            *(job.checkpoint.files if job.checkpoint is not None else ()),
+            *(upload.file for upload in job.spec.uploads),
+        )
+    ]
+    return {file.digest for file in files}
+
+
+async def file_blobs(files: KeyValue, now: datetime) -> set[str]:
+    """The digests of the uploaded files that exist."""
+    records = [UploadedFile.decode(entry.value) for entry in await files.entries()]
+    return {file.digest for file in records if not file.expired(now)}

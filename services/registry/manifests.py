@@ -1,7 +1,6 @@
 """Manifests as bytes: the same manifest always gives the same ones, so their digest names it."""
 
 import hashlib
-import json
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -13,13 +12,11 @@ ManifestT = TypeVar("ManifestT", bound=FileList)
 
 
 def encode_manifest(manifest: FileList) -> bytes:
-    """JSON with sorted keys and nothing to spare; raises `InvalidInput` for numbers that JSON does not have."""
-    fields = manifest.model_dump(mode="json", exclude_none=True)
+    """The canonical bytes; raises `InvalidInput` for numbers that JSON does not have."""
     try:
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return manifest.canonical()
     except ValueError as error:
         raise InvalidInput(f"the manifest holds a number that is not finite ({error})", param="manifest") from error
-    return text.encode()
 
 
 def digest_of(data: bytes) -> str:

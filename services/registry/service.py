@@ -12,6 +12,7 @@ from services.registry.events import publish_event
 from services.registry.records import Records
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, serve
+from shared.contracts.file import FILES_BUCKET
 from shared.contracts.job import JOBS_BUCKET
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CATALOGUES, COLLECT_GARBAGE, CollectGarbage, GarbageReport
@@ -42,6 +43,7 @@ class RegistryService:
         self._now = now
         self._records = {catalogue.kind: Records(bus, catalogue.bucket) for catalogue in CATALOGUES}
         self._jobs = bus.kv(JOBS_BUCKET)
+        self._files = bus.kv(FILES_BUCKET)
         deployments = bus.kv(DEPLOYMENTS_BUCKET)
         self.catalogues = {
             catalogue.kind: CatalogueEndpoints(
@@ -65,6 +67,7 @@ class RegistryService:
             self._records,
             self._store,
             self._jobs,
+            self._files,
             now=self._now(),
             grace=timedelta(seconds=request.grace),
             dry_run=request.dry_run,

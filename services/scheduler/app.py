@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.scheduler.events import ensure_event_streams
+from services.scheduler.job_deployer import JobDeployer
 from services.scheduler.leadership import Leader
 from services.scheduler.policy.grace_period import GracePeriod
 from services.scheduler.reconcile import ObservedState, Reconciler
@@ -56,6 +57,11 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
 
     leader = Leader(bus.kv(LEASES_BUCKET), context.instance, term, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
-    async with observed.running(), reconciler.running(lambda: leader.leading), leader.running():
+    deployer = JobDeployer(bus, context.instance, reconciler, service.status, tick=ttl / 10)
+
+    def leads() -> bool:
+        return leader.leading
+
+    async with observed.running(), reconciler.running(leads), deployer.running(leads), leader.running():
         context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
         yield

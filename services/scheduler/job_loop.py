@@ -24,16 +24,14 @@ class JobWriter:
     async def write(self, before: Mapping[str, Job], after: Mapping[str, Job]) -> dict[str, Job]:
         """Write the jobs that differ; the records as they are afterwards.
 
-        A record that a request changed meanwhile is left for the next pass.
+        A record that a request changed or deleted meanwhile is left for the next pass.
         """
         written: dict[str, Job] = {}
         for key, job in after.items():
             written[key] = job
             if job == before.get(key):
                 continue
-            try:
-                await self.jobs.write(key, job)
-            except Conflict:
+            if not await self._replace(key, before.get(key), job):
                 now = self.jobs.get(key)
                 if now is None:
                     del written[key]
@@ -42,6 +40,16 @@ class JobWriter:
                 continue
             await self._publish(before.get(key), job)
         return written
+
+    async def _replace(self, key: str, before: Job | None, job: Job) -> bool:
+        """Write the record if it is still `before`."""
+        if self.jobs.get(key) != before:  # a request changed or deleted it since, and this copy knows
+            return False
+        try:
+            await self.jobs.write(key, job)
+        except Conflict:
+            return False
+        return True
 
     async def _publish(self, before: Job | None, job: Job) -> None:
         if before is not None and (before.state, before.message) == (job.state, job.message):

@@ -26,6 +26,7 @@ from shared.contracts.job import (
     JobName,
     JobSpec,
 )
+from shared.contracts.manifest import Kind
 from shared.contracts.registry import DATASETS, MODELS, AnyCatalogue
 from shared.errors import Conflict, InvalidInput, NotFound
 
@@ -61,19 +62,25 @@ class JobsService:
                 return self._view(existing)
         if request.kind == "run" and not request.command:
             raise InvalidInput("a job of kind 'run' needs the command that it runs", param="command")
+        self._check_names(request)
         base = await self._pin(MODELS, request.base) if request.base is not None else None
         spec = JobSpec(
             kind=request.kind,
             base=base,
+            teacher=await self._pin(MODELS, request.teacher) if request.teacher is not None else None,
             datasets=tuple([await self._pin(DATASETS, reference) for reference in request.datasets]),
             recipe=request.recipe,
             command=request.command,
             result=request.result,
             result_name=request.result_name,
+            uploads=request.uploads,
+            deploy=request.deploy,
         )
+        self._check_names(request)  # the registry was asked meanwhile
         job = Job(
-            id=_new_id(request.kind, records.values),
+            id=request.id or _new_id(request.kind, records.values),
             spec=spec,
+            fine_tuning=request.fine_tuning,
             request_id=request.request_id,
             owner=request.owner,
             priority=request.priority,
@@ -120,6 +127,25 @@ class JobsService:
 
         await self._retried(request.id, remove)
         return Empty()
+
+    def _check_names(self, request: CreateJob) -> None:
+        """Raise unless the job may have its id, and what it makes may be deployed under the name it asks for."""
+        if request.uploads and request.datasets:
+            raise InvalidInput("give either uploads or datasets", param="uploads")
+        if (request.uploads or request.deploy) and request.result_name is None:
+            raise InvalidInput("uploads and deploy need the name of the result", param="result_name")
+        if request.deploy is not None and request.result is not Kind.MODEL:
+            raise InvalidInput("only a model can be deployed: set result to 'model'", param="deploy")
+        observed = self.reconciler.observed
+        if request.id is not None and observed.jobs.get(request.id) is not None:
+            raise Conflict(f"there is a job {request.id} already", param="id")
+        if request.deploy is None:
+            return
+        if observed.deployments.get(request.deploy) is not None:
+            raise Conflict(f"there is a deployment {request.deploy} already; choose another name", param="deploy")
+        for job in observed.jobs.values.values():
+            if job.spec.deploy == request.deploy and job_rules.claims_deployment(job):
+                raise Conflict(f"{job.id} will be deployed as {request.deploy}; choose another name", param="deploy")
 
     async def _retried(self, job_id: str, write: Callable[[Job], Awaitable[None]]) -> None:
         """Write to the record as it is; again where the loop, or a scheduler that led before, was faster."""

@@ -62,7 +62,7 @@ class SchedulerService:
         version = await resolve(self.bus, MODELS, request.reference)
         record = await self._record(request, version)
         await self.reconciler.attempt()
-        return self._status(record)
+        return self.status(record)
 
     async def undeploy(self, request: DeploymentName) -> Empty:
         """Remove the deployment: its replicas drain."""
@@ -76,13 +76,13 @@ class SchedulerService:
     async def show_deployment(self, request: DeploymentName) -> DeploymentStatus:
         """One deployment."""
         self._check()
-        return self._status(self._find(request.name))
+        return self.status(self._find(request.name))
 
     async def list_deployments(self, _: Empty) -> DeploymentList:
         """All deployments, by name."""
         self._check()
         records = self.reconciler.observed.deployments.values.values()
-        return DeploymentList(deployments=tuple(self._status(record) for record in records))
+        return DeploymentList(deployments=tuple(self.status(record) for record in records))
 
     async def list_nodes(self, _: Empty) -> NodeList:
         """All nodes that are up, by id."""
@@ -121,7 +121,8 @@ class SchedulerService:
             raise NotFound(f"there is no deployment {name!r}; deployments: {names}", param="name")
         return record
 
-    def _status(self, record: Deployment) -> DeploymentStatus:
+    def status(self, record: Deployment) -> DeploymentStatus:
+        """Desired and observed state of a deployment."""
         observed, placement = self.reconciler.observed, self.reconciler.placement
         return deployment_status(
             record,

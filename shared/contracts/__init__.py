@@ -9,6 +9,8 @@
 | `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `job` | jobs, their processes and their events |
+| `fine_tuning` | what OpenAI's fine-tuning API was asked for |
+| `file` | files that clients upload |
 | `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
 | `events` | changes of control state |
@@ -16,6 +18,7 @@
 | `sampling` | how a replica chooses tokens |
 | `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
+| `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |
 """

@@ -6,6 +6,7 @@
 | `LLMOS_JOB_RUNS` | job id | `JobRun` (lease) | node agent |
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from pydantic import Field, StringConstraints
 
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.fine_tuning import FineTuning
 from shared.contracts.manifest import Digest, Kind, Manifest, ManifestFile, Name
 from shared.contracts.report import ReportManifest
 from shared.contracts.resources import Resources
@@ -28,10 +30,12 @@ JOB_EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
 
 STOPPED_EXIT_CODE = 75
 """A job's process ends with this code when it was asked to stop and can go on later (EX_TEMPFAIL of sysexits.h)."""
+REFUSED_EXIT_CODE = 65
+"""A job's process ends with this code when its input is wrong: trying again would change nothing (EX_DATAERR)."""
 
 
 class JobState(StrEnum):
-    """Life of a job; `services.scheduler.policy.jobs` has the transitions."""
+    """Life of a job; `services.scheduler.policy.job_rules` has the transitions."""
 
     QUEUED = "queued"
     """Waits for room on a node; `message` says why."""
@@ -91,7 +95,8 @@ class Progress(Contract):
     eta_s: float | None = Field(default=None, ge=0)
     """Seconds that are left, as estimated."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """The newest value of each: `loss`, `val_loss`, `tokens_per_second`, `memory`."""
+    """The newest value of each: `loss`, `val_loss`, `tokens_per_second`, `memory`, and `trained_tokens`, the tokens
+    that all steps so far have learnt."""
 
 
 class Checkpoint(Contract):
@@ -101,6 +106,23 @@ class Checkpoint(Contract):
     files: tuple[ManifestFile, ...]
 
 
+class Upload(Contract):
+    """A file of rows as a client uploaded it: the job turns it into a version of a dataset first."""
+
+    file: ManifestFile
+    """Its path is the file's id; the bytes are in the store."""
+    name: str
+    """As the client called it, for messages."""
+    split: Literal["train", "validation"] = "train"
+    """Which rows of the dataset it becomes."""
+
+    @property
+    def file_name(self) -> str:
+        """Of the file in the job's folder; messages about its lines begin with it."""
+        name = re.sub(r"[^\w. -]", "_", self.name.rsplit("/", 1)[-1]).lstrip(".")
+        return name if name.lower().endswith(".jsonl") else f"{name or 'rows'}.jsonl"
+
+
 class JobSpec(Contract):
     """What a job does."""
 
@@ -108,6 +130,8 @@ class JobSpec(Contract):
     """`run` starts `command`; the others run a tool of `devtools`."""
     base: Input | None = None
     """The version of a model that it starts from, or that it evaluates."""
+    teacher: Input | None = None
+    """The version of a model that the result learns from, with method `distil`."""
     datasets: tuple[Input, ...] = ()
     recipe: str = Field(default="", max_length=256 * 1024)
     """TOML: all that the tool is told."""
@@ -117,6 +141,30 @@ class JobSpec(Contract):
     """What the job makes."""
     result_name: Name | None = None
     """The name that the result becomes a version of."""
+    uploads: tuple[Upload, ...] = ()
+    """Instead of `datasets`. The job makes a version of the dataset `result_name` of them, and then uses that."""
+    deploy: Name | None = None
+    """The public name under which the model that it makes is deployed when it has succeeded."""
+
+
+class DeployState(StrEnum):
+    """How far the result of a job that succeeded is deployed."""
+
+    PENDING = "pending"
+    """The deployment is not made yet."""
+    STARTING = "starting"
+    """It is made, and its replica is on the way."""
+    WAITING = "waiting"
+    """Its replica has no node, or fails; `message` says why. It goes on by itself when that is mended."""
+    READY = "ready"
+    """A replica answered. What happens to the deployment from now on is not the job's business."""
+    FAILED = "failed"
+    """It can't be deployed; `message` says why."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the scheduler has nothing more to do."""
+        return self in {DeployState.READY, DeployState.FAILED}
 
 
 class Job(Contract):
@@ -147,6 +195,10 @@ class Job(Contract):
     checkpoint: Checkpoint | None = None
     results: tuple[str, ...] = ()
     """`model helper:1`."""
+    deployed: DeployState | None = None
+    """Set when it has succeeded, if `spec.deploy` is."""
+    fine_tuning: FineTuning | None = None
+    """Of a job of OpenAI's fine-tuning API: what was asked for."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -200,6 +252,7 @@ class JobEvent(Contract):
     message: str
     at: datetime
     progress: Progress | None = None
+    """Of `progress`, and of `checkpoint`: as it was then."""
 
 
 def job_events_subject(job: str) -> str:
@@ -237,18 +290,27 @@ class CreateJob(Contract):
     kind: JobKind
     base: str | None = None
     """name, name:3 or name@alias of a model; pinned to the version that it means now."""
+    teacher: str | None = None
+    """Of a model; pinned too."""
     datasets: tuple[str, ...] = ()
     """References of datasets; pinned too."""
     recipe: str = Field(default="", max_length=256 * 1024)
     command: tuple[str, ...] = ()
     result: Kind | None = None
     result_name: Name | None = None
+    uploads: tuple[Upload, ...] = ()
+    """Instead of `datasets`; needs `result_name`."""
+    deploy: Name | None = None
+    """Deploy the resulting model under this name. Refused with `Conflict` while a deployment or a job has it."""
+    fine_tuning: FineTuning | None = None
     resources: Resources
     priority: int = Field(default=0, ge=-100, le=100)
     retries: int = Field(default=2, ge=0, le=100)
     owner: str = ""
     request_id: Annotated[str, StringConstraints(max_length=128)] = ""
     """The same id again answers the job that exists."""
+    id: Name | None = None
+    """Of the new job; None: the scheduler draws one. Refused with `Conflict` if there is such a job."""
 
 
 class JobName(Contract):
@@ -283,6 +345,9 @@ Input.EXAMPLE = Input(kind=Kind.DATASET, name="support", version=2, digest="cd" 
 Progress.EXAMPLE = Progress(step=20, steps=40, eta_s=31.5, metrics={"loss": 0.42})
 Checkpoint.EXAMPLE = Checkpoint(
     step=20, files=(ManifestFile(path="step-000020/state.safetensors", digest="ab" * 32, size=4096),)
+)
+Upload.EXAMPLE = Upload(
+    file=ManifestFile(path="file-3f2a77b11c1e4a1c9c510a4c", digest="ab" * 32, size=4096), name="chats.jsonl"
 )
 JobSpec.EXAMPLE = JobSpec(
     kind="train",

@@ -3,6 +3,7 @@
 A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest version.
 """
 
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -64,6 +65,15 @@ class FileList(Contract):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def canonical(self) -> bytes:
+        """The manifest as the registry stores it: JSON with sorted keys and nothing to spare. Its SHA-256 names it.
+
+        Raises ValueError for numbers that JSON does not have.
+        """
+        fields = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
 
     @field_validator("files")
     @classmethod
@@ -196,10 +206,12 @@ class Lineage(Contract):
     license: str | None = None
     base: Digest | None = None
     """Of the manifest of the version that training started from."""
+    teacher: Digest | None = None
+    """Of the manifest of the version whose probabilities it learnt from."""
     datasets: tuple[Digest, ...] = ()
     """Of the manifests of the dataset versions that it was trained on."""
     recipe: Digest | None = None
-    """Of the recipe: everything that the training run was told."""
+    """Of the recipe: everything that the training run was told. It is the version's file `recipe.toml`."""
     job: str | None = None
     """The job that made it."""
     code: str = ""
@@ -263,6 +275,10 @@ class Manifest(FileList):
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")
 
 
+_ZEROES = {"0" * length for length in range(1, 10)}
+"""No version has this number."""
+
+
 class Reference(Contract):
     """A parsed reference: at most one of `version` and `alias`."""
 
@@ -274,7 +290,8 @@ class Reference(Contract):
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.fullmatch(text)
-        if match is None or not all(is_name(part) for part in match.group("name", "alias") if part):
+        names = match.group("name", "alias") if match else ()
+        if match is None or not all(is_name(name) for name in names if name) or match["version"] in _ZEROES:
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]

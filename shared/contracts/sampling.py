@@ -22,6 +22,8 @@ MAX_BAD_WORD_CHARS = 128
 MAX_BAD_WORDS_CHARS = 8192
 """Of all bad words together: what looking for them may cost in each step."""
 MAX_ALLOWED_TOKENS = 4096
+INTEGERS = 1 << 63
+"""Numbers of tokens are below: what other languages' clients send for "no limit" is 2^63 - 1 at most."""
 
 
 def _check_words(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ class Sampling(Contract):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0, lt=INTEGERS)
     """Tokens of the answer, at most. Not given: as many as fit in the slot after the prompt. 0: none; only the prompt
     is computed."""
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -73,7 +75,7 @@ class Sampling(Contract):
     """Tokens less likely than this times the likeliest are left out; 0: off."""
     top_n_sigma: float | None = Field(default=None, ge=0.0, le=100.0)
     """Tokens whose logit is more than this many standard deviations below the largest are not chosen; 0: off."""
-    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10.0)
     """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     """Subtracted from the logit of each token that the answer has; 0: off."""

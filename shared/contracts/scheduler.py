@@ -26,6 +26,9 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
+MAX_REPLICAS = 1024
+"""Of one deployment."""
+
 
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
@@ -53,7 +56,7 @@ class Deployment(Contract):
     digest: Digest
     task: Task = "generate"
     """Of the version's manifest: which API it answers."""
-    replicas: int = Field(default=1, ge=0, le=1024)
+    replicas: int = Field(default=1, ge=0, le=MAX_REPLICAS)
     options: ReplicaOptions
     """Of each replica. The version has a graph for CUDA unless `device` is `cpu`."""
     resources: Resources
@@ -75,6 +78,9 @@ class NodeStatus(Contract):
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""
+    claim: int = 0
+    """The revision of the bucket at which this agent took the node id: of two agents the later one has the higher.
+    0 in the record that takes it."""
     host: str = ""
     pid: int = 0
     birth: str = ""
@@ -87,6 +93,8 @@ class ReplicaState(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    STALLED = "stalled"
+    """Was ready; has work, and its engine completes no step. It becomes ready again, or its agent restarts it."""
     DRAINING = "draining"
     FAILED = "failed"
     """Died; the node agent starts it again with back-off. `message` says why."""
@@ -168,7 +176,7 @@ class Deploy(ServingOptions):
     """name, name:3 or name@alias."""
     name: Name | None = None
     """Public name. Default: the model's."""
-    replicas: int = Field(default=1, ge=1, le=1024)
+    replicas: int = Field(default=1, ge=1, le=MAX_REPLICAS)
     """Processes that serve it."""
 
 

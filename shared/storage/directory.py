@@ -7,7 +7,7 @@ visible is whole even after a power cut.
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -55,17 +55,18 @@ class DirectoryStore:
         if existing is not None:
             return existing
         await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
-        file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
-        try:
-            async with aclosing(batches(chunks, CHUNK)) as pieces:
-                async for data in pieces:
-                    needed = max(size or 0, file.size + len(data))
-                    await self._on_disk(doing, partial(file.write, data), needed=needed)
+        async with self._received(chunks, doing, size or 0) as file:
             require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
-        finally:
-            await self._workers.run(file.discard)
         return file.size
+
+    async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        """See `ArtifactStore`."""
+        doing = "storing a new blob"
+        async with self._received(chunks, doing, 0) as file:
+            digest = file.digest
+            await self._on_disk(doing, partial(file.place, self._root / blob_key(digest)), needed=file.size)
+        return digest, file.size
 
     async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
@@ -133,6 +134,21 @@ class DirectoryStore:
         except OSError as error:
             return str(disk_error(error, self._root, "writing to the store"))
         return None
+
+    @asynccontextmanager
+    async def _received(
+        self, chunks: AsyncIterator[bytes], doing: str, announced: int
+    ) -> AsyncGenerator[IncomingFile, None]:
+        """All of `chunks` in an incoming file."""
+        file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
+        try:
+            async with aclosing(batches(chunks, CHUNK)) as pieces:
+                async for data in pieces:
+                    needed = max(announced, file.size + len(data))
+                    await self._on_disk(doing, partial(file.write, data), needed=needed)
+            yield file
+        finally:
+            await self._workers.run(file.discard)
 
     async def _on_disk(self, doing: str, call: Callable[[], R], *, needed: int | None = None) -> R:
         try:

@@ -45,6 +45,13 @@ class ArtifactStore(Protocol):
         With `size`, the bytes to come, a store without space for them raises before it takes the first.
         """
 
+    async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        """Store a blob whose digest nobody knows yet; returns its digest and size.
+
+        Raises what `chunks` raises, and `StorageFull`; nothing stays behind then. A blob that exists already becomes
+        as young as a new one.
+        """
+
     def read_blob(self, digest: str) -> AsyncIterator[bytes]:
         """The blob in chunks; raises `NotFound`."""
 

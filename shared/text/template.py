@@ -7,6 +7,7 @@ and `template_worker` limits its time and memory. Conventions are Hugging Face's
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -21,6 +22,11 @@ MAX_PROMPT = 4 << 20
 """Characters that a rendered prompt may have: far above any context length."""
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Names that a template knows, as in the special tokens of a Hugging Face tokenizer."""
+NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
+RESERVED = frozenset(
+    ["messages", "tools", "add_generation_prompt", "continue_final_message", "documents", "chat_template", "tokenize"]
+)
+"""Names that a client's variables must not have: they are fields of the request, or arguments of Hugging Face's."""
 ADVICE = "use /v1/completions, or import the model again with another template"
 
 
@@ -49,22 +55,43 @@ class ChatTemplate:
         environment.filters["tojson"] = _tojson
         environment.globals |= dict.fromkeys(SPECIAL_TOKENS, "") | special_tokens
         environment.globals |= {"raise_exception": _reject, "strftime_now": _strftime_now}
+        self._known = RESERVED | environment.globals.keys()
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, MemoryError) as error:
             raise InvalidInput(f"the model's chat template does not compile: {error}; {ADVICE}") from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt.
 
-        Raises `InvalidInput` when the template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`.
+        Args:
+            messages: The conversation.
+            tools: In OpenAI's form.
+            variables: Further names for the template, like `enable_thinking`; it may ignore them.
+            add_generation_prompt: Whether the assistant's message begins at the end.
+
+        Raises:
+            InvalidInput: The template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`; or a
+                variable has a name that is taken.
         """
+        if taken := sorted(self._known & variables.keys()):
+            param = f"chat_template_kwargs.{taken[0]}"
+            raise InvalidInput(f"{param}: the name is taken; it is no option of a template", param=param)
+        given = {
+            **variables,
+            "messages": messages,
+            "tools": tools or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            return _joined(
-                self._template.generate(
-                    messages=messages, tools=tools or None, documents=None, add_generation_prompt=True
-                )
-            )
+            return _joined(self._template.generate({"documents": None, **given}))
         except TemplateRejected as error:
             raise InvalidInput(
                 f"the model's chat template refuses these messages: {error}", param="messages"

@@ -16,6 +16,8 @@ class Render(BaseModel):
     special_tokens: dict[str, str]
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
+    variables: dict[str, Any] = {}
+    add_generation_prompt: bool = True
 
 
 class Rendered(BaseModel):

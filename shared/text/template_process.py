@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.errors import InvalidInput, from_payload
 from shared.service.worker_process import WorkerKilled, WorkerProcess
-from shared.text.template import ADVICE
+from shared.text.template import ADVICE, NO_VARIABLES
 from shared.text.template_messages import Render, Rendered
 
 CPU_LIMIT_S = 2.0
@@ -30,14 +30,32 @@ class TemplateProcess(WorkerProcess):
         self._template = Render(source=source, special_tokens=dict(special_tokens or {}), messages=())
         self._cpu_limit_s = cpu_limit_s
 
-    async def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
+    @property
+    def source(self) -> str:
+        """The chat template."""
+        return self._template.source
+
+    async def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] = (),
+        *,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt: `ChatTemplate.render` in the worker.
 
         Raises:
             InvalidInput: The template does not compile, refuses the messages, fails on them, or exceeds the limits.
             Draining: `running` was left.
         """
-        request = self._template.model_copy(update={"messages": tuple(messages), "tools": tuple(tools)})
+        asked = {
+            "messages": tuple(messages),
+            "tools": tuple(tools),
+            "variables": dict(variables),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        request = self._template.model_copy(update=asked)
         try:
             response = await self.request(request.model_dump_json().encode())
         except WorkerKilled as error:

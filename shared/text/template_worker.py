@@ -18,7 +18,13 @@ def respond(request: bytes) -> bytes:
     asked = Render.model_validate_json(request)
     try:
         template = compiled(asked.source, **asked.special_tokens)
-        rendered = Rendered(prompt=template.render(asked.messages, asked.tools))
+        prompt = template.render(
+            asked.messages,
+            asked.tools,
+            variables=asked.variables,
+            add_generation_prompt=asked.add_generation_prompt,
+        )
+        rendered = Rendered(prompt=prompt)
     except LlmosError as error:
         rendered = Rendered(error=error.payload())
     return rendered.model_dump_json().encode()

@@ -62,3 +62,14 @@ def canonical_name(name: str, *, four_norms: bool) -> str | None:
     if layer is None or part is None:
         return name
     return f"blk.{int(layer[1])}.{part}" + (".bias" if layer[3] == "bias" else "")
+
+
+def hf_name(name: str, *, four_norms: bool) -> str:
+    """The name in a safetensors file of the tensor that a GGUF calls `name` (without `.weight`): the way back."""
+    outside = {canonical: stored for stored, canonical in _OUTSIDE.items()}
+    if name in outside:
+        return outside[name]
+    _, layer, part = name.split(".", 2)
+    in_layer = {canonical: stored for stored, canonical in (_FOUR_NORMS if four_norms else _IN_LAYER).items()}
+    stored = in_layer[part.removesuffix(".bias")]
+    return f"model.layers.{layer}.{stored}.{'bias' if part.endswith('.bias') else 'weight'}"

@@ -1,32 +1,22 @@
 """Lines for people. Rows and names are printed as they are: nothing in them is markup."""
 
-import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from llmos.cli.output import console, size
+from llmos.cli.output import say, size
 from shared.contracts.dataset import DatasetManifest, Finding
 
 if TYPE_CHECKING:
     from devtools.data.rows import Row
 
-_CONTROL = {"Cc", "Cs"}
 _SHOWN = 2_000
 """Characters of a text that are printed."""
 
 
 def line(text: str, style: str = "") -> None:
-    """One line, however long."""
-    console.print(Text(_visible(text), style=style), soft_wrap=True)
-
-
-def _visible(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(
-        repr(one)[1:-1] if unicodedata.category(one) in _CONTROL and one not in "\n\t" else one for one in text
-    )
+    """One line, however long; one for each line of a text with several."""
+    for part in text.split("\n"):
+        say(part, style=style)
 
 
 def summary(manifest: DatasetManifest) -> str:

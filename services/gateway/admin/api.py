@@ -6,25 +6,23 @@ The services that own the state respond over the bus; the gateway translates.
 from services.gateway.admin import catalogues
 from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
+from services.gateway.control_plane import ControlPlane
 from services.gateway.keys import KeyStore
-from shared.bus import rpc
 from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
-from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.contracts.base import Empty
 from shared.contracts.gateway import ApiKey
-from shared.deadlines import ADMIN_CALL_S
-from shared.errors import InvalidInput, NoResponders, Unavailable
+from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
-RETRY_S = 2.0
 
 
 class AdminApi:
     """The operations of the admin API."""
 
     def __init__(self, bus: Bus, keys: KeyStore) -> None:
-        self._bus = bus
+        self.call = ControlPlane(bus).call
         self._keys = keys
 
     def operations(self) -> list[AdminOperation]:
@@ -67,19 +65,6 @@ class AdminApi:
             ),
         ]
 
-    async def call(
-        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
-    ) -> Response:
-        """Call the service that owns `endpoint`; raises its error, or `Unavailable` with the service's name."""
-        try:
-            return await rpc.call(self._bus, endpoint, request, timeout=timeout)
-        except NoResponders as error:
-            service = endpoint.subject.split(".")[2]
-            raise Unavailable(
-                f"the {service} service is not running; models that are deployed go on answering",
-                retry_after=RETRY_S,
-            ) from error
-
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
         return await self.call(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
@@ -116,8 +101,8 @@ class AdminApi:
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
-        if not limit.isdecimal():
-            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
+        if not limit.isdecimal() or len(limit) > 4:
+            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
         return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.body import explain, parse_body, read_body
+from services.gateway.http.body import parse_body, read_body
+from services.gateway.http.explanation import explain
 from services.gateway.http.operation import Operation
 from shared.contracts.base import Contract
 from shared.errors import InvalidInput

@@ -102,7 +102,7 @@ class NodeAgent:
             ExceptionGroup: With a Conflict, when another agent took the node over.
         """
         try:
-            await claim(self._nodes, self._status)
+            self._status = await claim(self._nodes, self._status)
             async with (
                 Lease(self._nodes, self._node.id, self._status.encode()).running(),
                 background(self._run(), "node agent"),
@@ -209,7 +209,7 @@ class NodeAgent:
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
             stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )
-        replica = ReplicaProcess(assignment, spec, self._changed.set)
+        replica = ReplicaProcess(assignment, spec, self._changed.set, load_timeout=node.load_timeout)
         self._replicas[assignment.id] = replica
         try:
             await replica.start()
@@ -241,11 +241,9 @@ class NodeAgent:
         _log.info("replica.removed", replica=key)
 
     def _check(self, replica: ReplicaProcess, status: ReplicaStatus | None) -> None:
-        if status is not None and status.state in {ReplicaState.READY, ReplicaState.DRAINING} and replica.running:
-            replica.mark_ready()
+        replica.check(status)
         if status is not None and status.state is ReplicaState.FAILED and status.message != replica.failure:
             replica.add_reason(status.message)
-        replica.kill_if_overdue(self._node.load_timeout)
 
     async def _write_statuses(self) -> None:
         """Write the statuses of replicas that cannot write their own: those that ended or did not start."""

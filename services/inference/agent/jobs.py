@@ -173,7 +173,7 @@ class NodeJobs:
             self._publish(key, "progress", f"step {message.progress.step}{total}", message.progress)
         if message.checkpoint is not None:
             job.checkpoint = message.checkpoint
-            self._publish(key, "checkpoint", f"step {message.checkpoint.step}")
+            self._publish(key, "checkpoint", f"step {message.checkpoint.step}", job.progress)
         if message.result is not None:
             job.versions.append(message.result)
             if job.registering is None or job.registering.done():

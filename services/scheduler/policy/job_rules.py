@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from shared.contracts.job import (
+    REFUSED_EXIT_CODE,
     STOPPED_EXIT_CODE,
     Checkpoint,
+    DeployState,
     Desired,
     Job,
     JobAssignment,
@@ -107,6 +109,13 @@ def observe(job: Job, run: JobRun | None, *, node_up: bool, now: datetime) -> Jo
     return _ended(seen, run, now) if run.state is RunState.ENDED else seen
 
 
+def claims_deployment(job: Job) -> bool:
+    """Whether the name of its deployment is taken by the job: it may still make that deployment."""
+    if job.spec.deploy is None or job.state in {JobState.FAILED, JobState.CANCELLED}:
+        return False
+    return job.deployed is None or not job.deployed.settled
+
+
 def assignment(job: Job) -> JobAssignment:
     """What the node of a job with a node should do."""
     assert job.state.on_node
@@ -129,6 +138,9 @@ def check_integrity(job: Job) -> None:
     assert job.attempt > 0 or not (job.state.on_node or job.results), "a process ran only after a start"
     if job.state is JobState.PAUSED:
         assert job.desired is Desired.PAUSE, "a job is paused by a person only"
+    if job.deployed is not None:
+        assert job.state is JobState.SUCCEEDED, "only what a job has made is deployed"
+        assert job.spec.deploy is not None, "it was asked for"
     if job.state is JobState.CANCELLED:
         assert job.desired is Desired.CANCEL, "a job is cancelled by a person only"
 
@@ -140,11 +152,14 @@ def _ended(job: Job, run: JobRun, now: datetime) -> Job:
     """The job after its process has ended."""
     job = job.model_copy(update={"progress": run.progress})
     if run.exit_code == 0:
-        return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None)
+        deployed = DeployState.PENDING if job.spec.deploy is not None else None
+        return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None, deployed=deployed)
     if job.state is JobState.STOPPING or run.exit_code == STOPPED_EXIT_CODE:
-        return _leave(job, "" if run.exit_code == STOPPED_EXIT_CODE else "it saved no checkpoint in time", now)
+        if run.exit_code == STOPPED_EXIT_CODE:
+            return _leave(job, "", now)
+        return _leave(job, run.message if (run.exit_code or 0) > 0 else "it saved no checkpoint in time", now)
     failures = job.failures + 1
-    if failures > job.retries:
+    if failures > job.retries or run.exit_code == REFUSED_EXIT_CODE:
         return _move(job, JobState.FAILED, now, message=run.message, failures=failures, node=None)
     message = f"attempt {job.attempt} failed: {run.message}"
     return _move(job, JobState.QUEUED, now, message=message, failures=failures, node=None)

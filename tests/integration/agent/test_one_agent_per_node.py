@@ -17,12 +17,12 @@ from tests.support.harness.wait import eventually
 
 
 def status(
-    instance: str, *, host: str = "elsewhere", pid: int = 4242, birth: str = "", age: float = 0.0
+    instance: str, *, host: str = "elsewhere", pid: int = 4242, birth: str = "", clock_ahead: float = 0.0
 ) -> NodeStatus:
     return NodeStatus(
         id="node-a",
         capacity=Resources(memory=1, threads=1),
-        started_at=datetime.now(UTC) - timedelta(seconds=age),
+        started_at=datetime.now(UTC) + timedelta(seconds=clock_ahead),
         instance=instance,
         host=host,
         pid=pid,
@@ -91,17 +91,34 @@ async def test_of_two_that_start_at_once_one_gets_the_node(nodes):
     )
     # The loser finds a record that is not renewed in this test, and takes it over later; never both at once.
     holder = NodeStatus.decode((await nodes.get("node-a")).value).instance
-    assert results[int(holder.removeprefix("agent-"))] is None
+    assert isinstance(results[int(holder.removeprefix("agent-"))], NodeStatus)
 
 
-async def test_an_agent_that_was_taken_for_dead_yields_to_its_successor(nodes):
-    old = status("old", age=60)
-    watching = asyncio.create_task(watch_for_takeover(nodes, old))
-    await nodes.put("node-a", old.encode())
-    await nodes.put("node-a", status("older", age=120).encode())
-    await asyncio.sleep(0)
-    assert not watching.done()
-    await nodes.put("node-a", status("new").encode())
+@pytest.mark.parametrize("clock_ahead", [-660.0, 0.0, 660.0])
+async def test_an_agent_that_was_taken_for_dead_yields_to_its_successor(nodes, clock_ahead):
+    """Whatever their clocks show: with the clocks compared, both agents ran on, or the wrong one ended."""
+    old = await claim(nodes, status("old"), silence=0.3)
+    new = await claim(nodes, status("new", clock_ahead=clock_ahead), silence=0.3)
+    watches = [asyncio.create_task(watch_for_takeover(nodes, each)) for each in (old, new)]
+    for each in (old, new, old, new):  # both renew, since the old one does not know yet
+        await nodes.put("node-a", each.encode())
     with pytest.raises(Conflict, match=r"another agent \(new on elsewhere, pid 4242\) took over node 'node-a'"):
+        async with asyncio.timeout(5):
+            await watches[0]
+    await nodes.put("node-a", old.encode())
+    last = await nodes.put("node-a", new.encode())
+    async with nodes.watch() as events:  # the other watch has the same events by now
+        async for event in events:
+            if event.revision == last:
+                break
+    assert not watches[1].done()
+    watches[1].cancel()
+
+
+async def test_a_successor_is_known_by_the_record_that_takes_the_node(nodes):
+    old = await claim(nodes, status("old"), silence=0.3)
+    watching = asyncio.create_task(watch_for_takeover(nodes, old))
+    await claim(nodes, status("new", clock_ahead=-660.0), silence=0.3)
+    with pytest.raises(Conflict, match="took over node"):
         async with asyncio.timeout(5):
             await watching

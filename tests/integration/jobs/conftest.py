@@ -26,7 +26,7 @@ from shared.contracts.job import (
     job_events_subject,
 )
 from shared.contracts.resources import Resources
-from shared.errors import NoResponders
+from shared.errors import Unavailable
 from shared.service.context import Context
 from shared.service.readiness import Readiness
 from shared.storage.open import open_store
@@ -51,13 +51,15 @@ class System:
         """As a client does that waits until a scheduler leads."""
 
         async def answer():
-            with suppress(NoResponders):
+            with suppress(Unavailable):  # also a scheduler that leads no more
                 return [await call(self.bus, endpoint, request, timeout=10)]
 
         return (await eventually(answer))[0]
 
-    async def create(self, *command: str, memory: int = GIB // 4, kind: str = "run", **fields) -> Job:
-        resources = Resources(memory=memory, threads=0)
+    async def create(
+        self, *command: str, memory: int = GIB // 4, threads: int = 0, kind: str = "run", **fields
+    ) -> Job:
+        resources = Resources(memory=memory, threads=threads)
         return await self.ask(CREATE_JOB, CreateJob(kind=kind, command=command, resources=resources, **fields))
 
     async def job(self, job_id: str) -> Job:

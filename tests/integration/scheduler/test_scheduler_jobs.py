@@ -14,24 +14,37 @@ from shared.contracts.job import (
     CREATE_JOB,
     DELETE_JOB,
     JOB_RUNS_BUCKET,
+    JOBS_BUCKET,
     LIST_JOBS,
     SHOW_JOB,
     STOPPED_EXIT_CODE,
     ChangeJob,
     Checkpoint,
     CreateJob,
+    DeployState,
     Desired,
     JobEvent,
     JobName,
     JobRun,
+    JobSpec,
     JobState,
     Progress,
     RunState,
+    Upload,
     job_events_subject,
 )
+from shared.contracts.manifest import Kind
 from shared.contracts.resources import Resources
-from shared.contracts.scheduler import ASSIGNMENTS_BUCKET, DEPLOY, Deploy, NodeAssignment
+from shared.contracts.scheduler import (
+    ASSIGNMENTS_BUCKET,
+    DEPLOY,
+    SHOW_DEPLOYMENT,
+    Deploy,
+    DeploymentName,
+    NodeAssignment,
+)
 from shared.errors import Conflict, InvalidInput, NoResponders, NotFound
+from tests.support.factories.jobs import CREATED, job_of
 from tests.support.factories.scheduling import GIB
 from tests.support.fakes.node import FakeNode
 from tests.support.harness.wait import eventually
@@ -206,3 +219,81 @@ async def test_the_same_request_makes_one_job(bus, nodes):
     await asyncio.gather(
         *(ask(bus, CHANGE_JOB, ChangeJob(id=job.id, desired=Desired.CANCEL)) for job in running.jobs)
     )
+
+
+async def test_what_a_job_made_is_deployed_even_if_schedulers_end_on_the_way(bus, nodes):
+    """One ended before it made the deployment, one before it wrote that down: the next goes on."""
+    await nodes("a", memory=64 * GIB)
+    spec = JobSpec(kind="train", deploy="helper", result=Kind.MODEL, result_name="smollm2")
+    fields = {"state": JobState.SUCCEEDED, "deployed": DeployState.PENDING, "results": ("model smollm2:1",)}
+    kv = bus.kv(JOBS_BUCKET)
+    there = await ask(bus, DEPLOY, Deploy(reference="smollm2:1", name="train-b"))
+    for name in ("train-a", "train-b"):
+        job = job_of(name, spec=spec, attempt=1, finished_at=CREATED, **fields)
+        await kv.put(name, job.model_copy(update={"spec": spec.model_copy(update={"deploy": name})}).encode())
+
+    async def ready() -> bool:
+        jobs = (await ask(bus, LIST_JOBS, Empty())).jobs
+        return [job.deployed for job in jobs] == [DeployState.READY] * 2
+
+    await eventually(ready)
+    for name in ("train-a", "train-b"):
+        deployment = (await ask(bus, SHOW_DEPLOYMENT, DeploymentName(name=name))).deployment
+        assert (deployment.model, deployment.version, deployment.generation) == ("smollm2", 1, 1)
+    assert (await ask(bus, SHOW_JOB, JobName(id="train-b"))).message == "deployed as train-b"
+    assert there.deployment.created_at == deployment.created_at
+
+
+async def test_a_result_that_cannot_be_deployed_says_why(bus, nodes):
+    await nodes("a")
+    spec = JobSpec(kind="train", deploy="helper", result=Kind.MODEL, result_name="gone")
+    fields = {"state": JobState.SUCCEEDED, "deployed": DeployState.PENDING}
+    await ask(bus, DEPLOY, Deploy(reference="smollm2:2", name="taken"))
+    results = {"gone": ("model gone:1",), "nothing": ("dataset helper:1",), "taken": ("model smollm2:1",)}
+    for name, made in results.items():
+        job = job_of(name, spec=spec, attempt=1, finished_at=CREATED, results=made, **fields)
+        job = job.model_copy(update={"spec": spec.model_copy(update={"deploy": name})})
+        await bus.kv(JOBS_BUCKET).put(name, job.encode())
+    messages = {
+        "gone": "no version 'gone:1': there are smollm2:1, smollm2:2",
+        "nothing": "the job made no model",
+        "taken": "the name is taken by a deployment of smollm2:2",
+    }
+
+    async def refused() -> bool:
+        jobs = {job.id: job for job in (await ask(bus, LIST_JOBS, Empty())).jobs}
+        return {name: job.message for name, job in jobs.items() if job.deployed is DeployState.FAILED} == {
+            name: f"not deployed as {name}: {reason}" for name, reason in messages.items()
+        }
+
+    await eventually(refused)
+
+
+async def test_names_that_are_taken_are_refused(bus, nodes):
+    await nodes("a")
+    await ask(bus, DEPLOY, Deploy(reference="smollm2:1", name="prod"))
+    given = {"result": Kind.MODEL, "result_name": "helper", "deploy": "helper"}
+    await create(bus, id="ftjob-1", **given)
+    for fields, param in (
+        ({**given, "deploy": "prod"}, "deploy"),
+        (given, "deploy"),
+        ({"id": "ftjob-1"}, "id"),
+    ):
+        with pytest.raises(Conflict) as taken:
+            await create(bus, **fields)
+        assert taken.value.param == param
+    for fields, param in (
+        ({**given, "deploy": "other", "result": Kind.DATASET}, "deploy"),
+        ({"uploads": (Upload.EXAMPLE,)}, "result_name"),
+        ({"uploads": (Upload.EXAMPLE,), "datasets": ("rows",), "result_name": "a"}, "uploads"),
+    ):
+        with pytest.raises(InvalidInput) as wrong:
+            await create(bus, **fields)
+        assert wrong.value.param == param
+    await ask(bus, CHANGE_JOB, ChangeJob(id="ftjob-1", desired=Desired.CANCEL))
+    await eventually(lambda: _cancelled(bus))
+    assert (await create(bus, **given)).spec.deploy == "helper"
+
+
+async def _cancelled(bus) -> bool:
+    return await state(bus, "ftjob-1") is JobState.CANCELLED

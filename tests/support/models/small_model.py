@@ -15,8 +15,10 @@ TEMPLATE = (
 )
 
 
-def write_small_gguf(path: Path, *, layers: int = 2, hidden: int = 64, heads: int = 4, kv_heads: int = 2) -> Path:
-    """Write the model; its EOS is token 2."""
+def write_small_gguf(
+    path: Path, *, layers: int = 2, hidden: int = 64, heads: int = 4, kv_heads: int = 2, scale: float = 0.4
+) -> Path:
+    """Write the model, whose weights have the standard deviation `scale`; its EOS is token 2."""
     definition = json.loads(byte_level())
     vocab = definition["model"]["vocab"]
     added = {entry["id"]: entry for entry in definition["added_tokens"]}
@@ -44,7 +46,7 @@ def write_small_gguf(path: Path, *, layers: int = 2, hidden: int = 64, heads: in
     writer.add_chat_template(TEMPLATE)
     random = np.random.default_rng(0)
 
-    def weight(name: str, *shape: int, scale: float = 0.4) -> None:
+    def weight(name: str, *shape: int) -> None:
         writer.add_tensor(name, (random.standard_normal(shape) * scale).astype(np.float32))
 
     head = hidden // heads

@@ -9,10 +9,10 @@ from services.inference.replica.version_files import TOKENIZER_FILE
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.host import HostDevice
 from services.inference.runtime.onnx_decoder import OnnxDecoder
-from shared.contracts.manifest import DecoderSpec, Manifest
+from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
-from shared.text.template import SPECIAL_TOKENS
+from shared.text.special_tokens import special_tokens
 from shared.text.tokenizer import Tokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -56,7 +56,7 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
         decoder=decoder,
         tokenizer=tokenizer,
         template=template or None,
-        special_tokens=_special_tokens(tokenizer, spec),
+        special_tokens=special_tokens(tokenizer, spec),
     )
 
 
@@ -65,15 +65,3 @@ def _warm_up(decoder: OnnxDecoder) -> None:
     if decoder.max_len > 1:
         decoder.decode([0], [1])
     decoder.release(0)
-
-
-def _special_tokens(tokenizer: Tokenizer, spec: DecoderSpec) -> dict[str, str]:
-    named = {
-        "bos_token": _token_text(tokenizer, spec.bos_token_id),
-        "eos_token": _token_text(tokenizer, spec.eos_token_ids[0] if spec.eos_token_ids else None),
-    }
-    return named | {name: text for name, text in spec.special_tokens.items() if name in SPECIAL_TOKENS}
-
-
-def _token_text(tokenizer: Tokenizer, token_id: int | None) -> str:
-    return "" if token_id is None else tokenizer.token(token_id) or ""

@@ -1,0 +1,7 @@
+"""`python -m devtools.train`."""
+
+import sys
+
+from devtools.train.command import main
+
+sys.exit(main())
