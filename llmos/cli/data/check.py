@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from llmos.cli.data.options import RegionOption, TokenizerOption
-from llmos.cli.data.print import print_findings
+from llmos.cli.data.print import line, print_findings
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, progress_bars, say
+from llmos.cli.output import print_json, progress_bars
 from llmos.config import Target
 from llmos.dataset_versions import CheckRequest, check_rows
 
@@ -66,17 +66,17 @@ def check(
         )
     else:
         kinds = ", ".join(f"{count} {kind}" for kind, count in facts.kinds.items())
-        say(f"{facts.rows} rows ({kinds})" if facts.rows else "no rows")
+        line(f"{facts.rows} rows ({kinds})" if facts.rows else "no rows")
         for file, name in facts.forms.items():
-            say(f"  form      {file}: {name}")
+            line(f"  form      {file}: {name}")
         low, middle, high, most = facts.characters
-        say(f"  length    {low} to {most} characters, median {middle}, 95 % below {high}")
+        line(f"  length    {low} to {most} characters, median {middle}, 95 % below {high}")
         spoken = ", ".join(f"{name or 'not sure'} {count}" for name, count in facts.languages.most_common(8))
-        say(f"  language  {spoken}")
+        line(f"  language  {spoken}")
         print_findings(report.findings)
         for message in report.messages:
-            say(f"  {message}")
+            line(f"  {message}")
         if not report.findings:
-            say("nothing found")
+            line("nothing found")
     if report.findings:
         raise typer.Exit(1)

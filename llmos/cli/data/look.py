@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from llmos.cli.data.options import ReferenceArgument
-from llmos.cli.data.print import print_row
+from llmos.cli.data.print import line, print_row
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, print_table, progress_bars, say
+from llmos.cli.output import print_json, print_table, progress_bars
 from llmos.config import Target
 from llmos.dataset_versions import fetch, work_folder
 
@@ -94,12 +94,12 @@ def diff(
             }
         )
         return
-    say(f"{found.same} rows in both, {found.added} only in {after}, {found.removed} only in {before}")
+    line(f"{found.same} rows in both, {found.added} only in {after}, {found.removed} only in {before}")
     if old.digest in new.manifest.parents:
         for step in new.manifest.steps:
-            say(f"  {step.name}: {step.rows_in} -> {step.rows_out} rows, {step.changed} changed")
+            line(f"  {step.name}: {step.rows_in} -> {step.rows_out} rows, {step.changed} changed")
     for title, rows in ((f"only in {after}", found.first_added), (f"only in {before}", found.first_removed)):
         if rows:
-            say(f"{title}:", style="bold")
+            line(f"{title}:", style="bold")
         for row in rows:
             print_row(row)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from llmos.cli.data.options import ReferenceArgument, RegionOption, TokenizerOption
-from llmos.cli.data.print import print_findings, summary
+from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.jobs import start
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, progress_bars, say
+from llmos.cli.output import print_json, progress_bars
 from llmos.config import Target
 from llmos.dataset_versions import Classifier, prepare_rows
 from shared.contracts.job import CreateJob
@@ -144,11 +144,11 @@ def prepare(
     if json:
         print_json(version)
         return
-    say(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
+    line(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
     for step in version.manifest.steps:
         changed = f", {step.changed} changed" if step.changed else ""
-        say(f"  {step.name}: {step.rows_in} -> {step.rows_out} rows{changed}")
-    say("  " + ", ".join(f"{split} {rows}" for split, rows in version.manifest.splits.items()))
+        line(f"  {step.name}: {step.rows_in} -> {step.rows_out} rows{changed}")
+    line("  " + ", ".join(f"{split} {rows}" for split, rows in version.manifest.splits.items()))
     print_findings(version.manifest.findings)
 
 

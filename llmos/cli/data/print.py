@@ -1,6 +1,5 @@
 """Lines for people. Rows and names are printed as they are: nothing in them is markup."""
 
-import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,16 +9,14 @@ from shared.contracts.dataset import DatasetManifest, Finding
 if TYPE_CHECKING:
     from devtools.data.rows import Row
 
-_CONTROL = {"Cc", "Cs"}
 _SHOWN = 2_000
 """Characters of a text that are printed."""
 
 
-def _visible(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(
-        repr(one)[1:-1] if unicodedata.category(one) in _CONTROL and one not in "\n\t" else one for one in text
-    )
+def line(text: str, style: str = "") -> None:
+    """One line, however long; one for each line of a text with several."""
+    for part in text.split("\n"):
+        say(part, style=style)
 
 
 def summary(manifest: DatasetManifest) -> str:
@@ -31,30 +28,30 @@ def summary(manifest: DatasetManifest) -> str:
 def print_findings(findings: Iterable[Finding]) -> None:
     """A line for each kind."""
     for finding in findings:
-        say(f"  found     {finding.kind}: {finding.count}  {', '.join(finding.examples)}")
+        line(f"  found     {finding.kind}: {finding.count}  {', '.join(finding.examples)}")
 
 
 def print_row(row: "Row") -> None:
     """A row as a conversation."""
-    say(f"{row.kind} {row.id[:16]}", style="dim")
+    line(f"{row.kind} {row.id[:16]}", style="dim")
     content = row.model_dump(mode="json", exclude_defaults=True)
     for message in content.get("messages", ()):
         _message(message["role"], message)
     for name in ("text", "prompt", "choices", "references", "scorer", "labels"):
         if content.get(name):
-            say(f"  {name}: {_short(content[name])}")
+            line(f"  {name}: {_short(content[name])}")
     for name in ("answer", "chosen", "rejected"):
         value = content.get(name)
         if isinstance(value, dict):
             _message("assistant" if name == "answer" else name, value)
         elif value is not None:
-            say(f"  {name}: {value}")
+            line(f"  {name}: {value}")
 
 
 def _message(role: str, message: "dict[str, object]") -> None:
-    say(f"  {role}: {_short(message.get('content', ''))}")
+    line(f"  {role}: {_short(message.get('content', ''))}")
     if message.get("tool_calls"):
-        say(f"  {role} calls: {_short(message['tool_calls'])}")
+        line(f"  {role} calls: {_short(message['tool_calls'])}")
 
 
 def _short(value: object) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from llmos.cli.data.options import ReferenceArgument
-from llmos.cli.data.print import print_findings, summary
+from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, print_table, progress_bars, say, size
+from llmos.cli.output import print_json, print_table, progress_bars, size
 from llmos.config import Target
 from llmos.dataset_versions import export_rows, import_rows
 from shared.errors import InvalidInput
@@ -59,16 +59,16 @@ def import_(
     if json:
         print_json(version)
         return
-    say(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
+    line(f"{version.reference}  {summary(version.manifest)}  {version.digest[:12]}")
     for source in version.manifest.sources:
-        say(f"  {source.name}: {source.format}, {source.rows} rows")
+        line(f"  {source.name}: {source.format}, {source.rows} rows")
     for file, keys in imported.ignored.items():
         named = ", ".join(f"{key} ({count})" for key, count in keys.most_common(8))
-        say(f"  {file}: keys that were not read: {named}")
+        line(f"  {file}: keys that were not read: {named}")
     for defect in imported.skipped:
-        say(f"  left out: {defect}")
+        line(f"  left out: {defect}")
     if imported.skipped_count > len(imported.skipped):
-        say(f"  left out: {imported.skipped_count - len(imported.skipped)} more")
+        line(f"  left out: {imported.skipped_count - len(imported.skipped)} more")
     print_findings(version.manifest.findings)
 
 
@@ -114,7 +114,7 @@ def show(
         print_json(version)
         return
     manifest = version.manifest
-    say(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
+    line(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
     facts = {
         "digest": version.digest,
         "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",
@@ -127,16 +127,16 @@ def show(
     }
     for name, fact in facts.items():
         if fact:
-            say(f"  {name:<9} {fact}")
+            line(f"  {name:<9} {fact}")
     for source in manifest.sources:
-        say(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
+        line(f"  source    {source.name}: {source.format}, {source.rows} rows, {source.digest[:12]}")
     for step in manifest.steps:
         given = " ".join(f"{key}={value}" for key, value in step.parameters.items())
         changed = f", {step.changed} changed" if step.changed else ""
-        say(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
+        line(f"  step      {step.name} {given}: {step.rows_in} -> {step.rows_out} rows{changed}")
     print_findings(manifest.findings)
     for file in manifest.files:
-        say(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+        line(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
 
 
 @app.command(epilog="Example: llmos data alias support@prod 2")
@@ -157,10 +157,10 @@ def alias(
     with Target.resolve(home, url, api_key).client() as client:
         if version is None:
             client.datasets.remove_alias(dataset, label)
-            say(f"{name} removed")
+            line(f"{name} removed")
         else:
             client.datasets.set_alias(dataset, label, version)
-            say(f"{name} -> {dataset}:{version}")
+            line(f"{name} -> {dataset}:{version}")
 
 
 @app.command(epilog="Example: llmos data delete support:1")
@@ -176,7 +176,7 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {reference} for good?", abort=True)
         client.datasets.delete(reference)
-    say(f"{reference} deleted")
+    line(f"{reference} deleted")
 
 
 @app.command(epilog="Example: llmos data export support:2 rows --format openai")
@@ -198,4 +198,4 @@ def export(
     with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
         files = export_rows(client, reference, folder, format_, progress)
     for file in files:
-        say(str(file))
+        line(str(file))
