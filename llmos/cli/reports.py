@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table
+from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.registry import ReportVersion
 from shared.contracts.report import Difference, ReportManifest, Score
@@ -68,20 +68,18 @@ def print_report(version: ReportVersion, *, json: bool, categories: bool = False
         return
     manifest = version.manifest
     against = f" against {manifest.baseline_name}" if manifest.baseline_name else ""
-    console.print(
+    say(
         f"{version.reference}: {manifest.subject_name}{against}, {manifest.measured_at:%Y-%m-%d %H:%M %Z}",
         style="bold",
-        markup=False,
-        soft_wrap=True,
     )
     columns = ["SUITE", "METRIC", manifest.subject_name, "N"]
     if manifest.baseline_name:
         columns += [manifest.baseline_name, "DIFFERENCE (95 %)"]
     print_table(columns, list(_rows(manifest, categories=categories)), empty="nothing was measured")
     if any(not score.higher_is_better for score in manifest.scores):
-        console.print("  ↓ lower is better", markup=False)
+        say("  ↓ lower is better")
     for note in manifest.notes:
-        console.print(f"  note: {note}", markup=False, soft_wrap=True)
+        say(f"  note: {note}")
 
 
 def _rows(manifest: ReportManifest, *, categories: bool) -> Iterator[tuple[object, ...]]:
