@@ -68,8 +68,10 @@ def print_report(version: ReportVersion, *, json: bool, categories: bool = False
         return
     manifest = version.manifest
     against = f" against {manifest.baseline_name}" if manifest.baseline_name else ""
-    title = f"{version.reference}: {manifest.subject_name}{against}, {manifest.measured_at:%Y-%m-%d %H:%M %Z}"
-    say(title, style="bold")
+    say(
+        f"{version.reference}: {manifest.subject_name}{against}, {manifest.measured_at:%Y-%m-%d %H:%M %Z}",
+        style="bold",
+    )
     columns = ["SUITE", "METRIC", manifest.subject_name, "N"]
     if manifest.baseline_name:
         columns += [manifest.baseline_name, "DIFFERENCE (95 %)"]

@@ -65,6 +65,11 @@ class Embedded:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Of its commands."""
+        return dict(self._env)
+
+    @property
     def url(self) -> str:
         """The gateway."""
         return f"http://127.0.0.1:{self.port}"
