@@ -6,13 +6,16 @@ PIP     = $(BIN)/python -P -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench compose-test docs lock clean
+.PHONY: help up learn test check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains and stops it
 	@$(BIN)/llmos up
+
+learn: $(VENV)/.train $(OPERATORS)  ## the first lesson: rows, a training, a version, an answer and the way back; two minutes
+	@$(BIN)/llmos learn
 
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
@@ -65,6 +68,13 @@ $(VENV)/.up: $(addprefix requirements/,build.lock embedded.lock demo.lock) pypro
 	@$(PIP) install --require-hashes -r requirements/embedded.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/demo.lock
 	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# PyTorch comes without a hash: its builds for CPUs and for CUDA share a version. pip takes the build for CPUs where it
+# finds one, for example with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+$(VENV)/.train: pyproject.toml | $(VENV)/.up
+	@echo "installing PyTorch (the first time)"
+	@$(PIP) install torch==2.13.0
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
