@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
+# The CPU build; PyPI's is CUDA's (CONTRIBUTING.md).
+TORCH  ?= torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench compose-test docs lock clean
+.PHONY: help up test train check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +20,9 @@ up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains 
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
+
+train: $(VENV)/.train $(OPERATORS)  ## install PyTorch (TORCH=...) and run the tests of training
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m train
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -71,6 +76,12 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@echo "installing what tests need"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
+	@touch $@
+
+# Not in a lock file: the CPU build and PyPI's have the same version and other hashes.
+$(VENV)/.train: $(VENV)/.dev pyproject.toml
+	@echo "installing PyTorch"
+	@$(PIP) install $(TORCH)
 	@touch $@
 
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.
