@@ -68,11 +68,15 @@ def test_a_model_from_scratch_translates_unseen_sentences(translator):
 
 
 def test_preferred_answers_are_written_not_only_preferred(translator, tmp_path):
+    with_adjectives = [made for made in TRAIN if plain(made) != made]
     pairs = [
-        Pair(messages=(said("user", english(made)),), chosen=said("assistant", translated(plain(made))),
-             rejected=said("assistant", translated(made)))  # fmt: skip
-        for made in TRAIN if plain(made) != made
-    ]  # fmt: skip
+        Pair(
+            messages=(said("user", english(made)),),
+            chosen=said("assistant", translated(plain(made))),
+            rejected=said("assistant", translated(made)),
+        )
+        for made in with_adjectives
+    ]
     short = [turn(made, translated(plain(made))) for made in TEST if plain(made) != made]
     assert share_written(translator, short) <= 0.05
     adapter = run(
@@ -83,7 +87,7 @@ def test_preferred_answers_are_written_not_only_preferred(translator, tmp_path):
 
 
 def test_a_student_learns_from_its_teacher_s_probabilities(translator, tmp_path):
-    """On the same few labelled rows, soft targets teach more than the labels; more rows without labels teach it all."""
+    """On the same few rows, soft targets teach more than labels; rows that only the teacher labelled teach it all."""
     teacher = open_base(translator)
     student = new_model(teacher.text.tokenizer, "nano", seed=7)
     base = tmp_path / "student"
