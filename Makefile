@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -P -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
+# The CPU build, else PyPI's, which is CUDA's (CONTRIBUTING.md).
+TORCH  ?= torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help up learn test check bench compose-test docs lock clean
+.PHONY: help up learn test train check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +23,9 @@ learn: $(VENV)/.train $(OPERATORS)  ## the first lesson: rows, a training, a ver
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
 	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
+
+train: $(VENV)/.dev $(VENV)/.train $(OPERATORS)  ## install PyTorch (TORCH=...) and run the tests of training
+	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m train
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -70,17 +75,16 @@ $(VENV)/.up: $(addprefix requirements/,build.lock embedded.lock demo.lock) pypro
 	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@
 
-# PyTorch comes without a hash: its builds for CPUs and for CUDA share a version. pip takes the build for CPUs where it
-# finds one, for example with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
-$(VENV)/.train: pyproject.toml | $(VENV)/.up
-	@echo "installing PyTorch (the first time)"
-	@$(PIP) install torch==2.13.0
-	@touch $@
-
 $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@echo "installing what tests need"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
+	@touch $@
+
+# Not in a lock file: the CPU build and PyPI's have the same version and other hashes.
+$(VENV)/.train: pyproject.toml | $(VENV)/.up
+	@echo "installing PyTorch (once)"
+	@$(PIP) install $(TORCH) || $(PIP) install torch==2.13.0
 	@touch $@
 
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.

@@ -16,7 +16,8 @@ Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `resul
 | `checkpoint` | states of a run on disk, whole or absent |
 | `distributed` | several processes as one: sums of gradients, or sharded weights (FSDP2) |
 | `progress` | what a run reports |
-| `batches` | the order of rows, micro-batches, packing |
+| `batches` | the order of rows; micro-batches as tensors |
+| `lines` | how items lie in micro-batches: padded, packed, with a common beginning once |
 | `examples` | rows to token ids, by the code that serves |
 | `answer_text` | an assistant's message as the text that the model writes |
 | `base` | the model that a run starts from |

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 
 from devtools.convert.decoder_version import DecoderModel
-from devtools.train.batches import cut, make_batch
+from devtools.train.batches import make_batch
 from devtools.train.examples import Item
+from devtools.train.lines import lay_out
 from devtools.train.model.check import TOKENS, check_decoder
 from devtools.train.model.decoder import Decoder
 from devtools.train.model.lora import LoraShape, add_lora
@@ -70,8 +71,8 @@ def reference_of(
     decoder.eval()
     found: dict[str, tuple[float, float]] = {}
     with precision:
-        for rows in cut(items, tokens=recipe.compute.micro_tokens):
-            batch = make_batch(rows, packed=False)
+        for lines in lay_out(items, tokens=recipe.compute.micro_tokens):
+            batch = make_batch(lines)
             both = answer_log_probabilities(decoder, batch)
             rows_of_pairs = [example.row for example in batch.examples[0::2]]
             found |= dict(zip(rows_of_pairs, zip(both[0::2], both[1::2], strict=True), strict=True))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from devtools.train.examples import Example, Item
-from devtools.train.model.decoder import Places
+from devtools.train.lines import Line
+from devtools.train.model.attention import PADDING, SHARED, Places
 
 
 @lru_cache(maxsize=4)
@@ -30,58 +31,6 @@ def items_of_step(items: Sequence[Item], step: int, *, seed: int, batch: int) ->
     return [items[epoch_order(seed, epoch, len(items))[place]] for epoch, place in places]
 
 
-def length_of(item: Item) -> int:
-    """Tokens of its longest example."""
-    return max(len(example.ids) for example in item)
-
-
-def cut(items: Sequence[Item], *, tokens: int, packed_len: int | None = None) -> list[list[list[Item]]]:
-    """A step's items as micro-batches of rows of items, alike in length.
-
-    Args:
-        items: Of the step.
-        tokens: That a micro-batch may have, padding included; what is longer is alone.
-        packed_len: Tokens of a row that several items share; None: an item is alone in its rows.
-
-    Returns:
-        Micro-batches, of rows, of items. An item of two examples takes a row for each, unless it is packed.
-    """
-    ordered = sorted(items, key=length_of, reverse=True)
-    rows = [[item] for item in ordered] if packed_len is None else _pack(ordered, packed_len)
-    micro: list[list[list[Item]]] = []
-    longest = 0
-    for row in rows:
-        length = _row_tokens(row) if packed_len else length_of(row[0])
-        lines = 1 if packed_len else len(row[0])
-        used = sum(1 if packed_len else len(other[0]) for other in micro[-1]) if micro else 0
-        if not micro or (used + lines) * max(longest, length) > tokens:
-            micro.append([])
-            longest = 0
-        micro[-1].append(row)
-        longest = max(longest, length)
-    return micro
-
-
-def _row_tokens(row: Sequence[Item]) -> int:
-    return sum(len(example.ids) for item in row for example in item)
-
-
-def _pack(ordered: Sequence[Item], length: int) -> list[list[Item]]:
-    """First fit, the longest first: no item is cut."""
-    rows: list[list[Item]] = []
-    free: list[int] = []
-    for item in ordered:
-        size = _row_tokens([item])
-        at = next((index for index, left in enumerate(free) if left >= size), None)
-        if at is None:
-            rows.append([])
-            free.append(max(length, size))
-            at = len(rows) - 1
-        rows[at].append(item)
-        free[at] -= size
-    return sorted(rows, key=_row_tokens, reverse=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A micro-batch.
@@ -89,7 +38,7 @@ class Batch:
     ids: int64 [B, T], padded on the right
     places: where the tokens stand
     learnt: bool [B, T], the tokens that are learnt, each from those before it
-    document: int64 [B, T], the number of a token's example in this batch; -1 for padding
+    document: int64 [B, T], the number of a token's example in this batch, `PADDING`, or `SHARED` by all of a line
     lengths: int64 [E], tokens of each example
     examples: E examples; those of a pair follow one another
     """
@@ -121,26 +70,31 @@ class Batch:
         return self.document[self.learnt]
 
 
-def make_batch(rows: Sequence[Sequence[Item]], *, packed: bool) -> Batch:
-    """The tensors of one micro-batch; with `packed` the items of each row stand in one line."""
-    lines: list[list[Example]] = []
-    for row in rows:
-        examples = [example for item in row for example in item]
-        lines += [examples] if packed else [[example] for example in examples]
-    length = max(sum(len(example.ids) for example in line) for line in lines)
-    shape = (len(lines), length)
+def make_batch(lines: Sequence[Line]) -> Batch:
+    """The tensors of one micro-batch."""
+    shape = (len(lines), max(line.length for line in lines))
     ids, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-    learnt, document = torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
-    flat = [example for line in lines for example in line]
+    learnt, document = torch.zeros(shape, dtype=torch.bool), torch.full(shape, PADDING)
     number = 0
     for at, line in enumerate(lines):
-        begin = 0
-        for example in line:
-            end = begin + len(example.ids)
-            ids[at, begin:end] = torch.from_numpy(example.ids)
-            positions[at, begin:end] = torch.arange(len(example.ids))
-            learnt[at, begin + example.start : end] = True
+        end = line.shared
+        ids[at, :end] = torch.from_numpy(line.examples[0].ids[:end])
+        positions[at, :end] = torch.arange(end)
+        document[at, :end] = SHARED
+        for example in line.examples:
+            own = example.ids[line.shared :]
+            begin, end = end, end + len(own)
+            ids[at, begin:end] = torch.from_numpy(own)
+            positions[at, begin:end] = torch.arange(line.shared, len(example.ids))
+            learnt[at, begin + example.start - line.shared : end] = True
             document[at, begin:end] = number
-            begin, number = end, number + 1
-    lengths = torch.tensor([len(example.ids) for example in flat])
-    return Batch(ids, Places(positions, document if packed else None), learnt, document, lengths, tuple(flat))
+            number += 1
+    packed = any(len(line.examples) > 1 for line in lines)
+    examples = tuple(example for line in lines for example in line.examples)
+    lengths = torch.tensor([len(example.ids) for example in examples])
+    return Batch(ids, Places(positions, document if packed else None), learnt, document, lengths, examples)
+
+
+def alone(examples: Sequence[Example]) -> Batch:
+    """A batch of examples in lines of their own."""
+    return make_batch([Line((example,)) for example in examples])

@@ -1,23 +1,24 @@
 """One training from start to end: the only place that connects the parts."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from devtools.train.assemble import assemble, frozen, reference_of
 from devtools.train.checkpoint import Checkpoints, State
-from devtools.train.distributed import World, joined_world, shard
+from devtools.train.distributed import World, joined_world, shard, whole
 from devtools.train.identity import claim_output, digests, finished, machine, record
 from devtools.train.inputs import Inputs, read_inputs
 from devtools.train.loop import Loop, restore
+from devtools.train.model.lora import merged_weights
 from devtools.train.objective.objective import Objective
 from devtools.train.options import RunOptions
 from devtools.train.progress import Finished, OnEvent, Paused, Started, Warned
 from devtools.train.recipe import Recipe
 from devtools.train.result.hf_config import hf_config
-from devtools.train.result.write import write_result
+from devtools.train.result.write import Adapter, Weights, write_result
 from devtools.train.stepper import Stepper, make_optimizer, named_state, products
 from shared.errors import CorruptFile
 from shared.text.tokenizer import Tokenizer
@@ -58,11 +59,10 @@ def train(
             state = run.train(names, asked_to_stop)
             if state is None:
                 return None
+            described = record(recipe, inputs, names, precision, step=state.step, val_loss=state.best_loss)
+            contents = run.contents(config)  # of all processes together, where weights are sharded
             if world.first:
-                described = record(
-                    recipe, inputs, names, precision, step=state.step, val_loss=state.best_loss
-                )  # fmt: skip
-                write_result(result, run.decoder, inputs.model, shape=run.shape, config=config, record=described)
+                write_result(result, inputs.model, contents, record=described)
             done = _in_turn(world, lambda: finished(result, kind))
             assert done is not None
         emit(done)
@@ -86,7 +86,7 @@ class _Run:
         if recipe.method == "dpo":
             reference = reference_of(self.decoder, items, recipe, products(bfloat16=bfloat16))
         teacher = None if inputs.teacher is None else frozen(inputs.teacher, max_len=recipe.max_len)
-        sharded = recipe.weights != "adapter" and shard(self.decoder, world)
+        self._sharded = sharded = recipe.weights != "adapter" and shard(self.decoder, world)
         tokenizer = Tokenizer(inputs.model.text.tokenizer.to_str())
 
         def objective(*, plain: bool) -> Objective:
@@ -124,6 +124,14 @@ class _Run:
             )
         restore(best[1], self._trained(), None)
         return best[0]
+
+    def contents(self, config: dict[str, Any] | None) -> Adapter | Weights:
+        """What the result holds: a model with a `config` of `hf_config`, else the adapter."""
+        if config is None:
+            assert self.shape is not None
+            return Adapter(self.decoder, self.shape)
+        merged = merged_weights(self.decoder)
+        return Weights(config, [(name, whole(values)) for name, values in merged] if self._sharded else merged)
 
     def _trained(self) -> dict[str, tuple[nn.Parameter, dict[str, Tensor]]]:
         return named_state(self.decoder, self._objective, self._optimizer)

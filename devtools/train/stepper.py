@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from devtools.train.batches import Batch, cut, items_of_step, length_of, make_batch
+from devtools.train.batches import Batch, alone, items_of_step, make_batch
 from devtools.train.distributed import World, gathered_norm
 from devtools.train.examples import Item
+from devtools.train.lines import MicroBatch, lay_out, length_of
 from devtools.train.model.decoder import Decoder
 from devtools.train.objective.counts import Counts
 from devtools.train.objective.objective import Objective
 from devtools.train.recipe import Recipe
 from devtools.train.recipe.schedule import rate_at
 from shared.errors import TrainingDiverged
-
-Rows = Sequence[Sequence[Item]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +112,14 @@ class Stepper:
         rate = self._set_rate(step)
         self._optimizer.zero_grad(set_to_none=True)
         loss, tokens, shapes = 0.0, 0, []
-        for number, (rows, counted) in enumerate(self._share(items)):
+        for number, (lines, counted) in enumerate(self._share(items)):
             if asked_to_stop():
                 return None
             torch.manual_seed(micro_seed(recipe.seed, step, self._world.rank, number))
-            batch = make_batch(rows, packed=recipe.compute.packing)
+            batch = make_batch(lines)
             part = self._loss(batch, counts) * (1.0 if counted else 0.0)
             if not math.isfinite(part.item()):
-                raise self._diverged("loss", step, self._odd_rows(rows, counts))
+                raise self._diverged("loss", step, self._odd_rows(batch, counts))
             # Sharded gradients are averaged over processes on the way back, and here it is their sum that counts.
             (part * self._world.size if self._sharded else part).backward()
             loss += part.item()
@@ -140,8 +139,8 @@ class Stepper:
         counts = objective.count(items)
         self._decoder.eval()
         loss = 0.0
-        for rows, counted in self._share(items):
-            batch = make_batch(rows, packed=self._recipe.compute.packing)
+        for lines, counted in self._share(items):
+            batch = make_batch(lines)
             with products(bfloat16=self._bfloat16):
                 loss += objective(batch, counts).item() * counted
         self._decoder.train()
@@ -152,12 +151,16 @@ class Stepper:
             loss: Tensor = self._objective(batch, counts)
         return loss
 
-    def _share(self, items: Sequence[Item]) -> Iterator[tuple[Rows, bool]]:
-        compute = self._recipe.compute
-        packed_len = self._recipe.max_len if compute.packing else None
+    def _share(self, items: Sequence[Item]) -> Iterator[tuple[MicroBatch, bool]]:
+        compute, robust = self._recipe.compute, self._recipe.robust
+        # Noise and adversarial steps on embeddings are of an example: it needs a beginning of its own.
+        share_beginning = not (robust.neftune or robust.fgm or robust.freelb)
 
-        def divide(share: Sequence[Item]) -> list[list[list[Item]]]:
-            return cut(share, tokens=compute.micro_tokens, packed_len=packed_len)
+        def divide(share: Sequence[Item]) -> list[MicroBatch]:
+            return lay_out(
+                share, tokens=compute.micro_tokens, packing=compute.packing, length=self._recipe.max_len,
+                share=share_beginning,
+            )  # fmt: skip
 
         yield from self._world.share(sorted(items, key=length_of), divide, even=self._sharded)
 
@@ -168,15 +171,15 @@ class Stepper:
         return rate
 
     @torch.no_grad()
-    def _odd_rows(self, rows: Rows, counts: Counts) -> list[str]:
+    def _odd_rows(self, batch: Batch, counts: Counts) -> list[str]:
         """Of a micro-batch whose loss is not a number, the rows that have none by themselves; all if none has."""
         odd = []
-        for item in (item for row in rows for item in row):
-            batch = make_batch([[item]], packed=False)
+        for row in batch.rows:
+            own = alone([example for example in batch.examples if example.row == row])
             with products(bfloat16=self._bfloat16):
-                if not math.isfinite(self._objective.clean(batch, counts).item()):
-                    odd.append(item[0].row)
-        return odd or [item[0].row for row in rows for item in row]
+                if not math.isfinite(self._objective.clean(own, counts).item()):
+                    odd.append(row)
+        return odd or list(batch.rows)
 
     def _diverged(self, what: str, step: int, rows: Sequence[str]) -> TrainingDiverged:
         unique = list(dict.fromkeys(rows))

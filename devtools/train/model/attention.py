@@ -1,6 +1,7 @@
 """Attention: rotary, grouped-query, causal, within a window and within a document."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -8,6 +9,21 @@ from torch import Tensor
 
 from devtools.convert.decoder.architecture import Architecture
 from devtools.convert.decoder.rope import Rope
+
+PADDING, SHARED = -1, -2
+"""Documents of tokens that are none, and of those that all documents of a row begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the tokens of a batch stand.
+
+    positions: int64 [B, T], from 0 on in each document
+    documents: int64 [B, T], the number of each token's document; None where a row is one document
+    """
+
+    positions: Tensor
+    documents: Tensor | None = None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, mask: Tensor | None = None) -> Tensor:
@@ -21,7 +37,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, mask: Ten
         key: [B, kv_heads, T, d_k].
         value: Like `key`.
         scale: 1 / sqrt(d_k), unless the family has another.
-        mask: bool [B, 1, T, T] or [T, T], true where a token (row) sees another (column). None: all before it and
+        mask: bool [B, 1, T, T], true where a token (row) sees another (column). None: all before it and
             itself.
 
     Returns:
@@ -38,23 +54,24 @@ def attention_scale(arch: Architecture) -> float:
     return 1 / math.sqrt(arch.head_dim) if arch.attention_scale is None else arch.attention_scale
 
 
-def attention_mask(documents: Tensor | None, length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Which token sees which: bool [B, 1, T, T] or [T, T]; None where each sees all before it.
+def attention_mask(places: Places, window: int | None) -> Tensor | None:
+    """Which token sees which: bool [B, 1, T, T]; None where each sees all before it.
 
     Args:
-        documents: The number of each token's document, int64 [B, T]; None where a row is one document.
-        length: T.
+        places: Positions and documents of the tokens.
         window: Tokens that a token sees, itself included; None: all.
-        device: Where the mask is to be.
     """
+    positions, documents = places.positions, places.documents
+    length = positions.shape[1]
     if documents is None and (window is None or window >= length):
         return None
-    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    seen = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()[None]
     if window is not None:
-        seen &= ~torch.ones(length, length, dtype=torch.bool, device=device).tril(-window)
-    if documents is None:
-        return seen
-    return (seen & (documents[:, :, None] == documents[:, None, :]))[:, None]
+        seen = seen & (positions[:, :, None] - positions[:, None, :] < window)
+    if documents is not None:
+        others = documents[:, None, :]
+        seen = seen & ((documents[:, :, None] == others) | (others == SHARED))
+    return seen[:, None]
 
 
 class Rotation:

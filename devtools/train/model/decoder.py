@@ -3,8 +3,6 @@
 Modules are named as the tensors of a GGUF, so `blk.3.attn_q.weight` is the same thing here, in a file and in a graph.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from devtools.convert.decoder.architecture import Activation, Architecture
 from devtools.convert.source import WeightSource
-from devtools.train.model.attention import Rotation, attend, attention_mask, attention_scale, rotate
+from devtools.train.model.attention import Places, Rotation, attend, attention_mask, attention_scale, rotate
 from devtools.train.model.linear import Linear
 
 MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -30,18 +28,6 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., H] to the same shape."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the tokens of a batch stand.
-
-    positions: int64 [B, T], from 0 on in each document
-    documents: int64 [B, T], the number of each token's document; None where a row is one document
-    """
-
-    positions: Tensor
-    documents: Tensor | None = None
 
 
 class Layer(nn.Module):
@@ -115,10 +101,9 @@ class Decoder(nn.Module):
 
     def hidden(self, embedded: Tensor, places: Places) -> Tensor:
         """Embedded tokens [B, T, H] to normed hidden states [B, T, H]."""
-        length = embedded.shape[1]
         rotations = {name: rotation.at(places.positions) for name, rotation in self._rotations.items()}
         windows = {attention.window for attention in self.arch.attention}
-        masks = {window: attention_mask(places.documents, length, window, embedded.device) for window in windows}
+        masks = {window: attention_mask(places, window) for window in windows}
         x = embedded
         for layer, attention in zip(self.blk, self.arch.attention, strict=True):
             rotation = None if attention.rope is None else rotations[attention.rope.name]

@@ -1,6 +1,6 @@
 """Noise and adversarial steps on embedded tokens.
 
-Sizes are per example, so neither padding nor packing changes them.
+Sizes are per example, so neither padding nor packing changes them; examples do not share a beginning here.
 """
 
 from collections.abc import Callable

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
-from devtools.train.batches import make_batch
-from devtools.train.model.decoder import Places
+from devtools.train.batches import alone
+from devtools.train.model.attention import Places
 from devtools.train.objective.losses import (
     distillation,
     log_probabilities,
@@ -96,7 +96,7 @@ def test_the_loss_of_a_step_is_that_of_each_answer_token_given_those_before(tmp_
                 p = softmax(decoder.head(states)[0, -1].tolist())
                 total -= math.log(p[int(ids[t])])
                 tokens += 1
-        batch = make_batch([[item] for item in items], packed=False)
+        batch = alone([example for item in items for example in item])
         loss = run._objective(batch, run._objective.count(items)).item()
     assert loss == pytest.approx(total / tokens, rel=1e-5)
 
@@ -106,7 +106,7 @@ def test_dpo_starts_from_log_two_and_the_likelihood_of_the_chosen(tmp_path):
     run = connected(tmp_path, {"method": "dpo", "dpo": {"nll": 0.0}})
     with torch.no_grad():
         items = run._inputs.items[:4]
-        batch = make_batch([[item] for item in items], packed=False)
+        batch = alone([example for item in items for example in item])
         assert run._objective(batch, run._objective.count(items)).item() == pytest.approx(math.log(2), rel=1e-5)
 
 

@@ -73,7 +73,7 @@ CHANGES = [
     ({"robust": {"reverse": EQUALISE}}, {"robust": {"reverse": {"among": ["dog"]}}}),
     ({"robust": {"reverse": EQUALISE}}, {"robust": {"reverse": {"learning_rate": 1.0}}}),
     ({}, {"compute": {"micro_tokens": 64}}),
-    ({}, {"compute": {"packing": True}}),
+    ({"compute": {"packing": "no"}}, {"compute": {"packing": "yes"}}),
     ({}, {"compute": {"precision": "bfloat16"}}),
 ]
 """A recipe, and the change of one key."""

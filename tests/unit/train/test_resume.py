@@ -62,7 +62,7 @@ def test_a_run_that_is_done_says_so_again(tmp_path):
 
 def test_a_step_that_was_left_half_way_is_made_again(tmp_path):
     """The process was asked to stop between two micro-batches."""
-    recipe = {"compute": {"micro_tokens": 1}}
+    recipe = {"compute": {"micro_tokens": 1, "packing": "no"}}
     whole = nano_run(tmp_path / "whole", recipe)
     asked = iter([False] * 21 + [True] * 1000)
     stopped = nano_run(tmp_path / "stopped", recipe, stop_at=None, ask=lambda: next(asked))

@@ -6,19 +6,22 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
 from devtools.train.base import open_base
-from devtools.train.batches import cut, epoch_order, items_of_step, length_of, make_batch
+from devtools.train.batches import alone, epoch_order, items_of_step, make_batch
 from devtools.train.examples import Example
+from devtools.train.lines import Line, lay_out
 from devtools.train.model.decoder import Decoder
 from devtools.train.model.lora import adapted
 from devtools.train.objective.counts import count
+from tests.support.models.family_files import open_directory, write_directory
+from tests.support.models.tiny_families import CONFIGS, random_weights
 from tests.support.train.nano_runs import base, connected, merged, nano_run
 
 pytestmark = pytest.mark.train
 
 
-WHOLE = {"micro_tokens": 100_000}
+WHOLE = {"micro_tokens": 100_000, "packing": "no"}
 """A step in one micro-batch."""
-CUTS = {"alone": {"micro_tokens": 1}, "packed": {"packing": True, "micro_tokens": 100_000}}
+CUTS = {"alone": {"micro_tokens": 1, "packing": "no"}, "packed": {"packing": "yes", "micro_tokens": 100_000}}
 
 
 def gradient(folder, recipe, **compute):
@@ -93,7 +96,7 @@ def test_a_mean_of_means_would_have_been_seen(tmp_path):
             lora.b.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
     items = items_of_step(run._inputs.items, 0, seed=0, batch=8)
     for item in items:
-        batch = make_batch([[item]], packed=False)
+        batch = alone(item)
         (run._objective(batch, count([item])) / len(items)).backward()
     means = torch.cat([parameter.grad.flatten() for parameter in run.decoder.parameters() if parameter.requires_grad])
     assert distance(whole, means) > 0.05
@@ -112,25 +115,82 @@ def test_every_item_is_seen_once_in_an_epoch_in_an_order_of_seed_and_epoch():
     assert epoch_order(0, 0, 5) == (2, 1, 4, 0, 3) or sorted(epoch_order(0, 0, 5)) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("packed_len", [None, 32])
-def test_no_item_is_cut_or_lost_and_no_micro_batch_is_too_large(packed_len):
-    lengths = [3, 30, 7, 32, 5, 5, 40, 2, 16, 17]
+def lines_of(lengths, **options):
     items = [(example(length, str(number)),) for number, length in enumerate(lengths)]
-    micro = cut(items, tokens=64, packed_len=packed_len)
-    found = [item for rows in micro for row in rows for item in row]
-    assert sorted(item[0].row for item in found) == sorted(item[0].row for item in items)
-    for rows in micro:
-        batch = make_batch(rows, packed=packed_len is not None)
+    micro_batches = lay_out(items, **options)
+    found = [example.row for lines in micro_batches for line in lines for example in line.examples]
+    assert sorted(found) == sorted(item[0].row for item in items), "no item is cut or lost"
+    return micro_batches
+
+
+@pytest.mark.parametrize("packing", ["yes", "no"])
+def test_no_micro_batch_is_too_large(packing):
+    lengths = [3, 30, 7, 32, 5, 5, 40, 2, 16, 17]
+    for lines in lines_of(lengths, tokens=64, packing=packing, length=32, share=False):
+        batch = make_batch(lines)
         assert batch.ids.numel() <= 64 or len(batch.ids) == 1
-        assert int(batch.learnt.sum()) == sum(item[0].answer_tokens for row in rows for item in row)
-    if packed_len:
-        assert sum(len(rows) for rows in micro) == 5  # 40, 32, 30+2, 17+7+5+3, 16+5
+        assert int(batch.learnt.sum()) == sum(e.answer_tokens for line in lines for e in line.examples)
 
 
 def test_items_of_a_micro_batch_are_alike_in_length():
-    items = [(example(length),) for length in (2, 60, 3, 61, 2, 62)]
-    longest = [[length_of(item) for row in rows for item in row] for rows in cut(items, tokens=190)]
-    assert longest == [[62, 61, 60], [3, 2, 2]]
+    micro_batches = lines_of([2, 60, 3, 61, 2, 62], tokens=190)
+    assert [[line.length for line in lines] for lines in micro_batches] == [[62, 61, 60], [3, 2, 2]]
+
+
+def test_lines_are_filled_and_never_too_long():
+    (lines,) = lines_of([3, 30, 7, 32, 5, 5, 40, 2, 16, 17], tokens=1000, packing="yes", length=32, share=False)
+    assert [line.length for line in lines] == [40, 32, 32, 32, 21]
+
+
+def prompted(prompt, answer, row="r"):
+    return Example(row, np.array([*prompt, *answer], np.int32), len(prompt))
+
+
+def test_a_common_beginning_stands_once():
+    prompt = [5, 6, 7, 8]
+    items = [(prompted([*prompt, 10 + n], [90, 91], str(n)),) for n in range(3)]
+    ((line,),) = lay_out(items, tokens=1000, packing="yes", length=100)
+    assert (line.shared, line.length) == (4, 4 + 3 * 3)
+    batch = make_batch([line])
+    assert batch.ids[0, :4].tolist() == prompt
+    assert batch.places.positions[0].tolist() == [0, 1, 2, 3, *[4, 5, 6] * 3]
+    assert batch.targets.tolist() == [90, 91] * 3
+
+
+def test_the_last_token_of_a_prompt_is_not_shared():
+    """A pair has one prompt; the answers begin behind its last token, each in its place."""
+    pair = (prompted([5, 6, 7], [90]), prompted([5, 6, 7], [91, 92]))
+    ((line,),) = lay_out([pair], tokens=1000, packing="yes", length=100)
+    assert line.shared == 2
+    assert make_batch([line]).ids[0].tolist() == [5, 6, 7, 90, 7, 91, 92]
+
+
+def test_packing_is_chosen_where_it_saves_tokens():
+    alike = [(prompted(range(20), [50 + n], str(n)),) for n in range(4)]
+    assert len(lay_out(alike, tokens=1000, packing="auto", length=100)[0]) == 1
+    unlike = [(prompted(range(n, 20 + n), [50], str(n)),) for n in range(4)]
+    assert len(lay_out(unlike, tokens=1000, packing="auto", length=100)[0]) == 4
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "llama3"])
+def test_an_example_behind_a_shared_beginning_has_its_own_states(tmp_path, name):
+    """Also where layers see a window of a few tokens only."""
+    arch, source = open_directory(write_directory(tmp_path / "hf", CONFIGS[name], random_weights(CONFIGS[name])))
+    decoder = Decoder(arch, source, max_len=64).eval()
+    draw = np.random.default_rng(0)
+    prompt = draw.integers(0, 96, 9)
+    items = [(prompted([*prompt, n], draw.integers(0, 96, 3 + n), str(n)),) for n in range(4)]
+    ((line,),) = lay_out(items, tokens=1000, packing="yes", length=100)
+    assert line.shared == 9
+    with torch.no_grad():
+        together = make_batch([line])
+        packed = together.before(decoder.hidden(decoder.embed(together.ids), together.places))
+        at = 0
+        for one in line.examples:
+            own = alone([one])
+            expected = own.before(decoder.hidden(decoder.embed(own.ids), own.places))
+            torch.testing.assert_close(packed[at : at + len(expected)], expected, rtol=1e-4, atol=1e-4)
+            at += len(expected)
 
 
 def test_a_packed_token_sees_its_own_document_only(tmp_path):
@@ -140,11 +200,11 @@ def test_a_packed_token_sees_its_own_document_only(tmp_path):
     draw = np.random.default_rng(0)
     items = [(Example(str(n), draw.integers(0, 300, n, dtype=np.int32), 1),) for n in (9, 5, 12)]
     with torch.no_grad():
-        together = make_batch([items], packed=True)
+        together = make_batch([Line(tuple(item[0] for item in items))])
         packed = decoder.hidden(decoder.embed(together.ids), together.places)[0]
         at = 0
         for item in items:
-            alone = make_batch([[item]], packed=False)
-            expected = decoder.hidden(decoder.embed(alone.ids), alone.places)[0]
+            own = alone(item)
+            expected = decoder.hidden(decoder.embed(own.ids), own.places)[0]
             torch.testing.assert_close(packed[at : at + len(item[0].ids)], expected, rtol=1e-5, atol=1e-5)
             at += len(item[0].ids)
