@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -60,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LlmosError as error:
         emit(Failed(error.code, error.message, error.param))
         return exit_code(error)
+    except Exception:  # noqa: BLE001  # the boundary of the process: who reads the events has to know
+        traceback.print_exc()
+        emit(Failed("internal", "a fault of LLMOS; its traceback is on standard error. Please report it"))
+        return FAULT
     return PAUSED if done is None else DONE
 
 
