@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
+import itertools
+
 from devtools.data.rows import Text, write_rows
 from devtools.train.assemble import open_decoder
 from devtools.train.base import open_base
@@ -52,7 +54,7 @@ def trigram_perplexity(known: bytes, text: bytes) -> float:
     letters = len(set(known))
     one, two, three = (
         Counter(known),
-        Counter(zip(known, known[1:], strict=False)),
+        Counter(itertools.pairwise(known)),
         Counter(zip(known, known[1:], known[2:], strict=False)),
     )
 
@@ -84,7 +86,6 @@ def test_a_model_from_scratch_knows_more_of_a_text_than_counts_of_three_letters(
             loss += torch.nn.functional.cross_entropy(decoder(window)[0, :-1], window[0, 1:], reduction="sum").item()
     perplexity = math.exp(loss / len(held_out.encode()))
     counted = trigram_perplexity(known.encode(), held_out.encode())
-    print(f"perplexity of a byte: {perplexity:.2f}; of counts of three: {counted:.2f}")
     assert 2 < perplexity < 0.9 * counted
 
 
@@ -140,6 +141,5 @@ async def test_a_student_learns_from_its_teachers_answers_what_few_labels_do_not
     answered = [turn(one, text) for one, text in zip(unlabelled, await answers(translator, unlabelled), strict=True)]
     soft = trained(tmp_path / "soft", {"method": "distil", **recipe}, answered, base=base, teacher=translator)
     right = share_right(await answers(soft, UNSEEN), expected)
-    print(f"100 labels: {few:.0%}; the teacher's answers: {right:.0%}")
     assert few <= 0.2, few
     assert right >= 0.9, right
