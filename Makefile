@@ -74,6 +74,13 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
 	@touch $@
 
+# PyTorch has no hash: pip takes the build for CPUs where an index has one, else PyPI's, which is another file.
+$(VENV)/.train: requirements/train.lock $(VENV)/.up
+	@echo "installing what training needs (PyTorch: some minutes)"
+	@$(PIP) install --require-hashes --no-deps -r requirements/train.lock
+	@$(PIP) install torch==2.13.0
+	@touch $@
+
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.
 $(OPERATORS): $(wildcard operators/*.[ch]) operators/build.py | $(VENV)/.up
 	@$(BIN)/python -m operators.build

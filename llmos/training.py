@@ -6,7 +6,7 @@ before it and the table `[job]` behind it.
 
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,26 +52,37 @@ class Training:
         said = {"name": self.name, "base": self.base, "teacher": self.teacher, "datasets": list(self.datasets)}
         return recipe_text({key: value for key, value in said.items() if value} | self.recipe)
 
-    def request(self, client: Client, *, memory: int | None, threads: int, priority: int, retries: int) -> CreateJob:
-        """The job; `memory` None: as estimated.
+    def request(
+        self,
+        client: Client,
+        *,
+        memory: int | None,
+        threads: int,
+        priority: int,
+        retries: int,
+        search: Mapping[str, Any] | None = None,
+    ) -> CreateJob:
+        """The job; `memory` None: as estimated. With the table `search`, a search for the best training.
 
         Raises:
             InvalidInput: What is missing or wrong.
         """
-        from devtools.jobs.train.plan import Plan  # noqa: PLC0415  # other commands start without it
+        from devtools.jobs.search.plan import SearchPlan  # noqa: PLC0415  # other commands start without it
+        from devtools.jobs.train.plan import Plan  # noqa: PLC0415
         from devtools.train.recipe.text import recipe_text  # noqa: PLC0415
 
         if not is_name(self.name):
             raise InvalidInput(f"--name {self.name!r}: expected {NAME_RULE}", param="name")
-        plan = Plan.of(self.recipe)
+        recipe = self.recipe if search is None else {**self.recipe, "search": dict(search)}
+        plans = [Plan.of(recipe)] if search is None else SearchPlan.of(recipe).extremes()
         if memory is None:
-            memory = self._estimate(client, plan)
+            memory = max(self._estimate(client, plan) for plan in plans)
         return CreateJob(
-            kind="train",
+            kind="train" if search is None else "search",
             base=self.base,
             teacher=self.teacher,
             datasets=self.datasets,
-            recipe=recipe_text(self.recipe),
+            recipe=recipe_text(recipe),
             result=Kind.MODEL,
             result_name=self.name,
             resources=Resources(memory=memory, threads=threads),

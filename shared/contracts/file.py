@@ -31,6 +31,8 @@ class UploadedFile(Contract):
     """Bytes."""
     rows: Rows | None = None
     """Of purpose `fine-tune`: what its first rows are."""
+    longest: int = Field(default=0, ge=0)
+    """Bytes of its longest line."""
     owner: str = ""
     """The id of the API key that uploaded it."""
     created_at: datetime

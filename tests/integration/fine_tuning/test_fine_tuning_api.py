@@ -70,7 +70,7 @@ async def test_rows_become_a_model_that_is_served_under_its_name(stand):
     record = await stand.system.job(job.id)
     assert record.results == ("dataset helper:1", "model helper:1")
     assert record.spec.recipe.splitlines() == [
-        'method = "sft"', 'weights = "adapter"', "seed = 7", "max_len = 8192", "epochs = 3",
+        'method = "sft"', 'weights = "adapter"', "seed = 7", "max_len = 1024", "epochs = 3",
         "", "[optimizer]", "learning_rate = 0.002",
     ]  # fmt: skip
 
@@ -181,7 +181,7 @@ async def test_a_model_is_named_by_its_deployment_or_by_a_reference(stand):
         job = await jobs.create(model=name, training_file=file)
         record = await stand.system.job(job.id)
         assert (job.model, record.spec.base.reference) == (name, f"{BASE}:1")
-        assert record.resources == training_resources(Manifest.EXAMPLE.the_decoder)
+        assert record.resources == training_resources(await stand.manifest(BASE), len(CHATS) // 24)
     encoder = Manifest.EXAMPLE.model_copy(
         update={"task": "embed", "format": "onnx-encoder", "decoder": None, "encoder": EncoderSpec.EXAMPLE}
     )

@@ -228,10 +228,7 @@ async def test_the_openapi_document_describes_every_route(stand: Stand) -> None:
         for method in methods:
             answer = await stand.client.request(method, filled)
             assert answer.status_code != 405, path
-            assert "there is no" not in answer.text or "blob" in answer.text or "key" in answer.text, (
-                path,
-                answer.text,
-            )
+            assert "the routes are in" not in answer.text, (path, answer.text)
     text = orjson.dumps(document).decode()
     for reference in {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}:
         assert reference in document["components"]["schemas"]

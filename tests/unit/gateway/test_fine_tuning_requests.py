@@ -2,15 +2,16 @@
 
 import pytest
 
+from devtools.train.memory import estimate_memory, size_of
 from devtools.train.recipe import parse_recipe
 from devtools.train.recipe.recipe import read_recipe
 from services.gateway.openai.fine_tuning.names import own_name
 from services.gateway.openai.fine_tuning.recipe import ADAPTER_LEARNING_RATE, recipe_of
-from services.gateway.openai.fine_tuning.resources import training_resources
+from services.gateway.openai.fine_tuning.resources import SHORTEST, training_resources
 from services.gateway.openai.fine_tuning.views import status_of
 from shared.contracts.fine_tuning import FineTuning, Hyperparameters
 from shared.contracts.job import DeployState, JobSpec, JobState
-from shared.contracts.manifest import DecoderSpec, is_name
+from shared.contracts.manifest import Manifest, ManifestFile, is_name
 from tests.support.factories.jobs import job_of
 
 ASKED = FineTuning(model="smollm2", training_file="file-" + "0" * 24, seed=5)
@@ -60,12 +61,22 @@ def test_a_name_of_its_own_is_a_name(base, suffix, name):
     assert is_name(name)
 
 
-def test_resources_grow_with_the_model_and_reserve_no_thread():
-    assert DecoderSpec.EXAMPLE is not None
-    small = training_resources(DecoderSpec.EXAMPLE)
-    large = training_resources(DecoderSpec.EXAMPLE.model_copy(update={"layers": 60}))
-    assert small.threads == 0
-    assert 2 << 30 < small.memory < large.memory < 2 * small.memory
+@pytest.mark.parametrize("quantization", ["Q4_1", "int8", "F32"])
+@pytest.mark.parametrize("tokens", [10, 1024, 5000])
+def test_resources_are_those_that_the_trainer_expects(tmp_path, quantization, tokens):
+    assert Manifest.EXAMPLE is not None
+    base = Manifest.EXAMPLE.model_copy(
+        update={
+            "files": (ManifestFile(path="model.onnx.data", digest="ab" * 32, size=98_000_000),),
+            "lineage": Manifest.EXAMPLE.lineage.model_copy(update={"quantization": quantization}),
+        }
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe_of(ASKED, max_len=max(tokens, SHORTEST)))
+    assert parse_recipe({}).compute.micro_tokens == SHORTEST
+    resources = training_resources(base, tokens)
+    assert resources.memory == pytest.approx(estimate_memory(read_recipe(path), size_of(base)), rel=1e-6)
+    assert resources.threads == 0, "it shares what no replica reserved"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_what_is_no_row_is_named_with_its_line_however_the_bytes_arrive(data, me
 )
 def test_the_size_of_the_pieces_never_matters_for_whether_a_file_is_one(parts, piece):
     data = b"".join(parts)
+    assert checked(data, piece).longest == max(map(len, data.split(b"\n")))
     assert (problem(data) is None) == (problem(data, piece) is None)
 
 

@@ -89,6 +89,7 @@ class FilesApi:
             digest=upload.digest,
             size=upload.size,
             rows=upload.rows,
+            longest=upload.longest,
             owner=state_of(request.scope).key_id or "",
             created_at=now,
             expires_at=upload.expires_at,

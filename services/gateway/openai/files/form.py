@@ -30,6 +30,8 @@ class Upload:
     digest: str
     size: int
     rows: Rows | None
+    longest: int
+    """Bytes of its longest line."""
     expires_at: datetime | None
 
 
@@ -74,7 +76,7 @@ async def read_upload(
     if purpose == "fine-tune" and check.problem is not None:
         raise check.problem
     rows: Rows | None = None if purpose != "fine-tune" else "pairs" if check.pairs else "turns"
-    return Upload(name, purpose, *stored, rows=rows, expires_at=expires_at)
+    return Upload(name, purpose, *stored, rows=rows, longest=check.longest, expires_at=expires_at)
 
 
 async def _watched(part: Part, check: RowsCheck, limit: int, *, early: bool) -> AsyncIterator[bytes]:

@@ -29,6 +29,10 @@ class RowsCheck:
         """The first that was found."""
         self.pairs: bool | None = None
         """Whether the rows are pairs of answers; else conversations. None: no row was read yet."""
+        self.longest = 0
+        """Bytes of the longest line so far."""
+        self._length = 0
+        """Of the line that has not ended."""
         self._name = name
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._lines = 0
@@ -39,6 +43,7 @@ class RowsCheck:
 
     def feed(self, data: bytes) -> None:
         """The next bytes."""
+        self._measure(data)
         if self.problem is None:
             self._decode(data, final=False)
         if self.problem is None and self._number < CHECKED_LINES:
@@ -52,6 +57,13 @@ class RowsCheck:
             self._row(bytes(self._line))
         if self.problem is None and self.pairs is None:
             self.problem = CorruptFile(f"{self._name} has no rows", param="file")
+
+    def _measure(self, data: bytes) -> None:
+        first, *others = map(len, data.split(b"\n"))
+        self._length += first
+        self.longest = max(self.longest, self._length, *others)
+        if others:
+            self._length = others[-1]
 
     def _decode(self, data: bytes, *, final: bool) -> None:
         try:

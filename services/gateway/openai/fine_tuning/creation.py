@@ -1,6 +1,7 @@
 """A request for a fine-tuning job becomes a job."""
 
 import secrets
+from typing import Literal
 
 from services.gateway.control_plane import ControlPlane
 from services.gateway.openai.files.records import FileRecords
@@ -8,7 +9,7 @@ from services.gateway.openai.fine_tuning.base import base_version
 from services.gateway.openai.fine_tuning.names import JOB_PREFIX, own_name
 from services.gateway.openai.fine_tuning.recipe import recipe_of
 from services.gateway.openai.fine_tuning.requests import MAX_SEED, FineTuningRequest
-from services.gateway.openai.fine_tuning.resources import training_resources
+from services.gateway.openai.fine_tuning.resources import SHORTEST, training_resources
 from services.gateway.routing.live_table import LiveTable
 from shared.contracts.base import Empty
 from shared.contracts.file import UploadedFile
@@ -18,6 +19,9 @@ from shared.contracts.manifest import Kind, ManifestFile
 from shared.contracts.registry import DATASETS, MODELS
 from shared.errors import Conflict, InvalidInput
 
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+"""Of the files of a request, in this order."""
 _NEEDS = {"supervised": "turns", "dpo": "pairs"}
 _KEYS = {
     "turns": "conversations: objects with messages",
@@ -47,11 +51,11 @@ class JobCreation:
             NotFound: There is no such model or file; the message names those that exist.
         """
         body.check()
-        uploads = [await self._upload(body, body.training_file, "training_file")]
+        files = [await self._file(body, body.training_file, "training_file")]
         if body.validation_file is not None:
             if body.validation_file == body.training_file:
                 raise InvalidInput("validation_file is the training file: give other rows", param="validation_file")
-            uploads.append(await self._upload(body, body.validation_file, "validation_file"))
+            files.append(await self._file(body, body.validation_file, "validation_file"))
         base = await base_version(body.model, self._table, self._control)
         given = body.model_dump(include={"model", "training_file", "validation_file", "suffix"})
         request = FineTuning(
@@ -61,16 +65,18 @@ class JobCreation:
             seed=body.seed if body.seed is not None else secrets.randbelow(MAX_SEED),
             metadata=body.metadata or {},
         )
+        # A token has a byte or more, and two or more in nearly every text.
+        context, longest = base.manifest.context_length, max(file.longest for file in files)
         token = secrets.token_hex(4)
         job = CreateJob(
             id=f"{JOB_PREFIX}{token}",
             kind="train",
             base=base.reference,
-            recipe=recipe_of(request, max_len=base.manifest.context_length),
+            recipe=recipe_of(request, max_len=min(context, max(SHORTEST, longest))),
             result=Kind.MODEL,
-            uploads=tuple(uploads),
+            uploads=tuple(_upload(file, split) for file, split in zip(files, SPLITS, strict=False)),
             fine_tuning=request,
-            resources=training_resources(base.manifest.the_decoder),
+            resources=training_resources(base.manifest, min(context, longest // 2)),
             owner=owner,
         )
         if body.suffix is not None and not await self._taken(body.suffix):
@@ -91,18 +97,18 @@ class JobCreation:
         records = (*models.models, *datasets.datasets)
         return name in self._table.deployments or any(record.name == name for record in records)
 
-    async def _upload(self, body: FineTuningRequest, file_id: str, param: str) -> Upload:
+    async def _file(self, body: FineTuningRequest, file_id: str, param: str) -> UploadedFile:
         file = await self._files.get(file_id, param)
         if file.purpose != "fine-tune":
             raise InvalidInput(
                 f"{file.id} was uploaded for {file.purpose!r}; upload it with the purpose 'fine-tune'", param=param
             )
         _check_rows(file, body, param)
-        return Upload(
-            file=ManifestFile(path=file.id, digest=file.digest, size=file.size),
-            name=file.name,
-            split="train" if param == "training_file" else "validation",
-        )
+        return file
+
+
+def _upload(file: UploadedFile, split: Split) -> Upload:
+    return Upload(file=ManifestFile(path=file.id, digest=file.digest, size=file.size), name=file.name, split=split)
 
 
 def _check_rows(file: UploadedFile, body: FineTuningRequest, param: str) -> None:
