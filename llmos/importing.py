@@ -3,14 +3,20 @@
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
+from llmos.import_journal import ImportJournal
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
-from shared.contracts.registry import VersionInfo
-from shared.errors import InvalidInput, UnsupportedFormat
+from shared.contracts.registry import ModelVersion
+from shared.errors import Conflict, InvalidInput, UnsupportedFormat
+from shared.storage.scratch import held, scratch_folder
+
+WORK_PREFIX = "llmos-import-"
+"""Of the folders, below that for temporary files, in which models are converted."""
 
 Progress = Callable[[str, float], None]
 """Called with the name of a step and how much of it is done, 0 to 1."""
@@ -30,8 +36,9 @@ def import_model(
     cuda: bool = False,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
+    journals: Path | None = None,
     progress: Progress,
-) -> VersionInfo:
+) -> ModelVersion:
     """A new version of model `name`.
 
     Nothing is visible before the last step, and the same source again answers the version that exists.
@@ -46,28 +53,38 @@ def import_model(
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
+        journals: Folder of the journal, by which `llmos up` finds blobs that were uploaded for nothing; none if None.
         progress: Called with every step.
     """
-    _check_name(name)
+    _check_name("--name", name)
+    for alias in aliases:
+        _check_name("--alias", alias)
     client.models()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
 
-    with tempfile.TemporaryDirectory(prefix="llmos-import-") as work:
+    with ExitStack() as stack:
+        work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
         if source.startswith("hf:"):
             model = HubModel.parse(source)
-            fetched = (downloads or Path(work)) / f"{model.repository}@{model.revision}".replace("/", "--")
+            fetched = (downloads or work) / f"{model.repository}@{model.revision}".replace("/", "--")
+            try:
+                stack.enter_context(held(fetched))
+            except BlockingIOError as error:
+                raise Conflict(f"{source} is being imported by another process; wait for its end") from error
             with Hub() as hub:
                 origin = f"hf:{hub.download(model, fetched, progress)}"
-            manifest = convert_hf(fetched, Path(work) / "version", quantize=quantize, name=origin, progress=progress)
+            manifest = convert_hf(fetched, work / "version", quantize=quantize, name=origin, progress=progress)
         else:
             fetched = None
-            manifest = _convert_local(source, Path(work) / "version", quantize, progress)
+            manifest = _convert_local(source, work / "version", quantize, progress)
         if cuda:
-            manifest = add_cuda_graph(Path(work) / "version", manifest)
-        upload(client, manifest, Path(work) / "version", progress)
+            manifest = add_cuda_graph(work / "version", manifest)
+        if journals is not None:
+            stack.enter_context(ImportJournal.opened(journals)).add(file.digest for file in manifest.files)
+        upload(client, manifest, work / "version", progress)
         version = client.create_version(name, manifest, aliases)
-    if fetched is not None:
-        shutil.rmtree(fetched, ignore_errors=True)
+        if fetched is not None:
+            shutil.rmtree(fetched, ignore_errors=True)
     return version
 
 
@@ -85,9 +102,9 @@ def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress)
     progress("upload", 1.0)
 
 
-def _check_name(name: str) -> None:
+def _check_name(option: str, name: str) -> None:
     if not is_name(name):
-        raise InvalidInput(f"--name {name!r}: expected {NAME_RULE}", param="name")
+        raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
 
 
 def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
@@ -99,8 +116,12 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         is_model_directory,
     )
 
-    path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        path = Path(source).expanduser()
+        exists = path.exists()
+    except (RuntimeError, OSError, ValueError):  # a user without a home, a name that no system takes
+        exists = False
+    if not exists:
         raise InvalidInput(f"{source}: no such file or folder", param="source")
     if path.is_dir() and is_encoder_directory(path):
         if quantize not in ("auto", "none"):
@@ -112,4 +133,16 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         return convert_hf(path, destination, quantize=quantize, progress=progress)
     if path.is_file() and path.suffix.lower() == ".gguf":
         return convert_gguf(path, destination, quantize=quantize, progress=progress)
-    raise UnsupportedFormat(f"{source}: expected {SOURCES}", param="source")
+    raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
+
+
+def _hint(path: Path) -> str:
+    """What was probably meant by a path that is no model."""
+    if path.is_dir():
+        ggufs = sorted(path.glob("*.gguf"))
+        return f" is a folder; name the file in it ({ggufs[0].name})" if ggufs else ""
+    if path.suffix == ".safetensors":
+        return " is a part of a Hugging Face directory; name its folder"
+    if ".gguf" in path.name.lower():
+        return " is a piece of a file that was cut; join its pieces (cat PIECES > MODEL.gguf)"
+    return ""

@@ -44,7 +44,7 @@ def build(library: Path) -> None:
     with tempfile.TemporaryDirectory() as cache:
         partial = Path(cache) / library.name
         done = subprocess.run(  # noqa: S603  # our own arguments
-            [sys.executable, "-m", "ziglang", "cc", *_FLAGS, *code, "-o", str(partial), "-lm"],
+            [sys.executable, "-P", "-m", "ziglang", "cc", *_FLAGS, *code, "-o", str(partial), "-lm"],
             env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
             capture_output=True,
             text=True,

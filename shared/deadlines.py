@@ -34,6 +34,17 @@ HEALTH_FILE_STALE_S: Final = 10.0
 FORGET_INSTANCE_S: Final = 60.0
 """A process that is down is reported for this long after its last heartbeat."""
 
+# --- An engine that has work and completes no step has stalled: a driver that hangs, a lock, an endless loop. ---
+STALL_S: Final = 5.0
+"""The shortest time without a step that is a stall; slow models have more, in proportion to their steps."""
+STALL_UNMEASURED_S: Final = 60.0
+"""The same for the first step of a process, which nothing is known about and which may be slow for once."""
+STALL_RESTART_S: Final = 30.0
+"""The agent restarts a replica that has said for this long that it has stalled, or has been silent for this long
+since its lease expired. It may recover before."""
+STACK_DUMP_S: Final = 1.0
+"""The time that a process has to write its stacks to its log before it is killed."""
+
 # --- Starting. ---
 BUS_CONNECT_S: Final = 30.0
 """A service waits this long for a bus that is not there yet."""
@@ -46,6 +57,23 @@ RESOLVE_S: Final = 5.0
 ADMIN_CALL_S: Final = 30.0
 """The gateway waits this long for the registry, the scheduler or the monitor. The creation of a version reads the
 sizes of its blobs from the store."""
+
+# --- HTTP connections of the gateway. ---
+CLIENT_POOL_S: Final = 90.0
+"""The longest time that usual pools keep an idle connection: Go's net/http and Rust's hyper 90 s, nginx and
+AWS's load balancers 60 s, Java 30 s. If the server closed first, a request that is sent at that moment would be lost,
+and clients do not repeat a POST."""
+KEEP_ALIVE_S: Final = 120.0
+"""The gateway keeps an idle connection by default this long: until the client's pool has dropped it. Behind a load
+balancer with longer ones (Google's: 600 s) the setting must be raised."""
+HEAD_S: Final = 30.0
+"""A client has this long to send the head of a request, from its first byte."""
+BODY_WINDOW_S: Final = 30.0
+"""The rate of a request's body is checked over this long."""
+LINGER_S: Final = 2.0
+"""A connection that closes while the client still sends stays half open this long: the client can read why."""
+STREAM_COMMENT_S: Final = 15.0
+"""A silent stream carries a comment this often, so that proxies do not take it for dead (60 s with most)."""
 
 # --- Stopping a service: drain, then each part of the clean-up in turn. ---
 SERVICE_DRAIN_S: Final = 10.0
@@ -84,6 +112,12 @@ AGENT_CLEAN_UP_S: Final = DRAIN_REQUEST_S + REPLICA_CLEAN_UP_S + AGENT_RECORD_S
 """Part of the agent's drain that its replicas cannot use for theirs."""
 AGENT_DRAIN_S: Final = 40.0
 """By default an agent has this long after SIGTERM to drain its replicas."""
+
+# --- Stopping a job. ---
+JOB_STOP_S: Final = 20.0
+"""A job that is paused or preempted has this long to save a checkpoint before it is killed. Below `AGENT_DRAIN_S`."""
+JOB_CANCEL_S: Final = 3.0
+"""A job that is cancelled has this long to end."""
 
 # --- Stopping an embedded system: the gateway, the node, the other services, nats-server, one after another. ---
 CHILD_STOP_S: Final = 15.0

@@ -8,8 +8,9 @@
     │   ├── CorruptFile             corrupt_file               a file that is not what it says it is
     │   └── TrainingDiverged        training_diverged          a loss that is not a number
     ├── NotFound                    not_found                  names what exists instead
+    │   └── ModelNotFound           model_not_found            no deployment has this name
     ├── Conflict                    conflict                   somebody changed it first, or it is in use
-    ├── Unauthenticated             unauthenticated            no key, or a wrong one
+    ├── Unauthenticated             invalid_api_key            no key, or a wrong one
     ├── PermissionDenied            permission_denied          the key lacks a scope
     ├── Overloaded                  overloaded        retryable  the queue is at its bound
     ├── Draining                    draining          retryable  the replica takes nothing new
@@ -114,6 +115,12 @@ class NotFound(LlmosError):
     code = "not_found"
 
 
+class ModelNotFound(NotFound):
+    """No deployment has the name that a request gives as its model. The code is OpenAI's."""
+
+    code = "model_not_found"
+
+
 class Conflict(LlmosError):
     """Somebody changed the record first, the name is taken, or the thing is in use."""
 
@@ -121,9 +128,9 @@ class Conflict(LlmosError):
 
 
 class Unauthenticated(LlmosError):
-    """No API key, or one that does not exist."""
+    """No API key, or one that does not exist. The code is OpenAI's."""
 
-    code = "unauthenticated"
+    code = "invalid_api_key"
 
 
 class PermissionDenied(LlmosError):

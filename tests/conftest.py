@@ -1,5 +1,6 @@
 """Fixtures that every suite may ask for."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,11 @@ from tests.support.nats.server import NatsServer
 from tests.support.s3.server import S3Server
 
 UNIT = Path(__file__).parent / "unit"
+
+# Tests talk to loopback with clients of their own, which would ask the developer's proxy for it.
+for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRPC_PROXY"):
+    os.environ.pop(variable, None)
+    os.environ.pop(variable.lower(), None)
 
 # The suite must pass while other load runs: how long an example takes is no failure.
 settings.register_profile("llmos", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,5 +1,6 @@
 """GGUF, Hugging Face directory or exported encoder in, checked ONNX graph out."""
 
+import shared.privacy  # noqa: F401  # before the first import of onnxruntime
 from devtools.convert.cuda.graph import add_cuda_graph
 from devtools.convert.encoder.version import convert_encoder, is_encoder_directory
 from devtools.convert.from_gguf import convert_gguf

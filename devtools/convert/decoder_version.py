@@ -3,9 +3,8 @@
 import errno
 import hashlib
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -23,6 +22,7 @@ from devtools.convert.source import WeightSource
 from devtools.convert.verify.check import check_graph
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
+from shared.storage.scratch import scratch_folder
 
 Progress = Callable[[str, float], None]
 """Called with a stage (`read`, `build`, `check`, `finish`, …) and the fraction of it that is done, 0 to 1."""
@@ -134,10 +134,10 @@ def staged(destination: Path) -> Iterator[Path]:
     """A folder beside `destination` whose files move into it at the end, or vanish with the first error."""
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.partial-") as staging:
-            yield Path(staging)
+        with scratch_folder(destination.parent, f".{destination.name}.partial-") as staging:
+            yield staging
             destination.mkdir(exist_ok=True)
-            for path in Path(staging).iterdir():
+            for path in staging.iterdir():
                 path.replace(destination / path.name)
     except OSError as error:
         if error.errno not in _DISK_FULL:
@@ -152,6 +152,17 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_digest(files: Iterable[Path], progress: Progress = no_progress) -> str:
+    """SHA-256 of the list of `files` with their SHA-256s, as `sha256sum` prints it."""
+    ordered = sorted(files)
+    total, done, lines = sum(path.stat().st_size for path in ordered), 0, []
+    for path in ordered:
+        lines.append(f"{file_digest(path)}  {path.name}\n")
+        done += path.stat().st_size
+        progress("read", 0.99 * done / max(total, 1))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def quantization(weights: WeightSource) -> str:
@@ -182,4 +193,5 @@ def decoder_spec(model: DecoderModel) -> DecoderSpec:
         bos_token_id=text.bos_token_id,
         add_bos_token=text.add_bos_token,
         eos_token_ids=text.eos_token_ids,
+        special_tokens=dict(text.special_tokens),
     )

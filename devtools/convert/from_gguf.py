@@ -2,13 +2,22 @@
 
 from pathlib import Path
 
-from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, no_progress, write_version
+from devtools.convert.decoder_version import (
+    DecoderModel,
+    Progress,
+    file_digest,
+    files_digest,
+    no_progress,
+    write_version,
+)
 from devtools.convert.gguf.architecture import read_architecture
-from devtools.convert.gguf.file import GgufFile, read_gguf
+from devtools.convert.gguf.file import GgufFile
 from devtools.convert.gguf.quants import DENSE, check_supported
 from devtools.convert.gguf.source import GgufSource
+from devtools.convert.gguf.split import read_parts
 from devtools.convert.gguf.tokenizer import read_text
 from devtools.convert.quantise.version import write_quantised_version
+from devtools.convert.sampling_defaults import read_defaults
 from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
@@ -18,25 +27,26 @@ _SAMPLING = {
     "general.sampling.top_p": "top_p",
     "general.sampling.top_k": "top_k",
     "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
 }
 """GGUF key -> name of the manifest's default."""
 
 
 def read_gguf_model(source: Path) -> DecoderModel:
-    """The checked parts of the GGUF `source`, its weights as they are in the file.
+    """The checked parts of the GGUF `source`, its weights as they are in the file; of a split one any part is taken.
 
     Raises:
         CorruptFile: `source` is damaged or truncated.
         UnsupportedFormat: a kind of file, architecture, tensor or tokenizer that LLMOS cannot convert.
     """
-    gguf = read_gguf(source)
+    gguf, parts = read_parts(source)
     architecture = read_architecture(gguf)
     for tensor in gguf.tensors.values():
         check_supported(tensor)
     license_name = gguf.metadata.get("general.license")
     model = DecoderModel(
-        source=source.name,
-        digest=file_digest(source),
+        source=parts[0].name,
+        digest=file_digest(source) if len(parts) == 1 else files_digest(parts),
         architecture=architecture,
         weights=GgufSource(gguf),
         text=read_text(gguf.metadata),
@@ -78,5 +88,4 @@ def convert_gguf(
 
 
 def _sampling_defaults(gguf: GgufFile) -> dict[str, float | int | str]:
-    recommended = {name: gguf.metadata.get(key) for key, name in _SAMPLING.items()}
-    return {name: value for name, value in recommended.items() if isinstance(value, float | int)}
+    return read_defaults(gguf.metadata, _SAMPLING, where="metadata")

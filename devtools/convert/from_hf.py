@@ -1,12 +1,11 @@
 """Converts a Hugging Face directory into the files of a version and their manifest. Needs no torch."""
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devtools.convert.decoder_version import DecoderModel, Progress, file_digest, no_progress
+from devtools.convert.decoder_version import DecoderModel, Progress, files_digest, no_progress
 from devtools.convert.hf.architecture import read_config
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
 from devtools.convert.hf.source import SafetensorsSource
@@ -19,8 +18,8 @@ from shared.errors import CorruptFile
 _GEMMA = ("gemma3", "gemma3_text")
 """Store norms less one."""
 _READ = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-    "chat_template.json",
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]{1,80})", re.MULTILINE)
 
@@ -41,10 +40,11 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progr
     config = _language_config(read_json(folder / "config.json"))
     architecture = read_config(config)
     tensors = read_tensors(folder)
+    small = [folder / name for name in _READ if (folder / name).exists()]
     gemma = architecture.family in _GEMMA
     model = DecoderModel(
         source=name or folder.resolve().name,
-        digest=_digest([folder / name for name in _READ if (folder / name).exists()], weight_files(folder), progress),
+        digest=files_digest([*small, *weight_files(folder)], progress),
         architecture=architecture,
         weights=SafetensorsSource(
             tensors,
@@ -87,17 +87,6 @@ def _language_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
         raise CorruptFile("config.json: 'text_config' is not an object", param="source")
     outer = {key: value for key, value in config.items() if key not in ("text_config", "vision_config")}
     return {**outer, **inner}
-
-
-def _digest(small: Iterable[Path], weights: Iterable[Path], progress: Progress) -> str:
-    """SHA-256 of the list of the files that were read with their SHA-256s, as `sha256sum` prints it."""
-    files = sorted([*small, *weights])
-    total, done, lines = sum(path.stat().st_size for path in files), 0, []
-    for path in files:
-        lines.append(f"{file_digest(path)}  {path.name}\n")
-        done += path.stat().st_size
-        progress("read", 0.99 * done / max(total, 1))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _license(folder: Path) -> str | None:

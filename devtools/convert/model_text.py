@@ -1,9 +1,11 @@
 """What a model's source says about text: its tokenizer, chat template and special tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
+from devtools.convert.chat_template import check_chat_template
 from shared.errors import CorruptFile, UnsupportedFormat
 
 END_TOKENS = frozenset(
@@ -22,6 +24,7 @@ class ModelText:
         bos_token_id: The token that begins a text, if the model has one.
         add_bos_token: Whether a plain prompt begins with it; a chat template writes it itself.
         eos_token_ids: The tokens that end an answer, the main one first.
+        special_tokens: `DecoderSpec.special_tokens`.
     """
 
     tokenizer: Tokenizer
@@ -29,13 +32,14 @@ class ModelText:
     bos_token_id: int | None
     add_bos_token: bool
     eos_token_ids: tuple[int, ...]
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, vocab_size: int) -> None:
-        """Check against the `vocab_size` rows of the embedding.
+        """Check against the `vocab_size` rows of the embedding, and try the chat template.
 
         Raises:
             CorruptFile: a token that the embedding does not have.
-            UnsupportedFormat: no token ends an answer.
+            UnsupportedFormat: no token ends an answer, or the chat template renders no conversation.
         """
         largest = max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         if largest >= vocab_size:
@@ -50,3 +54,5 @@ class ModelText:
                 " generation_config.json): answers would never end",
                 param="source",
             )
+        if self.chat_template:
+            check_chat_template(self.chat_template, self.special_tokens)

@@ -1,21 +1,22 @@
-"""The canonical rows that models are trained on, and their form in a file: one JSON object per line.
+"""The canonical rows that models are trained on and evaluated with, and their form in a file: one JSON object a line.
 
     {"kind": "text", "text": "…"}
     {"kind": "turn", "messages": [{"role": "user", "content": "…"}], "answer": {"role": "assistant", "content": "…"}}
     {"kind": "pair", "messages": […], "chosen": {…}, "rejected": {…}}
+    {"kind": "item", "messages": […], "choices": ["…", "…"], "answer": 0}
 
 A conversation with several answers is several turns: each has the messages that the server would have received
-before that answer. A row is named by the BLAKE2b digest of its canonical JSON, so equal rows have equal ids in every
-file.
+before that answer. A row is named by the BLAKE2b digest of its content, so equal rows have equal ids in every file.
+Rows of one `group` belong together (the turns of a conversation, an original and its copies): they go to one split.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from shared.contracts.replica import ChatMessage, Tool
 from shared.errors import CorruptFile, NotFound
@@ -28,10 +29,14 @@ class _Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    group: str = Field(default="", max_length=256)
+    """What the row belongs to; it is no part of the id. Empty: the row stands alone."""
+
     @property
     def id(self) -> str:
         """32 hexadecimal digits that name the content."""
-        return hashlib.blake2b(self.canonical(), digest_size=ID_BYTES).hexdigest()
+        content = self.model_copy(update={"group": ""}) if self.group else self
+        return hashlib.blake2b(content.canonical(), digest_size=ID_BYTES).hexdigest()
 
     def canonical(self) -> bytes:
         """UTF-8 JSON with sorted keys, no white space, and without what has its default value."""
@@ -84,7 +89,40 @@ class Pair(_Conversation):
         return _assistant(answer)
 
 
-Row = Text | Turn | Pair
+class Item(_Row):
+    """An item of an evaluation suite: a prompt, as messages or as plain text, and what a right answer is."""
+
+    kind: Literal["item"] = "item"
+    messages: tuple[ChatMessage, ...] = ()
+    prompt: str = ""
+    """With no messages: a text to go on from; may be empty where the choices are whole texts."""
+    tools: tuple[Tool, ...] = ()
+    choices: tuple[str, ...] = ()
+    """Continuations that are compared by their likelihood."""
+    answer: int | None = None
+    """Index of the right choice."""
+    references: tuple[str, ...] = ()
+    """Right answers, each of them right; or the text whose perplexity is measured."""
+    scorer: str = ""
+    """How it is scored; empty: as the suite says."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Facts that a scorer or a report uses: `category`, `pair`, …"""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Item":
+        if self.messages and self.prompt:
+            msg = "has both messages and a prompt; expected one of them"
+            raise ValueError(msg)
+        if not self.choices and not self.references and not self.messages and not self.prompt:
+            msg = "is empty: expected a prompt, choices or references"
+            raise ValueError(msg)
+        if self.answer is not None and not 0 <= self.answer < len(self.choices):
+            msg = f"answer {self.answer} is not the index of one of {len(self.choices)} choices"
+            raise ValueError(msg)
+        return self
+
+
+Row = Text | Turn | Pair | Item
 
 _ROW: TypeAdapter[Row] = TypeAdapter(Annotated[Row, Field(discriminator="kind")])
 
@@ -97,6 +135,11 @@ def parse_row(line: str | bytes, where: str) -> Row:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise CorruptFile(f"{where}: {f'{place}: ' if place else ''}{first['msg']}", param=place or "data") from None
+
+
+def parse_object(value: Mapping[str, Any]) -> Row:
+    """One row of an object that was read already; raises pydantic's ValidationError."""
+    return _ROW.validate_json(json.dumps(value))
 
 
 def read_rows(path: Path) -> Iterator[Row]:

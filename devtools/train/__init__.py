@@ -1,6 +1,6 @@
 """Trains what LLMOS serves, in PyTorch: `python -m devtools.train RECIPE --base MODEL --data ROWS --output FOLDER`.
 
-Nothing outside imports this package, and no serving process loads torch.
+Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `result.hf_directory`.
 
 | file | what |
 |---|---|
@@ -8,6 +8,7 @@ Nothing outside imports this package, and no serving process loads torch.
 | `run` | one training from start to end: connects all below |
 | `assemble` | the decoder of a run, with its adapter, checked |
 | `identity` | what makes a run the same run; where a result came from |
+| `memory` | how much memory a run takes, as an estimate |
 | `options` | where a run reads and writes, and what changes speed and memory only |
 | `inputs` | base, rows and teacher of a run, read and checked |
 | `loop` | the loop: steps, validation, checkpoints |

@@ -1,11 +1,13 @@
-"""The model that a run starts from: a GGUF or a Hugging Face directory, as the converter reads it."""
+"""The model that a run starts from: a GGUF, a Hugging Face directory, or the files of a version with its manifest."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from devtools.convert.decoder_version import DecoderModel
+from devtools.convert.decoder_version import DecoderModel, file_digest
 from devtools.convert.from_gguf import read_gguf_model
 from devtools.convert.from_hf import read_hf_model
 from devtools.convert.hf.directory import is_model_directory
+from devtools.convert.served.version import MANIFEST_FILE, is_version_folder, read_version
 from shared.errors import InvalidInput, NotFound
 
 
@@ -17,9 +19,13 @@ def open_base(path: Path) -> DecoderModel:
         InvalidInput: neither a GGUF nor a directory with a config.json and weights; or one that LLMOS can't convert.
     """
     if not path.exists():
-        raise NotFound(f"there is no model {path}; expected a GGUF file or a Hugging Face directory", param="base")
+        raise NotFound(
+            f"there is no model {path}; expected a GGUF file, a Hugging Face directory or a version", param="base"
+        )
     if path.is_file():
         return read_gguf_model(path)
+    if is_version_folder(path):
+        return replace(read_version(path), digest=file_digest(path / MANIFEST_FILE))
     if is_model_directory(path):
         return read_hf_model(path)
     ggufs = sorted(path.glob("*.gguf"))

@@ -18,7 +18,9 @@ from devtools.train.recipe import Recipe
 from shared.contracts.replica import ChatMessage, Generate, Tool
 from shared.errors import InvalidInput
 from shared.text.prompt import PromptBuilder
+from shared.text.special_tokens import special_tokens
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import traits_of
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import tool_form
 
@@ -87,6 +89,8 @@ class Renderer:
             case Pair():
                 item = [await self._example(row, row.chosen, "chosen"),
                         await self._example(row, row.rejected, "rejected")]  # fmt: skip
+            case _:
+                raise InvalidInput(f"row {row.id} is a {row.kind}, which nothing is learnt from", param="data")
         fits = all(len(example.ids) <= self._max_len for example in item)
         return [tuple(item)] if fits else []
 
@@ -123,18 +127,13 @@ async def rendering(model: DecoderModel, *, max_len: int) -> AsyncIterator[Rende
     """A renderer with the worker process of its template."""
     tokenizer = Tokenizer(model.text.tokenizer.to_str())
     spec, text = decoder_spec(model), model.text
-
-    def spelling(token: int | None) -> str:
-        return "" if token is None else tokenizer.token(token) or ""
-
     async with AsyncExitStack() as stack:
         template = None
         if text.chat_template:
-            process = TemplateProcess(
-                text.chat_template, bos_token=spelling(text.bos_token_id), eos_token=spelling(text.eos_token_ids[0])
-            )
+            process = TemplateProcess(text.chat_template, special_tokens(tokenizer, spec))
             template = await stack.enter_async_context(process.running())
-        prompts = PromptBuilder(tokenizer, template, spec, max_len=model.architecture.context_length)
+        max_prompt = model.architecture.context_length
+        prompts = PromptBuilder(tokenizer, template, spec, max_len=max_prompt, traits=await traits_of(template))
         end = text.eos_token_ids[0] if template is None else await _turn_end(template, tokenizer, text.eos_token_ids)
         yield Renderer(model, tokenizer, prompts, end, max_len)
 

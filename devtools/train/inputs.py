@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from devtools.convert.decoder_version import DecoderModel
-from devtools.data.rows import Row, Text, read_rows, rows_digest
+from devtools.data.rows import Pair, Row, Text, Turn, read_rows, rows_digest
 from devtools.train.base import open_base
 from devtools.train.examples import Item, render_rows, rendering
 from devtools.train.model.gpt import CONTEXT, new_model, train_tokenizer
@@ -142,8 +142,8 @@ def _texts(rows: Iterable[Row]) -> Iterable[str]:
     for row in rows:
         if isinstance(row, Text):
             yield row.text
-        else:
-            answers = [row.answer] if row.kind == "turn" else [row.chosen, row.rejected]
+        elif isinstance(row, Turn | Pair):
+            answers = [row.answer] if isinstance(row, Turn) else [row.chosen, row.rejected]
             yield from (message.content for message in (*row.messages, *answers))
 
 

@@ -5,11 +5,27 @@ import sys
 
 import structlog
 import typer
-from rich.markup import escape
 
-from llmos.cli import chat, deployments, embed, keys, models, nodes, observe, system
-from llmos.cli.output import errors
-from shared.errors import LlmosError
+from llmos.cli import (
+    chat,
+    data,
+    deployments,
+    embed,
+    evaluate,
+    jobs,
+    keys,
+    learn,
+    models,
+    nodes,
+    observe,
+    reports,
+    suites,
+    system,
+    train,
+    tune,
+)
+from llmos.cli.output import print_error, settle_streams
+from shared.errors import InvalidInput, LlmosError
 
 app = typer.Typer(
     name="llmos",
@@ -22,7 +38,11 @@ app = typer.Typer(
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
-for group in (system, deployments, chat, embed, observe):
+app.add_typer(jobs.app, name="job")
+app.add_typer(data.app, name="data")
+app.add_typer(suites.app, name="suite")
+app.add_typer(reports.app, name="report")
+for group in (system, deployments, chat, embed, train, tune, evaluate, jobs, observe, learn):
     group.register(app)
 
 
@@ -33,8 +53,22 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    settle_streams()
     try:
+        _check_arguments(sys.argv[1:])
         typer.main.get_command(app)()
     except LlmosError as error:
-        errors.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True, markup=True)
+        print_error(error.message)
         sys.exit(1)
+    except OSError as error:  # a folder that can't be written, a full disk: the system's words say what is wrong
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: Python hands them on as halves of surrogate pairs, which nothing can send."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"the argument {argument[:80]!r} is not text in this encoding") from error

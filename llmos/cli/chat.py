@@ -1,34 +1,42 @@
 """`llmos chat` and `llmos complete`: talk to a model in the terminal."""
 
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from llmos.cli.options import HomeOption, KeyOption, UrlOption
-from llmos.cli.output import console, errors
-from llmos.client import ChatDelta, Client
+from llmos.cli.output import errors
+from llmos.cli.stdin import is_terminal, read_text
+from llmos.cli.stream import print_stream
+from llmos.client import Client
 from llmos.config import Target
-from shared.errors import NotFound
+from shared.errors import InvalidInput, NotFound
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog="Examples: llmos chat · llmos chat smollm2 -m 'Why is the sky blue?' · echo Hi | llmos chat")(
-        chat
-    )
+    app.command(
+        epilog="Examples: llmos chat · llmos chat smollm2 'Why is the sky blue?' · llmos chat smollm2 < a.txt"
+    )(chat)
     app.command(epilog="Example: llmos complete smollm2 'Once upon a time' --max-tokens 64")(complete)
 
 
 def chat(
     name: Annotated[
-        str | None, typer.Argument(help="Deployment. [default: the only one]", show_default=False)
+        str | None, typer.Argument(help="Deployment. \\[default: the only one]", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            help="Ask one thing and leave. Text on standard input is put before it, or asked alone.",
+            show_default=False,
+        ),
     ] = None,
     message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Ask one thing and leave.", show_default=False)
+        str | None,
+        typer.Option("--message", "-m", help="As TEXT, but standard input is not read.", show_default=False),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.7,
@@ -37,13 +45,14 @@ def chat(
     url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:
-    """Chat, streaming. An empty line or Ctrl-D ends it."""
+    """Chat, streaming. Without TEXT in a terminal: until an empty line or Ctrl-D."""
     sampling = {"temperature": temperature} | ({"max_tokens": max_tokens} if max_tokens else {})
+    said = _said(text, message)
     with Target.resolve(home, url, api_key).client() as client:
         model = name or _only_deployment(client)
         messages = [{"role": "system", "content": system}] if system else []
-        for said in [message] if message is not None else _lines():
-            messages.append({"role": "user", "content": said})
+        for content in _typed() if said is None else [said]:
+            messages.append({"role": "user", "content": content})
             printed = print_stream(client.chat(model, messages, **sampling))
             messages.append({"role": "assistant", "content": printed.text})
 
@@ -62,45 +71,26 @@ def complete(
         print_stream(client.complete(name, text, temperature=temperature, max_tokens=max_tokens))
 
 
-@dataclass(frozen=True, slots=True)
-class PrintedText:
-    """Generated text that was printed."""
-
-    text: str
-    trace_id: str
-
-
-def print_stream(deltas: Iterator[ChatDelta]) -> PrintedText:
-    """Print a stream as it arrives, then its speed."""
-    parts: list[str] = []
-    start, first, usage, trace_id = time.perf_counter(), None, None, ""
-    for delta in deltas:
-        if delta.text and first is None:
-            first = time.perf_counter()
-        print(delta.text, end="", flush=True)
-        parts.append(delta.text)
-        usage, trace_id = delta.usage or usage, delta.trace_id
-    print()
-    errors.print(f"[dim]{speed(start, first, time.perf_counter(), usage)} · trace {trace_id}[/dim]", soft_wrap=True)
-    return PrintedText("".join(parts), trace_id)
+def _said(text: str | None, message: str | None) -> str | None:
+    """The one thing to ask; None: what a person types. Raises `InvalidInput` where there is nothing."""
+    if text is not None and message is not None:
+        raise InvalidInput("give either TEXT or --message", param="message")
+    terminal = is_terminal()
+    parts = [message] if message is not None else ["" if terminal else read_text(), text]
+    said = "\n\n".join(part for part in parts if part and part.strip())
+    if not said and (message is not None or text is not None or not terminal):
+        raise InvalidInput("nothing to ask: the text is empty", param="text")
+    return said or None
 
 
-def speed(start: float, first: float | None, end: float, usage: dict[str, int] | None) -> str:
-    """`8 tokens · 61.2 tokens/s · first after 0.12 s`."""
-    if usage is None or first is None:
-        return "no tokens"
-    tokens = usage["completion_tokens"]
-    rate = f" · {(tokens - 1) / (end - first):.1f} tokens/s" if tokens > 1 else ""
-    return f"{tokens} tokens{rate} · first after {first - start:.2f} s"
-
-
-def _lines() -> Iterator[str]:
-    interactive = sys.stdin.isatty()
+def _typed() -> Iterator[str]:
     while True:
         try:
-            line = console.input("[bold cyan]> [/]") if interactive else input()
+            line = errors.input(Text("> ", style="bold cyan"))  # standard output is for answers
         except EOFError:
             return
+        except UnicodeDecodeError as error:
+            raise InvalidInput("what was typed is not text in the encoding of this terminal") from error
         if not line.strip():
             return
         yield line

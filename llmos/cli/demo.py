@@ -3,13 +3,14 @@
 import importlib.util
 import time
 from pathlib import Path
+from typing import Any
 
-from llmos.cli.chat import print_stream
-from llmos.cli.output import console, errors, print_tree, progress_bars
+from llmos.cli.output import note, print_tree, progress_bars, say, status
+from llmos.cli.stream import print_stream
 from llmos.cli.trace_view import spans, tree
 from llmos.client import Client, wait_ready, why_not_ready
 from llmos.importing import import_model
-from shared.contracts.registry import VersionInfo
+from shared.contracts.registry import ModelVersion
 from shared.contracts.scheduler import Deploy
 from shared.errors import NotFound, Unavailable
 
@@ -37,34 +38,37 @@ def demo_gguf() -> Path:
 
 def run(client: Client) -> None:
     """Import and deploy once; ask and show the trace each time."""
-    version = _import_once(client)
-    _deploy_once(client, version)
-    console.print(f"[dim]{SYSTEM}[/]")
-    console.print(f"[bold cyan]> {QUESTION}[/]")
+    version = import_once(client)
+    deploy_once(client, version)
+    say(SYSTEM, style="dim")
+    say(f"> {QUESTION}", style="bold cyan")
     question = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     answer = print_stream(client.chat(NAME, question, temperature=0, max_tokens=64))
-    _show_trace(client, answer.trace_id)
+    print_tree(tree(whole_trace(client, answer.trace_id), answer.trace_id))
 
 
-def _import_once(client: Client) -> VersionInfo:
+def import_once(client: Client) -> ModelVersion:
+    """The demo model, imported unless it was."""
     try:
         return client.version(NAME)
     except NotFound:
         source = demo_gguf()
-        errors.print(f"importing {source.name} as {NAME}")
+        note(f"importing {source.name} as {NAME}")
         with progress_bars() as progress:
             return import_model(client, str(source), NAME, aliases=("prod",), progress=progress)
 
 
-def _deploy_once(client: Client, version: VersionInfo) -> None:
-    if NAME not in {status.deployment.name for status in client.deployments().deployments}:
+def deploy_once(client: Client, version: ModelVersion) -> None:
+    """Deploy the demo model unless it is, and wait until it answers."""
+    if NAME not in {item.deployment.name for item in client.deployments().deployments}:
         client.deploy(Deploy(reference=version.reference, name=NAME))
-    with errors.status(f"starting {version.reference}") as line:
-        for status in wait_ready(client, NAME, READY_TIMEOUT_S):
-            line.update(f"starting {version.reference}: {why_not_ready(status)}")
+    with status(f"starting {version.reference}") as show:
+        for newest in wait_ready(client, NAME, READY_TIMEOUT_S):
+            show(f"starting {version.reference}: {why_not_ready(newest)}")
 
 
-def _show_trace(client: Client, trace_id: str) -> None:
+def whole_trace(client: Client, trace_id: str) -> dict[str, Any]:
+    """The trace of a chat as OTLP JSON, once all of it has arrived."""
     deadline = time.monotonic() + TRACE_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
@@ -73,7 +77,6 @@ def _show_trace(client: Client, trace_id: str) -> None:
             time.sleep(0.1)
             continue
         if {span.name for span in spans(document)} >= LAST_SPANS:
-            print_tree(tree(document, trace_id))
-            return
+            return document
         time.sleep(0.1)
     raise Unavailable(f"trace {trace_id} is not complete after {TRACE_TIMEOUT_S:.0f} s; see 'llmos logs monitor'")

@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from llmos.cli.contract_options import with_options_of
+from llmos.cli.contract_options import contract_of, with_options_of
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, errors, print_json, print_table, size
+from llmos.cli.output import print_json, print_table, say, size, status
 from llmos.client import wait_ready, why_not_ready
 from llmos.config import Target
-from shared.contracts.scheduler import Deploy, DeploymentStatus
+from shared.contracts.scheduler import MAX_REPLICAS, Deploy, DeploymentStatus
 from shared.contracts.serving import ServingOptions
 
 DEPLOY_TIMEOUT_S = 120.0
@@ -27,8 +27,10 @@ def register(app: typer.Typer) -> None:
 @with_options_of(ServingOptions)
 def deploy(
     reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
-    name: Annotated[str | None, typer.Option(help="Public name. [default: the model's]", show_default=False)] = None,
-    replicas: Annotated[int, typer.Option(min=1, help="Processes that serve it.")] = 1,
+    name: Annotated[
+        str | None, typer.Option(help="Public name. \\[default: the model's]", show_default=False)
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, max=MAX_REPLICAS, help="Processes that serve it.")] = 1,
     *,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it answers.")] = True,
     home: HomeOption = None,
@@ -38,19 +40,19 @@ def deploy(
     **options: Any,
 ) -> None:
     """Run a version under a public name, or change what runs there."""
-    request = Deploy(reference=reference, name=name, replicas=replicas, **options)
+    request = contract_of(Deploy, reference=reference, name=name, replicas=replicas, **options)
     with Target.resolve(home, url, api_key).client() as client:
-        status = client.deploy(request)
+        result = client.deploy(request)
         if wait:
-            with errors.status(f"starting {status.deployment.name}") as line:
-                for newest in wait_ready(client, status.deployment.name, DEPLOY_TIMEOUT_S):
-                    line.update(f"{newest.deployment.name}: {why_not_ready(newest)}")
-                    status = newest
+            with status(f"starting {result.deployment.name}") as show:
+                for newest in wait_ready(client, result.deployment.name, DEPLOY_TIMEOUT_S):
+                    show(f"{newest.deployment.name}: {why_not_ready(newest)}")
+                    result = newest
     if json:
-        print_json(status)
+        print_json(result)
     else:
-        shown = status.deployment
-        console.print(f"{shown.name}: {shown.model}:{shown.version}, {status.ready} of {shown.replicas} ready")
+        shown = result.deployment
+        say(f"{shown.name}: {shown.model}:{shown.version}, {result.ready} of {shown.replicas} ready")
 
 
 def undeploy(
@@ -62,7 +64,7 @@ def undeploy(
     """Stop serving a name. Its replicas finish what they have."""
     with Target.resolve(home, url, api_key).client() as client:
         client.undeploy(name)
-    console.print(f"{name} undeployed")
+    say(f"{name} undeployed")
 
 
 def deployments(
@@ -72,18 +74,18 @@ def deployments(
     with Target.resolve(home, url, api_key).client() as client:
         listed = client.deployments().deployments
     if json:
-        print_json([status.model_dump(mode="json") for status in listed])
+        print_json([item.model_dump(mode="json") for item in listed])
         return
     rows = [
         (
-            status.deployment.name,
-            f"{status.deployment.model}:{status.deployment.version}",
-            f"{status.ready}/{status.deployment.replicas}",
-            status.deployment.options.max_len,
-            _memory(status),
-            "" if status.ready == status.deployment.replicas else why_not_ready(status),
+            item.deployment.name,
+            f"{item.deployment.model}:{item.deployment.version}",
+            f"{item.ready}/{item.deployment.replicas}",
+            item.deployment.options.max_len,
+            _memory(item),
+            "" if item.ready == item.deployment.replicas else why_not_ready(item),
         )
-        for status in listed
+        for item in listed
     ]
     print_table(
         ("NAME", "VERSION", "READY", "MAX LEN", "MEMORY", "WHY NOT"),
@@ -92,10 +94,10 @@ def deployments(
     )
 
 
-def _memory(status: DeploymentStatus) -> str:
+def _memory(item: DeploymentStatus) -> str:
     """`310.2 MiB of 3.2 GiB`: what the fullest replica has resident, and what each was granted; with its GPU part."""
-    deployment = status.deployment
-    replicas = status.replicas
+    deployment = item.deployment
+    replicas = item.replicas
     on_gpu = deployment.gpu_resources if any(replica.device == "cuda" for replica in replicas) else None
     granted = on_gpu or deployment.resources
     used = max((replica.memory for replica in replicas), default=0)

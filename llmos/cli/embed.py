@@ -1,12 +1,12 @@
 """`llmos embed`: embeddings of texts in the terminal."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json
+from llmos.cli.output import print_json, say
+from llmos.cli.stdin import read_text
 from llmos.config import Target
 from shared.errors import InvalidInput
 
@@ -32,7 +32,7 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """How alike texts are: the cosine of each pair. With --json, their embeddings."""
-    given = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    given = texts or [line.rstrip("\r") for line in read_text().split("\n") if line.strip()]
     if not given:
         raise InvalidInput("no text given: name some, or send lines to standard input", param="texts")
     with Target.resolve(home, url, api_key).client() as client:
@@ -42,7 +42,7 @@ def embed(
         return
     for text, vector in zip(given, vectors, strict=True):
         cosines = " ".join(f"{_cosine(vector, other):5.2f}" for other in vectors)
-        console.print(f"{cosines}  {text[:80]}", markup=False, highlight=False)
+        say(f"{cosines}  {text[:80]}")
 
 
 def _cosine(a: list[float], b: list[float]) -> float:

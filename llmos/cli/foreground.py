@@ -8,8 +8,9 @@ import time
 import structlog
 import typer
 
+from llmos import leftovers
 from llmos.cli import demo
-from llmos.cli.output import console, errors
+from llmos.cli.output import note, say
 from llmos.client import Client
 from llmos.embedded.system import EmbeddedSystem, running
 from llmos.home import Home, Ports
@@ -36,19 +37,20 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
         loop.add_signal_handler(number, on_signal)
 
     def on_start(ports: Ports) -> None:
-        errors.print(f"LLMOS starts on 127.0.0.1:{ports.http} from {home.root}")
+        note(f"LLMOS starts on 127.0.0.1:{ports.http} from {home.root}")
 
     try:
         async with running(home, port=port, store_url=store, on_start=on_start) as system:
+            await asyncio.to_thread(_remove_leftovers, system, home, store)
             if with_demo:
                 await asyncio.to_thread(_demo, system, home)
             _greet(system, home, time.monotonic() - begin)
             started = True
             system.announce(ready=True)
             await stop.wait()
-            errors.print("draining")
+            note("draining")
     except asyncio.CancelledError:
-        errors.print("stopped before it was ready")
+        note("stopped before it was ready")
         raise typer.Exit(130) from None
 
 
@@ -72,14 +74,20 @@ def _demo(system: EmbeddedSystem, home: Home) -> None:
         demo.run(client)
 
 
+def _remove_leftovers(system: EmbeddedSystem, home: Home, store: str | None) -> None:
+    leftovers.remove_folders(home)
+    if store is None:  # a store of its own: no other system has versions in it
+        with Client(system.url, home.admin_key() or "") as client:
+            leftovers.remove_blobs(home, client)
+
+
 def _greet(system: EmbeddedSystem, home: Home, seconds: float) -> None:
-    model = demo.NAME
-    console.print(f"[bold green]ready[/] in {seconds:.1f} s")
-    console.print(f"  API      {system.url}/v1   (OpenAI-compatible, loopback only)")
-    console.print(f"  metrics  {system.url}/metrics", highlight=False)
-    console.print(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')", soft_wrap=True)
-    console.print("try")
-    console.print(f"  llmos chat {model}", highlight=False)
-    console.print("  llmos status")
-    console.print(f'  curl {system.url}/v1/models -H "Authorization: Bearer $(cat {home.key_file})"', soft_wrap=True)
-    console.print("Ctrl-C drains and stops.")
+    say(f"ready in {seconds:.1f} s", style="bold green")
+    say(f"  API      {system.url}/v1   (OpenAI-compatible, loopback only)")
+    say(f"  metrics  {system.url}/metrics")
+    say(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')")
+    say("try")
+    say(f"  llmos chat {demo.NAME}")
+    say("  llmos status")
+    say(f'  curl {system.url}/v1/models -H "Authorization: Bearer $(cat {home.key_file})"')
+    say("Ctrl-C drains and stops.")

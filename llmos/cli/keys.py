@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table
+from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.gateway import Scope
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 def create(
     name: Annotated[str, typer.Argument(help="Who it is for.")],
     scope: Annotated[
-        list[Scope] | None, typer.Option("--scope", help="What it may do. [default: inference]", show_default=False)
+        list[Scope] | None, typer.Option("--scope", help="What it may do. \\[default: inference]", show_default=False)
     ] = None,
     home: HomeOption = None,
     url: UrlOption = None,
@@ -29,7 +29,7 @@ def create(
     if json:
         print_json(created)
     else:
-        console.print(created["key"], soft_wrap=True)
+        say(created["key"])
 
 
 @app.command("list")
@@ -65,4 +65,4 @@ def revoke(
     """Refuse a key from now on."""
     with Target.resolve(home, url, api_key).client() as client:
         client.revoke_key(key_id)
-    console.print(f"{key_id} revoked")
+    say(f"{key_id} revoked")

@@ -1,15 +1,18 @@
 """`llmos model …`: bring models in, list, show, alias, delete, collect garbage."""
 
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, progress_bars, size
+from llmos.cli.output import print_json, print_table, progress_bars, say, size
 from llmos.config import Target
+from llmos.exporting import Format, export_model
 from llmos.importing import SOURCES, import_model
+from llmos.lineage import lineage_lines
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 
@@ -48,14 +51,13 @@ def import_(
                 cuda=cuda,
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
+                journals=target.home.imports,
                 progress=progress,
             )
         if json:
             print_json(version)
         else:
-            console.print(
-                f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}"
-            )
+            say(f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}")
 
 
 @app.command("list")
@@ -96,11 +98,12 @@ def show(
     """One version: files, sizes, memory need, lineage."""
     with Target.resolve(home, url, api_key).client() as client:
         version = client.version(reference)
+        lines = [] if json else lineage_lines(client, version.manifest.lineage)
     if json:
         print_json(version)
         return
     manifest, need = version.manifest, version.manifest.memory
-    console.print(f"[bold]{version.reference}[/bold]  {' '.join('@' + alias for alias in version.aliases)}")
+    say(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
     facts = {
         "digest": version.digest,
         "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",
@@ -111,10 +114,10 @@ def show(
         "context": f"{manifest.context_length} tokens",
         "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
     }
-    for name, fact in facts.items():
-        console.print(f"  {name:<8} {fact}")
+    for name, fact in [*facts.items(), *lines]:
+        say(f"  {name:<8} {fact}")
     for file in manifest.files:
-        console.print(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
+        say(f"  {file.path:<24} {size(file.size):>10}  {file.digest[:12]}")
 
 
 def _shape(manifest: Manifest) -> str:
@@ -147,10 +150,31 @@ def alias(
     with Target.resolve(home, url, api_key).client() as client:
         if version is None:
             client.remove_alias(model, label)
-            console.print(f"{name} removed")
+            say(f"{name} removed")
         else:
             client.set_alias(model, label, version)
-            console.print(f"{name} -> {model}:{version}")
+            say(f"{name} -> {model}:{version}")
+
+
+@app.command(epilog="Example: llmos model export smollm2@prod ./smollm2 --format hf")
+def export(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="version: the files that are served. hf: a Hugging Face directory in float32, for other tools.",
+        ),
+    ] = "version",
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Write a version's files to a folder."""
+    with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
+        version = export_model(client, reference, folder, form, progress)
+    say(f"{version.reference} -> {folder}")
 
 
 @app.command(epilog="Example: llmos model delete smollm2:1")
@@ -166,7 +190,7 @@ def delete(
         if not yes:
             typer.confirm(f"Delete {reference} for good?", abort=True)
         client.delete(reference)
-    console.print(f"{reference} deleted")
+    say(f"{reference} deleted")
 
 
 @app.command(epilog="Example: llmos model gc --dry-run")
@@ -187,8 +211,8 @@ def gc(
         return
     if dry_run:
         for digest in report.blobs:
-            console.print(f"blob {digest}")
+            say(f"blob {digest}")
         for manifest in report.manifests:
-            console.print(f"manifest {manifest}")
+            say(f"manifest {manifest}")
     done = "would be freed" if dry_run else "freed"
-    console.print(f"blobs: {len(report.blobs)}, manifests: {len(report.manifests)}, {size(report.size)} {done}")
+    say(f"blobs: {len(report.blobs)}, manifests: {len(report.manifests)}, {size(report.size)} {done}")

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, print_tree
+from llmos.cli.output import print_json, print_table, print_tree, say
 from llmos.cli.trace_view import tree
 from llmos.client import why_not_ready
 from llmos.config import Target
@@ -44,7 +45,7 @@ def status(
             }
         )
         return
-    console.print(f"LLMOS at {client.url}")
+    say(f"LLMOS at {client.url}")
     rows = [
         (
             item.heartbeat.service,
@@ -59,10 +60,10 @@ def status(
     for item in listed:
         shown = item.deployment
         why = "" if item.ready == shown.replicas else f": {why_not_ready(item)}"
-        console.print(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready{why}")
+        say(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready{why}")
         for replica in item.replicas:
             if replica.state is ReplicaState.READY and replica.message:
-                console.print(f"  {replica.id} {replica.message}")
+                say(f"  {replica.id} {replica.message}")
 
 
 def trace(
@@ -74,7 +75,7 @@ def trace(
     api_key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The way of one request through all services; without an id, the newest traces."""
+    """The way of a request through all services, and of its model back to rows; without an id, the newest traces."""
     with Target.resolve(home, url, api_key).client() as client:
         if trace_id is None:
             listed = client.traces(20).traces
@@ -93,6 +94,7 @@ def trace(
             ]
             print_table(("TRACE", "NAME", "TOOK", "SPANS", ""), rows, empty="No traces yet.")
             return
+        trace_id = trace_id.strip().lower()
         if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
             raise InvalidInput(f"{trace_id!r} is not a trace id; expected 32 hexadecimal digits", param="id")
         deadline = time.monotonic() + TRACE_TIMEOUT_S
@@ -104,14 +106,16 @@ def trace(
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
-    if json:
-        print_json(document)
-    else:
-        print_tree(tree(document, trace_id))
+        if json:
+            print_json(document)
+            return
+        top = tree(document, trace_id)
+        add_lineage(client, document, top)
+    print_tree(top)
 
 
 def logs(
-    service: Annotated[str | None, typer.Argument(help="One process. [default: all]", show_default=False)] = None,
+    service: Annotated[str | None, typer.Argument(help="One process. \\[default: all]", show_default=False)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of the past, per process.")] = 50,
     home: HomeOption = None,
@@ -120,7 +124,7 @@ def logs(
     folder = Target.resolve(home, None, None).home.logs
     offsets: dict[Path, int] = {}
     for path in _files(folder, service):
-        for line in path.read_text(errors="replace").splitlines()[-lines:] if lines else ():
+        for line in _lines(path.read_bytes())[-lines:] if lines else ():
             _print_line(path, line)
         offsets[path] = path.stat().st_size
     while follow:
@@ -151,7 +155,12 @@ def _new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
     whole, _, _ = data.rpartition(b"\n")
     if whole:
         offsets[path] = start + len(whole) + 1
-        yield from whole.decode(errors="replace").splitlines()
+        yield from _lines(whole)
+
+
+def _lines(data: bytes) -> list[str]:
+    """Split at line feeds alone: a log line is JSON, which may have U+2028 and others that `splitlines` splits at."""
+    return data.decode(errors="replace").removesuffix("\n").split("\n") if data else []
 
 
 def _print_line(path: Path, line: str) -> None:

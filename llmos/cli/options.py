@@ -6,26 +6,41 @@ from typing import Annotated
 
 import typer
 
+
+def _folder(text: str) -> Path:
+    """For typer. An empty path would be the current folder."""
+    if not text:
+        raise typer.BadParameter("it is empty; give a folder")
+    return Path(text)
+
+
 HomeOption = Annotated[
     Path | None,
     typer.Option(
-        "--home", envvar="LLMOS_HOME", help="Folder of the embedded system. [default: ~/.llmos]", show_default=False
+        "--home",
+        parser=_folder,
+        metavar="PATH",
+        envvar="LLMOS_HOME",
+        help="Folder of the embedded system. \\[default: ~/.llmos]",
+        show_default=False,
     ),
 ]
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="LLMOS_URL", help="Gateway to talk to. [default: the home's system]", show_default=False
+        "--url", envvar="LLMOS_URL", help="Gateway to talk to. \\[default: the home's system]", show_default=False
     ),
 ]
 KeyOption = Annotated[
     str | None,
     typer.Option(
-        "--api-key", envvar="LLMOS_API_KEY", help="API key. [default: the home's admin key]", show_default=False
+        "--api-key", envvar="LLMOS_API_KEY", help="API key. \\[default: the home's admin key]", show_default=False
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+MAX_SIZE = 1 << 60
+"""Bytes: an EiB."""
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -34,4 +49,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS:
         raise typer.BadParameter(f"{text!r} is not a size; expected for example 512MiB, 2GiB or 0")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if size > MAX_SIZE:
+        raise typer.BadParameter(f"{text[:40]!r} is larger than any memory")
+    return int(size)

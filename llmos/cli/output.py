@@ -1,6 +1,13 @@
-"""What commands print: tables for people, JSON for programs, progress on standard error."""
+"""What commands print: tables for people, JSON for programs, progress on standard error.
 
-from collections.abc import Iterator, Sequence
+Text is printed as it is: nothing in a name, an error or a model's message is taken for markup or an emoji's name, and
+control characters are shown escaped. What is styled is a `Text`.
+"""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import orjson
@@ -8,19 +15,62 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from llmos.importing import Progress as Report
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+_ESCAPED = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of controls, halves of surrogate pairs and separators of lines."""
+
+
+def settle_streams() -> None:
+    """Let a character that the terminal's encoding lacks be replaced, and no longer end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # both are text streams of a process
+
+
+def printable(text: object) -> str:
+    """`text` on one line, without anything that a terminal would obey."""
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in _ESCAPED else character for character in str(text)
+    )
+
+
+def say(text: object, *, style: str = "") -> None:
+    """One line on standard output, whole however narrow the terminal."""
+    console.print(Text(printable(text), style=style))
+
+
+def note(text: object, *, style: str = "") -> None:
+    """One line on standard error, whole however narrow the terminal."""
+    errors.print(Text(printable(text), style=style))
+
+
+def print_error(message: str) -> None:
+    """What ended the command, on one line."""
+    errors.print(Text.assemble(("error:", "red"), " ", printable(" ".join(message.split()))))
 
 
 def print_json(value: object) -> None:
-    """One JSON document on standard output."""
+    """One JSON document on standard output; in ASCII where the output is not UTF-8."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    if sys.stdout.encoding.lower().replace("-", "") == "utf8":
+        print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print(json.dumps(value, indent=2))
+
+
+@contextmanager
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says what is awaited; yields what changes it."""
+    with errors.status(Text(printable(text))) as line:
+        yield lambda newest: line.update(Text(printable(newest)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -33,13 +83,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         # The first column is what people copy into the next command: it is never broken.
         table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console.print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table, soft_wrap=False)
 
 
 def print_tree(tree: Tree) -> None:
     """A tree, each line whole however narrow the terminal."""
-    Console(highlight=False, width=max(console.width, 240)).print(tree)
+    Console(highlight=False, markup=False, emoji=False, width=max(console.width, 240)).print(tree)
 
 
 def size(count: float) -> str:
@@ -55,7 +105,7 @@ def size(count: float) -> str:
 def progress_bars() -> Iterator[Report]:
     """A bar per named step on standard error."""
     columns = (
-        TextColumn("{task.description:>12}"),
+        TextColumn("{task.description:>12}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from typing import Annotated
 
@@ -16,7 +15,8 @@ from llmos.config import Target
 from llmos.embedded.logs import last_line
 from llmos.home import Home
 from shared.deadlines import DOWN_S
-from shared.errors import Unavailable
+from shared.errors import PermissionDenied, Unavailable
+from shared.service.python import python_module, safe_path
 
 DETACH_TIMEOUT_S = 600.0
 """The first start imports the demo model."""
@@ -36,13 +36,13 @@ def up(
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="HTTP port. [default: 8000, or a free one]", show_default=False),
+        typer.Option(min=1, max=65535, help="HTTP port. \\[default: 8000, or a free one]", show_default=False),
     ] = None,
     store: Annotated[
         str | None,
         typer.Option(
             envvar="LLMOS_STORE_URL",
-            help="Where model files live: file:///… or s3://bucket?endpoint=… [default: the home]",
+            help="Where model files live: file:///… or s3://bucket?endpoint=… \\[default: the home]",
             show_default=False,
         ),
     ] = None,
@@ -53,6 +53,7 @@ def up(
 ) -> None:
     """Start LLMOS on this machine: a bus and five services on loopback, with an API key."""
     target = Target.resolve(home, None, None)
+    target.home.make()
     if detach:
         _detach(target.home, port, store, with_demo)
     else:
@@ -64,21 +65,24 @@ def up(
 def down(home: HomeOption = None) -> None:
     """Drain and stop the system that runs from the home."""
     chosen = Target.resolve(home, None, None).home
-    system = chosen.system()
-    if system is None:
+    process = chosen.holder()
+    if process is None:
         console.print(f"nothing runs from {chosen.root}")
         return
-    os.kill(system.pid, signal.SIGTERM)
+    try:
+        process.send_signal(signal.SIGTERM)
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"pid {process.pid}, which runs from {chosen.root}, belongs to another user; stop it as that user"
+        ) from error
     deadline = time.monotonic() + DOWN_S
     with errors.status("draining"):
         while time.monotonic() < deadline:
-            try:
-                os.kill(system.pid, 0)
-            except ProcessLookupError:
+            if not process.lives():
                 console.print("stopped")
                 return
             time.sleep(0.05)
-    raise Unavailable(f"pid {system.pid} did not stop within {DOWN_S:.0f} s; see {chosen.logs}")
+    raise Unavailable(f"pid {process.pid} did not stop within {DOWN_S:.0f} s; see {chosen.logs}")
 
 
 def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
@@ -87,13 +91,18 @@ def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) ->
         console.print(f"already running at {running_now.url} (pid {running_now.pid})")
         return
     log = home.logs / "llmos.log"
-    command = [sys.executable, "-m", "llmos", "up", "--home", str(home.root)]
+    command = [*python_module("llmos", "up", "--home", str(home.root))]
     command += ["--port", str(port)] if port else []
     command += ["--store", store] if store else []
     command += [] if with_demo else ["--no-demo"]
     with log.open("a") as output:
         child = subprocess.Popen(  # noqa: S603  # our own command
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=safe_path(os.environ),
         )
     deadline = time.monotonic() + DETACH_TIMEOUT_S
     with errors.status("starting"):

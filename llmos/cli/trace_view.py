@@ -6,13 +6,16 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from shared.telemetry import genai
+
 SHOWN = (
-    "gen_ai.usage.input_tokens",
-    "gen_ai.usage.output_tokens",
-    "gen_ai.response.finish_reasons",
-    "llmos.replica.id",
+    genai.USAGE_INPUT_TOKENS,
+    genai.USAGE_OUTPUT_TOKENS,
+    genai.RESPONSE_FINISH_REASONS,
+    genai.REPLICA,
     "http.response.status_code",
 )
+EVENT_SHOWN = (genai.REPLICA, "reason")
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class Span:
     end: int
     error: bool
     attributes: dict[str, Any]
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Name and attributes of what happened during it."""
     children: list["Span"] = field(default_factory=list)
 
     @property
@@ -52,6 +57,7 @@ def spans(document: dict[str, Any]) -> list[Span]:
                     end=int(item["endTimeUnixNano"]),
                     error=item.get("status", {}).get("code") in {2, "STATUS_CODE_ERROR"},
                     attributes=attributes(item),
+                    events=[(event["name"], attributes(event)) for event in item.get("events", [])],
                 )
                 for item in scope.get("spans", [])
             ]
@@ -81,7 +87,10 @@ def _value(value: dict[str, Any]) -> Any:
 
 
 def tree(document: dict[str, Any], trace_id: str) -> Tree:
-    """The trace as a tree: name, duration, service, and the most useful attributes."""
+    """The trace as a tree: name, duration, service, the most useful attributes, and events such as a lost replica.
+
+    A duration is by the clock of one machine. Children are in the order of their starts, by the clocks of theirs.
+    """
     top = Tree(Text(f"trace {trace_id}", style="bold"))
     for root in roots(spans(document)):
         _hang(root, top)
@@ -92,11 +101,19 @@ def _hang(span: Span, tree: Tree) -> None:
     line = Text(span.name, style="red" if span.error else "bold")
     line.append(f"  {span.milliseconds:.1f} ms", style="cyan")
     line.append(f"  {span.service}", style="dim")
-    for name in SHOWN:
-        if name in span.attributes:
-            value = span.attributes[name]
-            shown = ",".join(map(str, value)) if isinstance(value, list) else value
-            line.append(f"  {name.rsplit('.', 1)[-1]}={shown}", style="green")
+    _append(line, span.attributes, SHOWN)
     branch = tree.add(line)
+    for name, found in span.events:
+        event = Text(name, style="yellow")
+        _append(event, found, EVENT_SHOWN)
+        branch.add(event)
     for child in span.children:
         _hang(child, branch)
+
+
+def _append(line: Text, found: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name in found:
+            value = found[name]
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            line.append(f"  {name.rsplit('.', 1)[-1]}={shown}", style="green")

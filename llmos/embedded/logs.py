@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import orjson
+
 LOG_DAYS = 7
 """Days after which the log of a replica that is gone is removed."""
 
@@ -16,9 +18,14 @@ def remove_old_logs(folder: Path, now: float | None = None) -> None:
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log, or `no log`."""
+    """The last line of a log, or `no log`; of a record in JSON its error."""
     try:
-        lines = path.read_text(errors="replace").strip().splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().split("\n")
     except FileNotFoundError:
         return "no log"
-    return lines[-1][:500] if lines else "no log"
+    try:
+        record = orjson.loads(lines[-1])
+        text = str(record.get("error") or record.get("event") or lines[-1])
+    except (orjson.JSONDecodeError, AttributeError):
+        text = lines[-1]
+    return text[:500] or "no log"

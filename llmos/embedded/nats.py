@@ -10,7 +10,7 @@ import orjson
 from llmos.home import Home, write_private
 from shared.bus.nats.objects import OBJECTS_STREAM, OBJECTS_SUBJECT
 from shared.bus.port import MAX_PAYLOAD
-from shared.contracts import gateway, monitor, registry, scheduler
+from shared.contracts import file, gateway, job, monitor, registry, scheduler
 from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec
 from shared.telemetry.stream import TELEMETRY_SUBJECTS
@@ -43,13 +43,16 @@ _EVERY_SERVICE_SUBSCRIBES = ["_INBOX.>"]
 # What each service publishes and subscribes to beyond that. A bucket is written through `$KV.<bucket>.>`;
 # reading one needs the JetStream API only.
 _SERVICES: dict[str, tuple[list[str], list[str]]] = {
-    "registry": ([f"$KV.{registry.MODELS_BUCKET}.>"], ["llmos.v1.registry.>"]),
+    "registry": ([f"$KV.{catalogue.bucket}.>" for catalogue in registry.CATALOGUES], ["llmos.v1.registry.>"]),
     "scheduler": (
         [
             f"$KV.{scheduler.DEPLOYMENTS_BUCKET}.>",
             f"$KV.{scheduler.ASSIGNMENTS_BUCKET}.>",
             f"$KV.{scheduler.LEASES_BUCKET}.>",
-            "llmos.v1.registry.resolve",
+            f"$KV.{job.JOBS_BUCKET}.>",
+            f"{job.JOB_EVENTS_SUBJECT}.>",
+            registry.MODELS.resolve.subject,
+            registry.DATASETS.resolve.subject,
         ],
         ["llmos.v1.scheduler.>"],
     ),
@@ -57,6 +60,9 @@ _SERVICES: dict[str, tuple[list[str], list[str]]] = {
         [
             f"$KV.{scheduler.NODES_BUCKET}.>",
             f"$KV.{scheduler.REPLICAS_BUCKET}.>",
+            f"$KV.{job.JOB_RUNS_BUCKET}.>",
+            f"{job.JOB_EVENTS_SUBJECT}.>",
+            *(catalogue.create.subject for catalogue in registry.CATALOGUES),
             "llmos.v1.load.>",
             "llmos.v1.gateway.*.frames",
             "llmos.v1.replica.>",
@@ -66,6 +72,7 @@ _SERVICES: dict[str, tuple[list[str], list[str]]] = {
     "gateway": (
         [
             f"$KV.{gateway.TENANTS_BUCKET}.>",
+            f"$KV.{file.FILES_BUCKET}.>",
             "llmos.v1.registry.>",
             "llmos.v1.scheduler.>",
             "llmos.v1.monitor.>",

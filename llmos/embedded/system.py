@@ -1,13 +1,11 @@
 """Starts, watches and stops the children of an embedded system."""
 
 import asyncio
-import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 
@@ -19,6 +17,8 @@ from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
 from shared.service.background import background
+from shared.service.process_identity import ProcessIdentity
+from shared.service.python import python_module
 from shared.service.supervise import Child, ChildSpec
 
 SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
@@ -56,7 +56,10 @@ class EmbeddedSystem:
     def announce(self, *, ready: bool) -> None:
         """Write for other commands where the system is, and whether its start is complete."""
         nats_url = f"nats://127.0.0.1:{self.ports.nats}"
-        self.home.write_system(SystemState(pid=os.getpid(), url=self.url, nats_url=nats_url, ready=ready))
+        this = ProcessIdentity.own()
+        self.home.write_system(
+            SystemState(pid=this.pid, birth=this.birth, url=self.url, nats_url=nats_url, ready=ready)
+        )
 
     async def _stop(self) -> None:
         """Drain the services, then stop the bus. Children that do not end are killed."""
@@ -73,13 +76,16 @@ class EmbeddedSystem:
         password = self.home.bus_passwords(nats.USERS)[service]
         return ChildSpec(
             name=service,
-            argv=(sys.executable, "-m", f"services.{service}"),
+            argv=python_module(f"services.{service}"),
             env={
                 "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, password),
                 "LLMOS_STORE_URL": self._store_url,
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
+                "LLMOS_INFERENCE_JOB_DIR": str(self.home.jobs),
+                "LLMOS_JOB_GATEWAY_URL": self.url,
+                "LLMOS_JOB_API_KEY_FILE": str(self.home.key_file),
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),
@@ -104,7 +110,9 @@ class EmbeddedSystem:
     async def _until_ready(self, key: str) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
         missing = "gateway"
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=5) as client:
+        async with httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
+        ) as client:
             while time.monotonic() < deadline:
                 for name in self.children:
                     self._fail_when_dying(name)
@@ -146,14 +154,15 @@ async def running(
     home: Home, *, port: int | None, store_url: str | None, on_start: Callable[[Ports], None]
 ) -> AsyncIterator[EmbeddedSystem]:
     """The embedded system of `home`, stopped again on the way out. One per home: a second one is a `Conflict`."""
-    with home.lock_file.open("w") as lock:
+    async with AsyncExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(home.locked())
         except BlockingIOError as error:
-            state = home.system()
-            where = f" at {state.url} (pid {state.pid})" if state else ""
+            state, holder = home.system(), home.holder()
+            where = f" at {state.url}" if state else ""
+            which = f" (pid {holder.pid})" if holder else ""
             raise Conflict(
-                f"LLMOS already runs from {home.root}{where}; stop it with 'llmos down' or give another --home"
+                f"LLMOS already runs from {home.root}{where}{which}; stop it with 'llmos down' or give another --home"
             ) from error
         ports = choose(home, port)
         on_start(ports)
@@ -161,5 +170,5 @@ async def running(
         system = EmbeddedSystem(home, ports, store_url=store_url)
         # The children's logs are rotated by their supervision.
         rotation = child_log.rotate_above(home.logs / "launcher.log")
-        async with background(rotation, "rotate the launcher's log"), system.running():
-            yield system
+        await stack.enter_async_context(background(rotation, "rotate the launcher's log"))
+        yield await stack.enter_async_context(system.running())

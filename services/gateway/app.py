@@ -9,12 +9,15 @@ from services.gateway.admin import routes as admin
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
+from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
+from services.gateway.http.http1.connection import TimeLimits
 from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
 from services.gateway.metrics import Metrics
 from services.gateway.openai import routes as openai
+from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
 from services.gateway.settings import Settings
 from shared.service.context import Context
@@ -69,10 +72,14 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
+        tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
-            *openai.routes(generations, encodings, table, settings.max_body),
+            *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]
-        http = make_app(operations, keys=keys if settings.auth == "on" else None, metrics=metrics)
-        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout))
+        known = keys if settings.auth == "on" else None
+        http = make_app(operations, keys=known, metrics=metrics, cors_origins=settings.allowed_origins)
+        limits = TimeLimits(keep_alive=settings.keep_alive)
+        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout, limits))

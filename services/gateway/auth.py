@@ -17,8 +17,17 @@ from shared.errors import PermissionDenied, Unauthenticated
 KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
 SECRET_BYTES = 32
 
-OPEN_PATHS = ("/healthz", "/readyz")
+OPEN_PATHS = ("/health", "/healthz", "/readyz")
 """Served without a key."""
+
+TRAIN_PATHS = (
+    *("/llmos/v1/jobs", "/llmos/v1/datasets", "/llmos/v1/reports", "/llmos/v1/blobs"),
+    *("/v1/files", "/v1/fine_tuning"),
+)
+"""What the scope `train` is for, with everything below."""
+
+MODEL_PATHS = ("/v1/", "/rerank", "/v2/rerank", "/tokenize", "/detokenize", "/tokenizer_info")
+"""What the paths of the model APIs begin with."""
 
 
 def make_key(secret: bytes) -> str:
@@ -43,6 +52,11 @@ def bearer(authorization: str | None) -> str | None:
     """The key in an `Authorization` header, or None."""
     scheme, _, credentials = (authorization or "").strip().partition(" ")
     return credentials.strip() or None if scheme.lower() == "bearer" else None
+
+
+def given_key(authorization: str | None, api_key: str | None) -> str | None:
+    """The key of a request, from its headers `Authorization` and `X-Api-Key`; the first has precedence."""
+    return bearer(authorization) or (api_key or "").strip() or None
 
 
 def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
@@ -72,12 +86,15 @@ def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
 def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     """Which scopes, each alone, allow a request; empty for paths that need no key.
 
-    `admin` allows everything; `read` also everything that only looks; `inference` all of the model APIs.
+    `admin` allows everything; `read` also everything that only looks; `inference` all of the model APIs; `train`
+    datasets, reports, uploads and jobs.
     """
     if path in OPEN_PATHS:
         return ()
     looks = method in ("GET", "HEAD", "OPTIONS")
-    if path.startswith("/v1/"):
+    if any(path == prefix or path.startswith(f"{prefix}/") for prefix in TRAIN_PATHS):
+        return (Scope.TRAIN, Scope.READ, Scope.ADMIN) if looks else (Scope.TRAIN, Scope.ADMIN)
+    if path.startswith(MODEL_PATHS):
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
 

@@ -16,6 +16,7 @@ from services.gateway import auth
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
+from shared.contracts.manifest import is_name
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 
 _log = structlog.get_logger("llmos.gateway")
@@ -58,23 +59,24 @@ class KeyStore:
         """All records, oldest first, revoked ones too."""
         return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
 
-    def check(self, authorization: str | None, method: str, path: str) -> ApiKey:
-        """The key of a request that may do what it asks.
+    def scopes(self, key_id: str) -> tuple[Scope, ...]:
+        """What a key may do; nothing if there is no such key."""
+        record = self._records.get(key_id)
+        return record.scopes if record else ()
+
+    def check(self, key: str | None) -> ApiKey:
+        """The record of a request's key.
 
         Raises:
             Unauthenticated: There is no key, or it is unknown.
-            PermissionDenied: The key lacks the scope.
             Unavailable: The keys could not be read yet.
         """
-        key = auth.bearer(authorization)
         try:
-            record = auth.authenticate(key, self._records.values.values())
+            return auth.authenticate(key, self._records.values.values())
         except Unauthenticated as error:
             if key is not None and not self.synced:
                 raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0) from error
             raise
-        auth.authorize(record, method, path)
-        return record
 
     async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
         """A new key: its record, and the key itself, which is stored nowhere."""
@@ -87,7 +89,7 @@ class KeyStore:
     async def revoke(self, key_id: str) -> ApiKey:
         """Make a key invalid at once; the record stays. Raises `NotFound`."""
         while True:
-            entry = await self._kv.get(key_id)
+            entry = await self._kv.get(key_id) if is_name(key_id) else None
             if entry is None:
                 existing = ", ".join(record.id for record in self.list()) or "none"
                 raise NotFound(f"there is no API key {key_id!r}; keys: {existing}", param="id")

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
+from services.inference.agent.job_process import JobCommand
 from services.inference.settings import Settings
-from shared.contracts.scheduler import Resources
+from shared.contracts.resources import Resources
 from shared.deadlines import AGENT_RECORD_S
 from shared.service.context import Context
 
@@ -22,6 +23,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         replica_command=settings.replica_command,
         drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
+        jobs=JobCommand(settings.job_command, settings.job_dir, settings.log_dir),
         log_dir=settings.log_dir,
         gpus=await asyncio.to_thread(find_gpus),
     )

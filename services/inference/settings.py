@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from shared.contracts.manifest import Name
 from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
+from shared.service.python import python_module
 from shared.service.settings import ServiceSettings
 
 MEMORY_SHARE = 0.8
@@ -55,11 +56,23 @@ class Settings(ServiceSettings):
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
     """CPU threads that all replicas together may use. Default: the CPUs of this process."""
     replica_command: tuple[str, ...] = Field(
-        default=(sys.executable, "-m", "services.inference.replica"),
+        default=python_module("services.inference.replica"),
         min_length=1,
         validation_alias="LLMOS_INFERENCE_REPLICA_COMMAND",
     )
     """The program of a replica and its arguments. Default: `services.inference.replica` in this Python."""
+    job_command: tuple[str, ...] = Field(
+        default=python_module("devtools.jobs.run"),
+        min_length=1,
+        validation_alias="LLMOS_INFERENCE_JOB_COMMAND",
+    )
+    """The program of a job and its arguments; the job's folder is added. Default: `devtools.jobs.run` in this Python.
+    Training needs one that has torch."""
+    job_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "llmos-jobs", validation_alias="LLMOS_INFERENCE_JOB_DIR"
+    )
+    """Folder in which each job has one of its own, until it has succeeded. Default: `llmos-jobs` in the system's
+    folder for temporary files."""
     drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(

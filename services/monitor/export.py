@@ -9,6 +9,7 @@ import grpc
 import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from shared.addresses import is_nearby
 from shared.deadlines import FORWARDING_FLUSH_S
 from shared.service.background import background
 
@@ -141,9 +142,12 @@ class Forwarder:
 
 
 def _channel(endpoint: str) -> grpc.aio.Channel:
-    """A channel to `http://host:port`, `https://host:port` (TLS) or `host:port`."""
+    """A channel to `http://host:port`, `https://host:port` (TLS) or `host:port`; nearby hosts without a proxy."""
     scheme, _, address = endpoint.rpartition("://")
     address = address.rstrip("/")
+    # gRPC reads grpc_proxy, https_proxy and http_proxy, and asks them for loopback too unless no_proxy names it.
+    direct = is_nearby(address.rpartition(":")[0])
+    options = [("grpc.enable_http_proxy", 0)] if direct else []
     if scheme == "https":
-        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials())
-    return grpc.aio.insecure_channel(address)
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(address, options)

@@ -66,6 +66,13 @@ def decode_spans(payload: bytes) -> Decoded:
     return Decoded(tuple(spans), refused)
 
 
+def stored_span(data: bytes) -> StoredSpan:
+    """The span that `StoredSpan.data` holds."""
+    alone = ResourceSpans.FromString(data)
+    scope = alone.scope_spans[0]
+    return _stored(alone, scope, scope.spans[0])
+
+
 def _is_id(value: bytes, length: int) -> bool:
     return len(value) == length and any(value)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from services.monitor.spans import StoredSpan
+from services.monitor.spans import StoredSpan, stored_span
 from shared.contracts.monitor import TraceSummary
 
 _log = structlog.get_logger("llmos.monitor")
@@ -46,8 +46,8 @@ _TOUCH = """
         start = min(start, excluded.start), end = max(end, excluded.end), spans = spans + 1,
         bytes = bytes + excluded.bytes, error = max(error, excluded.error), touched = excluded.touched
 """
-_ROOT_NAME = """
-    SELECT name FROM spans AS s WHERE trace_id = ?
+_ROOT = """
+    SELECT data FROM spans AS s WHERE trace_id = ?
     ORDER BY (parent_id = x'') DESC,
         NOT EXISTS (SELECT 1 FROM spans AS p WHERE p.trace_id = s.trace_id AND p.span_id = s.parent_id) DESC, start
     LIMIT 1
@@ -144,21 +144,26 @@ class TraceStore:
         return [data for (data,) in rows]
 
     def newest(self, limit: int) -> list[TraceSummary]:
-        """The traces that started last, newest first."""
+        """The traces whose spans came last, newest first.
+
+        The times of a summary are those of its root: the times of other machines' spans are by other clocks.
+        """
         rows = self._database.execute(
-            "SELECT trace_id, start, end, spans, error FROM traces ORDER BY start DESC LIMIT ?", (limit,)
+            "SELECT trace_id, spans, error FROM traces ORDER BY touched DESC, start DESC LIMIT ?", (limit,)
         ).fetchall()
-        return [
-            TraceSummary(
-                trace_id=trace_id.hex(),
-                name=self._database.execute(_ROOT_NAME, (trace_id,)).fetchone()[0],
-                started_at=datetime.fromtimestamp(start / 1e9, UTC),
-                duration=(end - start) / 1e9,
-                spans=spans,
-                error=bool(error),
-            )
-            for trace_id, start, end, spans, error in rows
-        ]
+        return [self._summary(*row) for row in rows]
+
+    def _summary(self, trace_id: bytes, spans: int, error: int) -> TraceSummary:
+        (data,) = self._database.execute(_ROOT, (trace_id,)).fetchone()
+        root = stored_span(data)
+        return TraceSummary(
+            trace_id=trace_id.hex(),
+            name=root.name,
+            started_at=datetime.fromtimestamp(root.start / 1e9, UTC),
+            duration=(root.end - root.start) / 1e9,
+            spans=spans,
+            error=bool(error),
+        )
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 import structlog
 
 from services.registry.rebuild import rebuild
-from services.registry.records import ModelRecords
+from services.registry.records import Records
 from services.registry.service import RegistryService
 from services.registry.settings import Settings
+from shared.contracts.registry import CATALOGUES
 from shared.service.background import background
 from shared.service.context import Context
 from shared.service.readiness import Readiness
@@ -27,7 +28,8 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=settings.s3_secret_key)
     while not await _check(store, context.readiness):  # noqa: ASYNC110  # a store has no event for its return
         await asyncio.sleep(_FIRST_CHECK)
-    await rebuild(ModelRecords(context.bus), store)
+    for catalogue in CATALOGUES:
+        await rebuild(Records(context.bus, catalogue.bucket), store, catalogue)
     async with (
         background(_watch(store, context.readiness, settings.store_check), "watch the store"),
         RegistryService(context.bus, store, actor=context.instance).running(),

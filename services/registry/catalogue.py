@@ -1,37 +1,37 @@
-"""The rules of a model's record. Pure: each function takes a record and returns the next one.
+"""The rules of a record: a name with its versions. Pure: each function takes a record and returns the next one.
 
 A number is reserved before its manifest is written, and entered after. So two registries never write the same
 manifest, and a version is visible only when all of it is there. Numbers are never
-reused: one that was reserved and not entered, or deleted, stays unused. A record without versions is no model to the
+reused: one that was reserved and not entered, or deleted, stays unused. A record without versions is nothing to the
 outside; it only remembers the numbers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 
-from shared.contracts.manifest import Reference
-from shared.contracts.registry import ModelRecord, VersionEntry
+from shared.contracts.manifest import Kind, Reference
+from shared.contracts.registry import CatalogueRecord, VersionEntry
 from shared.contracts.scheduler import Deployment
 from shared.errors import Conflict, InvalidInput, NotFound
 
 MAX_VERSIONS = 4000
-"""Of one model: its record must stay well below what a KV value may hold."""
+"""Of one name: its record must stay well below what a KV value may hold."""
 _NAMES_SHOWN = 10
 
 
-def reserve(record: ModelRecord) -> tuple[ModelRecord, int]:
-    """Take the next number; raises `Conflict` when the model has `MAX_VERSIONS`."""
+def reserve(record: CatalogueRecord) -> tuple[CatalogueRecord, int]:
+    """Take the next number; raises `Conflict` when there are `MAX_VERSIONS`."""
     if len(record.versions) >= MAX_VERSIONS:
         raise Conflict(f"{record.name} has {MAX_VERSIONS} versions, which is the limit; delete some first")
     number = record.next_version
     return record.model_copy(update={"next_version": number + 1}), number
 
 
-def with_digest(record: ModelRecord, digest: str) -> VersionEntry | None:
+def with_digest(record: CatalogueRecord, digest: str) -> VersionEntry | None:
     """The version whose manifest has `digest`, if there is one."""
     return next((entry for entry in record.versions if entry.digest == digest), None)
 
 
-def enter(record: ModelRecord, entry: VersionEntry) -> ModelRecord:
+def enter(record: CatalogueRecord, entry: VersionEntry) -> CatalogueRecord:
     """Make a version visible under the number that was reserved for it.
 
     A manifest that another number already has changes nothing: see `with_digest`.
@@ -44,19 +44,19 @@ def enter(record: ModelRecord, entry: VersionEntry) -> ModelRecord:
     return record.model_copy(update={"versions": versions})
 
 
-def point(record: ModelRecord, aliases: Iterable[str], version: int) -> ModelRecord:
+def point(record: CatalogueRecord, aliases: Iterable[str], version: int) -> CatalogueRecord:
     """Point `aliases` at `version`; raises `NotFound` when it does not exist."""
     require_version(record, version)
     return _with_aliases(record, record.aliases | dict.fromkeys(aliases, version))
 
 
-def remove_alias(record: ModelRecord, alias: str) -> ModelRecord:
+def remove_alias(record: CatalogueRecord, alias: str) -> CatalogueRecord:
     """Take an alias away; raises `NotFound` naming those that exist."""
     require_alias(record, alias)
     return _with_aliases(record, {name: number for name, number in record.aliases.items() if name != alias})
 
 
-def delete(record: ModelRecord, version: int | None) -> ModelRecord:
+def delete(record: CatalogueRecord, version: int | None) -> CatalogueRecord:
     """Delete a version, or all of them (None), with the aliases that point there; raises `NotFound`."""
     if version is not None:
         require_version(record, version)
@@ -66,7 +66,7 @@ def delete(record: ModelRecord, version: int | None) -> ModelRecord:
     return _with_aliases(left, {name: number for name, number in record.aliases.items() if number in numbers})
 
 
-def resolve(record: ModelRecord, reference: Reference) -> VersionEntry:
+def resolve(record: CatalogueRecord, reference: Reference) -> VersionEntry:
     """The version that `reference` means now: its number, its alias's, else the newest; raises `NotFound`."""
     if reference.version is not None:
         return require_version(record, reference.version)
@@ -75,16 +75,16 @@ def resolve(record: ModelRecord, reference: Reference) -> VersionEntry:
     return record.versions[-1]
 
 
-def require_model(models: Mapping[str, ModelRecord], name: str) -> ModelRecord:
-    """The record of a model that has versions; raises `NotFound` naming those that exist."""
-    record = models.get(name)
+def require_name(records: Mapping[str, CatalogueRecord], name: str, kind: Kind) -> CatalogueRecord:
+    """The record of a name that has versions; raises `NotFound` naming those that exist."""
+    record = records.get(name)
     if record is None or not record.versions:
-        there = [other for other, record in sorted(models.items()) if record.versions]
-        raise NotFound(f"no model {name!r}: {_list_of('there are', there)}", param="model")
+        there = [other for other, record in sorted(records.items()) if record.versions]
+        raise NotFound(f"no {kind} {name!r}: {_list_of('there are', there)}", param=kind)
     return record
 
 
-def require_version(record: ModelRecord, version: int) -> VersionEntry:
+def require_version(record: CatalogueRecord, version: int) -> VersionEntry:
     """The entry with that number; raises `NotFound` naming those that exist."""
     for entry in record.versions:
         if entry.version == version:
@@ -95,7 +95,7 @@ def require_version(record: ModelRecord, version: int) -> VersionEntry:
     )
 
 
-def require_alias(record: ModelRecord, alias: str) -> int:
+def require_alias(record: CatalogueRecord, alias: str) -> int:
     """The number that an alias points at; raises `NotFound` naming those that exist."""
     number = record.aliases.get(alias)
     if number is None:
@@ -117,18 +117,18 @@ def require_unused(deployments: Iterable[Deployment], model: str, version: int |
         raise Conflict(f"{what} is in use: {_list_of('undeploy', users)} first")
 
 
-def parse_reference(text: str) -> Reference:
+def parse_reference(text: str, kind: Kind = Kind.MODEL) -> Reference:
     """`name`, `name:3` or `name@prod`; raises `InvalidInput`."""
     try:
         return Reference.parse(text)
     except ValueError as error:
         raise InvalidInput(
-            f"{text[:200]!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case",
+            f"{text[:200]!r} is not a {kind} reference; expected 'name', 'name:3' or 'name@alias' in lower case",
             param="reference",
         ) from error
 
 
-def check_integrity(record: ModelRecord) -> None:
+def check_integrity(record: CatalogueRecord) -> None:
     """Assert what must hold of every record."""
     numbers = [entry.version for entry in record.versions]
     digests = {entry.digest for entry in record.versions}
@@ -139,7 +139,7 @@ def check_integrity(record: ModelRecord) -> None:
     assert list(record.aliases) == sorted(record.aliases), "aliases are in order"
 
 
-def _with_aliases(record: ModelRecord, aliases: Mapping[str, int]) -> ModelRecord:
+def _with_aliases(record: CatalogueRecord, aliases: Mapping[str, int]) -> CatalogueRecord:
     return record.model_copy(update={"aliases": dict(sorted(aliases.items()))})
 
 

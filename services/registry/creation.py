@@ -10,11 +10,15 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from services.registry.catalogue import delete, enter, point, reserve, with_digest
 from services.registry.files import missing_file, require_files
 from services.registry.manifests import digest_of, encode_manifest
-from services.registry.records import ModelRecords
-from shared.contracts.registry import CreateVersion, ModelRecord, VersionEntry
+from services.registry.records import Records
+from shared.contracts.manifest import FileList, Kind, Manifest
+from shared.contracts.registry import CatalogueRecord, CreateVersion, VersionEntry
+from shared.contracts.sampling import version_defaults
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.storage.port import ArtifactStore
 
@@ -22,55 +26,76 @@ from shared.storage.port import ArtifactStore
 class Creation(NamedTuple):
     """The version that a request led to."""
 
-    record: ModelRecord
+    record: CatalogueRecord
     entry: VersionEntry
     created: bool
     """False when the same manifest was a version already."""
 
 
 async def create_version(
-    records: ModelRecords, store: ArtifactStore, request: CreateVersion, now: Callable[[], datetime]
+    records: Records,
+    store: ArtifactStore,
+    request: CreateVersion,
+    manifest: FileList,
+    *,
+    kind: Kind,
+    now: Callable[[], datetime],
 ) -> Creation:
-    """The version that `request` describes: a new one, or the one with the same manifest.
+    """The version that `request` and `manifest` describe: a new one, or the one with the same manifest.
 
     Raises:
-        InvalidInput: A blob is missing or has another size.
-        Conflict: The model has too many versions.
+        InvalidInput: A blob is missing or has another size, or no request could have a default.
+        Conflict: The name has too many versions.
     """
-    await require_files(store, request.manifest)
-    data = encode_manifest(request.manifest)
+    if isinstance(manifest, Manifest):
+        _check_defaults(manifest)
+    await require_files(store, manifest)
+    data = encode_manifest(manifest)
     digest = digest_of(data)
-    record = await records.get(request.model)
+    record = await records.get(request.name)
     existing = with_digest(record, digest) if record else None
     if existing is not None:
         with suppress(NotFound):  # deleted since: make it again
             change = await records.change(
-                request.model, lambda record: point(record, request.aliases, existing.version)
+                request.name, lambda record: point(record, request.aliases, existing.version)
             )
             return Creation(change.after, existing, created=False)
-    number = await _write_manifest(records, store, request.model, data)
-    ours = VersionEntry(version=number, digest=digest, size=request.manifest.size, created_at=now())
-    record = (await records.change(request.model, lambda record: _enter(record, ours, request.aliases))).after
+    number = await _write_manifest(records, store, request.name, data, kind)
+    ours = VersionEntry(version=number, digest=digest, size=manifest.size, created_at=now())
+    record = (await records.change(request.name, lambda record: _enter(record, ours, request.aliases))).after
     entry = with_digest(record, digest)
     assert entry is not None, "it was entered just now, by us or by a faster process"
     if entry.version != number:
-        await store.delete_manifest(request.model, number)
+        await store.delete_manifest(request.name, number, kind)
         return Creation(record, entry, created=False)
-    await _require_still_there(records, store, request, number)
+    await _require_still_there(records, store, manifest, kind=kind, name=request.name, number=number)
     return Creation(record, entry, created=True)
 
 
-async def _write_manifest(records: ModelRecords, store: ArtifactStore, model: str, data: bytes) -> int:
+def _check_defaults(manifest: Manifest) -> None:
+    """Here and not in the contract: a version that exists stays readable."""
+    try:
+        version_defaults(manifest.defaults)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidInput(
+            f"the default {first['loc'][0]} is {str(first['input'])[:80]!r}, which no request could have:"
+            f" {first['msg']}",
+            param="manifest.defaults",
+        ) from None
+
+
+async def _write_manifest(records: Records, store: ArtifactStore, name: str, data: bytes, kind: Kind) -> int:
     while True:
-        number = (await records.change(model, lambda record: reserve(record)[0])).after.next_version - 1
+        number = (await records.change(name, lambda record: reserve(record)[0])).after.next_version - 1
         try:
-            await store.put_manifest(model, number, data)
+            await store.put_manifest(name, number, data, kind)
         except Conflict:
             continue  # left over from a catalogue that was lost: its numbers are taken
         return number
 
 
-def _enter(record: ModelRecord, entry: VersionEntry, aliases: tuple[str, ...]) -> ModelRecord:
+def _enter(record: CatalogueRecord, entry: VersionEntry, aliases: tuple[str, ...]) -> CatalogueRecord:
     entered = enter(record, entry)
     winner = with_digest(entered, entry.digest)
     assert winner is not None
@@ -78,12 +103,12 @@ def _enter(record: ModelRecord, entry: VersionEntry, aliases: tuple[str, ...]) -
 
 
 async def _require_still_there(
-    records: ModelRecords, store: ArtifactStore, request: CreateVersion, number: int
+    records: Records, store: ArtifactStore, manifest: FileList, *, kind: Kind, name: str, number: int
 ) -> None:
-    problem = await missing_file(store, request.manifest.files)
+    problem = await missing_file(store, manifest.files)
     if problem is None:
         return
     with suppress(NotFound):
-        await records.change(request.model, lambda record: delete(record, number))
-    await store.delete_manifest(request.model, number)
+        await records.change(name, lambda record: delete(record, number))
+    await store.delete_manifest(name, number, kind)
     raise InvalidInput(f"{problem} (it was removed as garbage meanwhile)", param="manifest.files")

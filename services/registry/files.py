@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from services.registry.manifests import decode_manifest
-from shared.contracts.manifest import Manifest, ManifestFile
-from shared.contracts.registry import ModelRecord, VersionEntry
+from services.registry.manifests import ManifestT, decode_manifest
+from shared.contracts.manifest import FileList, Kind, ManifestFile
+from shared.contracts.registry import CatalogueRecord, Named, VersionEntry
 from shared.errors import CorruptFile, InvalidInput
 from shared.storage.port import ArtifactStore
 
@@ -22,28 +22,30 @@ async def missing_file(store: ArtifactStore, files: Iterable[ManifestFile]) -> s
     return None
 
 
-async def require_files(store: ArtifactStore, manifest: Manifest) -> None:
+async def require_files(store: ArtifactStore, manifest: FileList) -> None:
     """Raise `InvalidInput` naming the first file that is not there in the stated size, or when there is no file."""
     problem = await missing_file(store, manifest.files) if manifest.files else "the manifest names no file"
     if problem is not None:
         raise InvalidInput(problem, param="manifest.files")
 
 
-async def read_manifest(store: ArtifactStore, model: str, entry: VersionEntry) -> Manifest:
+async def read_manifest(
+    store: ArtifactStore, name: str, entry: VersionEntry, *, kind: Kind, contract: type[ManifestT]
+) -> ManifestT:
     """The manifest of a version; raises `CorruptFile` when it is gone or was changed."""
-    data = await store.get_manifest(model, entry.version)
+    data = await store.get_manifest(name, entry.version, kind)
     if data is None:
         raise CorruptFile(
-            f"the manifest of {model}:{entry.version} is gone from the store; delete this version and import it again"
+            f"the manifest of {name}:{entry.version} is gone from the store; delete this version and import it again"
         )
-    return decode_manifest(data, digest=entry.digest, reference=f"{model}:{entry.version}")
+    return decode_manifest(data, contract, digest=entry.digest, reference=f"{name}:{entry.version}")
 
 
-async def referenced_blobs(store: ArtifactStore, models: Mapping[str, ModelRecord]) -> set[str]:
+async def referenced_blobs(store: ArtifactStore, catalogue: Mapping[Named, CatalogueRecord]) -> set[str]:
     """The digests of all files of all versions; raises `CorruptFile` when one manifest can't be read."""
     digests: set[str] = set()
-    for name, record in models.items():
+    for (kind, name), record in catalogue.items():
         for entry in record.versions:
-            manifest = await read_manifest(store, name, entry)
+            manifest = await read_manifest(store, name, entry, kind=kind, contract=FileList)
             digests.update(file.digest for file in manifest.files)
     return digests

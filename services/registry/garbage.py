@@ -4,8 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.contracts.registry import ModelRecord
+from shared.contracts.manifest import Kind
+from shared.contracts.registry import CatalogueRecord, Named
 from shared.storage.port import Stored
+
+Numbered = tuple[Kind, str, int]
+"""A manifest: its kind, its name and its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +18,15 @@ class Garbage:
 
     blobs: tuple[str, ...]
     """Digests."""
-    manifests: tuple[tuple[str, int], ...]
-    """(model, version)."""
+    manifests: tuple[Numbered, ...]
     size: int
     """Bytes of both."""
 
 
 def find_garbage(
     blobs: Mapping[str, Stored],
-    manifests: Mapping[tuple[str, int], Stored],
-    models: Mapping[str, ModelRecord],
+    manifests: Mapping[Numbered, Stored],
+    catalogue: Mapping[Named, CatalogueRecord],
     referenced: Collection[str],
     *,
     now: datetime,
@@ -32,26 +35,26 @@ def find_garbage(
     """Blobs that no version refers to, and manifests of numbers that are no version, both older than `grace`.
 
     The grace is for what is being made: a blob is there before its manifest, a manifest before its version.
-    A manifest whose model has no record is not garbage: the catalogue was lost and is made again from such manifests.
+    A manifest whose name has no record is not garbage: the catalogue was lost and is made again from such manifests.
 
     Args:
         blobs: All in the store.
         manifests: All in the store.
-        models: The catalogue.
-        referenced: Digests of the files of all versions in `models`.
+        catalogue: The records of all kinds.
+        referenced: Digests of the files of all versions in `catalogue`.
         now: In UTC.
         grace: How old garbage must be.
     """
-    versions = {(name, entry.version) for name, record in models.items() for entry in record.versions}
+    versions = {(*name, entry.version) for name, record in catalogue.items() for entry in record.versions}
     old_blobs = {
         digest: stored
         for digest, stored in blobs.items()
         if digest not in referenced and now - stored.modified > grace
     }
     old_manifests = {
-        name: stored
-        for name, stored in manifests.items()
-        if name not in versions and name[0] in models and now - stored.modified > grace
+        key: stored
+        for key, stored in manifests.items()
+        if key not in versions and key[:2] in catalogue and now - stored.modified > grace
     }
     size = sum(stored.size for stored in (*old_blobs.values(), *old_manifests.values()))
     return Garbage(blobs=tuple(sorted(old_blobs)), manifests=tuple(sorted(old_manifests)), size=size)

@@ -1,22 +1,22 @@
 """Manifests as bytes: the same manifest always gives the same ones, so their digest names it."""
 
 import hashlib
-import json
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from shared.contracts.manifest import Manifest
+from shared.contracts.manifest import FileList
 from shared.errors import CorruptFile, InvalidInput
 
+ManifestT = TypeVar("ManifestT", bound=FileList)
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON with sorted keys and nothing to spare; raises `InvalidInput` for numbers that JSON does not have."""
-    fields = manifest.model_dump(mode="json", exclude_none=True)
+
+def encode_manifest(manifest: FileList) -> bytes:
+    """The canonical bytes; raises `InvalidInput` for numbers that JSON does not have."""
     try:
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return manifest.canonical()
     except ValueError as error:
         raise InvalidInput(f"the manifest holds a number that is not finite ({error})", param="manifest") from error
-    return text.encode()
 
 
 def digest_of(data: bytes) -> str:
@@ -24,11 +24,11 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def decode_manifest(data: bytes, *, digest: str, reference: str) -> Manifest:
-    """The manifest of `reference`; raises `CorruptFile` unless `data` hashes to `digest` and is a manifest."""
+def decode_manifest(data: bytes, contract: type[ManifestT], *, digest: str, reference: str) -> ManifestT:
+    """The manifest of `reference`; raises `CorruptFile` unless `data` hashes to `digest` and is a `contract`."""
     if digest_of(data) != digest:
         raise CorruptFile(f"the manifest of {reference} in the store was changed: it hashes to {digest_of(data)}")
     try:
-        return Manifest.decode(data)
+        return contract.decode(data)
     except ValidationError as error:
         raise CorruptFile(f"the manifest of {reference} in the store can't be read: {error}") from error

@@ -6,15 +6,15 @@ from pydantic import ValidationError
 from services.registry.catalogue import enter
 from services.registry.files import missing_file
 from services.registry.manifests import digest_of
-from services.registry.records import ModelRecords
-from shared.contracts.manifest import Manifest
-from shared.contracts.registry import ModelRecord, VersionEntry
+from services.registry.records import Records
+from shared.contracts.manifest import FileList
+from shared.contracts.registry import AnyCatalogue, CatalogueRecord, VersionEntry
 from shared.storage.port import ArtifactStore
 
 _log = structlog.get_logger("llmos.registry")
 
 
-async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
+async def rebuild(records: Records, store: ArtifactStore, catalogue: AnyCatalogue) -> list[str]:
     """Fill an empty catalogue with every version whose files are all there; returns their references.
 
     Does nothing when there is a record. Aliases are not in the store and stay lost; the times are those of the
@@ -22,11 +22,11 @@ async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
     """
     if await records.all():
         return []
-    found: dict[str, ModelRecord] = {}
-    for (model, number), stored in sorted((await store.manifest_stats()).items()):
-        record = found.get(model, ModelRecord(name=model)).model_copy(update={"next_version": number + 1})
-        data = await store.get_manifest(model, number)
-        manifest = _decode(data, f"{model}:{number}")
+    found: dict[str, CatalogueRecord] = {}
+    for (name, number), stored in sorted((await store.manifest_stats(catalogue.kind)).items()):
+        record = found.get(name, CatalogueRecord(name=name)).model_copy(update={"next_version": number + 1})
+        data = await store.get_manifest(name, number, catalogue.kind)
+        manifest = _decode(data, catalogue.manifest, f"{name}:{number}")
         if data is not None and manifest is not None:
             problem = await missing_file(store, manifest.files)
             if problem is None:
@@ -35,8 +35,8 @@ async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
                 )
                 record = enter(record, entry)
             else:
-                _log.warning("version.not_restored", version=f"{model}:{number}", reason=problem)
-        found[model] = record
+                _log.warning("version.not_restored", version=f"{name}:{number}", reason=problem)
+        found[name] = record
     restored = [
         f"{record.name}:{entry.version}"
         for record in found.values()
@@ -44,13 +44,13 @@ async def rebuild(records: ModelRecords, store: ArtifactStore) -> list[str]:
         for entry in record.versions
     ]
     if found:
-        _log.warning("catalogue.rebuilt", versions=restored, consequence="aliases are lost")
+        _log.warning("catalogue.rebuilt", of=catalogue.kind, versions=restored, consequence="aliases are lost")
     return restored
 
 
-def _decode(data: bytes | None, reference: str) -> Manifest | None:
+def _decode(data: bytes | None, contract: type[FileList], reference: str) -> FileList | None:
     try:
-        return Manifest.decode(data) if data is not None else None
+        return contract.decode(data) if data is not None else None
     except ValidationError as error:
         _log.warning("version.not_restored", version=reference, reason=f"its manifest can't be read: {error}")
         return None

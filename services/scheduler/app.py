@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.scheduler.events import ensure_event_stream
+from services.scheduler.events import ensure_event_streams
+from services.scheduler.job_deployer import JobDeployer
 from services.scheduler.leadership import Leader
 from services.scheduler.policy.grace_period import GracePeriod
 from services.scheduler.reconcile import ObservedState, Reconciler
@@ -12,6 +13,7 @@ from services.scheduler.service import SchedulerService
 from services.scheduler.settings import Settings
 from shared.bus.leases import LeaseTable
 from shared.bus.records import Records
+from shared.contracts.job import JOB_RUNS_BUCKET, JOBS_BUCKET, Job, JobRun
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     DEPLOYMENTS_BUCKET,
@@ -39,13 +41,15 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         assignments=Records(bus.kv(ASSIGNMENTS_BUCKET), NodeAssignment, changed.set),
         nodes=LeaseTable(bus.kv(NODES_BUCKET), ttl, NodeStatus.decode),
         replicas=LeaseTable(bus.kv(REPLICAS_BUCKET), ttl, ReplicaStatus.decode),
+        jobs=Records(bus.kv(JOBS_BUCKET), Job, changed.set),
+        runs=LeaseTable(bus.kv(JOB_RUNS_BUCKET), ttl, JobRun.decode),
     )
     grace_period = GracePeriod(ttl=ttl, pause=ttl / 2)
     reconciler = Reconciler(bus, context.instance, observed, changed, grace_period, tick=ttl / 10)
 
     @asynccontextmanager
     async def term() -> AsyncIterator[None]:
-        await ensure_event_stream(bus)  # before the first event
+        await ensure_event_streams(bus)  # before the first event
         async with service.running():
             changed.set()
             yield
@@ -53,6 +57,11 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
 
     leader = Leader(bus.kv(LEASES_BUCKET), context.instance, term, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
-    async with observed.running(), reconciler.running(lambda: leader.leading), leader.running():
+    deployer = JobDeployer(bus, context.instance, reconciler, service.status, tick=ttl / 10)
+
+    def leads() -> bool:
+        return leader.leading
+
+    async with observed.running(), reconciler.running(leads), deployer.running(leads), leader.running():
         context.readiness.probe("state", lambda: None if observed.synced else "not read yet")
         yield

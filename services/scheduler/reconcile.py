@@ -3,18 +3,24 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
 from services.scheduler.events import publish_event
+from services.scheduler.job_loop import JobWriter
+from services.scheduler.policy import job_rules
 from services.scheduler.policy.grace_period import GracePeriod
+from services.scheduler.policy.job_placement import place_beside_jobs, place_jobs, with_jobs
 from services.scheduler.policy.placement import Placement, place
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
 from shared.bus.records import Records
+from shared.contracts.job import Job, JobRun
 from shared.contracts.scheduler import (
     Deployment,
     NodeAssignment,
@@ -36,6 +42,8 @@ class ObservedState:
     assignments: Records[NodeAssignment]
     nodes: LeaseTable[NodeStatus]
     replicas: LeaseTable[ReplicaStatus]
+    jobs: Records[Job]
+    runs: LeaseTable[JobRun]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ObservedState"]:
@@ -43,6 +51,8 @@ class ObservedState:
         async with (
             self.nodes.running(),
             self.replicas.running(),
+            self.runs.running(),
+            self.jobs.running(),
             self.deployments.running(),
             self.assignments.running(),
         ):
@@ -50,13 +60,13 @@ class ObservedState:
 
     @property
     def synced(self) -> bool:
-        """Whether deployments and assignments are known."""
-        return self.deployments.synced and self.assignments.synced
+        """Whether deployments, jobs and assignments are known."""
+        return self.deployments.synced and self.assignments.synced and self.jobs.synced
 
     @property
     def fresh(self) -> bool:
         """Whether all is seen as it is now."""
-        return self.synced and self.nodes.fresh and self.replicas.fresh
+        return self.synced and self.nodes.fresh and self.replicas.fresh and self.runs.fresh
 
 
 @dataclass(slots=True)
@@ -73,9 +83,13 @@ class Reconciler:
     """Seconds. The loop looks at least this often: leases run out without a message."""
     placement: Placement | None = None
     """The result of the last pass."""
+    job_writer: JobWriter = field(init=False)
     _grace_over: bool = False
     _nodes: set[str] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.job_writer = JobWriter(self.bus, self.observed.jobs)
 
     @asynccontextmanager
     async def running(self, leads: Callable[[], bool]) -> AsyncIterator["Reconciler"]:
@@ -110,8 +124,11 @@ class Reconciler:
             observed = self.observed
             nodes = observed.nodes.live()
             assigned = observed.assignments.values
+            before = observed.jobs.values
+            jobs = self._reported(before, nodes)
             ready = {key for key, status in observed.replicas.live().items() if status.state is ReplicaState.READY}
-            self.placement = place(
+            place_replicas = partial(
+                place,
                 observed.deployments.values.values(),
                 nodes.values(),
                 assigned.values(),
@@ -119,16 +136,27 @@ class Reconciler:
                 token=secrets.token_hex(8),
                 grace_over=self._grace_over,
             )
+            self.placement = place_beside_jobs(jobs.values(), lambda held: place_replicas(jobs=held))
             await self._publish_nodes(set(nodes))
-            for node, desired in self.placement.assignments.items():
+            decided = place_jobs(jobs.values(), nodes, self.placement, now=datetime.now(UTC))
+            jobs = await self.job_writer.write(before, jobs | {job.id: job for job in decided})
+            for node, desired in with_jobs(self.placement.assignments, jobs.values()).items():
                 if desired != assigned.get(node):
                     await self._write(desired, assigned.get(node), absent=node not in nodes)
+
+    def _reported(self, jobs: Mapping[str, Job], nodes: Mapping[str, NodeStatus]) -> dict[str, Job]:
+        """The jobs with what their nodes report of them."""
+        runs, now = self.observed.runs.live(), datetime.now(UTC)
+        return {
+            key: job_rules.observe(job, runs.get(key), node_up=job.node in nodes or not self._grace_over, now=now)
+            for key, job in jobs.items()
+        }
 
     async def _write(self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
         node = desired.node
         if self.observed.assignments.get(node) != before:
             raise Conflict(f"the assignment of {node} changed while it was computed")
-        if absent and not desired.replicas:
+        if absent and not desired.replicas and not desired.jobs:
             await self.observed.assignments.delete(node)
         else:
             await self.observed.assignments.write(node, desired)

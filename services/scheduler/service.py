@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.scheduler.events import publish_event
+from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired
 from services.scheduler.policy.status import deployment_status, node_view
 from services.scheduler.reconcile import Reconciler
+from services.scheduler.resolve import resolve
 from shared.bus.port import Bus
-from shared.bus.rpc import Handlers, call, serve
+from shared.bus.rpc import Handlers, serve
 from shared.contracts.base import Empty
-from shared.contracts.manifest import Reference
-from shared.contracts.registry import RESOLVE, ResolveReference, VersionInfo
+from shared.contracts.registry import MODELS, ModelVersion
 from shared.contracts.scheduler import (
     DEPLOY,
     LIST_DEPLOYMENTS,
@@ -27,8 +28,7 @@ from shared.contracts.scheduler import (
     DeploymentStatus,
     NodeList,
 )
-from shared.deadlines import RESOLVE_S
-from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
+from shared.errors import Conflict, NotFound, Unavailable
 
 QUEUE = "scheduler"
 WRITE_TRIES = 5
@@ -52,16 +52,17 @@ class SchedulerService:
             SHOW_DEPLOYMENT: self.show_deployment,
             LIST_DEPLOYMENTS: self.list_deployments,
             LIST_NODES: self.list_nodes,
+            **JobsService(self.bus, self.reconciler, self._check).handlers(),
         }
         async with serve(self.bus, handlers, queue=QUEUE):
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
         """Record the desired state, and place its replicas. The status says why a replica has no node."""
-        version = await self._resolve(request.reference)
+        version = await resolve(self.bus, MODELS, request.reference)
         record = await self._record(request, version)
         await self.reconciler.attempt()
-        return self._status(record)
+        return self.status(record)
 
     async def undeploy(self, request: DeploymentName) -> Empty:
         """Remove the deployment: its replicas drain."""
@@ -75,13 +76,13 @@ class SchedulerService:
     async def show_deployment(self, request: DeploymentName) -> DeploymentStatus:
         """One deployment."""
         self._check()
-        return self._status(self._find(request.name))
+        return self.status(self._find(request.name))
 
     async def list_deployments(self, _: Empty) -> DeploymentList:
         """All deployments, by name."""
         self._check()
         records = self.reconciler.observed.deployments.values.values()
-        return DeploymentList(deployments=tuple(self._status(record) for record in records))
+        return DeploymentList(deployments=tuple(self.status(record) for record in records))
 
     async def list_nodes(self, _: Empty) -> NodeList:
         """All nodes that are up, by id."""
@@ -92,12 +93,12 @@ class SchedulerService:
         )
         return NodeList(nodes=tuple(views))
 
-    async def _record(self, request: Deploy, version: VersionInfo) -> Deployment:
+    async def _record(self, request: Deploy, version: ModelVersion) -> Deployment:
         """Write the record of `request`, unless it stands there already."""
         for attempt in range(1, WRITE_TRIES + 1):
             self._check()
             records = self.reconciler.observed.deployments
-            before = records.get(request.name or version.model)
+            before = records.get(request.name or version.name)
             record = desired(request, version, before, datetime.now(UTC))
             if record == before:
                 return record
@@ -112,18 +113,6 @@ class SchedulerService:
                 return record
         raise AssertionError("the last try returns or raises")
 
-    async def _resolve(self, reference: str) -> VersionInfo:
-        try:
-            Reference.parse(reference)
-        except ValueError as error:
-            raise InvalidInput(str(error), param="reference") from error
-        try:
-            return await call(self.bus, RESOLVE, ResolveReference(reference=reference), timeout=RESOLVE_S)
-        except NoResponders as error:
-            raise Unavailable(
-                "the registry is down, and deploying asks it for the version; try again when it is up"
-            ) from error
-
     def _find(self, name: str) -> Deployment:
         records = self.reconciler.observed.deployments
         record = records.get(name)
@@ -132,7 +121,8 @@ class SchedulerService:
             raise NotFound(f"there is no deployment {name!r}; deployments: {names}", param="name")
         return record
 
-    def _status(self, record: Deployment) -> DeploymentStatus:
+    def status(self, record: Deployment) -> DeploymentStatus:
+        """Desired and observed state of a deployment."""
         observed, placement = self.reconciler.observed, self.reconciler.placement
         return deployment_status(
             record,

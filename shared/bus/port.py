@@ -141,6 +141,9 @@ class EventStream(Protocol):
     async def last(self, count: int) -> list[Message]:
         """The newest `count` messages, oldest first."""
 
+    async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
+        """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
+
 
 class Bus(Protocol):
     """One connection per process."""

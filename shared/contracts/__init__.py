@@ -4,14 +4,21 @@
 |---|---|
 | `base` | `Contract` (frozen pydantic model) and `Endpoint` (subject + request + response) |
 | `manifest` | the JSON that describes a version, and references to versions |
-| `registry` | models, versions, aliases |
+| `dataset` | the JSON that describes a version of a dataset |
+| `report` | the JSON that describes what an evaluation measured |
+| `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
+| `job` | jobs, their processes and their events |
+| `fine_tuning` | what OpenAI's fine-tuning API was asked for |
+| `file` | files that clients upload |
+| `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
 | `events` | changes of control state |
 | `replica` | generate, cancel, drain |
 | `sampling` | how a replica chooses tokens |
 | `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
+| `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |
 """

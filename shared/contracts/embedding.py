@@ -40,8 +40,8 @@ class Embed(Contract):
     """Numbers kept of each vector, which is then normalised again. None: all."""
     tenant: str = ""
     """Tenants share a replica evenly."""
-    deadline_ms: int | None = None
-    """Unix time in milliseconds after which the answer is of no use."""
+    time_left_s: float | None = Field(default=None, ge=0)
+    """Seconds, from the arrival of this request, after which the answer is of no use. Set at each sending."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "Embed":
@@ -70,7 +70,7 @@ class Classify(Contract):
     first_index: int = Field(default=0, ge=0)
     truncate: int | None = Field(default=None, ge=1)
     tenant: str = ""
-    deadline_ms: int | None = None
+    time_left_s: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _pairs_match(self) -> "Classify":

@@ -58,18 +58,15 @@ class TokenLogprob(ScoredToken):
     """Of a prompt's token: its place among all by likelihood, the likeliest is 1; None for the first."""
 
 
-class ToolCallDelta(Contract):
-    """A piece of a tool call.
-
-    A call's first piece has its id and name; the `arguments` of all its pieces joined are
-    its arguments, a JSON object.
-    """
+class GeneratedToolCall(Contract):
+    """A whole tool call of an answer: one that was not completed is in no frame."""
 
     index: int
     """Of the call in the answer, from 0."""
-    id: str | None = None
-    name: str | None = None
-    arguments: str = ""
+    id: str
+    name: str
+    arguments: str
+    """A JSON object as text."""
 
 
 class Frame(Contract):
@@ -86,7 +83,8 @@ class Frame(Contract):
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     """With `Sampling.prompt_logprobs` only: the next tokens of the prompt. All come before the first of `token_ids`;
     an attempt without `resume_token_ids` sends them again from the first."""
-    tool_calls: tuple[ToolCallDelta, ...] = ()
+    tool_calls: tuple[GeneratedToolCall, ...] = ()
+    """Those that this step completed."""
     finish_reason: FinishReason | None = None
     """Set on exactly one frame, the last."""
     usage: Usage | None = None
@@ -106,6 +104,7 @@ class Scope(StrEnum):
 
     INFERENCE = "inference"
     READ = "read"
+    TRAIN = "train"
     ADMIN = "admin"
 
 
@@ -126,7 +125,7 @@ def frames_subject(gateway_id: str) -> str:
 
 
 Usage.EXAMPLE = Usage(prompt_tokens=37, completion_tokens=8)
-ToolCallDelta.EXAMPLE = ToolCallDelta(index=0, id="call_1f", name="weather")
+GeneratedToolCall.EXAMPLE = GeneratedToolCall(index=0, id="call_1f", name="weather", arguments='{"city": "Paris"}')
 Timings.EXAMPLE = Timings(queue_s=0.001, prefill_s=0.09, decode_s=0.4)
 ScoredToken.EXAMPLE = ScoredToken(token_id=378, text=" The", logprob=-2.5)
 TokenLogprob.EXAMPLE = TokenLogprob(

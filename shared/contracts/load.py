@@ -68,6 +68,8 @@ class EngineLoad(Contract):
     """Blocks that the prefix cache holds."""
     cache_blocks: int = 0
     """Blocks that the prefix cache holds at most."""
+    stalled_s: float = 0.0
+    """Seconds that the engine has had work and has completed no step, once that is too long; else 0."""
     wait_s: float = 0.0
     """Seconds that a request of a tenant with nothing in the queue would probably wait."""
     counters: EngineCounters = EngineCounters()

@@ -3,7 +3,9 @@
 A reference is `name`, `name:3` or `name@prod`; alone, `name` means its newest version.
 """
 
+import json
 import re
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -22,6 +24,14 @@ NAME_RULE = f"up to {NAME_LENGTH} lower-case letters and digits, joined by '.', 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
+
+
+class Kind(StrEnum):
+    """What has versions. Each kind has names of its own: a model and a dataset may share one."""
+
+    MODEL = "model"
+    DATASET = "dataset"
+    REPORT = "report"
 
 
 def is_name(text: str) -> bool:
@@ -44,6 +54,34 @@ class ManifestFile(Contract):
             msg = f"path {path!r} must stay inside the version's folder"
             raise ValueError(msg)
         return path
+
+
+class FileList(Contract):
+    """What the manifests of all kinds have: the files of the version."""
+
+    files: tuple[ManifestFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def canonical(self) -> bytes:
+        """The manifest as the registry stores it: JSON with sorted keys and nothing to spare. Its SHA-256 names it.
+
+        Raises ValueError for numbers that JSON does not have.
+        """
+        fields = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+
+    @field_validator("files")
+    @classmethod
+    def _paths_differ(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
+        if len({file.path for file in files}) != len(files):
+            msg = "two files share a path"
+            raise ValueError(msg)
+        return files
 
 
 class DecoderSpec(Contract):
@@ -73,6 +111,9 @@ class DecoderSpec(Contract):
     bos_token_id: int | None = None
     add_bos_token: bool = False
     eos_token_ids: tuple[int, ...] = ()
+    special_tokens: dict[str, str] = Field(default_factory=dict)
+    """Texts of special tokens by their names in chat templates: `eos_token`, `pad_token`, … Empty: the model has
+    none of this name. Versions of older imports have none of them; BOS and EOS are then those of the ids."""
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -163,15 +204,26 @@ class Lineage(Contract):
     tool: str = ""
     quantization: str = ""
     license: str | None = None
+    base: Digest | None = None
+    """Of the manifest of the version that training started from."""
+    teacher: Digest | None = None
+    """Of the manifest of the version whose probabilities it learnt from."""
+    datasets: tuple[Digest, ...] = ()
+    """Of the manifests of the dataset versions that it was trained on."""
+    recipe: Digest | None = None
+    """Of the recipe: everything that the training run was told. It is the version's file `recipe.toml`."""
+    job: str | None = None
+    """The job that made it."""
+    code: str = ""
+    """Versions of the software that made it: `llmos 0.1.0, torch 2.13.0`."""
 
 
-class Manifest(Contract):
-    """The JSON that describes a version. Immutable; its SHA-256 names the version."""
+class Manifest(FileList):
+    """The JSON that describes a version of a model. Immutable; its SHA-256 names the version."""
 
     schema_version: Literal[1] = 1
     task: Task = "generate"
     format: Literal["onnx-decoder", "onnx-encoder"] = "onnx-decoder"
-    files: tuple[ManifestFile, ...]
     decoder: DecoderSpec | None = None
     """Of format `onnx-decoder`."""
     encoder: EncoderSpec | None = None
@@ -180,23 +232,10 @@ class Manifest(Contract):
     cuda: CudaNeed | None = None
     """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
     defaults: dict[str, float | int | str] = Field(default_factory=dict)
-    """Sampling defaults: temperature, top_p, …"""
+    """Sampling defaults: temperature, top_p, …, and `max_new_tokens` (`contracts.sampling.version_defaults`)."""
     lineage: Lineage
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured at import, e.g. perplexity."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-    @field_validator("files")
-    @classmethod
-    def _paths_differ(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
-        if len({file.path for file in files}) != len(files):
-            msg = "two files share a path"
-            raise ValueError(msg)
-        return files
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:
@@ -236,6 +275,10 @@ class Manifest(Contract):
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")
 
 
+_ZEROES = {"0" * length for length in range(1, 10)}
+"""No version has this number."""
+
+
 class Reference(Contract):
     """A parsed reference: at most one of `version` and `alias`."""
 
@@ -247,7 +290,8 @@ class Reference(Contract):
     def parse(cls, text: str) -> "Reference":
         """`name`, `name:3` or `name@prod`; raises ValueError naming the three forms."""
         match = _REFERENCE.fullmatch(text)
-        if match is None or not all(is_name(part) for part in match.group("name", "alias") if part):
+        names = match.group("name", "alias") if match else ()
+        if match is None or not all(is_name(name) for name in names if name) or match["version"] in _ZEROES:
             msg = f"{text!r} is not a model reference; expected 'name', 'name:3' or 'name@alias' in lower case"
             raise ValueError(msg)
         version = match["version"]
@@ -259,6 +303,8 @@ class Reference(Contract):
         return f"{self.name}@{self.alias}" if self.alias else self.name
 
 
+ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
+FileList.EXAMPLE = FileList(files=(ManifestFile.EXAMPLE,))
 DecoderSpec.EXAMPLE = DecoderSpec(
     layers=30,
     heads=9,
@@ -277,7 +323,6 @@ EncoderSpec.EXAMPLE = EncoderSpec(
     inputs=("input_ids", "attention_mask", "token_type_ids"),
     output_size=384,
 )
-ManifestFile.EXAMPLE = ManifestFile(path="model.onnx", digest="ab" * 32, size=1024)
 MemoryNeed.EXAMPLE = MemoryNeed(
     weights=135_000_000, kv_per_token=46080, activations=40_000_000, process=180_000_000, per_slot=2_000_000
 )

@@ -15,7 +15,7 @@ class ToolCall(Contract):
     id: str
     name: str
     arguments: str
-    """A JSON object as text."""
+    """A JSON object as text, as a rule: a model may write anything, and an answer may have been cut."""
 
 
 class ChatMessage(Contract):
@@ -28,6 +28,19 @@ class ChatMessage(Contract):
     """Of an assistant's message."""
     tool_call_id: str | None = None
     """Of a tool's message: the call that it answers."""
+    reasoning: str | None = None
+    """Of an assistant's message: the thoughts before it, for templates that show them again."""
+
+
+class TemplateOptions(Contract):
+    """How the chat template is rendered."""
+
+    variables: str = "{}"
+    """A JSON object as text: what the template gets besides messages and tools."""
+    add_generation_prompt: bool = True
+    """Whether the prompt ends with the beginning of the assistant's message."""
+    continue_final_message: bool = False
+    """Whether the prompt ends with the last message, left open: the answer continues it."""
 
 
 class Tool(Contract):
@@ -55,7 +68,7 @@ class ToolChoice(Contract):
 
 
 class Grammar(Contract):
-    """What the whole answer must match."""
+    """What the whole answer must match; tool calls excepted."""
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "lark"]
     value: str = ""
@@ -76,6 +89,8 @@ class Generate(Contract):
     gateway_id: Name
     """Frames go to `frames_subject(gateway_id)`."""
     messages: tuple[ChatMessage, ...] | None = None
+    template: TemplateOptions = TemplateOptions()
+    """With `messages`."""
     prompt: str | None = None
     prompt_token_ids: tuple[int, ...] | None = None
     resume_token_ids: tuple[int, ...] = ()
@@ -85,10 +100,11 @@ class Generate(Contract):
     """Whether `Accepted` carries the prompt's token ids and text."""
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
-    """With `messages`; not with `grammar`, unless `tool_choice.mode` is none."""
+    """With `messages`. Where they may be called, `grammar` is JSON, and holds for an answer without calls."""
     tool_choice: ToolChoice = ToolChoice()
-    deadline_ms: int | None = None
-    """Unix time in milliseconds after which the answer is of no use."""
+    time_left_s: float | None = Field(default=None, ge=0)
+    """Seconds, from the arrival of this request, after which the answer is of no use. Set at each sending: machines'
+    clocks differ, so no time of day crosses the bus as a deadline."""
     tenant: str = ""
     """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)
@@ -134,6 +150,7 @@ def drain_endpoint(replica_id: str) -> Endpoint[Empty, Empty]:
 
 
 ToolCall.EXAMPLE = ToolCall(id="call_1f", name="weather", arguments='{"city": "Paris"}')
+TemplateOptions.EXAMPLE = TemplateOptions(variables='{"enable_thinking": false}')
 Tool.EXAMPLE = Tool(
     name="weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 )

@@ -4,6 +4,7 @@ To add a parameter, add it to `Sampling` with its range and to `SamplingValues` 
 it in the engine. The gateway's request models inherit `Sampling`, and the replica fills `SamplingValues` by name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ MAX_BAD_WORD_CHARS = 128
 MAX_BAD_WORDS_CHARS = 8192
 """Of all bad words together: what looking for them may cost in each step."""
 MAX_ALLOWED_TOKENS = 4096
+INTEGERS = 1 << 63
+"""Numbers of tokens are below: what other languages' clients send for "no limit" is 2^63 - 1 at most."""
 
 
 def _check_words(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,7 +60,7 @@ class Sampling(Contract):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0, lt=INTEGERS)
     """Tokens of the answer, at most. Not given: as many as fit in the slot after the prompt. 0: none; only the prompt
     is computed."""
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -72,7 +75,7 @@ class Sampling(Contract):
     """Tokens less likely than this times the likeliest are left out; 0: off."""
     top_n_sigma: float | None = Field(default=None, ge=0.0, le=100.0)
     """Tokens whose logit is more than this many standard deviations below the largest are not chosen; 0: off."""
-    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10.0)
     """Of tokens in prompt or answer: positive logits are divided by it, negative ones multiplied; 1: off."""
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     """Subtracted from the logit of each token that the answer has; 0: off."""
@@ -133,6 +136,18 @@ class SamplingValues:
     def check_ranges(self) -> None:
         """Raise `pydantic.ValidationError` unless each value is in its range."""
         Sampling.model_validate({name: getattr(self, name) for name in _VALUES})
+
+
+def version_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`Manifest.defaults` by the names of `SamplingValues`: `generation_config.json` as vLLM reads it.
+
+    A top_k of -1 is off, and `max_new_tokens` is the default of `max_tokens`. Names that are not known are ignored.
+    Raises `pydantic.ValidationError` for a value of a wrong type or out of its range.
+    """
+    given = {**defaults, "max_tokens": defaults.get("max_new_tokens")}
+    if given.get("top_k") == -1:
+        given["top_k"] = 0
+    return Sampling.model_validate(given).values()
 
 
 _VALUES = tuple(field.name for field in fields(SamplingValues))

@@ -15,7 +15,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
+from shared.contracts.job import JobAssignment
 from shared.contracts.manifest import Digest, Name, Task
+from shared.contracts.resources import Resources
 from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
 
 DEPLOYMENTS_BUCKET = "LLMOS_DEPLOYMENTS"
@@ -24,22 +26,15 @@ REPLICAS_BUCKET = "LLMOS_REPLICAS"
 ASSIGNMENTS_BUCKET = "LLMOS_ASSIGNMENTS"
 LEASES_BUCKET = "LLMOS_LEASES"
 
+MAX_REPLICAS = 1024
+"""Of one deployment."""
+
 
 EVENTS_STREAM = "LLMOS_EVENTS"
 EVENTS_SUBJECT = "llmos.v1.events"
 """Every change of control state is published under `llmos.v1.events.<kind>`."""
 
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
-
-
-class Resources(Contract):
-    """What a replica is granted, or a node has."""
-
-    memory: int = Field(ge=0)
-    """Bytes."""
-    threads: int = Field(ge=0)
-    gpu_memory: int = Field(default=0, ge=0)
-    """Bytes of one GPU's memory."""
 
 
 class Gpu(Contract):
@@ -61,7 +56,7 @@ class Deployment(Contract):
     digest: Digest
     task: Task = "generate"
     """Of the version's manifest: which API it answers."""
-    replicas: int = Field(default=1, ge=0, le=1024)
+    replicas: int = Field(default=1, ge=0, le=MAX_REPLICAS)
     options: ReplicaOptions
     """Of each replica. The version has a graph for CUDA unless `device` is `cpu`."""
     resources: Resources
@@ -83,8 +78,13 @@ class NodeStatus(Contract):
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""
+    claim: int = 0
+    """The revision of the bucket at which this agent took the node id: of two agents the later one has the higher.
+    0 in the record that takes it."""
     host: str = ""
     pid: int = 0
+    birth: str = ""
+    """Of the agent's process; distinguishes it from others that get its pid (`shared.service.process_identity`)."""
 
 
 class ReplicaState(StrEnum):
@@ -93,6 +93,8 @@ class ReplicaState(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    STALLED = "stalled"
+    """Was ready; has work, and its engine completes no step. It becomes ready again, or its agent restarts it."""
     DRAINING = "draining"
     FAILED = "failed"
     """Died; the node agent starts it again with back-off. `message` says why."""
@@ -154,10 +156,11 @@ class ReplicaAssignment(Contract):
 
 
 class NodeAssignment(Contract):
-    """All replicas that a node should run; it drains every other one."""
+    """All replicas and jobs that a node should run; it drains and stops every other one."""
 
     node: Name
     replicas: tuple[ReplicaAssignment, ...] = ()
+    jobs: tuple[JobAssignment, ...] = ()
 
 
 class Leadership(Contract):
@@ -173,7 +176,7 @@ class Deploy(ServingOptions):
     """name, name:3 or name@alias."""
     name: Name | None = None
     """Public name. Default: the model's."""
-    replicas: int = Field(default=1, ge=1, le=1024)
+    replicas: int = Field(default=1, ge=1, le=MAX_REPLICAS)
     """Processes that serve it."""
 
 
@@ -205,8 +208,9 @@ class NodeView(Contract):
 
     status: NodeStatus
     granted: Resources
-    """Memory of all its replicas (`gpu_memory`: on all its GPUs), and the threads that are reserved."""
+    """Memory of all its replicas and jobs (`gpu_memory`: on all its GPUs), and the threads that are reserved."""
     replicas: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
 
 class NodeList(Contract):
@@ -221,7 +225,7 @@ SHOW_DEPLOYMENT = Endpoint("llmos.v1.scheduler.show_deployment", DeploymentName,
 LIST_DEPLOYMENTS = Endpoint("llmos.v1.scheduler.list_deployments", Empty, DeploymentList)
 LIST_NODES = Endpoint("llmos.v1.scheduler.list_nodes", Empty, NodeList)
 
-Resources.EXAMPLE = Resources(memory=4 << 30, threads=2)
+assert Resources.EXAMPLE is not None
 Gpu.EXAMPLE = Gpu(id="GPU-3f2a77b1-1c1e-4a1c-9c51-0a4c7e1a2b3c", name="NVIDIA L4", memory=23 << 30)
 assert ReplicaOptions.EXAMPLE is not None
 Deployment.EXAMPLE = Deployment(

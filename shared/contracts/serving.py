@@ -13,6 +13,10 @@ from shared.contracts.base import Contract
 DRAFT_TOKENS = 7
 """By default; with the row before them they fill one tile of eight rows in LLMOS's own kernels."""
 MAX_DRAFT_TOKENS = 15
+# More than any machine has. Sums and products of these fit in 64 bits, which is what JSON's readers take.
+MAX_TOKENS = 1 << 30
+MAX_THREADS = 1 << 16
+MAX_BYTES = 1 << 50
 
 Device = Literal["cpu", "cuda"]
 """What a replica computes on."""
@@ -23,16 +27,16 @@ class ServingOptions(Contract):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    max_len: int | None = Field(default=None, ge=1)
+    max_len: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """Tokens of prompt and answer together. Default: the model's context length, at most 4096."""
     slots: int = Field(default=16, ge=1, le=1024)
     """Sequences at once in one replica."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     """CPU threads reserved for each replica, which may then wait for one another actively. Default: none; a replica
     shares all threads of its node."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What to compute on; auto: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
-    prefix_cache: int | None = Field(default=None, ge=0, json_schema_extra={"unit": "bytes"})
+    prefix_cache: int | None = Field(default=None, ge=0, le=MAX_BYTES, json_schema_extra={"unit": "bytes"})
     """Memory for earlier prompts in each replica, such as 512MiB; 0: none. Default: a quarter of the memory of the
     slots, at most 1 GiB."""
     draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
@@ -41,6 +45,9 @@ class ServingOptions(Contract):
     max_wait: float | None = Field(default=None, ge=1.0, le=86400.0)
     """Seconds that a request may have to wait in a replica's queue; one that would wait longer is refused with 429.
     For models that generate. Default: 120."""
+    additional_properties: Literal["closed", "open"] = "closed"
+    """Whether objects may have properties that their schema does not name, where neither the schema says so
+    (additionalProperties) nor the request is strict. closed: as in llama.cpp and xgrammar; open: as JSON schema."""
 
 
 class ReplicaOptions(ServingOptions):

@@ -4,7 +4,8 @@
     SIGTERM -> leave app (drain) -> last heartbeat -> flush telemetry -> drain bus -> exit 0
 
 Clean-up also runs after a failed start. Exit codes: 0 stopped as asked; 1 crashed, could not start, or the drain was
-cut short; 2 wrong settings. A second signal ends the process at once by that signal.
+cut short; 2 wrong settings. A second signal ends the process at once by that signal. SIGUSR1 writes the stacks of all
+threads to stderr, and changes nothing else.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.deadlines import BUS_DRAIN_S, CUT_S, TEARDOWN_S, TELEMETRY_FLUSH_S
 from shared.errors import LlmosError
+from shared.service import stacks
 from shared.service.context import Context
 from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
@@ -64,6 +66,7 @@ def run_service(name: str, app: App, settings: ServiceSettings) -> int:
     instance = settings.instance or f"{name}-{secrets.token_hex(3)}"
     configure_logs(settings.log_format, settings.log_level, service=name, instance=instance)
     threading.excepthook = _log_thread_crash
+    stacks.dump_on_signal()
     follow_parent()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         code = runner.run(_Life(name, instance, app, settings).run())

@@ -16,7 +16,9 @@ from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
 from shared.service import child_log
 from shared.service.health_file import HEALTH_FILE_VARIABLE
-from shared.service.parent import PARENT_PID_VARIABLE
+from shared.service.parent import PARENT_BIRTH_VARIABLE, PARENT_PID_VARIABLE
+from shared.service.process_identity import ProcessIdentity, birth
+from shared.service.python import safe_path
 from shared.service.settings import INSTANCE_VARIABLE
 from shared.service.tether import tethered
 
@@ -152,15 +154,23 @@ class Child:
 
     async def _ended(self, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
-        _kill_group(process.pid)
+        # While anything of its group lives, the system gives its pid to no other process. If a process has the pid,
+        # the group has ended and the pid is a stranger's.
+        if birth(process.pid) is None:
+            _kill_group(process.pid)
         self._process = None
         self.last_exit = describe_exit(code)
         self._changed()
 
     async def _spawn(self) -> None:
         inherited = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
-        own = {PARENT_PID_VARIABLE: str(os.getpid()), RESTARTS_VARIABLE: str(self.restarts)}
-        environment = {**inherited, **self.spec.env, **own}
+        this = ProcessIdentity.own()
+        own = {
+            PARENT_PID_VARIABLE: str(this.pid),
+            PARENT_BIRTH_VARIABLE: this.birth,
+            RESTARTS_VARIABLE: str(self.restarts),
+        }
+        environment = safe_path({**inherited, **self.spec.env, **own})
         program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
         if program is None:
             raise NotFound(f"{self.spec.name}: there is no program {self.spec.argv[0]!r}")

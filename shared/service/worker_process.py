@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Self
 import structlog
 
 from shared.errors import Draining
+from shared.service.python import python_module, safe_path
 from shared.service.worker import LENGTH
 
 _log = structlog.get_logger("llmos.worker")
@@ -89,7 +89,7 @@ class WorkerProcess:
     async def _start(self) -> Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}  # secrets
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._module, *self._limits, stdin=PIPE, stdout=PIPE, env=environment
+            *python_module(self._module, *self._limits), stdin=PIPE, stdout=PIPE, env=safe_path(environment)
         )
         if self._niceness:
             with suppress(ProcessLookupError):

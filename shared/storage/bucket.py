@@ -4,6 +4,7 @@ import io
 from typing import BinaryIO, cast
 
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.error import S3Error
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 
@@ -91,6 +92,10 @@ class Bucket:
         """Write an object of unknown length in parts of `part` bytes; none is there if `pipe` raises."""
         data = cast("BinaryIO", pipe)  # the client calls nothing but `read`
         self._client.put_object(self._name, key, data, -1, part_size=part, num_parallel_uploads=1)
+
+    def copy(self, source: str, key: str) -> None:
+        """Copy an object within the bucket; the server does it."""
+        self._client.copy_object(self._name, key, CopySource(self._name, source))
 
     def write(self, key: str, data: bytes) -> None:
         """Write a small object."""

@@ -7,7 +7,7 @@ visible is whole even after a power cut.
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 import structlog
 
+from shared.contracts.manifest import Kind
 from shared.errors import Conflict, NotFound
 from shared.storage.digest import require_digest
 from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
@@ -54,17 +55,18 @@ class DirectoryStore:
         if existing is not None:
             return existing
         await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
-        file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
-        try:
-            async with aclosing(batches(chunks, CHUNK)) as pieces:
-                async for data in pieces:
-                    needed = max(size or 0, file.size + len(data))
-                    await self._on_disk(doing, partial(file.write, data), needed=needed)
+        async with self._received(chunks, doing, size or 0) as file:
             require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
-        finally:
-            await self._workers.run(file.discard)
         return file.size
+
+    async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        """See `ArtifactStore`."""
+        doing = "storing a new blob"
+        async with self._received(chunks, doing, 0) as file:
+            digest = file.digest
+            await self._on_disk(doing, partial(file.place, self._root / blob_key(digest)), needed=file.size)
+        return digest, file.size
 
     async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
@@ -95,33 +97,35 @@ class DirectoryStore:
         found = await self._on_disk("listing blobs", partial(self._list, BLOBS))
         return {digest: stored for key, stored in found.items() if (digest := parse_blob_key(key)) is not None}
 
-    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+    async def put_manifest(self, name: str, version: int, data: bytes, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        path = self._root / manifest_key(model, version)
-        doing = f"writing the manifest of {model}:{version}"
+        path = self._root / manifest_key(name, version, kind)
+        doing = f"writing the manifest of {kind} {name}:{version}"
         if not await self._on_disk(doing, partial(self._write_new, path, data), needed=len(data)):
-            there = await self.get_manifest(model, version)
+            there = await self.get_manifest(name, version, kind)
             if there != data:
-                raise Conflict(f"{model}:{version} has another manifest already; versions never change")
+                raise Conflict(f"{kind} {name}:{version} has another manifest already; versions never change")
 
-    async def get_manifest(self, model: str, version: int) -> bytes | None:
+    async def get_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> bytes | None:
         """See `ArtifactStore`."""
-        path = self._root / manifest_key(model, version)
-        return await self._on_disk(f"reading the manifest of {model}:{version}", partial(_read, path))
+        path = self._root / manifest_key(name, version, kind)
+        return await self._on_disk(f"reading the manifest of {kind} {name}:{version}", partial(_read, path))
 
-    async def delete_manifest(self, model: str, version: int) -> None:
+    async def delete_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        path = self._root / manifest_key(model, version)
-        await self._on_disk(f"deleting the manifest of {model}:{version}", partial(path.unlink, missing_ok=True))
+        path = self._root / manifest_key(name, version, kind)
+        await self._on_disk(
+            f"deleting the manifest of {kind} {name}:{version}", partial(path.unlink, missing_ok=True)
+        )
 
-    async def manifests(self) -> list[tuple[str, int]]:
+    async def manifests(self, kind: Kind = Kind.MODEL) -> list[tuple[str, int]]:
         """See `ArtifactStore`."""
-        return sorted(await self.manifest_stats())
+        return sorted(await self.manifest_stats(kind))
 
-    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+    async def manifest_stats(self, kind: Kind = Kind.MODEL) -> dict[tuple[str, int], Stored]:
         """See `ArtifactStore`."""
-        found = await self._on_disk("listing manifests", partial(self._list, MANIFESTS))
-        return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
+        found = await self._on_disk(f"listing manifests of {kind}s", partial(self._list, MANIFESTS[kind]))
+        return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
 
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes one byte and removes it."""
@@ -130,6 +134,21 @@ class DirectoryStore:
         except OSError as error:
             return str(disk_error(error, self._root, "writing to the store"))
         return None
+
+    @asynccontextmanager
+    async def _received(
+        self, chunks: AsyncIterator[bytes], doing: str, announced: int
+    ) -> AsyncGenerator[IncomingFile, None]:
+        """All of `chunks` in an incoming file."""
+        file = await self._on_disk(doing, partial(IncomingFile, self._incoming))
+        try:
+            async with aclosing(batches(chunks, CHUNK)) as pieces:
+                async for data in pieces:
+                    needed = max(announced, file.size + len(data))
+                    await self._on_disk(doing, partial(file.write, data), needed=needed)
+            yield file
+        finally:
+            await self._workers.run(file.discard)
 
     async def _on_disk(self, doing: str, call: Callable[[], R], *, needed: int | None = None) -> R:
         try:

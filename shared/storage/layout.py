@@ -2,15 +2,16 @@
 
 import re
 
-from shared.contracts.manifest import NAME_RULE, is_name
+from shared.contracts.manifest import NAME_RULE, Kind, is_name
 from shared.errors import InvalidInput
 
 BLOBS = "blobs/sha256"
-MANIFESTS = "manifests"
+MANIFESTS = {Kind.MODEL: "manifests", Kind.DATASET: "datasets", Kind.REPORT: "reports"}
+"""The folder of each kind's manifests."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BLOB_KEY = re.compile(r"blobs/sha256/(?P<head>[0-9a-f]{2})/(?P<digest>[0-9a-f]{64})")
-_MANIFEST_KEY = re.compile(r"manifests/(?P<model>[^/]+)/(?P<version>[1-9][0-9]{0,8})\.json")
+_MANIFEST_KEY = re.compile(r"(?P<folder>[a-z]+)/(?P<name>[^/]+)/(?P<version>[1-9][0-9]{0,8})\.json")
 
 
 def blob_key(digest: str) -> str:
@@ -22,13 +23,13 @@ def blob_key(digest: str) -> str:
     return f"{BLOBS}/{digest[:2]}/{digest}"
 
 
-def manifest_key(model: str, version: int) -> str:
-    """`manifests/<model>/<version>.json`; raises `InvalidInput` for a name or number that cannot exist."""
-    if not is_name(model):
-        raise InvalidInput(f"{model[:80]!r} is not a model name; expected {NAME_RULE}", param="model")
+def manifest_key(name: str, version: int, kind: Kind = Kind.MODEL) -> str:
+    """`manifests/<model>/<version>.json`, or `datasets/…`; raises `InvalidInput` for an impossible name or number."""
+    if not is_name(name):
+        raise InvalidInput(f"{name[:80]!r} is not a {kind} name; expected {NAME_RULE}", param=kind)
     if not 1 <= version <= 999_999_999:
         raise InvalidInput(f"{version} is not a version; they count from 1", param="version")
-    return f"{MANIFESTS}/{model}/{version}.json"
+    return f"{MANIFESTS[kind]}/{name}/{version}.json"
 
 
 def parse_blob_key(key: str) -> str | None:
@@ -37,7 +38,9 @@ def parse_blob_key(key: str) -> str | None:
     return match["digest"] if match and match["digest"].startswith(match["head"]) else None
 
 
-def parse_manifest_key(key: str) -> tuple[str, int] | None:
-    """(model, version) in a manifest's key, or None for any other key."""
+def parse_manifest_key(key: str, kind: Kind = Kind.MODEL) -> tuple[str, int] | None:
+    """(name, version) in the key of a manifest of that kind, or None for any other key."""
     match = _MANIFEST_KEY.fullmatch(key)
-    return (match["model"], int(match["version"])) if match and is_name(match["model"]) else None
+    if match is None or match["folder"] != MANIFESTS[kind] or not is_name(match["name"]):
+        return None
+    return match["name"], int(match["version"])

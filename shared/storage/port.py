@@ -1,7 +1,8 @@
 """The port of the artifact store; a directory and S3 stand behind it.
 
-Layout under the root (or bucket): `blobs/sha256/<aa>/<digest>`, `manifests/<model>/<version>.json`.
-Both are immutable: what is written once is never changed, and a half-written object is never visible.
+Layout under the root (or bucket): `blobs/sha256/<aa>/<digest>`, `manifests/<model>/<version>.json`,
+`datasets/<dataset>/<version>.json`, `reports/<report>/<version>.json`.
+All are immutable: what is written once is never changed, and a half-written object is never visible.
 """
 
 from collections.abc import AsyncIterator
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+
+from shared.contracts.manifest import Kind
 
 CHUNK = 1 << 20
 """Bytes read and written at a time."""
@@ -27,8 +30,8 @@ class Stored:
 class ArtifactStore(Protocol):
     """Where model files live.
 
-    Every method raises `Unavailable` when the store cannot be reached, and `InvalidInput` for a digest, model name
-    or version that cannot exist.
+    Every method raises `Unavailable` when the store cannot be reached, and `InvalidInput` for a digest, name or
+    version that cannot exist.
     """
 
     async def blob_size(self, digest: str) -> int | None:
@@ -40,6 +43,13 @@ class ArtifactStore(Protocol):
         Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no space; nothing
         stays behind then. A blob that exists already is not written again, and its `chunks` are not read.
         With `size`, the bytes to come, a store without space for them raises before it takes the first.
+        """
+
+    async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        """Store a blob whose digest nobody knows yet; returns its digest and size.
+
+        Raises what `chunks` raises, and `StorageFull`; nothing stays behind then. A blob that exists already becomes
+        as young as a new one.
         """
 
     def read_blob(self, digest: str) -> AsyncIterator[bytes]:
@@ -57,20 +67,20 @@ class ArtifactStore(Protocol):
     async def blob_stats(self) -> dict[str, Stored]:
         """All blobs by digest."""
 
-    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+    async def put_manifest(self, name: str, version: int, data: bytes, kind: Kind = Kind.MODEL) -> None:
         """Write a manifest; the same bytes again are no error, other bytes are `Conflict`."""
 
-    async def get_manifest(self, model: str, version: int) -> bytes | None:
+    async def get_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> bytes | None:
         """A manifest's bytes, or None."""
 
-    async def delete_manifest(self, model: str, version: int) -> None:
+    async def delete_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> None:
         """Remove a manifest; a missing one is no error."""
 
-    async def manifests(self) -> list[tuple[str, int]]:
-        """(model, version) of all manifests, sorted."""
+    async def manifests(self, kind: Kind = Kind.MODEL) -> list[tuple[str, int]]:
+        """(name, version) of all manifests of a kind, sorted."""
 
-    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
-        """All manifests by (model, version)."""
+    async def manifest_stats(self, kind: Kind = Kind.MODEL) -> dict[tuple[str, int], Stored]:
+        """All manifests of a kind by (name, version)."""
 
     async def ready(self) -> str | None:
         """None when it can be written to, else the reason."""

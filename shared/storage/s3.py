@@ -2,7 +2,8 @@
 
 An upload's length and digest are not known to be right before its last byte, and S3 makes an object visible only
 when it is completed. So a blob is streamed straight to its final key as a multipart upload, and the digest is checked
-before the upload is completed; a wrong one aborts it. Neither a spool on disk nor a temporary key is needed.
+before the upload is completed; a wrong one aborts it. Neither a spool on disk nor a temporary key is needed. Only a
+blob whose digest nobody knows beforehand has a temporary key, from which the server copies it.
 What a killed process leaves is an unfinished upload: invisible, and removed by the server (MinIO: after a day;
 elsewhere by a lifecycle rule for incomplete multipart uploads).
 """
@@ -10,12 +11,15 @@ elsewhere by a lifecycle rule for incomplete multipart uploads).
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 from minio.error import S3Error
 
+from shared.contracts.manifest import Kind
 from shared.errors import Conflict, LlmosError, NotFound
 from shared.storage.bucket import Bucket
 from shared.storage.cache import BlobCache
@@ -31,6 +35,9 @@ _WORKERS = 16
 _MAX_PARTS = 10_000
 _PART = 16 << 20
 """Bytes of a part where the size is unknown: twice this is held in memory per upload. Ends at 156 GiB."""
+_INCOMING = "incoming"
+_ABANDONED = timedelta(days=1)
+"""An object under a temporary key is removed after that: its process was killed between two requests."""
 
 
 class S3Store:
@@ -82,8 +89,29 @@ class S3Store:
         existing = await self._ask(doing, partial(self._bucket.size, key))
         if existing is not None:
             return existing
-        part = max(_PART, -(-(size or 0) // _MAX_PARTS))
         pipe = VerifiedPipe(digest)
+        await self._upload(key, pipe, chunks, doing, part=max(_PART, -(-(size or 0) // _MAX_PARTS)))
+        return pipe.size
+
+    async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        """See `ArtifactStore`."""
+        key, doing, pipe = f"{_INCOMING}/{uuid4().hex}", "storing a new blob", VerifiedPipe(None)
+        try:
+            await self._upload(key, pipe, chunks, doing, part=_PART)
+            await self._ask(doing, partial(self._bucket.copy, key, blob_key(pipe.digest)), workers=self._uploads)
+        finally:
+            await self._ask(doing, partial(self._bucket.delete, key))
+        await self._ask("removing what killed uploads left", self._remove_abandoned)
+        return pipe.digest, pipe.size
+
+    def _remove_abandoned(self) -> None:
+        for key, stored in self._bucket.list(_INCOMING).items():
+            if datetime.now(UTC) - stored.modified > _ABANDONED:
+                self._bucket.delete(key)
+
+    async def _upload(
+        self, key: str, pipe: VerifiedPipe, chunks: AsyncIterator[bytes], doing: str, *, part: int
+    ) -> None:
         upload = asyncio.ensure_future(
             self._ask(doing, partial(self._bucket.upload, key, pipe, part), workers=self._uploads)
         )
@@ -99,7 +127,6 @@ class S3Store:
             pipe.end(error if isinstance(error, Exception) else ConnectionAbortedError("upload cancelled"))
             await finished(upload)
             raise
-        return pipe.size
 
     async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
@@ -142,33 +169,33 @@ class S3Store:
         found = await self._ask("listing blobs", partial(self._bucket.list, BLOBS))
         return {digest: stored for key, stored in found.items() if (digest := parse_blob_key(key)) is not None}
 
-    async def put_manifest(self, model: str, version: int, data: bytes) -> None:
+    async def put_manifest(self, name: str, version: int, data: bytes, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        key, doing = manifest_key(model, version), f"writing the manifest of {model}:{version}"
+        key, doing = manifest_key(name, version, kind), f"writing the manifest of {kind} {name}:{version}"
         there = await self._ask(doing, partial(self._bucket.read, key))
         if there is None:
             await self._ask(doing, partial(self._bucket.write, key, data))
         elif there != data:
-            raise Conflict(f"{model}:{version} has another manifest already; versions never change")
+            raise Conflict(f"{kind} {name}:{version} has another manifest already; versions never change")
 
-    async def get_manifest(self, model: str, version: int) -> bytes | None:
+    async def get_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> bytes | None:
         """See `ArtifactStore`."""
-        doing = f"reading the manifest of {model}:{version}"
-        return await self._ask(doing, partial(self._bucket.read, manifest_key(model, version)))
+        doing = f"reading the manifest of {kind} {name}:{version}"
+        return await self._ask(doing, partial(self._bucket.read, manifest_key(name, version, kind)))
 
-    async def delete_manifest(self, model: str, version: int) -> None:
+    async def delete_manifest(self, name: str, version: int, kind: Kind = Kind.MODEL) -> None:
         """See `ArtifactStore`."""
-        doing = f"deleting the manifest of {model}:{version}"
-        await self._ask(doing, partial(self._bucket.delete, manifest_key(model, version)))
+        doing = f"deleting the manifest of {kind} {name}:{version}"
+        await self._ask(doing, partial(self._bucket.delete, manifest_key(name, version, kind)))
 
-    async def manifests(self) -> list[tuple[str, int]]:
+    async def manifests(self, kind: Kind = Kind.MODEL) -> list[tuple[str, int]]:
         """See `ArtifactStore`."""
-        return sorted(await self.manifest_stats())
+        return sorted(await self.manifest_stats(kind))
 
-    async def manifest_stats(self) -> dict[tuple[str, int], Stored]:
+    async def manifest_stats(self, kind: Kind = Kind.MODEL) -> dict[tuple[str, int], Stored]:
         """See `ArtifactStore`."""
-        found = await self._ask("listing manifests", partial(self._bucket.list, MANIFESTS))
-        return {name: stored for key, stored in found.items() if (name := parse_manifest_key(key)) is not None}
+        found = await self._ask(f"listing manifests of {kind}s", partial(self._bucket.list, MANIFESTS[kind]))
+        return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
 
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes an object the first time, then only checks the bucket."""

@@ -15,6 +15,9 @@ def check_context_length(
 ) -> None:
     """Raise `ContextLengthExceeded`, naming all numbers, unless `tokens` and the answer fit.
 
+    The message begins with OpenAI's sentence: clients shorten a conversation when they find it (litellm and others
+    read the text, not the code).
+
     Args:
         tokens: Of the text.
         max_tokens: Tokens that the answer may have. None: what is left, which must be at least one.
@@ -31,6 +34,7 @@ def check_context_length(
         count += f" and max_tokens is {max_tokens}: together {tokens + max_tokens}"
         advice += ", lower max_tokens"
     raise ContextLengthExceeded(
-        f"{count}, and this deployment takes at most {max_len}; {advice}, or deploy with a larger max_len",
+        f"This model's maximum context length is {max_len} tokens, but {count}; {advice}, or deploy with a larger"
+        " max_len",
         param=param,
     )

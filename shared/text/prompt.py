@@ -1,16 +1,20 @@
 """A request's prompt as token ids."""
 
 import asyncio
+from typing import Any
 
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.replica import ChatMessage, Generate, Tool
+from shared.contracts.replica import ChatMessage, Generate, TemplateOptions, Tool
+from shared.contracts.tokenization import MAX_CHARS, Tokenize
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.context_length import check_context_length
 from shared.text.template import MAX_PROMPT
+from shared.text.template_options import cut_open, leave_open, template_variables
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import TYPICAL, TemplateTraits
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import takes_tools
-from shared.text.tool_messages import native_message, plain_messages, tool_object
+from shared.text.tool_messages import native_messages, plain_messages, tool_object
 
 INLINE_CHARS = 4096
 """Longer texts are tokenised in a thread: about 1 ms of work."""
@@ -24,6 +28,7 @@ class PromptBuilder:
         template: The version's, or None if it has none; then messages are rejected.
         spec: Says whether a text begins with a BOS token.
         max_len: Tokens that a slot takes: longer texts are rejected, if possible before they are tokenised.
+        traits: How it takes calls, if it renders tools (`template_traits.traits_of`).
     """
 
     def __init__(
@@ -33,11 +38,14 @@ class PromptBuilder:
         spec: DecoderSpec,
         *,
         max_len: int,
+        traits: TemplateTraits = TYPICAL,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
+        self._vocab_size = spec.vocab_size
         self._max_len = max_len
+        self._traits = traits
         source = "" if template is None else template.source
         self._knows_developer = "developer" in source  # else the template has `system` only
         self._knows_tools = takes_tools(source)
@@ -49,39 +57,83 @@ class PromptBuilder:
         taken as they are. Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
         """
         if request.messages is not None:
-            return await self._encode(await self._render(request.messages, self._tools(request)), "messages")
+            tools = () if request.tool_choice.mode == "none" else request.tools
+            return await self._encode(await self._render(request.messages, tools, request.template), "messages")
         if request.prompt is not None:
             return self._bos + await self._encode(request.prompt, "prompt")
-        return list(request.prompt_token_ids or ())
+        ids = list(request.prompt_token_ids or ())
+        for token in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= token < self._vocab_size:
+                raise InvalidInput(
+                    f"prompt has the token id {token}; this model has the tokens 0 to {self._vocab_size - 1}",
+                    param="prompt",
+                )
+        return ids
 
-    @staticmethod
-    def _tools(request: Generate) -> tuple[Tool, ...]:
-        return () if request.tool_choice.mode == "none" else request.tools
+    async def tokenize(self, request: Tokenize) -> list[int]:
+        """The ids of a text or a conversation, whether or not it fits a slot.
 
-    async def _render(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> str:
+        Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
+        """
+        text, param = request.prompt or "", "prompt"
+        if request.messages is not None:
+            param = "messages"
+            text = await self._render(request.messages, request.tools, request.template)
+        if len(text) > MAX_CHARS:
+            raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
+        return (self._bos if request.add_special_tokens else []) + await self._ids(text)
+
+    async def _render(
+        self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...], options: TemplateOptions
+    ) -> str:
         if self._template is None:
             raise InvalidInput(
                 "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
             )
         if not messages:
             raise InvalidInput("messages is empty; send at least one message", param="messages")
+        size = sum(len(message.content) for message in messages)
+        if size > MAX_PROMPT:  # the template would be stopped
+            self._check_length(size, "messages")
+        plain, given = self._conversation(messages, tools)
+        if options.continue_final_message:
+            leave_open(plain, messages[-1])
+        prompt = await self._template.render(
+            plain,
+            given,
+            variables=template_variables(options.variables),
+            add_generation_prompt=options.add_generation_prompt and not options.continue_final_message,
+        )
+        return cut_open(prompt) if options.continue_final_message else prompt
+
+    def _conversation(
+        self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Messages and tools as the template takes them."""
         if self._knows_tools:
-            plain, given = [native_message(message) for message in messages], [tool_object(tool) for tool in tools]
+            plain, given = native_messages(messages, self._traits), [tool_object(tool) for tool in tools]
         else:
             plain, given = plain_messages(messages, tools), []
         if not self._knows_developer:
             for message in plain:
                 if message["role"] == "developer":
                     message["role"] = "system"
-        return await self._template.render(plain, given)
+        return plain, given
+
+    def _check_length(self, chars: int, param: str) -> None:
+        """Raise `ContextLengthExceeded` if a text of so many characters cannot fit."""
+        fewest = chars // self._tokenizer.chars_per_token
+        check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
 
     async def _encode(self, text: str, param: str) -> list[int]:
+        self._check_length(len(text), param)  # tokenising megabytes takes seconds
         if len(text) > MAX_PROMPT:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
             )
-        fewest = len(text) // self._tokenizer.chars_per_token  # tokenising megabytes takes seconds
-        check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
+        return await self._ids(text)
+
+    async def _ids(self, text: str) -> list[int]:
         if len(text) > INLINE_CHARS:
             return await asyncio.to_thread(self._tokenizer.encode, text)
         return self._tokenizer.encode(text)

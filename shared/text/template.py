@@ -7,6 +7,7 @@ and `template_worker` limits its time and memory. Conventions are Hugging Face's
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -19,6 +20,13 @@ from shared.errors import InvalidInput
 
 MAX_PROMPT = 4 << 20
 """Characters that a rendered prompt may have: far above any context length."""
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Names that a template knows, as in the special tokens of a Hugging Face tokenizer."""
+NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
+RESERVED = frozenset(
+    ["messages", "tools", "add_generation_prompt", "continue_final_message", "documents", "chat_template", "tokenize"]
+)
+"""Names that a client's variables must not have: they are fields of the request, or arguments of Hugging Face's."""
 ADVICE = "use /v1/completions, or import the model again with another template"
 
 
@@ -31,14 +39,13 @@ class ChatTemplate:
 
     Args:
         source: jinja2.
-        bos_token: Text of the token that begins a text, "" if the model has none.
-        eos_token: Text of the token that ends an answer, "" if the model has none.
+        special_tokens: Texts of special tokens, by names of `SPECIAL_TOKENS`; "" for those that are not given.
 
     Raises:
         InvalidInput: It does not compile.
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(self, source: str, **special_tokens: str) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -46,26 +53,45 @@ class ChatTemplate:
             extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
         )
         environment.filters["tojson"] = _tojson
-        environment.globals |= {
-            "raise_exception": _reject,
-            "strftime_now": _strftime_now,
-            "bos_token": bos_token,
-            "eos_token": eos_token,
-        }
+        environment.globals |= dict.fromkeys(SPECIAL_TOKENS, "") | special_tokens
+        environment.globals |= {"raise_exception": _reject, "strftime_now": _strftime_now}
+        self._known = RESERVED | environment.globals.keys()
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, MemoryError) as error:
             raise InvalidInput(f"the model's chat template does not compile: {error}; {ADVICE}") from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant's answer begins; `tools` in OpenAI's form.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt.
 
-        Raises `InvalidInput` when the template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`.
+        Args:
+            messages: The conversation.
+            tools: In OpenAI's form.
+            variables: Further names for the template, like `enable_thinking`; it may ignore them.
+            add_generation_prompt: Whether the assistant's message begins at the end.
+
+        Raises:
+            InvalidInput: The template refuses the messages, fails, or makes a prompt above `MAX_PROMPT`; or a
+                variable has a name that is taken.
         """
+        if taken := sorted(self._known & variables.keys()):
+            param = f"chat_template_kwargs.{taken[0]}"
+            raise InvalidInput(f"{param}: the name is taken; it is no option of a template", param=param)
+        given = {
+            **variables,
+            "messages": messages,
+            "tools": tools or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            return _joined(
-                self._template.generate(messages=messages, tools=tools or None, add_generation_prompt=True)
-            )
+            return _joined(self._template.generate({"documents": None, **given}))
         except TemplateRejected as error:
             raise InvalidInput(
                 f"the model's chat template refuses these messages: {error}", param="messages"
@@ -99,9 +125,15 @@ def _strftime_now(pattern: str) -> str:
     return datetime.now().astimezone().strftime(pattern)
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """Without jinja2's HTML escapes: prompts are not HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers' filter: without jinja2's HTML escapes, because prompts are not HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 class _GenerationBlock(Extension):

@@ -13,10 +13,11 @@ class Render(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: str
-    bos_token: str
-    eos_token: str
+    special_tokens: dict[str, str]
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
+    variables: dict[str, Any] = {}
+    add_generation_prompt: bool = True
 
 
 class Rendered(BaseModel):

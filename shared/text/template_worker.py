@@ -17,8 +17,14 @@ def respond(request: bytes) -> bytes:
     """Render one prompt; the template is compiled when it is new."""
     asked = Render.model_validate_json(request)
     try:
-        template = compiled(asked.source, bos_token=asked.bos_token, eos_token=asked.eos_token)
-        rendered = Rendered(prompt=template.render(asked.messages, asked.tools))
+        template = compiled(asked.source, **asked.special_tokens)
+        prompt = template.render(
+            asked.messages,
+            asked.tools,
+            variables=asked.variables,
+            add_generation_prompt=asked.add_generation_prompt,
+        )
+        rendered = Rendered(prompt=prompt)
     except LlmosError as error:
         rendered = Rendered(error=error.payload())
     return rendered.model_dump_json().encode()

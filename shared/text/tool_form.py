@@ -47,6 +47,10 @@ MISTRAL = ToolForm(
     id_chars=9,
 )
 
+CALL_BEGIN_PARTS = ("{", '"name"', ":", " ")
+CALL_BEGIN = "".join(CALL_BEGIN_PARTS)
+"""How the JSON of each call begins."""
+
 _TAKES_TOOLS = re.compile(r"\btools\b")
 
 

@@ -1,8 +1,9 @@
 """Conversations with tools as chat templates take them.
 
-A template that renders tools gets them as Hugging Face passes them: `tools`, and messages with `tool_calls`.
-Any other gets them in plain messages, in the words that Qwen2.5 and Hermes were trained on: the tools in the system
-message, calls in `<tool_call>` tags, and their results in a user's message in `<tool_response>` tags.
+A template that renders tools gets them as Hugging Face passes them: `tools`, and messages with `tool_calls`, in the
+way that this template takes calls (`template_traits`). Any other gets them in plain messages, in the words that
+Qwen2.5 and Hermes were trained on: the tools in the system message, calls in `<tool_call>` tags, and their results in
+a user's message in `<tool_response>` tags.
 """
 
 import json
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.contracts.replica import ChatMessage, Tool, ToolCall
+from shared.text.call_arguments import call_arguments
+from shared.text.single_calls import one_call_each
+from shared.text.template_traits import TYPICAL, TemplateTraits
 from shared.text.tool_form import HERMES
 
 _SYSTEM = """# Tools
@@ -35,22 +39,30 @@ def tool_object(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": {**function, "parameters": json.loads(tool.parameters)}}
 
 
-def native_message(message: ChatMessage) -> dict[str, Any]:
-    """A message for a template that knows tools."""
+def native_messages(messages: Sequence[ChatMessage], traits: TemplateTraits = TYPICAL) -> list[dict[str, Any]]:
+    """A conversation for a template that knows tools."""
+    if not traits.parallel_calls:
+        messages = one_call_each(messages)
+    return [_native(message, traits) for message in messages]
+
+
+def _native(message: ChatMessage, traits: TemplateTraits) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
         plain["name"] = message.name
+    if message.reasoning is not None:
+        plain["reasoning_content"] = message.reasoning
     if message.tool_calls:
         plain["tool_calls"] = [
             {
-                "id": call.id,
+                "id": traits.call_id(call.id),
                 "type": "function",
-                "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+                "function": {"name": call.name, "arguments": traits.arguments(call_arguments(call.arguments))},
             }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
-        plain["tool_call_id"] = message.tool_call_id
+        plain["tool_call_id"] = traits.call_id(message.tool_call_id)
     return plain
 
 
@@ -72,6 +84,8 @@ def plain_messages(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> li
         plain.append({"role": message.role, "content": "\n".join(part for part in parts if part)})
         if message.name is not None:
             plain[-1]["name"] = message.name
+        if message.reasoning is not None:
+            plain[-1]["reasoning_content"] = message.reasoning
     if tools:
         _introduce(plain, tools)
     return plain
@@ -86,5 +100,5 @@ def _introduce(messages: list[dict[str, Any]], tools: Sequence[Tool]) -> None:
 
 
 def _call(call: ToolCall) -> str:
-    body = json.dumps({"name": call.name, "arguments": json.loads(call.arguments)}, ensure_ascii=False)
+    body = json.dumps({"name": call.name, "arguments": call_arguments(call.arguments)}, ensure_ascii=False)
     return f"{HERMES.opening}\n{body}\n{HERMES.closing}"

@@ -152,3 +152,23 @@ async def test_invalid_names_are_refused(buses: Buses) -> None:
         bus.stream("no dots", ["events.>"], max_bytes=1, max_age=1)
     with pytest.raises(InvalidInput):
         bus.stream("no.dots", ["events.>"], max_bytes=1, max_age=1)
+
+
+async def test_a_reader_goes_on_behind_a_position_on_its_subject(buses: Buses) -> None:
+    bus, name = await buses.connect(), unique("S")
+    stream = await made(stream_of(bus, name))
+    assert await stream.after(0, f"events.{name}.a", limit=5) == []
+    for number in range(6):
+        await bus.publish(f"events.{name}.{'ab'[number % 2]}", str(number).encode())
+
+    async def all_there() -> bool:
+        return len(await stream.last(9)) == 6
+
+    await eventually(all_there)
+    first = await stream.after(0, f"events.{name}.a", limit=2)
+    assert [message.data for _, message in first] == [b"0", b"2"]
+    rest = await stream.after(first[-1][0], f"events.{name}.a", limit=9)
+    assert [message.data for _, message in rest] == [b"4"]
+    assert await stream.after(rest[-1][0], f"events.{name}.a", limit=9) == []
+    every = await stream.after(0, f"events.{name}.>", limit=9)
+    assert [message.data for _, message in every] == [b"0", b"1", b"2", b"3", b"4", b"5"]

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.contracts.manifest import Kind
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
 from shared.storage.open import open_store
 from shared.storage.port import CHUNK, ArtifactStore
 from tests.support.factories.blobs import content, sha256, stream
+from tests.support.harness.wait import eventually
 
 MIB = 1 << 20
 MULTIPART = 17 * MIB  # above the size at which S3 uploads take more than one part
@@ -50,12 +52,45 @@ async def test_a_blob_comes_back_as_it_was_put(store, size):
     assert await read(store, digest) == data
 
 
+async def test_a_store_is_reached_without_the_proxy_of_the_environment(store, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await read(store, await put(store, b"data")) == b"data"
+
+
 @pytest.mark.parametrize("piece", [1, 1000, 3 * CHUNK])
 async def test_the_size_of_the_pieces_does_not_matter(store, piece):
     data = content(2000 if piece == 1 else 2 * CHUNK + 7)
     digest = sha256(data)
     await store.put_blob(digest, stream(data, piece), size=len(data))
     assert await read(store, digest) == data
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK + 1, MULTIPART])
+async def test_a_blob_without_a_known_digest_gets_its_own(store, size):
+    data = content(size)
+    assert await store.put_new(stream(data)) == (sha256(data), size)
+    assert await read(store, sha256(data)) == data
+    assert await store.put_new(stream(data)) == (sha256(data), size)
+    assert await store.blobs() == [sha256(data)]
+
+
+async def test_a_new_blob_whose_bytes_end_early_leaves_nothing(store):
+    async def cut():
+        yield content(MULTIPART)
+        raise InvalidInput("the client stopped")
+
+    with pytest.raises(InvalidInput, match="the client stopped"):
+        await store.put_new(cut())
+    assert await store.blobs() == []
+
+
+async def test_a_blob_that_comes_as_a_new_one_again_is_young_again(store):
+    digest = await put(store, b"rows")
+    before = (await store.blob_stats())[digest].modified
+    await eventually(lambda: datetime.now(UTC) - before > timedelta(seconds=1.1))  # S3 counts in seconds
+    await store.put_new(stream(b"rows"))
+    assert (await store.blob_stats())[digest].modified > before
 
 
 async def test_a_blob_that_is_not_there(store):
@@ -181,6 +216,18 @@ async def test_manifests_are_listed_by_model_and_number(store):
     assert await store.manifests() == [("a.b-c_d", 1), ("b", 2), ("b", 10)]
     stats = await store.manifest_stats()
     assert stats["b", 10].size == 2
+
+
+async def test_each_kind_has_manifests_of_its_own(store):
+    await store.put_manifest("support", 1, b'{"a":1}')
+    await store.put_manifest("support", 1, b'{"b":1}', Kind.DATASET)
+    await store.put_manifest("support", 2, b"{}", Kind.DATASET)
+    assert await store.get_manifest("support", 1) == b'{"a":1}'
+    assert await store.get_manifest("support", 1, Kind.DATASET) == b'{"b":1}'
+    assert (await store.manifests(), await store.manifests(Kind.REPORT)) == ([("support", 1)], [])
+    await store.delete_manifest("support", 1, Kind.DATASET)
+    assert list(await store.manifest_stats(Kind.DATASET)) == [("support", 2)]
+    assert await store.manifests() == [("support", 1)]
 
 
 async def test_a_manifest_that_is_not_there(store):

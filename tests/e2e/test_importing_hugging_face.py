@@ -4,12 +4,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from shared.service.python import python_module
+from shared.storage.scratch import held
 from tests.support.fakes.hub_server import COMMIT, HubServer
 from tests.support.harness.embedded import Embedded, until
 from tests.support.models.hf_files import write_hf
@@ -63,6 +64,16 @@ def test_hub_model_is_fetched_and_named_by_its_commit(demo: Embedded, hub: HubSe
         demo.cli("model", "delete", "fetched", "--yes")
 
 
+def test_a_second_import_of_the_same_hub_model_is_refused_while_the_first_runs(
+    demo: Embedded, hub: HubServer
+) -> None:
+    with held(demo.home.downloads / "org--tiny@main"):
+        done = demo.cli("model", "import", "hf:org/tiny", "--name", "second", env={"HF_ENDPOINT": hub.url})
+    assert done.returncode == 1
+    assert "is being imported by another process" in done.stderr
+    assert "second" not in _models(demo)
+
+
 def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -76,12 +87,11 @@ def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> N
 
 def test_import_that_is_terminated_leaves_nothing(demo: Embedded, directory: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "llmos", "model", "import", str(directory), "--name", "stopped", "--home",
-         str(demo.home.root)],
+        python_module("llmos", "model", "import", str(directory), "--name", "stopped", "--home", str(demo.home.root)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
+    )
     try:
         until(lambda: any(tmp_path.glob("llmos-import-*/.version.partial-*")), 120, "building")
     finally:

@@ -159,6 +159,7 @@ def test_a_trace_is_unbroken_from_http_to_decode(demo, client):
     assert roots == ["POST /v1/chat/completions"]
     attributes = {pair["key"] for span in spans.values() for pair in span.get("attributes", [])}
     assert {"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.request.model"} <= attributes
+    assert " replica=smollm2-1-" in demo.cli("trace", trace_id).stdout
 
 
 @pytest.mark.parametrize(

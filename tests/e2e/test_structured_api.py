@@ -123,27 +123,130 @@ def test_only_allowed_tools_are_called_and_the_prompt_still_shows_all(client, mo
     assert {call.function.name for call in calls} <= {"get_time"}
 
 
-def test_streamed_calls_are_deltas_whose_pieces_are_the_whole_call(client):
-    asked = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "temperature": 0, "max_tokens": 200}
-    (whole,) = ask(client, **asked).choices
-    calls, reasons = {}, []
-    for chunk in ask(client, **asked, stream=True):
+def tool(name, parameters=None):
+    function = {"name": name} if parameters is None else {"name": name, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def streamed(client, **fields):
+    """(content, calls as (name, arguments), finish reason) of a stream, as a client puts it together."""
+    content, calls, reasons = "", {}, []
+    for chunk in ask(client, **fields, stream=True):
         (choice,) = chunk.choices
         reasons += [choice.finish_reason] if choice.finish_reason else []
-        assert not choice.delta.content
+        content += choice.delta.content or ""
         for delta in choice.delta.tool_calls or ():
-            if delta.index not in calls:
-                assert delta.id
-                assert delta.type == "function"
-                calls[delta.index] = [delta.function.name, ""]
-            else:
-                assert delta.id is None
-                assert delta.function.name is None
-            calls[delta.index][1] += delta.function.arguments
-    assert reasons == ["tool_calls"]
-    assert list(calls) == list(range(len(calls)))
-    expected = [[call.function.name, call.function.arguments] for call in whole.message.tool_calls]
-    assert list(calls.values()) == expected
+            assert delta.index == len(calls)
+            assert delta.id
+            assert delta.type == "function"
+            calls[delta.index] = (delta.function.name, delta.function.arguments)
+    (reason,) = reasons
+    return content, list(calls.values()), reason
+
+
+def whole(client, **fields):
+    """The same of an answer that is not streamed; its content may be None."""
+    (choice,) = ask(client, **fields).choices
+    calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
+    return choice.message.content, calls, choice.finish_reason
+
+
+def both(client, **fields):
+    """An answer, which is the same in a stream."""
+    content, calls, reason = whole(client, **fields)
+    assert streamed(client, **fields) == (content or "", calls, reason)
+    return content, calls, reason
+
+
+def test_streamed_calls_are_the_calls_of_the_whole_answer(client):
+    asked = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "temperature": 0, "max_tokens": 200}
+    content, calls, reason = both(client, **asked)
+    assert (content, reason) == (None, "tool_calls")
+    assert calls
+
+
+def test_a_stop_string_does_not_end_a_call(client):
+    schema = WEATHER["function"]["parameters"]
+    asked = {
+        "content": "weather in Rome?",
+        "tools": [tool("w", schema)],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "temperature": 0,
+        "max_tokens": 80,
+    }
+    free = both(client, **asked)
+    assert free[2] == "tool_calls"
+    assert both(client, **asked, stop=["\n"]) == both(client, **asked, stop=['"', "{", "_"]) == free
+
+
+def test_a_call_that_max_tokens_cuts_is_not_there(client):
+    asked = {"content": "hi", "tools": [tool("w", WEATHER["function"]["parameters"])], "tool_choice": "required"}
+    for limit in (1, 2, 9, 14):
+        assert both(client, **asked, max_tokens=limit, temperature=0) == (None, [], "length")
+
+
+def test_a_function_without_parameters_gets_an_empty_object(client):
+    for given in (tool("now"), tool("now", {}), tool("now", {"type": "object", "properties": {}})):
+        asked = {
+            "tools": [given],
+            "tool_choice": "required",
+            "parallel_tool_calls": False,
+            "max_tokens": 60,
+            "seed": 1,
+        }
+        assert both(client, content="What time is it in Paris?", **asked) == (None, [("now", "{}")], "tool_calls")
+
+
+@pytest.mark.parametrize("choice", ["auto", "required", "none", {"type": "function", "function": {"name": "f"}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "json_object"},
+        {"type": "json_object", "schema": PERSON},
+        {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}},
+    ],
+    ids=["json_object", "json_object with a schema", "json_schema"],
+)
+def test_tools_and_a_response_format_give_calls_or_that_text(client, choice, options):
+    f = tool("f", {"type": "object", "properties": {}})
+    content, calls, reason = both(
+        client,
+        tools=[f],
+        tool_choice=choice,
+        response_format=options,
+        parallel_tool_calls=False,
+        max_tokens=120,
+        temperature=0,
+    )
+    assert not (calls and content)
+    assert set(calls) <= {("f", "{}")}
+    assert (reason == "tool_calls") == bool(calls)
+    assert calls if choice not in ("auto", "none") else choice == "auto" or not calls
+    if reason == "stop" and "schema" in options:
+        jsonschema.validate(json.loads(content), PERSON)
+
+
+def test_json_mode_takes_a_schema_whose_objects_have_no_other_properties(client):
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}}, "required": ["name"]}
+    for seed in range(3):
+        options = {"type": "json_object", "schema": schema}
+        (choice,) = ask(client, response_format=options, temperature=1.0, seed=seed).choices
+        assert choice.finish_reason == "stop"
+        assert json.loads(choice.message.content).keys() == {"name"}
+
+
+def test_a_pattern_that_no_grammar_can_have_is_left_to_the_model_unless_the_tool_is_strict(client):
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "pattern": "^(?!-)[a-z]+$"}},
+        "required": ["a"],
+    }
+    assert ask(client, content="x", tools=[tool("f", schema)], max_tokens=8).choices
+    strict = {"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(client, content="x", tools=[strict], max_tokens=8)
+    assert error.value.param == "tools.0.function.parameters"
 
 
 def test_without_a_call_tools_leave_the_answer_free(client):

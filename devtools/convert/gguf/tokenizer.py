@@ -1,16 +1,17 @@
 """The tokenizer of a GGUF as a Hugging Face `tokenizer.json`.
 
 GGUF keeps a byte-level BPE as its tokens, their types and merges, and names how text is cut into words before
-merging (`tokenizer.ggml.pre`); what a name means is defined by llama.cpp (`llama-vocab.cpp`). SentencePiece's BPE
-has scores instead of merges (`sentencepiece`). No token is added at
+merging (`pre_tokenizers`). SentencePiece's BPE has scores instead of merges (`sentencepiece`). No token is added at
 the beginning here: whether a prompt begins with one is `DecoderSpec.add_bos_token`; a chat template writes it itself.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+import structlog
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
+from devtools.convert.gguf.pre_tokenizers import DEFAULT, PRE_TOKENIZERS, pre_tokenizer_name
 from devtools.convert.gguf.sentencepiece import sentencepiece_bpe
 from devtools.convert.model_text import END_TOKENS, ModelText
 from shared.errors import CorruptFile, UnsupportedFormat
@@ -18,38 +19,21 @@ from shared.errors import CorruptFile, UnsupportedFormat
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 """`tokenizer.ggml.token_type` values of tokens that are more than a part of words."""
 
-_SENTENCEPIECE = "llama"
-_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
+_SENTENCEPIECE, _BYTE_LEVEL = "llama", "gpt2"
+"""Values of `tokenizer.ggml.model`."""
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_SPECIAL_KEYS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+    "sep_token": "seperator_token_id",
+    "cls_token": "cls_token_id",
+    "mask_token": "mask_token_id",
+}
+"""Name in a chat template -> key of the GGUF, misspelt as in the format."""
 
-
-def _words(pattern: str) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if name in ("default", "gpt-2"):
-        return gpt2
-    if name == "smollm":
-        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
-    if name in _LLAMA3_NAMES:
-        return _words(_LLAMA3)
-    if name == "qwen2":
-        return _words(_QWEN2)
-    raise UnsupportedFormat(
-        f"the pre-tokenizer {name!r} is not supported; supported: smollm, llama-bpe, qwen2, gpt-2", param="source"
-    )
+_log = structlog.get_logger("llmos.convert")
 
 
 def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -64,7 +48,7 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     types = _types(metadata, len(tokens))
     if kind == _SENTENCEPIECE:
         tokenizer = sentencepiece_bpe(metadata, tokens, types)
-    elif kind == "gpt2":
+    elif kind == _BYTE_LEVEL:
         tokenizer = _byte_level_bpe(metadata, tokens)
     else:
         raise UnsupportedFormat(
@@ -83,7 +67,7 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
-    pre = metadata.get("tokenizer.ggml.pre", "default")
+    pre = PRE_TOKENIZERS[pre_tokenizer_name(metadata)]
     merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
@@ -91,10 +75,10 @@ def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer
     lost = next((pair for pair in merges if not {*pair, "".join(pair)} <= vocabulary.keys()), None)
     if lost is not None:
         raise CorruptFile(f"the merge {lost} uses a token that is not in the vocabulary", param="source")
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre in _LLAMA3_NAMES))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre.whole_words))
+    tokenizer.pre_tokenizer = pre.build()
     tokenizer.decoder = decoders.ByteLevel()
-    if pre == "qwen2":
+    if pre.composes:
         tokenizer.normalizer = normalizers.NFC()
     return tokenizer
 
@@ -107,20 +91,43 @@ def read_text(metadata: Mapping[str, Any]) -> ModelText:
         CorruptFile: keys are missing or contradict one another.
     """
     bos, template = bos_token_id(metadata), metadata.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise CorruptFile("the chat template ('tokenizer.chat_template') is not a text", param="source")
+    tokenizer = build_tokenizer(metadata)
+    if metadata.get("tokenizer.ggml.model") == _BYTE_LEVEL and pre_tokenizer_name(metadata) == DEFAULT:
+        _log.warning(
+            "tokenizer.guessed",
+            reason="the file does not say how text is cut into words ('tokenizer.ggml.pre')",
+            consequence="text is cut by llama.cpp's default, and answers may be worse",
+            advice="take a GGUF that a newer llama.cpp converted, or the Hugging Face directory",
+        )
     return ModelText(
-        tokenizer=build_tokenizer(metadata),
-        chat_template=template if isinstance(template, str) else None,
+        tokenizer=tokenizer,
+        chat_template=template,
         bos_token_id=bos,
         add_bos_token=bos is not None and begins_with_bos(metadata),
         eos_token_ids=end_token_ids(metadata),
+        special_tokens=special_tokens(metadata),
     )
+
+
+def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Texts of the special tokens by their names in chat templates; one that the vocabulary lacks is left out."""
+    tokens = _strings(metadata, "tokenizer.ggml.tokens")
+    numbers = {name: metadata.get(f"tokenizer.ggml.{key}") for name, key in _SPECIAL_KEYS.items()}
+    return {
+        name: tokens[number]
+        for name, number in numbers.items()
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(tokens)
+    }
 
 
 def begins_with_bos(metadata: Mapping[str, Any]) -> bool:
     """Whether a plain prompt begins with the BOS token; where the file is silent, as llama.cpp does it."""
-    silent = (
-        metadata.get("tokenizer.ggml.model") == _SENTENCEPIECE or metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES
-    )
+    if metadata.get("tokenizer.ggml.model") == _SENTENCEPIECE:
+        silent = True
+    else:
+        silent = PRE_TOKENIZERS[pre_tokenizer_name(metadata)].bos
     return bool(metadata.get("tokenizer.ggml.add_bos_token", silent))
 
 

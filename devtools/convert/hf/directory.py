@@ -5,6 +5,7 @@ and are never opened.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ SINGLE = "model.safetensors"
 MAX_JSON_BYTES = 200_000_000
 """The largest tokenizer.json in use has some 40 MB."""
 MAX_SHARDS = 4096
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 
 
 def is_model_directory(path: Path) -> bool:
@@ -65,6 +67,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if (folder / INDEX).exists():
         return tuple(folder / name for name in sorted({*_weight_map(folder).values()}))
     files = (folder / SINGLE,) if (folder / SINGLE).exists() else tuple(sorted(folder.glob("*.safetensors")))
+    shard = next(
+        (found for path in files if (found := _SHARD.fullmatch(path.name)) and int(found["count"]) > 1), None
+    )
+    if shard is not None:
+        raise _incomplete(folder, shard)
     if len(files) == 1:
         return files
     if files:
@@ -80,6 +87,18 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             param="source",
         )
     raise UnsupportedFormat(f"{folder} has no safetensors files", param="source")
+
+
+def _incomplete(folder: Path, shard: re.Match[str]) -> CorruptFile:
+    """The error for shards without the index that lists them; names the first shard that is missing too."""
+    count = min(int(shard["count"]), MAX_SHARDS)
+    names = (f"{shard['stem']}-{i:05}-of-{shard['count']}.safetensors" for i in range(1, count + 1))
+    missing = next((name for name in names if not (folder / name).is_file()), None)
+    lacks = INDEX if missing is None else f"{missing} and {INDEX}"
+    return CorruptFile(
+        f"{shard[0]} is one of {int(shard['count'])} shards, and {folder} lacks {lacks}; download the model again",
+        param="source",
+    )
 
 
 def read_tensors(folder: Path) -> Mapping[str, SafeTensor]:

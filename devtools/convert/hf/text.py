@@ -1,6 +1,5 @@
 """Tokenizer, chat template, special tokens and sampling defaults of a Hugging Face directory."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ from tokenizers import Tokenizer
 
 from devtools.convert.hf.directory import read_json, read_optional_json, read_text
 from devtools.convert.model_text import END_TOKENS, ModelText
+from devtools.convert.sampling_defaults import read_defaults
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.text.template import SPECIAL_TOKENS
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 """Keys of generation_config.json that are defaults of a version, under the same names."""
 
 
@@ -26,6 +27,7 @@ def read_model_text(folder: Path, config: Mapping[str, Any]) -> ModelText:
     settings, generation = (
         read_optional_json(folder / f"{name}_config.json") for name in ("tokenizer", "generation")
     )
+    settings = {**read_optional_json(folder / "special_tokens_map.json"), **settings}
     bos, add_bos = _beginning(tokenizer, settings, generation, config)
     return ModelText(
         tokenizer=tokenizer,
@@ -33,6 +35,7 @@ def read_model_text(folder: Path, config: Mapping[str, Any]) -> ModelText:
         bos_token_id=bos,
         add_bos_token=add_bos,
         eos_token_ids=_ends(tokenizer, settings, generation, config),
+        special_tokens={name: _token_text(settings[name]) or "" for name in SPECIAL_TOKENS if name in settings},
     )
 
 
@@ -40,18 +43,10 @@ def sampling_defaults(folder: Path) -> dict[str, float | int | str]:
     """The sampling parameters that the model's authors recommend in generation_config.json.
 
     Raises:
-        CorruptFile: one of them is not a number.
+        CorruptFile: one of them is not a number, or no request could have it.
     """
     generation = read_optional_json(folder / "generation_config.json")
-    defaults: dict[str, float | int | str] = {}
-    for key in _SAMPLING:
-        value = generation.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise CorruptFile(f"generation_config.json: {key!r} is {value!r}, expected a number", param="source")
-        defaults[key] = value
-    return defaults
+    return read_defaults(generation, {key: key for key in _SAMPLING}, where="generation_config.json")
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
@@ -111,13 +106,18 @@ def _ends(
 
 def _token(tokenizer: Tokenizer, value: Any, where: str) -> int | None:
     """The id of a token that is given as its text, or as an object that holds it."""
-    text = value.get("content") if isinstance(value, dict) else value
-    if not isinstance(text, str) or not text:
+    text = _token_text(value)
+    if text is None:
         return None
     number = tokenizer.token_to_id(text)
     if number is None:
         raise CorruptFile(f"{where} {text[:80]!r} is not in the vocabulary", param="source")
     return int(number)
+
+
+def _token_text(value: Any) -> str | None:
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) and text else None
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:

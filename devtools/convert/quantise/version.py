@@ -1,6 +1,5 @@
 """Quantises a model on its way into a version, and judges by perplexity whether it still is the model."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from devtools.convert.verify.perplexity import Original, measure_graph, measure_
 from devtools.quantization import Quantize, Scheme
 from shared.contracts.manifest import Manifest
 from shared.errors import UnsupportedFormat
+from shared.storage.scratch import scratch_folder
 
 GOOD, TOLERABLE = 1.05, 1.25
 """Perplexity over the original's: up to which `auto` takes int4, and above which nothing is written."""
@@ -77,8 +77,8 @@ def _write(
             _log.warning("quantising.lost_quality", source=model.source, verdict=verdict)
         return {"perplexity": perplexity, "perplexity_original": original.perplexity}
 
-    with tempfile.TemporaryDirectory(dir=_existing(destination), prefix=".quantised-") as scratch:
-        weights = QuantisedSource(model.weights, scheme, Path(scratch), original.importance)
+    with scratch_folder(_existing(destination), f".{destination.name}.quantised-") as scratch:
+        weights = QuantisedSource(model.weights, scheme, scratch, original.importance)
         return write_version(replace(model, weights=weights), destination, progress=progress, judge=judge)
 
 

@@ -1,51 +1,34 @@
-"""The admin routes: models, versions, aliases, deployments, nodes, keys and health.
+"""The admin routes: the catalogues, deployments, nodes, keys and health.
 
 The services that own the state respond over the bus; the gateway translates.
 """
 
-from services.gateway.admin.contracts import AliasTarget, CreatedKey, KeyList, KeyView, NewKey, NewVersion
+from services.gateway.admin import catalogues
+from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
+from services.gateway.control_plane import ControlPlane
 from services.gateway.keys import KeyStore
-from shared.bus import rpc
 from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
-from shared.contracts.base import Empty, Endpoint, Request, Response
+from shared.contracts.base import Empty
 from shared.contracts.gateway import ApiKey
-from shared.deadlines import ADMIN_CALL_S
-from shared.errors import InvalidInput, NoResponders, Unavailable
+from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
-RETRY_S = 2.0
 
 
 class AdminApi:
     """The operations of the admin API."""
 
     def __init__(self, bus: Bus, keys: KeyStore) -> None:
-        self._bus = bus
+        self.call = ControlPlane(bus).call
         self._keys = keys
 
     def operations(self) -> list[AdminOperation]:
         """The typed operations."""
-        one = "/models/{reference}"
-        alias = "/models/{name}/aliases/{alias}"
         return [
-            AdminOperation(
-                "GET", "/models", "All models with versions and aliases", registry.ModelList, self._models
-            ),
-            AdminOperation(
-                "POST",
-                "/models/{name}/versions",
-                "Make a version from uploaded blobs",
-                registry.VersionInfo,
-                self._create_version,
-                body=NewVersion,
-            ),
-            AdminOperation("GET", one, "What name, name:3 or name@alias means", registry.VersionInfo, self._resolve),
-            AdminOperation("DELETE", one, "Delete a version or a model", Empty, self._delete),
-            AdminOperation("PUT", alias, "Point an alias", registry.ModelRecord, self._set_alias, body=AliasTarget),
-            AdminOperation("DELETE", alias, "Remove an alias", registry.ModelRecord, self._remove_alias),
+            *catalogues.operations(self.call),
             AdminOperation(
                 "POST",
                 "/garbage",
@@ -81,43 +64,6 @@ class AdminApi:
                 query={"limit": "How many: 1 to 1000, 20 by default"},
             ),
         ]
-
-    async def call(
-        self, endpoint: Endpoint[Request, Response], request: Request, *, timeout: float = ADMIN_CALL_S
-    ) -> Response:
-        """Call the service that owns `endpoint`; raises its error, or `Unavailable` with the service's name."""
-        try:
-            return await rpc.call(self._bus, endpoint, request, timeout=timeout)
-        except NoResponders as error:
-            service = endpoint.subject.split(".")[2]
-            raise Unavailable(
-                f"the {service} service is not running; models that are deployed go on answering",
-                retry_after=RETRY_S,
-            ) from error
-
-    async def _models(self, _call: Call) -> registry.ModelList:
-        return await self.call(registry.LIST_MODELS, Empty())
-
-    async def _create_version(self, call: Call) -> registry.VersionInfo:
-        body: NewVersion = call.body
-        request = registry.CreateVersion(model=call.path["name"], manifest=body.manifest, aliases=body.aliases)
-        return await self.call(registry.CREATE_VERSION, request)
-
-    async def _resolve(self, call: Call) -> registry.VersionInfo:
-        return await self.call(registry.RESOLVE, registry.ResolveReference(reference=call.path["reference"]))
-
-    async def _delete(self, call: Call) -> Empty:
-        return await self.call(registry.DELETE_VERSION, registry.DeleteVersion(reference=call.path["reference"]))
-
-    async def _set_alias(self, call: Call) -> registry.ModelRecord:
-        return await self._alias(call, call.body.version)
-
-    async def _remove_alias(self, call: Call) -> registry.ModelRecord:
-        return await self._alias(call, None)
-
-    async def _alias(self, call: Call, version: int | None) -> registry.ModelRecord:
-        request = registry.SetAlias(model=call.path["name"], alias=call.path["alias"], version=version)
-        return await self.call(registry.SET_ALIAS, request)
 
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
@@ -155,8 +101,8 @@ class AdminApi:
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         limit = call.query.get("limit", "20")
-        if not limit.isdecimal():
-            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r}", param="limit")
+        if not limit.isdecimal() or len(limit) > 4:
+            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
         return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
 
 

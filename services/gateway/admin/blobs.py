@@ -5,7 +5,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.gateway.http.body import stream_body
+from services.gateway.http.body import check_encoding, stream_body
 from services.gateway.http.responses import json_response
 from shared.errors import InvalidInput, NotFound, Unavailable
 from shared.storage.port import ArtifactStore
@@ -32,6 +32,7 @@ class BlobsApi:
 
     async def put(self, request: Request) -> Response:
         """Store a blob: 201 when it is new, 200 when it was there. Raises `CorruptFile` when the digest differs."""
+        check_encoding(request)
         digest, store = _digest(request), self._opened()
         size = await store.blob_size(digest)
         body = stream_body(request)

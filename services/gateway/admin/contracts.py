@@ -6,14 +6,30 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.contracts.base import Contract
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.gateway import Scope
 from shared.contracts.manifest import Manifest, Name
+from shared.contracts.report import ReportManifest
 
 
-class NewVersion(Contract):
+class NewModelVersion(Contract):
     """The body of `POST /models/{name}/versions`."""
 
     manifest: Manifest
+    aliases: tuple[Name, ...] = ()
+
+
+class NewDatasetVersion(Contract):
+    """The body of `POST /datasets/{name}/versions`."""
+
+    manifest: DatasetManifest
+    aliases: tuple[Name, ...] = ()
+
+
+class NewReportVersion(Contract):
+    """The body of `POST /reports/{name}/versions`."""
+
+    manifest: ReportManifest
     aliases: tuple[Name, ...] = ()
 
 
@@ -55,7 +71,9 @@ class KeyList(Contract):
     keys: tuple[KeyView, ...]
 
 
-NewVersion.EXAMPLE = NewVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
+NewModelVersion.EXAMPLE = NewModelVersion(manifest=Manifest.EXAMPLE) if Manifest.EXAMPLE else None
+NewDatasetVersion.EXAMPLE = NewDatasetVersion(manifest=DatasetManifest.EXAMPLE) if DatasetManifest.EXAMPLE else None
+NewReportVersion.EXAMPLE = NewReportVersion(manifest=ReportManifest.EXAMPLE) if ReportManifest.EXAMPLE else None
 AliasTarget.EXAMPLE = AliasTarget(version=3)
 NewKey.EXAMPLE = NewKey(name="notebook", scopes=(Scope.INFERENCE,))
 CreatedKey.EXAMPLE = CreatedKey(

@@ -2,16 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.body import explain, parse_body, read_body
+from services.gateway.http.body import parse_body, read_body
+from services.gateway.http.explanation import explain
 from services.gateway.http.operation import Operation
 from shared.contracts.base import Contract
 from shared.errors import InvalidInput
+
+Body = TypeVar("Body", bound=Contract)
 
 PREFIX = "/llmos/v1"
 TAG = "admin"
@@ -45,7 +48,7 @@ class AdminOperation:
         """The operation that HTTP serves; `max_body` is in bytes."""
 
         async def handler(request: Request) -> Response:
-            body = _strict(self.body, await read_body(request, max_body)) if self.body else None
+            body = strict(self.body, await read_body(request, max_body)) if self.body else None
             unknown = set(request.query_params) - set(self.query or ())
             if unknown:
                 name = min(unknown)
@@ -69,7 +72,7 @@ class AdminOperation:
         )
 
 
-def _strict(contract: type[Contract], body: bytes) -> Contract:
+def strict(contract: type[Body], body: bytes) -> Body:
     """The contract in a body. Unknown fields, which the bus ignores, are an error: one may be misspelt."""
     parsed = parse_body(_Any, body)
     unknown = sorted(set(parsed.model_extra or {}) - set(contract.model_fields))

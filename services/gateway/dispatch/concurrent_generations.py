@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.generation import Generation, generating
 from services.gateway.dispatch.requests import GenerationRequest
-from shared.contracts.gateway import FinishReason, Frame, TokenLogprob, ToolCallDelta, Usage
+from shared.contracts.gateway import FinishReason, Frame, GeneratedToolCall, TokenLogprob, Usage
 from shared.contracts.replica import Accepted
 from shared.errors import LlmosError
 
@@ -32,8 +32,7 @@ class Completion:
     text: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=0, completion_tokens=0))
-    tool_calls: tuple[ToolCallDelta, ...] = ()
-    """All pieces of the tool calls."""
+    tool_calls: tuple[GeneratedToolCall, ...] = ()
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
@@ -60,7 +59,7 @@ async def _collect(dispatcher: Dispatcher, request: GenerationRequest, turns: as
             "".join(frame.text for frame in frames),
             last.finish_reason,
             last.usage or Usage(prompt_tokens=generation.prompt.prompt_tokens, completion_tokens=0),
-            tuple(delta for frame in frames for delta in frame.tool_calls or ()),
+            tuple(call for frame in frames for call in frame.tool_calls),
             tuple(token for frame in frames for token in frame.token_ids),
             tuple(score for frame in frames for score in frame.logprobs or ()),
             tuple(score for frame in frames for score in frame.prompt_logprobs or ()),

@@ -149,6 +149,7 @@ class Dispatcher:
         attempt = self.attempt(generate.request_id, candidate, request.tokens + len(resumed))
         self._frames.expect(attempt)
         timeout = self._accept_timeout(request)
+        generate = generate.model_copy(update={"time_left_s": request.time_left(self.clock())})
         reply = asyncio.ensure_future(call(self.bus, generate_endpoint(replica_id), generate, timeout=timeout))
         try:
             attempt.prompt = await asyncio.shield(reply)

@@ -42,7 +42,8 @@ async def encode(
 
     async def send(candidate: Candidate) -> Result:
         nonlocal number
-        named = command.model_copy(update={"request_id": attempt_id(request.request_id, number)})
+        update = {"request_id": attempt_id(request.request_id, number), "time_left_s": request.time_left(clock())}
+        named = command.model_copy(update=update)
         number += 1
         return await _send(dispatcher, candidate, request, endpoint(candidate.replica_id), named)
 
@@ -58,7 +59,7 @@ async def encode(
         if not isinstance(result, Refused):
             return result
         for error in result.errors:
-            if isinstance(error, DeadlineExceeded):  # by the replica's clock
+            if isinstance(error, DeadlineExceeded):
                 raise error
         if not give_up and any(isinstance(error, ReplicaLost) for error in result.errors):
             give_up = clock() + dispatcher.limits.resume

@@ -46,8 +46,6 @@ class Work:
     """Tokens that are kept of a longer text; without it a longer text is an error."""
     deadline: float
     """Seconds on the monotonic clock."""
-    deadline_ms: int
-    """Unix time in milliseconds."""
     span: trace.Span
 
 
@@ -76,7 +74,6 @@ class Encodings(Stamps):
                 tenant=tenant,
                 truncate=self._truncate(model, truncate),
                 deadline=self.deadline(),
-                deadline_ms=self.deadline_ms(),
                 span=span,
             )
 
@@ -98,7 +95,6 @@ class Encodings(Stamps):
                 truncate=work.truncate,
                 dimensions=dimensions,
                 tenant=work.tenant,
-                deadline_ms=work.deadline_ms,
             )
             tokens = _estimate(command.texts) if command.texts else sum(map(len, command.token_ids or ()))
             return encode(self._dispatcher, _request(work, command, "embed", tokens), embed_endpoint, command)
@@ -120,7 +116,6 @@ class Encodings(Stamps):
                 first_index=start,
                 truncate=work.truncate,
                 tenant=work.tenant,
-                deadline_ms=work.deadline_ms,
             )
             tokens = _estimate((*command.texts, *(command.second or ())))
             return encode(self._dispatcher, _request(work, command, "classify", tokens), classify_endpoint, command)

@@ -12,7 +12,7 @@ from services.gateway.dispatch.concurrent_generations import (
 )
 from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, GenerationRequest, OutputOptions
 from services.gateway.dispatch.stamps import Stamps
-from shared.contracts.replica import ChatMessage, Generate, Grammar, Tool, ToolChoice
+from shared.contracts.replica import ChatMessage, Generate, Grammar, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import Sampling
 
 ID_BYTES_PER_TOKEN = 8
@@ -25,12 +25,12 @@ class _Common(TypedDict):
     request_id: str
     gateway_id: str
     sampling: Sampling
-    deadline_ms: int
     tenant: str
     cache_salt: str
     grammar: Grammar | None
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice
+    template: TemplateOptions
     return_prompt: bool
 
 
@@ -48,7 +48,7 @@ class Generations(Stamps):
         options: OutputOptions = FREE_TEXT,
     ) -> GenerationRequest:
         """A request for a conversation's next message."""
-        size = sum(len(message.content.encode()) for message in messages) + options.size
+        size = sum(map(_size, messages)) + options.size
         common = self._common(request_id, sampling, caller, options)
         return self._request(model, Generate(messages=messages, **common), size)
 
@@ -81,14 +81,20 @@ class Generations(Stamps):
             request_id=request_id,
             gateway_id=self._dispatcher.gateway_id,
             sampling=sampling,
-            deadline_ms=self.deadline_ms(),
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
             grammar=options.grammar,
             tools=options.tools,
             tool_choice=options.tool_choice,
+            template=options.template,
             return_prompt=options.return_prompt,
         )
 
     def _request(self, model: str, generate: Generate, prompt_bytes: int) -> GenerationRequest:
         return GenerationRequest(model, generate, self.deadline(), prompt_bytes)
+
+
+def _size(message: ChatMessage) -> int:
+    """Bytes of its texts."""
+    texts = (message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls))
+    return sum(len(text.encode()) for text in texts)

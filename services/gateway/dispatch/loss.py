@@ -52,6 +52,8 @@ class _Reports:
     """When the last one arrived."""
     idle: int
     """Consecutive reports, since the last request was accepted, that say the replica has no work."""
+    stalled_s: float = 0.0
+    """Seconds without a step of its engine, as the last one said."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,8 @@ class LossDetector:
                 self._restarted(report.replica_id)
             elif idle:
                 idle += before.idle
-        self._reports[report.replica_id] = _Reports(report.load.counters.steps, now, idle)
+        load = report.load
+        self._reports[report.replica_id] = _Reports(load.counters.steps, now, idle, load.stalled_s)
 
     def watch(self, replica_id: str) -> WatchedRequest:
         """A request is about to be sent to a replica."""
@@ -146,6 +149,9 @@ class LossDetector:
             return f"it was silent for {LEASE_TTL_S:g} s"
         if status is None and silent > LOAD_FRESH_S:
             return "its lease is gone"
+        reports = self._reports.get(request.replica_id)
+        if reports is not None and reports.stalled_s:
+            return f"its engine has stalled: no step for {reports.stalled_s:.0f} s"
         return None
 
     def _silent(self, replica_id: str, now: float) -> float:

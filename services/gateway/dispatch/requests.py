@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from shared.contracts.manifest import Task
-from shared.contracts.replica import Generate, Grammar, Tool, ToolChoice
+from shared.contracts.replica import Generate, Grammar, TemplateOptions, Tool, ToolChoice
 
 AUTO = ToolChoice()
+RENDERED = TemplateOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class OutputOptions:
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = AUTO
+    template: TemplateOptions = RENDERED
+    """How a conversation is rendered."""
     return_prompt: bool = False
     """Whether the prompt's token ids and text are returned."""
 
@@ -32,7 +35,7 @@ class OutputOptions:
     def size(self) -> int:
         """Characters of all schemas and grammars."""
         tools = sum(len(tool.parameters) + len(tool.description or "") for tool in self.tools)
-        return tools + (0 if self.grammar is None else len(self.grammar.value))
+        return tools + len(self.template.variables) + (0 if self.grammar is None else len(self.grammar.value))
 
 
 ANONYMOUS = Caller()
@@ -48,6 +51,10 @@ class GenerationRequest:
     deadline: float
     """Seconds on the monotonic clock."""
     prompt_bytes: int
+
+    def time_left(self, now: float) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - now)
 
     @property
     def request_id(self) -> str:
@@ -72,3 +79,7 @@ class EncodeRequest:
     """An estimate."""
     deadline: float
     """Seconds on the monotonic clock."""
+
+    def time_left(self, now: float) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - now)

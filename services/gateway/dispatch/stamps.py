@@ -45,7 +45,3 @@ class Stamps:
     def deadline(self) -> float:
         """When a request that is made now has to end: seconds on the monotonic clock."""
         return self._dispatcher.clock() + self._timeout
-
-    def deadline_ms(self) -> int:
-        """The same in Unix time, milliseconds."""
-        return int((self._now() + self._timeout) * 1000)

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from services.gateway.http.authentication import Authentication
+from services.gateway.http.cors import allow_origins
 from services.gateway.http.middleware import RequestMiddleware
 from services.gateway.http.openapi import DOCUMENT_PATH, openapi
 from services.gateway.http.operation import Operation
+from services.gateway.http.routes import FindRoute, serve_route
 from services.gateway.keys import KeyStore
 from services.gateway.metrics import Metrics
 
 
-def make_app(operations: Sequence[Operation], *, keys: KeyStore | None, metrics: Metrics) -> ASGIApp:
+def make_app(
+    operations: Sequence[Operation], *, keys: KeyStore | None, metrics: Metrics, cors_origins: tuple[str, ...] = ()
+) -> ASGIApp:
     """The application.
 
     Args:
         operations: All routes but the one of the OpenAPI document, which describes them.
         keys: The API keys; None admits every request.
         metrics: Counts every request.
+        cors_origins: Whose pages may call from a browser; empty: nobody's.
     """
 
     async def show_document(_request: Request) -> Response:
@@ -30,5 +34,6 @@ def make_app(operations: Sequence[Operation], *, keys: KeyStore | None, metrics:
 
     served = [*operations, Operation("GET", DOCUMENT_PATH, show_document, "This document", "admin")]
     document = orjson.dumps(openapi(served))
-    router = Router([operation.route() for operation in served], redirect_slashes=False)
-    return RequestMiddleware(Authentication(router, keys), metrics)
+    routes = [operation.route() for operation in served]
+    app: ASGIApp = RequestMiddleware(FindRoute(Authentication(serve_route, keys), routes), metrics)
+    return allow_origins(app, cors_origins) if cors_origins else app

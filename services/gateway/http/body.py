@@ -8,22 +8,27 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from services.gateway.http.errors import ClientGone
+from services.gateway.http.errors import ClientGone, UnsupportedMediaType
+from services.gateway.http.explanation import explain, is_no_json
 from shared.errors import InvalidInput, PayloadTooLarge
+from shared.text.client_json import without_lone_surrogates
 
 Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+    """The whole body, which is JSON.
 
     Raises:
+        UnsupportedMediaType: It is in an encoding such as gzip, or says that it is no JSON.
         PayloadTooLarge: It is larger than `limit` bytes; at once where its length is announced.
         ClientGone: The client left.
     """
+    check_encoding(request)
+    _check_type(request)
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
     received = bytearray()
     async for chunk in stream_body(request):
@@ -31,6 +36,24 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(received) > limit:
             raise _too_large(limit)
     return bytes(received)
+
+
+def check_encoding(request: Request) -> None:
+    """Raise `UnsupportedMediaType` for a compressed body: a few bytes of it could unfold to any number."""
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(f"the body has the Content-Encoding {encoding!r:.80}; send it without one")
+
+
+def _check_type(request: Request) -> None:
+    """A body without a type is taken for JSON.
+
+    The types of HTML forms are refused, and with them what a foreign page could send from a browser without asking.
+    """
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind not in ("", "application/json") and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMediaType(f"the body has the Content-Type {given!r:.80}; send 'application/json'")
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:
@@ -44,29 +67,25 @@ async def stream_body(request: Request) -> AsyncIterator[bytes]:
 
 
 def parse_body(model: type[Model], body: bytes) -> Model:
-    """The request in a JSON body; raises `InvalidInput` naming the first wrong field."""
+    """The request in a JSON body; raises `InvalidInput` naming the first wrong field.
+
+    Half a surrogate pair, which JavaScript's strings may have where a text was cut, becomes U+FFFD.
+    """
     if not body.strip():
         raise InvalidInput("the request has no body; a JSON object is expected")
     try:
-        return model.model_validate_json(body)
+        return _parsed(model, body)
     except ValidationError as error:
         raise explain(error) from error
 
 
-def explain(error: ValidationError) -> InvalidInput:
-    """The first mistake as an error that says what to change."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "json_invalid":
-        return InvalidInput(f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
-    param = ".".join(str(part) for part in first["loc"])
-    if not param:
-        return InvalidInput(f"the body must be a JSON object: {message}")
-    if first["type"] == "missing":
-        return InvalidInput(f"{param} is required", param=param)
-    given = first["input"]
-    shown = f" (got {given!r:.80})" if isinstance(given, str | int | float | bool | None) else ""
-    return InvalidInput(f"{param}: {message}{shown}", param=param)
+def _parsed(model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if not is_no_json(error) or (whole := without_lone_surrogates(body)) == body:
+            raise
+    return model.model_validate_json(whole)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

@@ -5,10 +5,10 @@
 
 import math
 import secrets
+from typing import ClassVar
 
 import orjson
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.types import Send
 
 from shared import errors
@@ -41,10 +41,49 @@ class ClientGone(Exception):
     """The client closed its connection before it had its response."""
 
 
-class MethodNotAllowed(errors.InvalidInput):
+REFUSAL = "llmos.refusal"
+"""The scope's key for the error of a request that could not be read: it is raised in the place of a response."""
+
+
+class HttpError(errors.InvalidInput):
+    """A request that is wrong as HTTP, with a status of its own."""
+
+    status: ClassVar[int] = 400
+
+
+class RequestTimeout(HttpError):
+    """The client took too long to send its request."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class UriTooLong(HttpError):
+    """The path and query are too long."""
+
+    code = "uri_too_long"
+    status = 414
+
+
+class UnsupportedMediaType(HttpError):
+    """A body of a type or in an encoding that is not taken."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class HeadersTooLarge(HttpError):
+    """The headers are too large."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class MethodNotAllowed(HttpError):
     """The path exists, for other methods."""
 
     code = "method_not_allowed"
+    status = 405
 
     def __init__(self, message: str, allowed: str) -> None:
         super().__init__(message)
@@ -55,13 +94,6 @@ def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
     """Any error as an `LlmosError`. An unknown one is logged under an id and becomes `Internal`."""
     if isinstance(error, LlmosError):
         return error
-    if isinstance(error, HTTPException):
-        if error.status_code == 404:
-            return errors.NotFound(f"there is no {method} {path}; the routes are in /llmos/v1/openapi.json")
-        if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
-            return MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}", allowed)
-        return errors.InvalidInput(error.detail)
     error_id = secrets.token_hex(8)
     _log.error("request.failed", error_id=error_id, method=method, path=path, exc_info=error)
     return errors.Internal(f"something went wrong inside LLMOS; the log has it under {error_id}")
@@ -69,7 +101,7 @@ def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
 
 def status(error: LlmosError) -> int:
     """The HTTP status of an error."""
-    return 405 if isinstance(error, MethodNotAllowed) else _mapped(error)[0]
+    return error.status if isinstance(error, HttpError) else _mapped(error)[0]
 
 
 def body(error: LlmosError) -> bytes:
@@ -80,7 +112,7 @@ def body(error: LlmosError) -> bytes:
 
 
 def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
-    """Headers of an error: when to retry, that a key is needed, which methods a path takes."""
+    """Headers of an error: when to retry, that a key is needed, which methods or bodies a path takes."""
     added = []
     if status(error) in (429, 503):
         retry_after = _RETRY_AFTER_S if error.retry_after is None else error.retry_after
@@ -89,6 +121,8 @@ def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
         added.append((b"www-authenticate", b'Bearer realm="llmos"'))
     if isinstance(error, MethodNotAllowed):
         added.append((b"allow", error.allowed.encode()))
+    if isinstance(error, UnsupportedMediaType):
+        added += [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
     return added
 
 

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`."""
+"""`/healthz` (vLLM's name for it is `/health`), `/readyz` and `/metrics`."""
 
 from collections.abc import Callable
 
@@ -20,6 +20,7 @@ def routes(reasons: Callable[[], tuple[str, ...]], metrics: Metrics) -> list[Ope
     health = HealthApi(reasons, metrics)
     return [
         Operation("GET", "/healthz", health.alive, "Whether the process lives", "health"),
+        Operation("GET", "/health", health.alive, "The same as /healthz, under vLLM's name", "health"),
         Operation("GET", "/readyz", health.ready, "Whether it can serve", "health"),
         Operation("GET", "/metrics", health.metrics, "Prometheus metrics", "health", result={"text/plain": {}}),
     ]

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth import OPEN_PATHS
 from services.gateway.http import errors
+from services.gateway.http.paths import routed_path
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
 
@@ -55,13 +56,8 @@ class RequestMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1000, "reason": "LLMOS speaks no websockets"})
-            return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        # Routers read `app` to raise 404 and 405 instead of responding in plain text.
-        scope["app"] = self
+        scope["path"] = routed_path(scope)
         began = time.perf_counter()
         self._metrics.began()
         span = self._span(scope, headers)

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from services.gateway.http.paths import part
+
 Content = Mapping[str, Any]
 """OpenAPI's map of media types to their schemas."""
 
@@ -40,4 +42,8 @@ class Operation:
 
     def route(self) -> Route:
         """The route that the web framework serves."""
-        return Route(self.path, self.handler, methods=[self.method])
+        return Route(self.path, self._with_parts if "{" in self.path else self.handler, methods=[self.method])
+
+    async def _with_parts(self, request: Request) -> ASGIApp:
+        request.scope["path_params"] = {name: part(text) for name, text in request.path_params.items()}
+        return await self.handler(request)

@@ -1,15 +1,18 @@
-"""uvicorn inside the service's event loop: no signal handlers, a clear error for a port in use, a bounded drain."""
+"""uvicorn's server with our protocol, in the service's event loop: no signal handlers, a bounded drain."""
 
 import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.gateway.http.http1.connection import Connection, TimeLimits
 from shared.errors import Conflict, InvalidInput
 
 _log = structlog.get_logger("llmos.gateway")
@@ -58,14 +61,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listening: socket.socket, drain_timeout: float) -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp, listening: socket.socket, drain_timeout: float, limits: TimeLimits
+) -> AsyncIterator[str]:
     """Serve `app` while the block runs; yields the URL.
 
-    On leaving: no new connections; those that are open have most of `drain_timeout` seconds to finish, after which
-    streams end with an `error` event.
+    On leaving: no new connections, and idle ones are closed at once; requests have most of `drain_timeout` seconds to
+    finish, after which streams end with an `error` event.
     """
+    protocol = cast("type[asyncio.Protocol]", partial(Connection, limits=limits))
     config = uvicorn.Config(
         app,
+        http=protocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -13,10 +13,8 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.http import errors
 from services.gateway.http.body import unless_gone
 from services.gateway.http.middleware import state_of
+from shared.deadlines import STREAM_COMMENT_S
 from shared.errors import LlmosError, Unavailable
-
-KEEP_ALIVE_S = 15.0
-"""A comment is sent this often, so that proxies keep the connection open while a request waits."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -34,7 +32,7 @@ The events are JSON without line breaks."""
 class EventStream:
     """An ASGI response that streams events."""
 
-    def __init__(self, source: Source, keep_alive: float = KEEP_ALIVE_S) -> None:
+    def __init__(self, source: Source, keep_alive: float = STREAM_COMMENT_S) -> None:
         self._source = source
         self._keep_alive = keep_alive
 

@@ -18,8 +18,8 @@ from services.gateway.http.sse import EventStream
 from services.gateway.openai.logprobs import chat_logprobs, prompt_logprobs
 from services.gateway.openai.requests import ChatRequest, parse_request
 from services.gateway.openai.tools import call_objects, delta_objects
-from services.gateway.openai.usage import usage_object
-from shared.contracts.gateway import Frame, TokenLogprob, Usage
+from services.gateway.openai.usage import RunningUsage, usage_object
+from shared.contracts.gateway import FinishReason, Frame, TokenLogprob, Usage
 
 
 class ChatApi:
@@ -39,7 +39,13 @@ class ChatApi:
         body = parse_request(ChatRequest, await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("chatcmpl"), self._generations.created()
         caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
-        options = OutputOptions(body.grammar(), body.contract_tools(), body.contract_choice(), body.returns_prompt)
+        options = OutputOptions(
+            body.grammar(),
+            body.contract_tools(),
+            body.contract_choice(),
+            body.template_options(),
+            return_prompt=body.returns_prompt,
+        )
         messages = body.chat_messages()
         requests = [
             self._generations.chat_request(
@@ -83,7 +89,7 @@ class ChatApi:
 def _choice(index: int, completion: Completion, body: ChatRequest) -> dict[str, Any]:
     choice = {
         "index": index,
-        "message": _message(completion),
+        "message": _message(completion, body),
         "logprobs": _logprobs(completion.logprobs, body) if body.logprobs else None,
         "finish_reason": completion.finish_reason,
     }
@@ -97,13 +103,16 @@ async def _chat_chunks(
     if body.include_usage:
         base["usage"] = None
     usages: dict[int, Usage] = {}
+    running = RunningUsage(lambda _: generations.prompt(0)) if body.continuous_usage else None
     prompt = {"prompt_token_ids": generations.prompt(0).prompt_token_ids} if body.return_token_ids else {}
     for index in range(body.choices):
-        first = _piece(index, {"role": "assistant", "content": ""})
-        yield orjson.dumps({**base, **(prompt if index == 0 else {}), "choices": [first]})
+        first = _piece(index, {"role": "assistant", "content": None if body.may_call else ""})
+        usage = running.of(index) if running else {}
+        yield orjson.dumps({**base, **usage, **(prompt if index == 0 else {}), "choices": [first]})
     async for index, frame in generations.frames():
+        usage = running.after(index, frame) if running else {}
         for piece in _pieces(index, frame, body):
-            yield orjson.dumps({**base, "choices": [piece]})
+            yield orjson.dumps({**base, **usage, "choices": [piece]})
         if frame.usage is not None:
             usages[index] = frame.usage
     if body.include_usage:
@@ -112,10 +121,10 @@ async def _chat_chunks(
 
 
 def _pieces(index: int, frame: Frame, body: ChatRequest) -> Iterator[dict[str, Any]]:
-    """What a frame adds to a choice: text, pieces of tool calls, the end."""
+    """What a frame adds to a choice: text, tool calls, the end."""
     tokens = _tokens(frame, body)
     if frame.text or (tokens and not frame.tool_calls):
-        yield _piece(index, {"content": frame.text}, **tokens)
+        yield _piece(index, {"content": frame.text or (None if body.may_call else "")}, **tokens)
         tokens = {}
     if frame.tool_calls:
         yield _piece(index, {"tool_calls": delta_objects(frame.tool_calls)}, **tokens)
@@ -141,9 +150,9 @@ def _logprobs(scores: Sequence[TokenLogprob], body: ChatRequest) -> dict[str, An
     return chat_logprobs(scores, as_ids=bool(body.return_tokens_as_token_ids))
 
 
-def _message(completion: Completion) -> dict[str, Any]:
-    """The assistant's message; its content is null if it only calls tools."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
-    if completion.tool_calls:
-        message |= {"content": completion.text or None, "tool_calls": call_objects(completion.tool_calls)}
-    return message
+def _message(completion: Completion, body: ChatRequest) -> dict[str, Any]:
+    """The assistant's message; its content is null if there is none beside calls, or beside the one that was cut."""
+    without_text = bool(completion.tool_calls) or (body.may_call and completion.finish_reason is FinishReason.LENGTH)
+    content = completion.text or (None if without_text else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    return message | {"tool_calls": call_objects(completion.tool_calls)} if completion.tool_calls else message

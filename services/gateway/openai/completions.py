@@ -17,7 +17,7 @@ from services.gateway.http.responses import json_response
 from services.gateway.http.sse import EventStream
 from services.gateway.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from services.gateway.openai.requests import CompletionRequest, parse_request
-from services.gateway.openai.usage import usage_object
+from services.gateway.openai.usage import RunningUsage, usage_object
 from shared.contracts.gateway import Frame, Usage
 from shared.contracts.replica import Accepted
 
@@ -101,11 +101,13 @@ async def _text_chunks(
         base["usage"] = None
     usages: dict[int, Usage] = {}
     renderings: dict[int, _Rendering] = {}
+    running = RunningUsage(generations.prompt) if body.continuous_usage else None
     async for index, frame in generations.frames():
+        usage = running.after(index, frame) if running else {}
         if index not in renderings:
             renderings[index] = _Rendering(body, generations.prompt(index))
         if renderings[index].has_output(frame):
-            yield orjson.dumps({**base, "choices": [{"index": index, **renderings[index].add(frame)}]})
+            yield orjson.dumps({**base, **usage, "choices": [{"index": index, **renderings[index].add(frame)}]})
         if frame.usage is not None:
             usages[index] = frame.usage
     if body.include_usage:

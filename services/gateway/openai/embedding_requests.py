@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
 from services.gateway.openai.parameters import check_parameter
@@ -49,6 +49,13 @@ _FORMS = {
 }
 
 
+def _truncation(tokens: int) -> int:
+    if tokens != -1 and not 1 <= tokens < 1 << 31:
+        msg = "expected the number of tokens to keep, or -1 for as many as the model takes"
+        raise ValueError(msg)
+    return tokens
+
+
 class EncoderRequest(BaseModel):
     """The fields that all requests to encoders have."""
 
@@ -57,7 +64,7 @@ class EncoderRequest(BaseModel):
     model: str
     user: str | None = None
     """Accepted without effect."""
-    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
+    truncate_prompt_tokens: Annotated[int, AfterValidator(_truncation)] | None = None
     """vLLM's: tokens to keep of a longer text, -1: as many as the model takes. Without it such a text is an error."""
 
 

@@ -1,7 +1,6 @@
 """`/v1/models`: the deployments, as OpenAI lists models."""
 
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,7 +8,7 @@ from starlette.responses import Response
 from services.gateway.http.responses import json_response
 from services.gateway.routing.live_table import LiveTable
 from shared.contracts.scheduler import Deployment
-from shared.errors import NotFound
+from shared.errors import ModelNotFound
 
 
 class ModelsApi:
@@ -24,12 +23,12 @@ class ModelsApi:
         return json_response({"object": "list", "data": models})
 
     async def show(self, request: Request) -> Response:
-        """One deployment; raises `NotFound` naming those that exist."""
-        name = unquote(request.path_params["model"])
+        """One deployment; raises `ModelNotFound` naming those that exist."""
+        name = request.path_params["model"]
         deployment = self._table.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self._table.deployments)) or "none is deployed yet"
-            raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+            raise ModelNotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
         return json_response(self._model(deployment))
 
     def _model(self, deployment: Deployment) -> dict[str, Any]:

@@ -30,8 +30,6 @@ _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": (),
-    "verbosity": (),
     "web_search_options": (),
     "moderation": (),
     "suffix": ("",),
@@ -49,13 +47,9 @@ _NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "priority": (0,),
 }
-_MESSAGE_NOT_YET: Mapping[str, tuple[Any, ...]] = {
-    "function_call": (),
-    "refusal": (),
-    "audio": (),
-    "annotations": ([],),
-    "reasoning_content": ("",),
-}
+_MESSAGE_HARMLESS = frozenset({"parsed", "annotations"})
+"""`parsed` is what OpenAI's packages add to a message that they have parsed: they send it back, as all they got."""
+_MESSAGE_NOT_YET: Mapping[str, tuple[Any, ...]] = {"function_call": (), "audio": ()}
 
 
 def check_parameter(name: str, value: object) -> None:
@@ -65,13 +59,17 @@ def check_parameter(name: str, value: object) -> None:
 
 
 def check_message_field(index: int, name: str, value: object) -> None:
-    """Raise `InvalidInput` unless a field that is none of `Message` may stand in the message at `index`."""
-    _check(f"messages.{index}.{name}", value, name, _MESSAGE_NOT_YET)
+    """Raise `InvalidInput` unless a field that is none of `Message` may stand in the message at `index`.
+
+    Null is no content: other servers write their own fields so, and clients send them back.
+    """
+    if value is not None and name not in _MESSAGE_HARMLESS:
+        _check(f"messages.{index}.{name}", value, name, _MESSAGE_NOT_YET)
 
 
 def _check(param: str, value: object, name: str, not_yet: Mapping[str, tuple[Any, ...]]) -> None:
     if name not in not_yet:
-        raise InvalidInput(f"unrecognized request argument: {param}", param=param)
+        raise InvalidInput(f"unrecognized request argument: {param:.200}", param=param[:200])
     if value is None or any(type(value) is type(off) and value == off for off in _with_floats(not_yet[name])):
         return
     raise InvalidInput(f"{param} is not supported yet", param=param)

@@ -3,18 +3,19 @@
 Strict: a wrong type is an error. `services.gateway.openai.parameters` checks parameters that are not fields here.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
+from services.gateway.openai.messages import Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
 from services.gateway.openai.structured_outputs import StructuredRequest
-from services.gateway.openai.tools import MessageToolCall, ToolRequest
+from services.gateway.openai.template_options import TemplateRequest
+from services.gateway.openai.tools import ToolRequest
 from shared.contracts.replica import ChatMessage
-from shared.contracts.sampling import MAX_LOGPROBS
+from shared.contracts.sampling import INTEGERS, MAX_LOGPROBS
 from shared.errors import InvalidInput
 
 MAX_PROMPTS = 128
@@ -22,86 +23,12 @@ DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for `/v1/completions`."""
 
 
-def _flatten(content: object) -> object:
-    """Text parts as one text, joined with line breaks, as vLLM does for text-only models."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list | tuple):
-        msg = "expected a string or a list of text parts"
-        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-    texts = []
-    for index, part in enumerate(content):
-        if not isinstance(part, Mapping) or "type" not in part:
-            msg = f'part {index} must be an object like {{"type": "text", "text": "…"}}'
-            raise ValueError(msg)
-        if part["type"] != "text":
-            msg = f"part {index} is of type {part['type']!r}, which is not supported yet; only 'text' is"
-            raise ValueError(msg)
-        if not isinstance(part.get("text"), str):
-            msg = f"the text of part {index} must be a string"
-            raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-        texts.append(part["text"])
-    return "\n".join(texts)
-
-
-_TextParts = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type", "text"],
-                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-            },
-        },
-        {"type": "null"},
-    ]
-}
-
-
-class Message(BaseModel):
-    """One message of the conversation."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str, BeforeValidator(_flatten), WithJsonSchema(_TextParts)] = ""
-    name: str | None = None
-    tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False)
-    """Of an assistant's message."""
-    tool_call_id: str | None = None
-    """Of a tool's message: the call whose result it is."""
-
-    @model_validator(mode="after")
-    def _tool_fields(self) -> "Message":
-        if self.tool_calls and self.role != "assistant":
-            msg = "tool_calls belong to messages of the role 'assistant'"
-            raise ValueError(msg)
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            msg = "tool_call_id belongs to messages of the role 'tool', which need it"
-            raise ValueError(msg)
-        return self
-
-    def chat_message(self) -> ChatMessage:
-        """The contract's."""
-        return ChatMessage(
-            role=self.role,
-            content=self.content,
-            name=self.name,
-            tool_calls=tuple(call.call() for call in self.tool_calls or ()),
-            tool_call_id=self.tool_call_id,
-        )
-
-
-class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest):
+class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest, TemplateRequest):
     """The body of `/v1/chat/completions`."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
+    max_completion_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
     """OpenAI's newer name of `max_tokens`; it wins."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)

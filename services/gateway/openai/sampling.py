@@ -17,9 +17,11 @@ _GOLDEN = 0x9E3779B97F4A7C15
 class StreamOptions(BaseModel):
     """Only for streams."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """vLLM's: with `include_usage`, each chunk has the usage of its choice so far."""
     include_obfuscation: bool | None = None
     """Accepted without effect."""
 
@@ -97,6 +99,11 @@ class SamplingRequest(Sampling):
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk of a stream has the usage so far."""
+        return bool(self.include_usage and self.stream_options and self.stream_options.continuous_usage_stats)
 
     @property
     def returns_prompt(self) -> bool:

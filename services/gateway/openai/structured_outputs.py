@@ -5,20 +5,14 @@ vLLM had `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar` fir
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.gateway.openai.json_values import SchemaText
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 
-
-def _schema_text(schema: object) -> object:
-    """A schema as text: clients send an object, or its text."""
-    return schema if schema is None or isinstance(schema, str) else json.dumps(schema, ensure_ascii=False)
-
-
-SchemaText = Annotated[str, BeforeValidator(_schema_text, json_schema_input_type=dict[str, Any] | str)]
 Choices = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
 
 
@@ -41,9 +35,14 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
+    json_mode_schema: SchemaText | None = Field(default=None, alias="schema")
+    """JSON mode with a schema, as llama.cpp, Fireworks and Together take it."""
 
     @model_validator(mode="after")
     def _whole(self) -> "ResponseFormat":
+        if self.json_mode_schema is not None and self.type != "json_object":
+            msg = "schema goes with type 'json_object'; with 'json_schema' it is json_schema.schema"
+            raise ValueError(msg)
         if (self.type == "json_schema") != (self.json_schema is not None):
             msg = "json_schema goes with type 'json_schema', which needs it"
             raise ValueError(msg)
@@ -55,6 +54,10 @@ class ResponseFormat(BaseModel):
             param = "response_format.json_schema.schema"
             strict = bool(self.json_schema.strict)
             yield Grammar(kind="json_schema", value=self.json_schema.json_schema, strict=strict, param=param)
+        elif self.json_mode_schema is not None and self.json_mode_schema != "{}":
+            yield Grammar(
+                kind="json_schema", value=self.json_mode_schema, strict=False, param="response_format.schema"
+            )
         elif self.type == "json_object":
             yield Grammar(kind="json_object")
 

@@ -1,15 +1,16 @@
 """Tools in OpenAI's requests and responses."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.openai.json_values import ArgumentsText, JsonObject
 from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
-from shared.contracts.gateway import ToolCallDelta
+from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput
+from shared.text.client_json import json_text
 
 _NO_PARAMETERS = '{"type": "object", "properties": {}}'
 
@@ -23,7 +24,7 @@ class FunctionDefinition(BaseModel):
 
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     """A JSON schema; without it, the function takes nothing."""
     strict: bool | None = None
 
@@ -43,20 +44,9 @@ class ToolDefinition(BaseModel):
         return Tool(
             name=function.name,
             description=function.description,
-            parameters=_NO_PARAMETERS if not parameters else json.dumps(parameters, ensure_ascii=False),
+            parameters=_NO_PARAMETERS if not parameters else json_text(parameters),
             strict=bool(function.strict),
         )
-
-
-def _json_object(text: object) -> object:
-    try:
-        parsed = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        msg = "expected the text of a JSON object"
-        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-    return text
 
 
 class CalledFunction(BaseModel):
@@ -65,7 +55,7 @@ class CalledFunction(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     name: str
-    arguments: Annotated[str, BeforeValidator(_json_object)]
+    arguments: ArgumentsText = ""
 
 
 class MessageToolCall(BaseModel):
@@ -74,7 +64,7 @@ class MessageToolCall(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     id: str
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = "function"
     function: CalledFunction
 
     def call(self) -> ToolCall:
@@ -90,6 +80,11 @@ class ToolRequest(BaseModel):
     tools: tuple[ToolDefinition, ...] | None = Field(default=None, strict=False, max_length=MAX_TOOLS)
     tool_choice: ToolSelection = None
     parallel_tool_calls: bool | None = None
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may have tool calls."""
+        return bool(self.tools) and (self.tool_choice is None or self.tool_choice.type != "none")
 
     def contract_tools(self) -> tuple[Tool, ...]:
         """The contract's tools; raises `InvalidInput` if two have one name."""
@@ -111,26 +106,14 @@ class ToolRequest(BaseModel):
         return (self.tool_choice or Selection(type="auto")).choice(names, parallel=parallel)
 
 
-def delta_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
-    """Pieces of calls as a stream's chunks have them."""
+def call_objects(calls: Sequence[GeneratedToolCall]) -> list[dict[str, Any]]:
+    """Calls as a message has them."""
     return [
-        {"index": delta.index, "function": {"arguments": delta.arguments}}
-        if delta.id is None
-        else {
-            "index": delta.index,
-            "id": delta.id,
-            "type": "function",
-            "function": {"name": delta.name, "arguments": delta.arguments},
-        }
-        for delta in deltas
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
     ]
 
 
-def call_objects(deltas: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
-    """Whole calls as a message has them, from all their pieces."""
-    calls: list[dict[str, Any]] = []
-    for delta in deltas:
-        if delta.id is not None:
-            calls.append({"id": delta.id, "type": "function", "function": {"name": delta.name, "arguments": ""}})
-        calls[delta.index]["function"]["arguments"] += delta.arguments
-    return calls
+def delta_objects(calls: Sequence[GeneratedToolCall]) -> list[dict[str, Any]]:
+    """Calls as a stream's chunk has them, each in one piece."""
+    return [{"index": call.index, **each} for call, each in zip(calls, call_objects(calls), strict=True)]

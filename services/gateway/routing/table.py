@@ -2,18 +2,19 @@
 
 `services.gateway.routing.live_table` feeds the table; the clock is an argument.
 
-A replica can be chosen when its lease says READY, it does not drain, and its last load report is younger than
-`LEASE_TTL_S`. Candidates are ordered by version (the deployment's own first), then free slots, then work.
+A replica can be chosen when its lease says READY, it does not drain, its engine has not stalled, and its last load
+report is younger than `LEASE_TTL_S`. Candidates are ordered by version (the deployment's own first), then free slots,
+then work.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shared.contracts.load import LoadReport
+from shared.contracts.load import EngineLoad, LoadReport
 from shared.contracts.manifest import Task
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.deadlines import LEASE_TTL_S
-from shared.errors import InvalidInput, NotFound, Unavailable
+from shared.errors import InvalidInput, ModelNotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
 """Prompt tokens of work that one running or waiting sequence counts for: its decode steps are work too."""
@@ -121,13 +122,13 @@ class RoutingTable:
 
         Raises:
             InvalidInput: The deployment does another task; the message names its routes.
-            NotFound: There is no such deployment; the message names those that exist.
+            ModelNotFound: There is no such deployment; the message names those that exist.
             Unavailable: No replica is ready; the message says why.
         """
         deployment = self.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
-            raise NotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+            raise ModelNotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
         if deployment.task != task:
             raise InvalidInput(
                 f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
@@ -175,9 +176,7 @@ class RoutingTable:
             return f"{where} has not reported its load yet"
         if now - load.at > LEASE_TTL_S:
             return f"{where} was silent for {LEASE_TTL_S:g} s"
-        if load.report.load.draining:
-            return f"{where} is draining"
-        return None
+        return _why_not_by_its_load(load.report.load, where)
 
     def _unavailable(self, deployment: Deployment, now: float, of: tuple[str, int] | None) -> Unavailable:
         statuses = sorted(
@@ -216,3 +215,11 @@ class RoutingTable:
     def _free_slots(self, status: ReplicaStatus) -> int:
         load = self._loads[status.id].report.load
         return load.free_slots - load.waiting - len(self._unreported(status.id))
+
+
+def _why_not_by_its_load(load: EngineLoad, where: str) -> str | None:
+    if load.draining:
+        return f"{where} is draining"
+    if load.stalled_s:
+        return f"{where} has stalled: no step for {load.stalled_s:.0f} s"
+    return None

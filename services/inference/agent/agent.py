@@ -1,7 +1,6 @@
 """The node's loop: watch the assignment, reconcile, write statuses, keep the node's lease."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
@@ -14,10 +13,13 @@ import structlog
 from pydantic import ValidationError
 
 from services.inference.agent.claim import claim, watch_for_takeover
+from services.inference.agent.job_process import JobCommand
+from services.inference.agent.jobs import NodeJobs
 from services.inference.agent.reconcile import Defer, ExistingReplica, Start, Stop, reconcile
 from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.contracts.resources import Resources
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
     NODES_BUCKET,
@@ -28,11 +30,11 @@ from shared.contracts.scheduler import (
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
-    Resources,
 )
-from shared.deadlines import LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
+from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
+from shared.service.process_identity import ProcessIdentity
 from shared.service.supervise import ChildSpec
 
 Value = TypeVar("Value")
@@ -53,6 +55,7 @@ class Node:
     """Seconds that a removed replica has to finish its requests."""
     load_timeout: float
     """Seconds within which a replica must be ready."""
+    jobs: JobCommand
     log_dir: Path | None = None
     gpus: tuple[Gpu, ...] = ()
 
@@ -63,6 +66,7 @@ class NodeAgent:
     def __init__(self, bus: Bus, node: Node) -> None:
         self._bus = bus
         self._node = node
+        process = ProcessIdentity.own()
         self._status = NodeStatus(
             id=node.id,
             capacity=node.capacity,
@@ -70,17 +74,19 @@ class NodeAgent:
             started_at=datetime.now(UTC),
             instance=node.instance,
             host=socket.gethostname(),
-            pid=os.getpid(),
+            pid=process.pid,
+            birth=process.birth,
         )
         self._nodes = bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S)
         self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)
-        self._desired: tuple[ReplicaAssignment, ...] | None = None
-        """None before the first assignment: then the replicas that run are left alone."""
+        self._desired: NodeAssignment | None = None
+        """None before the first assignment: then what runs is left alone."""
         self._replicas: dict[str, ReplicaProcess] = {}
         self._deferred: dict[str, ReplicaStatus] = {}
         """Desired replicas without a process, and why."""
         self._stopping: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._jobs = NodeJobs(bus, node.id, node.jobs, self._changed.set)
 
     @asynccontextmanager
     async def running(self, *, drain_timeout: float) -> AsyncIterator[None]:
@@ -96,7 +102,7 @@ class NodeAgent:
             ExceptionGroup: With a Conflict, when another agent took the node over.
         """
         try:
-            await claim(self._nodes, self._status)
+            self._status = await claim(self._nodes, self._status)
             async with (
                 Lease(self._nodes, self._node.id, self._status.encode()).running(),
                 background(self._run(), "node agent"),
@@ -114,9 +120,11 @@ class NodeAgent:
             tasks.create_task(watch_for_takeover(self._nodes, self._status), name="watch for a takeover")
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
+            tasks.create_task(self._jobs.follow(), name="publish the events of jobs")
 
     async def _close(self, timeout: float) -> None:
-        """Drain all replicas; kill what is left after `timeout` seconds."""
+        """Drain all replicas and stop all jobs; kill what is left after `timeout` seconds."""
+        jobs = asyncio.create_task(self._jobs.close(min(timeout, JOB_STOP_S)), name="stop jobs")
         for replica in self._replicas.values():
             if not replica.stopping:
                 self._stop(replica)
@@ -129,6 +137,7 @@ class NodeAgent:
             for replica in left:
                 _log.warning("replica.killed", reason="it did not drain in time", replica=replica.assignment.id)
                 await self._try_bus("replica_status.not_deleted", self._statuses.delete(replica.assignment.id))
+        await jobs
 
     async def _delete_stale_statuses(self) -> None:
         """Delete the statuses that an earlier agent of this node left: its replicas ended with it."""
@@ -149,11 +158,12 @@ class NodeAgent:
         if event.key != self._node.id or event.operation is not KvOperation.PUT:
             return
         try:
-            self._desired = NodeAssignment.decode(event.value).replicas
+            self._desired = NodeAssignment.decode(event.value)
         except ValidationError as error:
-            _log.error("assignment.unreadable", error=str(error), consequence="replicas stay as they are")
+            _log.error("assignment.unreadable", error=str(error), consequence="what runs stays as it is")
             return
-        _log.info("assignment.received", replicas=[replica.id for replica in self._desired])
+        replicas, jobs = self._desired.replicas, self._desired.jobs
+        _log.info("assignment.received", replicas=[one.id for one in replicas], jobs=[one.id for one in jobs])
         self._changed.set()
 
     async def _reconcile(self, replicas: LeaseTable[ReplicaStatus]) -> None:
@@ -164,18 +174,24 @@ class NodeAgent:
             self._changed.clear()
             if self._desired is not None:
                 await self._apply(self._desired)
+            await self._jobs.write_statuses()
             live = replicas.live()
             for replica in self._replicas.values():
                 self._check(replica, live.get(replica.assignment.id))
             await self._write_statuses()
 
-    async def _apply(self, desired: tuple[ReplicaAssignment, ...]) -> None:
+    async def _apply(self, desired: NodeAssignment) -> None:
+        # Jobs first: one that stops frees its memory for a replica, and a replica comes before a job that starts.
+        replicas = sum(one.resources.memory for one in desired.replicas)
+        running = sum(one.assignment.resources.memory for one in self._replicas.values())
+        await self._jobs.apply(desired.jobs, self._node.capacity.memory - max(replicas, running))
         existing = {
             key: ExistingReplica(replica.assignment, replica.stopping) for key, replica in self._replicas.items()
         }
         self._deferred.clear()
         gpus = {gpu.id: gpu.memory for gpu in self._node.gpus}
-        for instruction in reconcile(desired, existing, memory=self._node.capacity.memory, gpus=gpus):
+        memory = self._node.capacity.memory - self._jobs.memory
+        for instruction in reconcile(desired.replicas, existing, memory=memory, gpus=gpus):
             match instruction:
                 case Stop(key):
                     self._stop(self._replicas[key])
@@ -193,7 +209,7 @@ class NodeAgent:
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
             stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )
-        replica = ReplicaProcess(assignment, spec, self._changed.set)
+        replica = ReplicaProcess(assignment, spec, self._changed.set, load_timeout=node.load_timeout)
         self._replicas[assignment.id] = replica
         try:
             await replica.start()
@@ -225,11 +241,9 @@ class NodeAgent:
         _log.info("replica.removed", replica=key)
 
     def _check(self, replica: ReplicaProcess, status: ReplicaStatus | None) -> None:
-        if status is not None and status.state in {ReplicaState.READY, ReplicaState.DRAINING} and replica.running:
-            replica.mark_ready()
+        replica.check(status)
         if status is not None and status.state is ReplicaState.FAILED and status.message != replica.failure:
             replica.add_reason(status.message)
-        replica.kill_if_overdue(self._node.load_timeout)
 
     async def _write_statuses(self) -> None:
         """Write the statuses of replicas that cannot write their own: those that ended or did not start."""

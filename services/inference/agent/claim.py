@@ -1,8 +1,6 @@
 """One agent per node id: two agents would each stop the replicas of the other."""
 
 import asyncio
-import os
-import socket
 
 import structlog
 from pydantic import ValidationError
@@ -11,14 +9,15 @@ from shared.bus.port import KeyValue, KvOperation
 from shared.contracts.scheduler import NodeStatus
 from shared.deadlines import CLAIM_GRACE_S, LEASE_TTL_S
 from shared.errors import Conflict
+from shared.service.process_identity import ProcessIdentity
 
 CHECK_S = 0.25
 
 _log = structlog.get_logger("llmos.agent")
 
 
-async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + CLAIM_GRACE_S) -> None:
-    """Write the node's record, which makes the node id this agent's.
+async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_TTL_S + CLAIM_GRACE_S) -> NodeStatus:
+    """Write the node's record, which makes the node id this agent's; the record to hold from now on.
 
     A record that is not renewed for `silence` seconds is that of a dead agent. A record of a process of this machine
     that has ended is taken over at once.
@@ -28,15 +27,21 @@ async def claim(nodes: KeyValue, status: NodeStatus, *, silence: float = LEASE_T
     """
     for _ in range(3):  # after a lost race
         try:
-            await _claim(nodes, status, silence)
+            revision = await _claim(nodes, status, silence)
         except _WriteConflict:
             continue
-        return
+        return status.model_copy(update={"claim": revision})
     raise Conflict(f"several agents start as node {status.id!r}; {_ADVICE}", param="LLMOS_INFERENCE_NODE_ID")
 
 
 async def watch_for_takeover(nodes: KeyValue, status: NodeStatus) -> None:
     """Run until another agent has taken the node over, because it found this one's record expired.
+
+    Of two agents, the one whose claim has the higher revision came later. Their clocks are not compared.
+
+    Args:
+        nodes: The bucket.
+        status: What `claim` returned.
 
     Raises:
         Conflict: Another agent has the node.
@@ -46,7 +51,9 @@ async def watch_for_takeover(nodes: KeyValue, status: NodeStatus) -> None:
             if event.operation is not KvOperation.PUT or event.key != status.id:
                 continue
             other = _decode(event.value)
-            if other is not None and other.instance != status.instance and other.started_at > status.started_at:
+            if other is None or other.instance == status.instance:
+                continue
+            if (other.claim or event.revision) > status.claim:
                 raise _conflict(other, "took over node")
 
 
@@ -57,7 +64,8 @@ class _WriteConflict(Exception):
 _ADVICE = "give each its own LLMOS_INFERENCE_NODE_ID"
 
 
-async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> None:
+async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> int:
+    """The revision of the record that was written."""
     entry = await nodes.get(status.id)
     holder = None if entry is None else _decode(entry.value)
     if entry is not None and holder is not None and not _has_ended(holder):
@@ -71,11 +79,9 @@ async def _claim(nodes: KeyValue, status: NodeStatus, silence: float) -> None:
             if newest.revision != entry.revision:
                 raise _conflict(_decode(newest.value) or holder, "already runs as node")
     try:
-        if await nodes.get(status.id) is None:
-            await nodes.create(status.id, status.encode())
-        else:
-            assert entry is not None
-            await nodes.update(status.id, status.encode(), entry.revision)
+        if entry is None or await nodes.get(status.id) is None:
+            return await nodes.create(status.id, status.encode())
+        return await nodes.update(status.id, status.encode(), entry.revision)
     except Conflict as error:
         raise _WriteConflict from error
 
@@ -96,15 +102,5 @@ def _decode(value: bytes) -> NodeStatus | None:
 
 
 def _has_ended(holder: NodeStatus) -> bool:
-    """Whether the holder was a process of this machine; its pid may be this process's own, since pids repeat."""
-    if not holder.pid or holder.host != socket.gethostname():
-        return False
-    if holder.pid == os.getpid():
-        return True
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    """Whether the holder was a process of this machine that has ended; a stranger may have its pid by now."""
+    return ProcessIdentity(holder.pid, holder.birth).has_ended()

@@ -12,13 +12,15 @@ import orjson
 import structlog
 
 from services.inference.agent.gpus import VISIBLE
+from services.inference.agent.hang import HangDetector
 from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.replica import drain_endpoint
-from shared.contracts.scheduler import ReplicaAssignment
-from shared.deadlines import DRAIN_REQUEST_S
+from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaStatus
+from shared.deadlines import DRAIN_REQUEST_S, STACK_DUMP_S
 from shared.errors import LlmosError, NoResponders
+from shared.service import stacks
 from shared.service.supervise import Child, ChildSpec
 
 _TAIL_BYTES = 4096
@@ -58,6 +60,7 @@ class ReplicaProcess:
         assignment: What it serves.
         spec: How its process is started.
         on_change: Called when the process has started or ended.
+        load_timeout: Seconds within which a process that was started must be ready.
         clock: Monotonic seconds.
     """
 
@@ -67,6 +70,7 @@ class ReplicaProcess:
         spec: ChildSpec,
         on_change: Callable[[], None],
         *,
+        load_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.assignment = assignment
@@ -77,7 +81,10 @@ class ReplicaProcess:
         """The revision of the status that the agent wrote at the start; None once the replica writes its own."""
         self._on_change = on_change
         self._clock = clock
-        self._ready_at = clock()
+        self._load_timeout = load_timeout
+        self._hang = HangDetector(load_timeout)
+        self._dumped_at: float | None = None
+        """When a process that hangs was asked for its stacks."""
         self._kill_reason = ""
         self._child = Child(spec, on_change=self._changed)
 
@@ -95,26 +102,37 @@ class ReplicaProcess:
         """Start the process. Raises what `Child.start` raises."""
         await self._child.start()
 
-    def mark_ready(self) -> None:
-        """Note that the replica is ready now."""
-        self._ready_at = self._clock()
-        self.failure = ""
+    def check(self, status: ReplicaStatus | None) -> None:
+        """Note what the replica says now, and end its process if it hangs: first its stacks go to its log.
+
+        To be called every second; `status` is None without a valid lease.
+        """
+        pid = self._child.pid
+        if pid is None or self.stopping:
+            return
+        state = None if status is None else status.state
+        if status is not None and status.restarts != self.restarts:
+            state = ReplicaState.STARTING  # what the process before this one said
+        if state in {ReplicaState.READY, ReplicaState.DRAINING}:
+            self.failure = ""
+        now, reason = self._clock(), self._hang.look(state, self._clock())
+        if reason is None:
+            self._dumped_at, self._kill_reason = None, ""
+        elif self._dumped_at is None:
+            _log.error(
+                "replica.hangs", replica=self.assignment.id, pid=pid, reason=reason, next="its stacks, SIGKILL"
+            )
+            self._dumped_at = now
+            self._kill_reason = f"{reason} and was killed"
+            stacks.request_dump(pid)
+        elif now - self._dumped_at >= STACK_DUMP_S:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def add_reason(self, message: str) -> None:
         """Add the replica's own message about its failure."""
         if not self.running and message and message not in self.failure:
             self.failure = f"{self._child.last_exit}: {message}"
-
-    def kill_if_overdue(self, limit: float) -> None:
-        """Kill the process if it has not been ready for `limit` seconds, counted from its start at the earliest."""
-        pid = self._child.pid
-        silent = self._clock() - self._ready_at
-        if pid is None or self.stopping or silent <= limit:
-            return
-        self._kill_reason = f"was not ready within {limit:g} s and was killed"
-        _log.error("replica.overdue", replica=self.assignment.id, pid=pid, not_ready_s=round(silent, 1))
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
     async def stop(self, bus: Bus) -> None:
         """Drain and end the process; it is killed after the `stop_timeout` of its spec."""
@@ -137,7 +155,7 @@ class ReplicaProcess:
 
     def _changed(self, child: Child) -> None:
         if child.running:
-            self._ready_at = self._clock()
+            self._hang, self._dumped_at = HangDetector(self._load_timeout), None
         elif not self.stopping:
             self.starting_revision = None
             self.failure = self._kill_reason or exit_reason(child)

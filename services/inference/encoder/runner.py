@@ -18,6 +18,7 @@ from services.inference.encoder.request import Encoded, EncodeRequest
 from services.inference.engine.batch_sizes import BatchSizes
 from services.inference.engine.engine import end_process
 from services.inference.engine.exponential_mean import ExponentialMean
+from services.inference.engine.stall import StallDetector
 from shared.contracts.load import EngineCounters, EngineLoad
 from shared.errors import Conflict, Draining, Internal, LlmosError, Overloaded, ReplicaLost, Unavailable
 
@@ -63,6 +64,8 @@ class EncoderRunner:
         self._batch_sizes = BatchSizes()
         self._throughput = ExponentialMean(_WEIGHT)
         """Tokens per second."""
+        self._stall = StallDetector()
+        self._computing = False
         self._failures = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="encoder", daemon=True)
@@ -82,13 +85,15 @@ class EncoderRunner:
             Draining: Nothing new is taken.
             Conflict: A request with this id is running.
             InvalidInput: A row is empty or too long.
-            Unavailable: The runner broke down.
+            Unavailable: The runner broke down, or has stalled.
         """
         with self._wake:
             if self._broken:
                 raise Unavailable("the encoder of this replica broke down; try another replica")
             if self._draining or self._closing:
                 raise Draining("this replica is draining; try another replica")
+            if self._stall.stalled:
+                raise Unavailable("the encoder of this replica has stalled; try another replica")
             try:
                 self._batcher.admit(request, self._clock())
             except Overloaded as error:
@@ -118,6 +123,11 @@ class EncoderRunner:
         with self._wake:
             return self._wake.wait_for(lambda: not self._futures, timeout)
 
+    def stalled_s(self) -> float:
+        """Seconds without a batch if the runner has stalled, else 0. To be called at least once a second."""
+        with self._wake:
+            return self._stall.look(self._clock(), working=self._computing or bool(self._futures))
+
     def load(self) -> EngineLoad:
         """How busy it is; a text counts as a sequence, a batch as a step. `mean_batch` counts since the last call."""
         with self._wake:
@@ -132,6 +142,7 @@ class EncoderRunner:
                 draining=self._draining,
                 max_batch=self._batch_sizes.largest,
                 mean_batch=self._batch_sizes.take_mean(),
+                stalled_s=self.stalled_s(),
                 wait_s=self._wait(),
                 counters=replace(self._counters),
             )
@@ -162,13 +173,22 @@ class EncoderRunner:
         with self._wake:
             while not (self._closing or self._batcher.has_work):
                 self._wake.wait()
-            return None if self._closing else self._batcher.plan(self._clock())
+            if self._closing:
+                return None
+            now = self._clock()
+            batch = self._batcher.plan(now)
+            assert batch is not None, "a row waits"
+            self._stall.begin(now, prompt_tokens=len(batch.rows) * max(map(len, batch.rows)))
+            self._computing = True
+            return batch
 
     def _compute(self, batch: Batch) -> None:
         began = self._clock()
         outcome = self._run(batch)
         with self._wake:
             now = self._clock()
+            self._stall.end(now)
+            self._computing = False
             self._deliver(self._batcher.complete(batch, outcome, now))
             tokens = sum(map(len, batch.rows))
             self._batch_sizes.add(len(batch.rows))

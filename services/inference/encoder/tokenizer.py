@@ -53,6 +53,24 @@ class EncoderTokenizer:
         except UnicodeDecodeError as error:
             raise CorruptFile(f"{path.name} is not UTF-8; import the model again") from error
 
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The ids of a text of any length, with the special tokens or without. Releases the GIL while it works."""
+        return list(self._plain.encode(text, add_special_tokens=special).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included; raises `InvalidInput` for an id that the model does not have."""
+        for index, token_id in enumerate(token_ids):
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidInput(
+                    f"tokens.{index} is {token_id}; this model's token ids are 0 to {self._vocab_size - 1}",
+                    param="tokens",
+                )
+        return str(self._plain.decode(list(token_ids), skip_special_tokens=False))
+
+    def token(self, token_id: int) -> str | None:
+        """The token in the vocabulary's spelling, or None for an unknown id."""
+        return self._plain.id_to_token(token_id)
+
     def texts(
         self,
         texts: Sequence[str],

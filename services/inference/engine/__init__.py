@@ -11,6 +11,7 @@
 | `slots` | which sequence has which slot of the KV buffers |
 | `prefix_cache` | blocks that other sequences may copy, and their eviction |
 | `ngram_proposer` | proposes draft tokens |
+| `stall` | whether steps have ceased to come |
 | `exponential_mean` | a mean in which newer measurements weigh more |
 | `limits` | bounds of a step, of the queue and of the cache |
 | `batch_sizes` | how many sequences steps advance |

@@ -16,6 +16,7 @@ from services.inference.engine.executor import Executor
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.plan import Outcome, Plan
 from services.inference.engine.request import SequenceRequest, SequenceUpdate
+from services.inference.engine.stall import StallDetector
 from shared.contracts.gateway import FinishReason
 from shared.contracts.load import EngineLoad
 from shared.errors import Draining, Internal, Overloaded, ReplicaLost, Unavailable
@@ -69,6 +70,7 @@ class Engine:
         self._clock = clock
         self._counters = self._batcher.counters
         self._batch_sizes = BatchSizes()
+        self._stall = StallDetector()
         self._pending: list[SequenceUpdate] = []
         """Updates that are not published yet; only the engine's thread uses them."""
         self._wake = threading.Condition(threading.RLock())
@@ -91,7 +93,7 @@ class Engine:
             ContextLengthExceeded: Prompt and max_tokens do not fit.
             InvalidInput: The prompt is empty or has an unknown token id.
             Conflict: A request with this id is running.
-            Unavailable: The engine broke down.
+            Unavailable: The engine broke down, or has stalled.
         """
         with self._accepting():
             self._batcher.admit(request, self._clock())
@@ -114,6 +116,8 @@ class Engine:
                 raise Unavailable("the engine of this replica broke down; try another replica")
             if self._draining or self._closing:
                 raise Draining("this replica is draining; try another replica")
+            if self._stall.stalled:
+                raise Unavailable("the engine of this replica has stalled; try another replica")
             try:
                 yield
             except Overloaded:
@@ -137,6 +141,11 @@ class Engine:
         with self._wake:
             return not self._busy and not self._batcher.sequences
 
+    def stalled_s(self) -> float:
+        """Seconds without a step if the engine has stalled, else 0. To be called at least once a second."""
+        with self._wake:
+            return self._stall.look(self._clock(), working=self._busy or bool(self._batcher.sequences))
+
     def load(self) -> EngineLoad:
         """The current load. `mean_batch` counts since the last call."""
         with self._wake:
@@ -153,6 +162,7 @@ class Engine:
                 mean_batch=self._batch_sizes.take_mean(),
                 cached_blocks=batcher.cached_blocks,
                 cache_blocks=self._limits.cache_blocks,
+                stalled_s=self.stalled_s(),
                 wait_s=batcher.wait_s(),
                 counters=replace(self._counters),
             )
@@ -192,7 +202,9 @@ class Engine:
         releases only while it computes. Published earlier, the subscriber would be woken twice.
         """
         with self._wake:
-            plan, ended = self._batcher.plan(self._clock())
+            now = self._clock()
+            plan, ended = self._batcher.plan(now)
+            self._stall.begin(now, prompt_tokens=plan.prompt_tokens)
             self._collect(ended)
         self._publish()
         if plan:
@@ -201,6 +213,7 @@ class Engine:
                 now = self._clock()
                 self._collect(self._batcher.apply(plan, outcome, now))
                 self._count(plan, outcome)
+                self._stall.end(now, computed=bool(plan.decode or plan.prefill))
                 last = self._batcher.idle_s(now) != 0.0
             if last:
                 self._publish()

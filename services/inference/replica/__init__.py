@@ -14,6 +14,7 @@ Life of a request here:
 | `lease` | the replica's `ReplicaStatus` in KV |
 | `memory` | memory in use, compared with the grant |
 | `load` | the load report |
+| `stall_watch` | says that the engine has stalled |
 | `span_attributes` | attributes that the spans of all requests have |
 | `generate/` | serves a decoder |
 | `encode/` | serves an encoder |

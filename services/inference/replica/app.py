@@ -14,6 +14,7 @@ from services.inference.replica.generate.replica import serve_decoder
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
+from services.inference.replica.stall_watch import StallWatch
 from services.inference.replica.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
@@ -27,6 +28,10 @@ _log = structlog.get_logger("llmos.replica")
 
 class Replica(Protocol):
     """A version that takes requests: a decoder or an encoder."""
+
+    def stalled_s(self) -> float:
+        """Seconds without a step if it has stalled, else 0."""
+        ...
 
     def stop_accepting(self) -> None:
         """Reject new requests."""
@@ -55,6 +60,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await lease.become(ReplicaState.READY)
         _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
         await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
+        await stack.enter_async_context(StallWatch(replica.stalled_s, lease, context.readiness).running())
         try:
             yield
         finally:

@@ -16,7 +16,8 @@ _log = structlog.get_logger("llmos.replica")
 _NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.STARTING: frozenset({ReplicaState.LOADING, ReplicaState.FAILED}),
     ReplicaState.LOADING: frozenset({ReplicaState.READY, ReplicaState.FAILED}),
-    ReplicaState.READY: frozenset({ReplicaState.DRAINING}),
+    ReplicaState.READY: frozenset({ReplicaState.STALLED, ReplicaState.DRAINING}),
+    ReplicaState.STALLED: frozenset({ReplicaState.READY, ReplicaState.DRAINING}),
     ReplicaState.DRAINING: frozenset(),
     ReplicaState.FAILED: frozenset(),
 }
@@ -57,6 +58,14 @@ class StatusLease:
         _log.info("replica.state_changed", state=state.value, message=message)
         self._status = self._status.model_copy(update={"state": state, "message": message})
         await self._lease.set(self._status.encode())
+
+    async def report_stall(self, message: str | None) -> None:
+        """Say that the ready replica has stalled and why, or with None that it has not; a draining one stays so."""
+        before, after = ReplicaState.READY, ReplicaState.STALLED
+        if message is None:
+            before, after = after, before
+        if self._status.state is before:
+            await self.become(after, message or "")
 
     async def report_memory(self, *, memory: int, message: str) -> None:
         """Write the memory in use while the replica is ready; at the latest with the next renewal."""

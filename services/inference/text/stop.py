@@ -40,6 +40,11 @@ class StopMatcher:
         released, self._pending = self._pending[:keep], self._pending[keep:]
         return released, False
 
+    @property
+    def held(self) -> str:
+        """The text that is held back."""
+        return self._pending
+
     def finish(self) -> str:
         """The text that was held back, when the answer ended without a stop string."""
         released, self._pending = self._pending, ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.compiled import CompiledGrammar, GrammarConstraint
-from services.inference.text.grammar.source import GrammarSource, grammar_source
+from services.inference.text.grammar.source import DEFAULT, GrammarSource, SchemaOptions, grammar_source
 from services.inference.text.tools.call_id import random_id
 from services.inference.text.tools.grammar import tools_grammar
 from services.inference.text.tools.parser import ToolCallParser
@@ -36,10 +36,18 @@ class StructuredOutputBuilder:
         grammars: Compiled grammars.
         tokenizer: The version's.
         template: The version's chat template; defines how the model writes tool calls.
+        options: How schemas are read.
     """
 
-    def __init__(self, grammars: GrammarCache, tokenizer: Tokenizer, template: str | None) -> None:
+    def __init__(
+        self,
+        grammars: GrammarCache,
+        tokenizer: Tokenizer,
+        template: str | None,
+        options: SchemaOptions = DEFAULT,
+    ) -> None:
         self._grammars = grammars
+        self._options = options
         self._form = tool_form(template)
         self._opening_id = tokenizer.control_id(self._form.opening) if self._form.opening else None
         self._control_texts = {} if self._opening_id is None else {self._opening_id: self._form.opening}
@@ -59,20 +67,36 @@ class StructuredOutputBuilder:
             )
         compiled = await self._grammars.compile(source)
         constraint = await _start(compiled, request.resume_token_ids, source.param)
-        if request.grammar is not None:
+        if not _may_call(request):
             return StructuredOutput(constraint)
-        return StructuredOutput(constraint, ToolCallParser(self._form, random_id), self._control_texts)
+        return StructuredOutput(constraint, self._parser(request), self._control_texts)
+
+    def _parser(self, request: Generate) -> ToolCallParser:
+        if request.tool_choice.mode == "required":
+            return ToolCallParser(self._form, random_id, text="never")
+        return ToolCallParser(self._form, random_id, text="beside" if request.grammar is None else "instead")
 
     def _source(self, request: Generate) -> GrammarSource | None:
-        calls = bool(request.tools) and request.tool_choice.mode != "none"
-        if calls and request.grammar is not None:
+        if not _may_call(request):
+            return None if request.grammar is None else grammar_source(request.grammar, self._options)
+        if request.grammar is not None and request.grammar.kind not in {"json_object", "json_schema"}:
             raise InvalidInput(
-                f"{request.grammar.param} does not go with tools that may be called; set tool_choice to 'none'",
+                f"{request.grammar.param} does not go with tools that may be called: beside them, text can only be"
+                " JSON; set tool_choice to 'none'",
                 param=request.grammar.param,
             )
-        if calls:
-            return tools_grammar(request.tools, request.tool_choice, self._form, opening_id=self._opening_id)
-        return None if request.grammar is None else grammar_source(request.grammar)
+        return tools_grammar(
+            request.tools,
+            request.tool_choice,
+            self._form,
+            opening_id=self._opening_id,
+            text=request.grammar,
+            options=self._options,
+        )
+
+
+def _may_call(request: Generate) -> bool:
+    return bool(request.tools) and request.tool_choice.mode != "none"
 
 
 async def _start(compiled: CompiledGrammar, resumed: tuple[int, ...], param: str) -> GrammarConstraint:

@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from shared.contracts.manifest import Manifest
-from shared.contracts.registry import VersionInfo
-from shared.contracts.scheduler import Deploy, Deployment, Resources
+from shared.contracts.registry import ModelVersion
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deploy, Deployment
 from shared.contracts.serving import ReplicaOptions, ServingOptions
 from shared.errors import InvalidInput
 
@@ -15,7 +16,7 @@ PREFIX_CACHE_MAX = 1 << 30
 """Bytes; by default never more."""
 
 
-def desired(request: Deploy, version: VersionInfo, before: Deployment | None, now: datetime) -> Deployment:
+def desired(request: Deploy, version: ModelVersion, before: Deployment | None, now: datetime) -> Deployment:
     """The record that `request` asks for; `before` itself where it already stands there.
 
     Raises:
@@ -30,8 +31,8 @@ def desired(request: Deploy, version: VersionInfo, before: Deployment | None, no
         on_gpu = Resources(memory=manifest.cuda.host + options.prefix_cache, threads=threads, gpu_memory=gpu_memory)
     memory = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=options.prefix_cache)
     fresh = Deployment(
-        name=request.name or version.model,
-        model=version.model,
+        name=request.name or version.name,
+        model=version.name,
         version=version.version,
         digest=version.digest,
         task=manifest.task,
@@ -47,7 +48,7 @@ def desired(request: Deploy, version: VersionInfo, before: Deployment | None, no
     return fresh.model_copy(update={"generation": before.generation + 1})
 
 
-def _options(request: Deploy, version: VersionInfo) -> ReplicaOptions:
+def _options(request: Deploy, version: ModelVersion) -> ReplicaOptions:
     """The options that are asked for; those left open are set, and those without effect on this version are off."""
     manifest = version.manifest
     if request.max_len is not None and request.max_len > manifest.context_length:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.contracts.scheduler import Deployment, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deployment, NodeStatus, ReplicaAssignment
 from shared.contracts.serving import Device
 
 _GIB = 1 << 30
@@ -91,6 +92,11 @@ class FreeCapacity:
         """Release a replica's resources."""
         self._count(replica, -1)
 
+    def hold(self, resources: Resources) -> None:
+        """Take what a job holds: host memory, and the threads that it reserves."""
+        self.memory -= resources.memory
+        self.threads -= resources.threads
+
     def _count(self, replica: ReplicaAssignment, sign: int) -> None:
         need = reserved(replica)
         self.memory -= sign * need.memory
@@ -151,10 +157,12 @@ def why_no_fit(capacities: Iterable[FreeCapacity], need: Resources) -> str:
     needs, found = [], []
     if lacks_memory:
         needs.append(readable_bytes(need.memory, up=True))
-        found.append([readable_bytes(capacity.memory) for capacity in capacities])
+        found.append([readable_bytes(max(0, capacity.memory)) for capacity in capacities])
     if lacks_threads:
         needs.append(_threads(need.threads or 1))
-        found.append([str(capacity.threads if need.threads else capacity.total.threads) for capacity in capacities])
+        found.append(
+            [str(max(0, capacity.threads) if need.threads else capacity.total.threads) for capacity in capacities]
+        )
     each = [f"{capacity.node} has {' and '.join(has)}" for capacity, *has in zip(capacities, *found, strict=True)]
     if lacks_threads:
         each = [f"{text} threads" if lacks_memory else text for text in each]

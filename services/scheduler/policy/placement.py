@@ -14,11 +14,12 @@ Rules, in order:
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from services.scheduler.policy.fit import FreeCapacity, Place, best, forms, why_no_fit
+from shared.contracts.resources import Resources
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 
 
@@ -40,6 +41,7 @@ def place(
     ready: AbstractSet[str],
     token: str,
     grace_over: bool = True,
+    jobs: Mapping[str, Sequence[Resources]] | None = None,
 ) -> Placement:
     """The next assignments.
 
@@ -51,9 +53,13 @@ def place(
         token: Random text; ids of new replicas derive from it.
         grace_over: Whether the grace period of silent nodes is over: a node that is not in `nodes` is gone then.
             Before that its replicas count as running.
+        jobs: What jobs hold on each node. A replica that runs there stays all the same.
     """
     in_order = sorted(deployments, key=lambda deployment: (deployment.created_at, deployment.name))
     board = _Board.of(in_order, nodes, assignments, grace_over=grace_over, token=token)
+    for node, held in (jobs or {}).items():
+        for resources in held:
+            board.hold(node, resources)
     unplaced, changed = {}, True
     while changed:  # an ended replica may let another one fit; each pass starts or ends replicas for good
         before = {node: list(held) for node, held in board.held.items()}
@@ -138,6 +144,11 @@ class _Board:
         self.ids.add(replica.id)
         if node in self.capacities:
             self.capacities[node].reserve(replica)
+
+    def hold(self, node: str, resources: Resources) -> None:
+        """Leave resources of a node to a job."""
+        if node in self.capacities:
+            self.capacities[node].hold(resources)
 
     def remove(self, placed: _Placed) -> None:
         node, replica = placed

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from services.scheduler.policy.fit import FreeCapacity
 from services.scheduler.policy.placement import serves
+from shared.contracts.resources import Resources
 from shared.contracts.scheduler import (
     Deployment,
     DeploymentStatus,
@@ -13,7 +14,6 @@ from shared.contracts.scheduler import (
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
-    Resources,
 )
 
 
@@ -54,12 +54,20 @@ def node_view(node: NodeStatus, assignment: NodeAssignment | None) -> NodeView:
     replicas = assignment.replicas if assignment else ()
     for replica in replicas:
         free.reserve(replica)
+    jobs = assignment.jobs if assignment else ()
+    for job in jobs:
+        free.hold(job.resources)
     granted = Resources(
         memory=max(0, node.capacity.memory - free.memory),
         threads=max(0, node.capacity.threads - free.threads),
         gpu_memory=max(0, sum(gpu.memory for gpu in node.gpus) - sum(free.gpus.values())),
     )
-    return NodeView(status=node, granted=granted, replicas=tuple(replica.id for replica in replicas))
+    return NodeView(
+        status=node,
+        granted=granted,
+        replicas=tuple(replica.id for replica in replicas),
+        jobs=tuple(job.id for job in jobs),
+    )
 
 
 def _is_of(replica: ReplicaAssignment, deployment: Deployment) -> bool:

@@ -5,11 +5,12 @@ import contextvars
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
 
 from shared.bus.handlers import run_handler
-from shared.bus.names import check_bucket, matches
+from shared.bus.names import check_bucket, check_subject, matches
 from shared.bus.port import MAX_ATTEMPTS, Handler, Message
 from shared.bus.tasks import end
 from shared.errors import Disconnected
@@ -161,3 +162,16 @@ class MemoryEventStream:
             raise Disconnected("the bus connection is down; it is being made again")
         self._stream.trim()
         return [message for _, _, message in list(self._stream.messages)[-count:]] if count > 0 else []
+
+    async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
+        """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
+        if not self._connected():
+            raise Disconnected("the bus connection is down; it is being made again")
+        check_subject(subject, wildcards=True)
+        self._stream.trim()
+        behind = (
+            (at, message)
+            for at, _, message in self._stream.messages
+            if at > position and matches(subject, message.subject)
+        )
+        return list(islice(behind, limit))

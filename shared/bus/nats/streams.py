@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import structlog
 from nats.aio.msg import Msg
@@ -153,6 +154,32 @@ class NatsEventStream:
         except APIError as error:
             raise unexpected(f"reading {self._name}", error) from error
         return found[::-1]
+
+    async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
+        """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
+        check_subject(subject, wildcards=True)
+        found: list[tuple[int, Message]] = []
+        try:
+            while len(found) < limit:
+                raw = await self._jetstream.call(
+                    partial(
+                        self._jetstream.manager.get_msg,
+                        self._name,
+                        seq=position + 1,
+                        subject=subject,
+                        next=True,
+                        direct=True,
+                    ),
+                    ensure=self.ensure,
+                )
+                assert raw.seq is not None
+                position = raw.seq
+                found.append((position, await self._read(raw.subject or "", raw.data or b"", raw.headers or {})))
+        except NotFoundError:
+            pass
+        except APIError as error:
+            raise unexpected(f"reading {self._name}", error) from error
+        return found
 
     async def ensure(self, lost: bool = False) -> None:
         """Make the stream if it is not there."""

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,11 +16,12 @@ from shared.bus.connect import connect
 from shared.contracts.scheduler import ASSIGNMENTS_BUCKET, NODES_BUCKET, REPLICAS_BUCKET, ReplicaStatus
 from shared.errors import Unavailable
 from shared.service.context import Context
+from shared.service.python import python_module
 from shared.service.readiness import Readiness
 from tests.support.factories.scheduling import GIB, runs
 from tests.support.nats.server import NatsServer
 
-REPLICA_COMMAND = (sys.executable, "-m", "tests.support.fakes.replica")
+REPLICA_COMMAND = python_module("tests.support.fakes.replica")
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -49,7 +49,7 @@ class Bench:
             "LLMOS_INFERENCE_REPLICA_COMMAND": json.dumps(REPLICA_COMMAND),
             "LLMOS_LOG_LEVEL": "error",
         }
-        return asyncio.create_subprocess_exec(sys.executable, "-m", "services.inference", env=environment)
+        return asyncio.create_subprocess_exec(*python_module("services.inference"), env=environment)
 
     async def assign(self, *replicas):
         await self.bus.kv(ASSIGNMENTS_BUCKET).put("node-a", runs("node-a", *replicas).encode())

@@ -21,7 +21,8 @@ from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.gateway import TENANTS_BUCKET
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState
 from shared.contracts.serving import ReplicaOptions
 from shared.service.context import Context
 from shared.service.readiness import Readiness

@@ -54,6 +54,17 @@ async def test_a_streamed_chat_is_the_same_text_in_pieces_and_ends_with_done(sta
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
+async def test_the_content_of_an_answer_that_may_call_tools_is_null_until_there_is_text(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    chunks = events((await stand.chat(stream=True, tools=tools)).text)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == WHOLE
+    chunks = events((await stand.chat(stream=True, tools=tools, tool_choice="none")).text)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+
+
 async def test_a_stream_carries_no_usage_unless_asked_for(stand: Stand) -> None:
     await stand.deploy()
     await stand.replica()

@@ -12,7 +12,8 @@ import pytest
 from devtools.convert.encoder.version import convert_encoder
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.runtime.onnx_encoder import OnnxEncoder
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState
 from shared.contracts.serving import ReplicaOptions
 from shared.storage.directory import DirectoryStore
 from tests.integration.gateway.conftest import ADMIN_KEY
@@ -68,7 +69,7 @@ async def serve(stand):
     """Deploys a version, with one more replica at each call."""
     async with AsyncExitStack() as stack:
 
-        async def start(version: Version) -> ReplicaProcess:
+        async def start(version: Version, **more: str) -> ReplicaProcess:
             deployment = Deployment(
                 name=version.name,
                 model=version.name,
@@ -89,6 +90,7 @@ async def serve(stand):
                     version.digest,
                     model=version.name,
                     max_len=MAX_LEN,
+                    **more,  # type: ignore[arg-type]
                 )
             )
             await process.until(ReplicaState.READY)
@@ -263,3 +265,25 @@ async def test_classes_and_ranks(stand, serve, classifier, reranker):
     several = await post(stand, "/v1/rerank", model="mood", query="a", documents=["b"])
     assert several.status_code == 400
     assert "3 labels" in several.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("ahead", ["-660", "660"])
+async def test_an_encoder_whose_clock_is_wrong_answers_within_the_deadline(stand, serve, minibert, ahead):
+    await serve(minibert, module="tests.support.fakes.altered_replica", ALTERED_CLOCK_AHEAD=ahead)
+    numbers(await post(stand, input=TEXTS[0]))
+
+
+async def test_a_request_goes_to_another_encoder_when_the_first_one_hangs(stand, serve, minibert, tmp_path):
+    stalls = [tmp_path / "stall-0", tmp_path / "stall-1"]
+    replicas = [
+        await serve(minibert, module="tests.support.fakes.altered_replica", ALTERED_STALL_FILE=str(stall))
+        for stall in stalls
+    ]
+    expected = numbers(await post(stand, input=TEXTS[0]))
+    first = min(replicas, key=lambda replica: replica.id)  # of two that are idle, the first in order was asked
+    stalls[replicas.index(first)].touch()
+    np.testing.assert_array_equal(numbers(await post(stand, input=TEXTS[0])), expected)
+    await first.until(ReplicaState.STALLED)
+    np.testing.assert_array_equal(numbers(await post(stand, input=TEXTS[0])), expected)
+    stalls[replicas.index(first)].unlink()
+    await first.until(ReplicaState.READY)

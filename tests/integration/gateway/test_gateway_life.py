@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment
+from shared.service.python import python_module
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand, chat_body, is_ready
 from tests.integration.gateway.test_gateway_chat import events
 from tests.support.fakes.scripted_replica import ScriptedReplica, scripted_replica
@@ -44,7 +44,7 @@ async def process(
         **environ,
     }
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+        *python_module("services.gateway"), env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield started

@@ -103,8 +103,9 @@ async def test_an_unknown_model_is_404_and_names_those_that_exist(stand: Stand) 
         assert answer.status_code == 404
         error = error_of(answer)
         assert MODEL in error["message"]
-        assert error["param"] == "model"
-    assert (await stand.client.get("/v1/models/nope")).status_code == 404
+        assert (error["param"], error["code"]) == ("model", "model_not_found")
+    unknown = await stand.client.get("/v1/models/nope")
+    assert (unknown.status_code, error_of(unknown)["code"]) == (404, "model_not_found")
     assert "nope" not in (await stand.client.get("/metrics")).text
 
 
@@ -124,7 +125,7 @@ async def test_without_or_with_a_wrong_key_it_is_401(stand: Stand) -> None:
             answer = await nobody.post(CHAT, json=chat_body(), headers=headers)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")
-            assert error_of(answer)["code"] == "unauthenticated"
+            assert error_of(answer)["code"] == "invalid_api_key"
         assert (await nobody.get("/healthz")).json() == {"status": "ok"}
         assert (await nobody.get("/readyz")).json() == {"ready": True, "reasons": []}
         assert (await nobody.get("/metrics")).status_code == 401

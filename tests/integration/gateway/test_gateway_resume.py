@@ -111,6 +111,30 @@ async def test_a_silent_replica_is_left_after_the_heartbeats_time(
     assert second.received[-1].resume_token_ids
 
 
+async def test_a_replica_that_has_stalled_is_left_and_not_asked_until_it_goes_on(stand: Stand) -> None:
+    first, second = await two(stand)
+    first.token_delay = 0.02
+    before = first.steps
+    task = asyncio.create_task(streamed(stand))
+    await eventually(lambda: first.steps >= before + 3)
+    first.stalled = True
+    text, usage = await task
+    assert text == WHOLE
+    assert usage["completion_tokens"] == COUNT
+    assert second.received[-1].resume_token_ids
+    assert first.cancelled == [first.received[0].request_id]
+    asked = len(first.received)
+    await streamed(stand)
+    assert len(first.received) == asked, "new requests go elsewhere, too"
+    first.stalled = False
+
+    async def is_asked_again() -> bool:
+        await stand.chat(max_tokens=1)
+        return len(first.received) > asked
+
+    await eventually(is_asked_again)
+
+
 async def test_a_single_replica_that_restarts_goes_on_itself(stand: Stand) -> None:
     await stand.deploy()
     replica = await stand.replica(token_delay=0.02)

@@ -18,6 +18,7 @@ from shared.contracts.monitor import TRACES_SUBJECT
 from shared.service.context import Context
 from shared.service.readiness import Readiness
 from tests.support.factories.otlp import make_payload, make_span
+from tests.support.fakes.proxy import Proxy
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
 
@@ -57,6 +58,28 @@ def impatient(monkeypatch):
     monkeypatch.setattr(export, "BACKOFF_FIRST_S", 0.02)
     monkeypatch.setattr(export, "BACKOFF_MAX_S", 0.1)
     monkeypatch.setattr(export, "FORWARDING_FLUSH_S", 0.5)
+
+
+@pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
+async def test_a_receiver_on_loopback_is_reached_without_the_proxy_of_the_environment(monkeypatch, variable):
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    receiver = Receiver()
+    async with serving(receiver) as endpoint:
+        forwarder = Forwarder(endpoint)
+        async with forwarder.running():
+            forwarder.offer(payload("span"))
+            await eventually(lambda: receiver.names == ["span"])
+
+
+async def test_a_receiver_elsewhere_is_reached_through_the_proxy_of_the_environment(monkeypatch):
+    with Proxy(403) as proxy:
+        monkeypatch.setenv("grpc_proxy", proxy.url)
+        forwarder = Forwarder("http://collector.example.test:4317")
+        async with forwarder.running():
+            forwarder.offer(payload("span"))
+            await eventually(lambda: "CONNECT collector.example.test:4317" in proxy.asked)
 
 
 async def test_payloads_arrive_in_order():

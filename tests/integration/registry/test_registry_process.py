@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from shared.bus.port import Bus, Message
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.monitor import Heartbeat, health_subject
-from shared.contracts.registry import CREATE_VERSION, LIST_MODELS, RESOLVE, CreateVersion, ResolveReference
+from shared.contracts.registry import MODELS, CreateModelVersion, ResolveReference
+from shared.service.python import python_module
 from tests.support.factories.manifests import uploaded
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer, free_port
@@ -29,7 +29,7 @@ async def process(nats: NatsServer, store_url: str | None) -> AsyncIterator[asyn
     if store_url is not None:
         environment["LLMOS_STORE_URL"] = store_url
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.registry", env=environment, stderr=asyncio.subprocess.PIPE
+        *python_module("services.registry"), env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield child
@@ -65,14 +65,14 @@ async def test_what_was_made_survives_kill_9_and_a_drain_exits_0(nats, client, s
     async with process(nats, url) as child:
         await ready(heartbeats)
         manifest = await uploaded(store, {"model.onnx": b"one"})
-        request = CreateVersion(model="smollm2", manifest=manifest, aliases=("prod",))
-        made = await call(client, CREATE_VERSION, request, timeout=5)
+        request = CreateModelVersion(name="smollm2", manifest=manifest, aliases=("prod",))
+        made = await call(client, MODELS.create, request, timeout=5)
         child.send_signal(signal.SIGKILL)
         await child.wait()
     heartbeats.clear()
     async with process(nats, url) as child:
         await ready(heartbeats)
-        found = await call(client, RESOLVE, ResolveReference(reference="smollm2@prod"), timeout=5)
+        found = await call(client, MODELS.resolve, ResolveReference(reference="smollm2@prod"), timeout=5)
         assert found == made
         child.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(child.wait(), 10) == 0
@@ -107,7 +107,7 @@ async def test_a_store_that_breaks_makes_the_registry_not_ready_and_its_return_r
         folder.unlink()
         (tmp_path / "away").rename(folder)
         await ready(heartbeats)
-        assert (await call(client, LIST_MODELS, Empty(), timeout=5)).models == ()
+        assert (await call(client, MODELS.list, Empty(), timeout=5)).models == ()
         assert child.returncode is None
 
 

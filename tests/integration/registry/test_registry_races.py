@@ -9,17 +9,15 @@ from services.registry.catalogue import check_integrity
 from services.registry.creation import create_version
 from services.registry.files import read_manifest
 from services.registry.rebuild import rebuild
-from services.registry.records import ModelRecords
+from services.registry.records import Records
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
+from shared.contracts.manifest import Kind, Manifest
 from shared.contracts.registry import (
     COLLECT_GARBAGE,
-    CREATE_VERSION,
-    LIST_MODELS,
-    MODELS_BUCKET,
-    RESOLVE,
+    MODELS,
     CollectGarbage,
-    CreateVersion,
+    CreateModelVersion,
     DeleteVersion,
     ResolveReference,
     SetAlias,
@@ -40,7 +38,7 @@ async def ask(bus, endpoint, request):
 
 async def create(bus, store, content: bytes, *aliases: str):
     manifest = await uploaded(store, {"model.onnx": content})
-    return await ask(bus, CREATE_VERSION, CreateVersion(model="smollm2", manifest=manifest, aliases=aliases))
+    return await ask(bus, MODELS.create, CreateModelVersion(name="smollm2", manifest=manifest, aliases=aliases))
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
@@ -54,19 +52,22 @@ async def test_racing_creators_each_get_a_number_and_their_own_manifest(kind, cl
     manifests = [await uploaded(store, {"model.onnx": b"%d" % number}) for number in range(8)]
     infos = await asyncio.gather(
         *(
-            registries[number % 2].create_version(
-                CreateVersion(model="smollm2", manifest=manifest, aliases=("prod",))
-            )
+            registries[number % 2]
+            .catalogues[Kind.MODEL]
+            .create_version(CreateModelVersion(name="smollm2", manifest=manifest, aliases=("prod",)))
             for number, manifest in enumerate(manifests)
         )
     )
     assert len({info.version for info in infos}) == len(manifests)
-    record = await ModelRecords(client).get("smollm2")
+    record = await Records(client, MODELS.bucket).get("smollm2")
     assert record is not None
     check_integrity(record)
     by_number = {entry.version: entry for entry in record.versions}
     for info, manifest in zip(infos, manifests, strict=True):
-        assert await read_manifest(store, "smollm2", by_number[info.version]) == manifest
+        assert (
+            await read_manifest(store, "smollm2", by_number[info.version], kind=Kind.MODEL, contract=Manifest)
+            == manifest
+        )
 
 
 async def test_racing_creators_of_the_same_manifest_make_one_version(client, store, start_registry):
@@ -74,14 +75,14 @@ async def test_racing_creators_of_the_same_manifest_make_one_version(client, sto
     manifest = await uploaded(store, {"model.onnx": b"one"})
     infos = await asyncio.gather(
         *(
-            registries[number % 2].create_version(
-                CreateVersion(model="smollm2", manifest=manifest, aliases=(f"a{number}",))
-            )
+            registries[number % 2]
+            .catalogues[Kind.MODEL]
+            .create_version(CreateModelVersion(name="smollm2", manifest=manifest, aliases=(f"a{number}",)))
             for number in range(6)
         )
     )
     assert len({info.version for info in infos}) == 1
-    record = await ModelRecords(client).get("smollm2")
+    record = await Records(client, MODELS.bucket).get("smollm2")
     assert record is not None
     check_integrity(record)
     assert len(record.versions) == 1
@@ -94,14 +95,14 @@ async def test_creating_aliasing_and_deleting_at_once_keeps_the_record_whole(cli
     await create(client, store, b"base", "prod")
 
     async def story(number: int) -> None:
-        registry = registries[number % 2]
+        registry = registries[number % 2].catalogues[Kind.MODEL]
         manifest = await uploaded(store, {"model.onnx": b"story %d" % number})
-        info = await registry.create_version(CreateVersion(model="smollm2", manifest=manifest))
-        await registry.set_alias(SetAlias(model="smollm2", alias="prod", version=info.version))
+        info = await registry.create_version(CreateModelVersion(name="smollm2", manifest=manifest))
+        await registry.set_alias(SetAlias(name="smollm2", alias="prod", version=info.version))
         await registry.delete_version(DeleteVersion(reference=info.reference))
 
     await asyncio.gather(*(story(number) for number in range(6)))
-    record = await ModelRecords(client).get("smollm2")
+    record = await Records(client, MODELS.bucket).get("smollm2")
     assert record is not None
     check_integrity(record)
     assert [entry.version for entry in record.versions] == [1]
@@ -117,19 +118,20 @@ async def test_a_registry_killed_between_manifest_and_record_leaves_nothing_to_s
         from pathlib import Path
         from services.registry.service import RegistryService
         from shared.bus.connect import connect
-        from shared.contracts.registry import CreateVersion
+        from shared.contracts.manifest import Kind
+        from shared.contracts.registry import CreateModelVersion
         from shared.storage.directory import DirectoryStore
 
         class Deadly(DirectoryStore):
-            async def put_manifest(self, model, version, data):
-                await super().put_manifest(model, version, data)
+            async def put_manifest(self, name, version, data, kind):
+                await super().put_manifest(name, version, data, kind)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         async def main():
             bus = await connect({nats.url!r}, name="victim")
             registry = RegistryService(bus, Deadly(Path({str(tmp_path / "store")!r})), actor="victim")
-            request = CreateVersion.decode({CreateVersion(model="smollm2", manifest=manifest).encode()!r})
-            await registry.create_version(request)
+            request = CreateModelVersion.decode({CreateModelVersion(name="smollm2", manifest=manifest).encode()!r})
+            await registry.catalogues[Kind.MODEL].create_version(request)
 
         asyncio.run(main())
     """
@@ -138,9 +140,9 @@ async def test_a_registry_killed_between_manifest_and_record_leaves_nothing_to_s
     assert await store.manifests() == [("smollm2", 1)]
 
     await start_registry()
-    assert (await ask(client, LIST_MODELS, Empty())).models == ()
+    assert (await ask(client, MODELS.list, Empty())).models == ()
     again = await create(client, store, b"one")
-    assert (await ask(client, RESOLVE, ResolveReference(reference="smollm2"))) == again
+    assert (await ask(client, MODELS.resolve, ResolveReference(reference="smollm2"))) == again
     report = await ask(client, COLLECT_GARBAGE, CollectGarbage(grace=0, dry_run=False))
     assert (report.manifests, report.blobs) == (("smollm2:1",), ())
     assert await store.manifests() == [("smollm2", again.version)]
@@ -150,16 +152,16 @@ async def test_a_blob_collected_while_its_version_is_made_is_an_error_not_a_brok
     class Collected(DirectoryStore):
         """Somebody's garbage collection removes the blob just after it was checked."""
 
-        async def put_manifest(self, model: str, version: int, data: bytes) -> None:
-            await super().put_manifest(model, version, data)
+        async def put_manifest(self, name: str, version: int, data: bytes, kind: Kind = Kind.MODEL) -> None:
+            await super().put_manifest(name, version, data, kind)
             await self.delete_blob(sha256(b"old"))
 
     store = Collected(tmp_path / "collected")
     manifest = await uploaded(store, {"model.onnx": b"old"})
-    records = ModelRecords(client)
-    request = CreateVersion(model="smollm2", manifest=manifest)
+    records = Records(client, MODELS.bucket)
+    request = CreateModelVersion(name="smollm2", manifest=manifest)
     with pytest.raises(InvalidInput, match=r"is not in the store; upload it first \(it was removed as garbage"):
-        await create_version(records, store, request, lambda: NOW)
+        await create_version(records, store, request, manifest, kind=Kind.MODEL, now=lambda: NOW)
     record = await records.get("smollm2")
     assert record is not None
     assert record.versions == ()
@@ -173,15 +175,15 @@ async def test_a_lost_catalogue_is_rebuilt_from_the_store(client, store, start_r
     await create(client, store, b"three")
     await store.delete_blob(sha256(b"two"))
     await store.put_manifest("broken", 4, b"not json")
-    bucket = client.kv(MODELS_BUCKET)
+    bucket = client.kv(MODELS.bucket)
     for entry in await bucket.entries():
         await bucket.delete(entry.key)
 
-    assert await rebuild(ModelRecords(client), store) == ["smollm2:1", "smollm2:3"]
-    restored = await ask(client, RESOLVE, ResolveReference(reference="smollm2:1"))
+    assert await rebuild(Records(client, MODELS.bucket), store, MODELS) == ["smollm2:1", "smollm2:3"]
+    restored = await ask(client, MODELS.resolve, ResolveReference(reference="smollm2:1"))
     assert (restored.digest, restored.manifest) == (first.digest, first.manifest)
     assert (await create(client, store, b"four")).version == 4
-    records = await ModelRecords(client).all()
+    records = await Records(client, MODELS.bucket).all()
     assert records["broken"].next_version == 5
     assert records["broken"].versions == ()
     for record in records.values():
@@ -192,8 +194,8 @@ async def test_a_catalogue_that_is_there_is_not_rebuilt(client, store, start_reg
     await start_registry()
     await create(client, store, b"one", "prod")
     await store.put_manifest("other", 1, b"{}")
-    assert await rebuild(ModelRecords(client), store) == []
-    assert list(await ModelRecords(client).all()) == ["smollm2"]
+    assert await rebuild(Records(client, MODELS.bucket), store, MODELS) == []
+    assert list(await Records(client, MODELS.bucket).all()) == ["smollm2"]
 
 
 async def test_numbers_of_manifests_that_no_record_knows_are_skipped(client, store, start_registry):

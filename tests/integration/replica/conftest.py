@@ -1,26 +1,13 @@
 """A replica that serves a small random model, shared by the tests of this folder."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from devtools.convert import convert_gguf
 from shared.bus.connect import connect
 from shared.contracts.scheduler import ReplicaState
-from shared.storage.directory import DirectoryStore
-from tests.support.harness.replicas import FrameClient, replica_process, store_version
-from tests.support.models.small_model import write_small_gguf
-
-
-@pytest.fixture(scope="session")
-def small_store(tmp_path_factory):
-    """(folder of the store, digest of the manifest of small:1)."""
-    folder = tmp_path_factory.mktemp("small")
-    manifest = convert_gguf(write_small_gguf(folder / "small.gguf"), folder / "version")
-    store = DirectoryStore(folder / "store")
-    return folder / "store", asyncio.run(store_version(store, folder / "version", manifest, "small"))
+from tests.support.harness.replicas import FrameClient, replica_process
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ from shared.bus import rpc
 from shared.bus.connect import connect
 from shared.contracts.base import Empty
 from shared.contracts.monitor import TRACES_SUBJECT
-from shared.contracts.replica import drain_endpoint
+from shared.contracts.replica import Grammar, drain_endpoint
 from shared.contracts.scheduler import ReplicaState
-from shared.errors import DeadlineExceeded, Draining, NoResponders, Unavailable
+from shared.errors import DeadlineExceeded, Draining, InvalidInput, NoResponders, Unavailable
+from shared.text.tokenizer import Tokenizer
 from tests.support.harness.replicas import FrameClient, replica_process
 from tests.support.harness.wait import eventually
+from tests.support.models.small_tokenizers import byte_level
 from tests.support.nats.server import NatsServer
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
@@ -150,3 +152,21 @@ async def test_a_replica_survives_a_restart_of_the_bus(small_store, tmp_path):
             assert (await replica.until(ReplicaState.READY)).state is ReplicaState.READY
             assert await replica.stop() == 0
         await bus.drain()
+
+
+@pytest.mark.parametrize("additional_properties", ["closed", "open"])
+async def test_its_option_says_whether_objects_have_properties_that_no_schema_names(
+    start_replica, client, additional_properties
+):
+    named = Grammar(kind="json_schema", value='{"type": "object", "properties": {}}', strict=False)
+    other = tuple(token for char in '{"x' for token in Tokenizer(byte_level()).encode(char))
+    async with start_replica(additional_properties=additional_properties) as replica:
+        await replica.until(ReplicaState.READY)
+        asked = client.send(
+            replica.id, prompt="go", grammar=named, resume_token_ids=other, sampling={"max_tokens": 8}
+        )
+        if additional_properties == "open":
+            await asked
+        else:
+            with pytest.raises(InvalidInput):
+                await asked

@@ -10,7 +10,7 @@ from services.scheduler.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.rpc import respond
 from shared.contracts.manifest import Reference
-from shared.contracts.registry import RESOLVE, VersionInfo
+from shared.contracts.registry import MODELS, ModelVersion
 from shared.errors import NotFound
 from shared.service.context import Context
 from shared.service.readiness import Readiness
@@ -35,16 +35,16 @@ async def bus(server):
 
 @pytest.fixture
 async def registry(bus):
-    """Answers RESOLVE for smollm2:1 and smollm2:2, the newest."""
+    """Answers MODELS.resolve for smollm2:1 and smollm2:2, the newest."""
 
     async def resolve(request):
         reference = Reference.parse(request.reference)
         number = reference.version or 2
         if reference.name != "smollm2" or number > 2:
             raise NotFound(f"no version {request.reference!r}: there are smollm2:1, smollm2:2")
-        return VersionInfo.EXAMPLE.model_copy(update={"version": number, "digest": f"{number:064x}"})
+        return ModelVersion.EXAMPLE.model_copy(update={"version": number, "digest": f"{number:064x}"})
 
-    await respond(bus, RESOLVE, resolve)
+    await respond(bus, MODELS.resolve, resolve)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -20,6 +19,7 @@ from shared.contracts.scheduler import (
     Leadership,
 )
 from shared.errors import LlmosError
+from shared.service.python import python_module
 from tests.support.factories.scheduling import GIB
 from tests.support.fakes.node import FakeNode
 from tests.support.harness.wait import eventually
@@ -104,8 +104,7 @@ async def holder_is(bus, name):
 async def test_a_second_scheduler_takes_over_from_one_that_was_killed(bus, server, schedulers, registry, nodes):
     await nodes("node-a")
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "services.scheduler"),
+        *python_module("services.scheduler"),
         env={"LLMOS_NATS_URL": server.url, "LLMOS_INSTANCE": "scheduler-killed", "LLMOS_LOG_LEVEL": "error"},
     )
     try:
@@ -128,8 +127,7 @@ async def test_a_second_scheduler_takes_over_from_one_that_was_killed(bus, serve
 @pytest.mark.slow
 async def test_a_stopped_process_that_wakes_up_finds_that_it_leads_no_more(bus, server, schedulers, registry):
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "services.scheduler"),
+        *python_module("services.scheduler"),
         env={"LLMOS_NATS_URL": server.url, "LLMOS_INSTANCE": "scheduler-asleep"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -267,6 +267,11 @@ async def test_a_service_whose_parent_is_gone_already_does_not_start(start):
     assert await start(LLMOS_PARENT_PID=str(gone.pid)).exit_code() == -signal.SIGKILL
 
 
+async def test_a_stranger_with_the_number_of_the_parent_is_not_the_parent(start):
+    stranger = {"LLMOS_PARENT_PID": str(os.getpid()), "LLMOS_PARENT_BIRTH": "boot/pid:[1]/7"}
+    assert await start(**stranger).exit_code() == -signal.SIGKILL
+
+
 async def test_heartbeats_report_a_start_that_takes_its_time(start, bus):
     heartbeats: list[Heartbeat] = []
 

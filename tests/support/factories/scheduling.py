@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus, ReplicaAssignment
 from shared.contracts.serving import ReplicaOptions
 
 MIB = 1 << 20

@@ -11,10 +11,12 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.replica.generate.handler import GenerateHandler
+from services.inference.replica.generate.model import LoadedModel
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import FinishedRequest
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
@@ -23,6 +25,7 @@ from shared.contracts.replica import Generate
 from shared.contracts.sampling import Sampling
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import traits_of
 from shared.text.tokenizer import Tokenizer
 from tests.support.factories.structured_outputs import structured_output_builder
 from tests.support.harness.wait import eventually
@@ -64,9 +67,12 @@ class MemoryReplica:
         serving: Serving,
         engine: Engine,
         handler: GenerateHandler,
+        *,
+        tokenization: TokenizationHandler,
         finished: list[FinishedRequest],
     ) -> None:
         self.bus, self.serving, self.engine, self.generate, self.finished = bus, serving, engine, handler, finished
+        self.tokenization = tokenization
         self.frames: dict[str, list[Frame]] = {}
 
     def on_frames(self, message: Message) -> None:
@@ -99,10 +105,11 @@ async def memory_replica(
     template: str | None = None,
     spec: DecoderSpec | None = None,
     max_len: int = 64,
+    bus: MemoryBus | None = None,
 ) -> MemoryReplica:
     """A running replica that collects its frames for the gateway `g`; stopped by `stack`."""
     spec = spec or small_spec(tokenizer)
-    bus, finished = MemoryBus(), list[FinishedRequest]()
+    bus, finished = bus or MemoryBus(), list[FinishedRequest]()
     publisher = await stack.enter_async_context(Publisher(bus).running())
     serving = Serving("replica-1", publisher, finished.append)
     if decoder is None:
@@ -112,16 +119,21 @@ async def memory_replica(
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
     process = None if template is None else await stack.enter_async_context(TemplateProcess(template).running())
+    traits = await traits_of(process)
+    prompts = PromptBuilder(tokenizer, process, spec, max_len=max_len, traits=traits)
+    model = LoadedModel(decoder, tokenizer, template, special_tokens={})
+    tokenization = TokenizationHandler(model, prompts, spec, max_len=max_len)
     handler = GenerateHandler(
         serving,
         engine,
-        prompts=PromptBuilder(tokenizer, process, spec, max_len=max_len),
+        prompts=prompts,
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),
+        parallel_calls=traits.parallel_calls,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
-    replica = MemoryReplica(bus, serving, engine, handler, finished)
+    replica = MemoryReplica(bus, serving, engine, handler, tokenization=tokenization, finished=finished)
     await bus.subscribe(frames_subject("g"), replica.on_frames)
     return replica
 

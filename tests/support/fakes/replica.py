@@ -34,7 +34,8 @@ async def main() -> None:
     bus = await connect(os.environ["LLMOS_NATS_URL"], name=assignment.id)
 
     def status(state: ReplicaState) -> bytes:
-        return assignment.status(os.environ["LLMOS_NODE_ID"], state).encode()
+        restarts = int(os.environ.get("LLMOS_RESTARTS", "0"))
+        return assignment.status(os.environ["LLMOS_NODE_ID"], state, restarts=restarts).encode()
 
     async def drain(_: Empty) -> Empty:
         (folder / f"{assignment.id}.asked").touch()

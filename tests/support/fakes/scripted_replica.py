@@ -53,6 +53,8 @@ class ScriptedReplica:
         self.draining = False
         self.silent = False
         """Sends neither load reports nor frames and renews no lease, but accepts requests."""
+        self.stalled = False
+        """Generates nothing, says so in its load reports, and accepts requests."""
         self.rejection: LlmosError | None = None
         self.most: int | None = None
         """Requests at once; more are refused as overload."""
@@ -132,6 +134,7 @@ class ScriptedReplica:
                 slots=4,
                 max_len=1024,
                 draining=self.draining,
+                stalled_s=6.0 if self.stalled else 0.0,
                 max_batch=3,
                 mean_batch=1.5,
                 counters=EngineCounters(steps=self.steps),
@@ -173,6 +176,8 @@ class ScriptedReplica:
             await self._send(request, self._ended(request, Frame(request_id=request.request_id, seq=seq), 0))
         while len(tokens) < count and not self._gone:
             await asyncio.sleep(self.token_delay)
+            while self.stalled:  # noqa: ASYNC110  # a flag that the test sets
+                await asyncio.sleep(self.token_delay)
             position = len(tokens)
             if self.die_at == position:
                 await self.die()

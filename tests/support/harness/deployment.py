@@ -105,9 +105,9 @@ class Deployment:
         """Run the one-shot service."""
         shown = self.services["create-bucket"]
         mounted = {mount.split(":")[1]: ROOT / mount.split(":")[0] for mount in shown["volumes"]}
-        script = mounted[shown["entrypoint"][1]]
+        *program, script = shown["entrypoint"]
         subprocess.run(
-            [shown["entrypoint"][0], str(script)], env=self.environment("create-bucket"), cwd=self.root, check=True
+            [*program, str(mounted[script])], env=self.environment("create-bucket"), cwd=self.root, check=True
         )
 
     def health(self, service: str) -> tuple[bool, str]:

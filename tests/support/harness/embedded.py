@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import orjson
 import psutil
 
 from llmos.home import Home
+from shared.service.python import python_module
 from tests.support.nats.server import free_port
 
 Value = TypeVar("Value")
@@ -41,16 +41,33 @@ class Embedded:
         home: Its folder.
         demo: Whether it imports, deploys and asks the demo model.
         env: More environment for it.
+        under: A program with arguments that runs `llmos` and all its commands, such as strace.
+        cwd: The folder in which commands are typed; by default that of the tests.
     """
 
-    def __init__(self, home: Path, *, demo: bool, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        demo: bool,
+        env: dict[str, str] | None = None,
+        under: tuple[str, ...] = (),
+        cwd: Path | None = None,
+    ) -> None:
         self.home = Home.at(home)
         self.port = free_port()
         self._demo = demo
+        self.command = (*under, *python_module("llmos"))
+        self._cwd = cwd
         self._env = {**os.environ, "COLUMNS": "200", **(env or {})}
         for name in ("LLMOS_HOME", "LLMOS_URL", "LLMOS_API_KEY"):
             self._env.pop(name, None)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its commands."""
+        return dict(self._env)
 
     @property
     def url(self) -> str:
@@ -79,8 +96,9 @@ class Embedded:
         """Start, and wait until it says that it is ready."""
         with (self.home.root / "up.out").open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmos", "up", "--home", str(self.home.root), "--port", str(self.port)]
+                [*self.command, "up", "--home", str(self.home.root), "--port", str(self.port)]
                 + ([] if self._demo else ["--no-demo"]),
+                cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -151,7 +169,8 @@ class Embedded:
     ) -> subprocess.CompletedProcess[str]:
         """Run `llmos …` on this home, with `env` on top of its environment."""
         return subprocess.run(
-            [sys.executable, "-m", "llmos", *arguments, "--home", str(self.home.root)],
+            [*self.command, *arguments, "--home", str(self.home.root)],
+            cwd=self._cwd,
             input=stdin,
             capture_output=True,
             text=True,

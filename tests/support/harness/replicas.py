@@ -5,26 +5,27 @@ import hashlib
 import itertools
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
 from shared.contracts.manifest import Manifest
 from shared.contracts.replica import Cancel, Generate, cancel_endpoint, generate_endpoint
+from shared.contracts.resources import Resources
 from shared.contracts.sampling import Sampling
 from shared.contracts.scheduler import (
     REPLICAS_BUCKET,
     ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
-    Resources,
 )
 from shared.contracts.serving import Device, ReplicaOptions
+from shared.service.python import python_module
 from shared.storage.port import ArtifactStore
 from tests.support.harness.wait import eventually
 
@@ -154,6 +155,8 @@ async def replica_process(
     prefix_cache: int = 0,
     device: Device = "cpu",
     gpu_memory: int = 0,
+    additional_properties: Literal["closed", "open"] = "closed",
+    module: str = "services.inference.replica",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
     """Start a replica; it is killed at the end if it still runs."""
@@ -163,21 +166,27 @@ async def replica_process(
         model=model,
         version=1,
         digest=digest,
-        options=ReplicaOptions(slots=slots, max_len=max_len, threads=1, prefix_cache=prefix_cache, draft_tokens=0),
+        options=ReplicaOptions(
+            slots=slots,
+            max_len=max_len,
+            threads=1,
+            prefix_cache=prefix_cache,
+            draft_tokens=0,
+            additional_properties=additional_properties,
+        ),
         resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
         device=device,
     )
     log = cache.parent / f"{assignment.id}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.inference.replica",
+            *python_module(module),
             cwd=ROOT,
             stdout=output,
             stderr=output,
             env={
                 **os.environ,
+                "PYTHONPATH": str(ROOT),  # `module` may be one of the tests
                 "LLMOS_REPLICA_ASSIGNMENT": assignment.model_dump_json(),
                 "LLMOS_NODE_ID": "node-a",
                 "LLMOS_NATS_URL": nats_url,

@@ -84,9 +84,13 @@ def write_llama(
     extra: Mapping[str, np.ndarray[Any, Any]] = {},
     leave_out: str = "",
     architecture: str = "llama",
+    split_tensors: int = 0,
 ) -> Path:
-    """Write a GGUF of `quantization`, or of `types` by a part of a tensor's name; uint8 is written raw."""
-    writer = gguf.GGUFWriter(path, architecture)
+    """Write a GGUF of `quantization`, or of `types` by a part of a tensor's name; uint8 is written raw.
+
+    With `split_tensors`, parts of so many tensors at most are written beside `path`, which does not exist then.
+    """
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split_tensors)
     for key, value in (llama_metadata() | dict(metadata)).items():
         _add(writer, key, value)
     for name, values in (llama_weights(tied=tied) | dict(extra)).items():

@@ -60,7 +60,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 class ReferenceTokenizer:
-    """Encodes text with the vocabulary in a GGUF's metadata; `pre` is `smollm`, `gpt-2` or `llama-bpe`."""
+    """Encodes text with the vocabulary in a GGUF's metadata.
+
+    `pre` is `smollm`, `gpt-2`, `llama-bpe` or `smaug-bpe`, which is Llama 3's without whole words.
+    """
 
     def __init__(self, metadata: Mapping[str, Any], pre: str) -> None:
         tokens = metadata["tokenizer.ggml.tokens"]
@@ -72,7 +75,7 @@ class ReferenceTokenizer:
             "|".join(re.escape(token) for token in sorted(added, key=len, reverse=True)) or r"(?!)"
         )
         self.pre = pre
-        self.words = _compiled(LLAMA3 if pre == "llama-bpe" else GPT2)
+        self.words = _compiled(LLAMA3 if pre in ("llama-bpe", "smaug-bpe") else GPT2)
         self.digit = re.compile(f"([{NUMBERS}])")
         self.alphabet = byte_alphabet()
 

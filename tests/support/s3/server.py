@@ -107,6 +107,7 @@ class S3Server:
             "-ip.bind=127.0.0.1",
             "-admin.ui=false",
             "-webdav=false",
+            "-master.telemetry=false",  # on by default: to telemetry.seaweedfs.com
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={identities}",

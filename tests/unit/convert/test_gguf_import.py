@@ -36,10 +36,21 @@ def test_same_file_converts_to_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_sampling_defaults_and_template_come_from_the_file(tmp_path: Path) -> None:
-    recommended = {"general.sampling.temp": 0.5, "general.sampling.top_k": 40}
+    recommended = {
+        "general.sampling.temp": 0.5,
+        "general.sampling.top_k": 40,
+        "general.sampling.penalty_repeat": 1.25,
+    }
     manifest = convert_gguf(write_llama(tmp_path / "a.gguf", metadata=recommended), tmp_path / "out")
-    assert manifest.defaults == {"temperature": 0.5, "top_k": 40}
+    assert manifest.defaults == {"temperature": 0.5, "top_k": 40, "repetition_penalty": 1.25}
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == llama_metadata()["tokenizer.chat_template"]
+
+
+def test_special_tokens_are_kept_for_templates(tmp_path: Path) -> None:
+    named = {"tokenizer.ggml.padding_token_id": 0, "tokenizer.ggml.unknown_token_id": 99_999}
+    manifest = convert_gguf(write_llama(tmp_path / "a.gguf", metadata=named), tmp_path / "out")
+    expected = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    assert manifest.decoder.special_tokens == expected
 
 
 def test_base_model_has_no_template_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from tests.support.models.awkward_text import AWKWARD
 from tests.support.models.llama_files import TOKENS, llama_metadata
 from tests.support.references.bpe import ReferenceTokenizer
 
-PRE = ["smollm", "gpt-2", "llama-bpe"]
+PRE = ["smollm", "gpt-2", "llama-bpe", "smaug-bpe"]
 
 
 def both(pre: str) -> tuple[object, ReferenceTokenizer]:
@@ -32,10 +32,25 @@ def test_ids_equal_the_reference_on_any_text(pre: str, text: str) -> None:
     assert tokenizer.encode(text, add_special_tokens=False).ids == reference.encode(text)
 
 
-def test_qwen2_cuts_every_digit_and_composes_characters() -> None:
-    tokenizer = build_tokenizer(llama_metadata() | {"tokenizer.ggml.pre": "qwen2"})
+@pytest.mark.parametrize("pre", ["qwen2", "deepseek-r1-qwen", "qwen35"])
+def test_qwen_cuts_every_digit_and_composes_characters(pre: str) -> None:
+    tokenizer = build_tokenizer(llama_metadata() | {"tokenizer.ggml.pre": pre})
     assert tokenizer.encode("12").tokens == ["1", "2"]
     assert tokenizer.encode("e\u0301").ids == tokenizer.encode("é").ids
+
+
+@pytest.mark.parametrize(
+    ("pre", "tokens"),
+    [
+        ("llama-bpe", ["abc", "Ġ", "a", "b"]),
+        ("tekken", ["abc", "Ġ", "a", "b"]),
+        ("smaug-bpe", ["a", "b", "c", "Ġ", "a", "b"]),
+    ],
+)
+def test_a_word_that_is_a_token_is_that_token_where_the_model_was_trained_so(pre: str, tokens: list[str]) -> None:
+    metadata = llama_metadata() | {"tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": [*TOKENS, "abc"]}
+    metadata["tokenizer.ggml.token_type"] = [*metadata["tokenizer.ggml.token_type"], 1]
+    assert build_tokenizer(metadata).encode("abc ab").tokens == tokens
 
 
 def test_control_tokens_are_special_and_user_defined_ones_are_not() -> None:
@@ -56,5 +71,6 @@ def test_end_tokens_are_the_files_first_and_then_the_known_ones() -> None:
 
 def test_prompt_begins_with_bos_where_the_file_or_its_family_says_so() -> None:
     assert not begins_with_bos(llama_metadata())
-    assert begins_with_bos({"tokenizer.ggml.pre": "llama-bpe"})
+    assert all(begins_with_bos({"tokenizer.ggml.pre": pre}) for pre in ("llama-bpe", "falcon3", "tekken"))
+    assert not any(begins_with_bos({"tokenizer.ggml.pre": pre}) for pre in ("smaug-bpe", "deepseek-r1-qwen", ""))
     assert not begins_with_bos({"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": False})

@@ -127,8 +127,9 @@ def test_quantising_that_spoils_the_model_is_refused(tmp_path: Path, monkeypatch
 
 def test_sampling_defaults_and_every_end_token_are_kept(tmp_path: Path) -> None:
     generation = {"eos_token_id": [2, 0], "temperature": 0.7, "top_p": 0.8, "top_k": 20, "do_sample": True}
+    generation |= {"max_new_tokens": 2048, "min_p": None}
     _, manifest = converted(tmp_path, "none", files={"generation_config.json": generation})
-    assert manifest.defaults == {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
+    assert manifest.defaults == {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_new_tokens": 2048}
     assert manifest.decoder.eos_token_ids == (2, 0)
     assert manifest.decoder.bos_token_id == 1
     assert not manifest.decoder.add_bos_token
@@ -149,6 +150,23 @@ def test_chat_template_is_found_wherever_it_is(tmp_path: Path) -> None:
         assert read_hf_model(model(source, files=files)).text.chat_template == expected
     (tmp_path / "0" / "model" / "chat_template.jinja").write_text("{{ jinja }}")
     assert read_hf_model(tmp_path / "0" / "model").text.chat_template == "{{ jinja }}"
+
+
+def test_special_tokens_are_those_that_a_transformers_tokenizer_has(tmp_path: Path) -> None:
+    """The end token of templates is the tokenizer's, whichever token generation_config.json has first."""
+    files = {
+        "tokenizer_config.json": {
+            "bos_token": None,
+            "eos_token": {"content": "<|im_end|>", "special": True},
+            "pad_token": "<pad>",
+        },
+        "special_tokens_map.json": {"pad_token": "<other>", "unk_token": {"content": "<unk>"}, "mask_token": None},
+        "generation_config.json": {"eos_token_id": [0, 2]},
+    }
+    text = read_hf_model(model(tmp_path, files=files)).text
+    expected = {"bos_token": "", "eos_token": "<|im_end|>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    assert {name: token for name, token in text.special_tokens.items() if name != "mask_token"} == expected
+    assert text.eos_token_ids == (0, 2)
 
 
 def test_license_comes_from_the_model_card(tmp_path: Path) -> None:
@@ -178,6 +196,25 @@ def refused(tmp_path: Path, error: type[InvalidInput], match: str, *, damage: An
     with pytest.raises(error, match=match):
         convert_hf(folder, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("left", "lacks"), [(1, "model-00001-of-00003"), (0, "model-00002-of-00003")])
+def test_shards_without_their_index_are_named(tmp_path: Path, left: int, lacks: str) -> None:
+    """Of a download that stopped early: one shard alone would be taken for the whole model."""
+
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors.index.json").unlink()
+        for path in sorted(folder.glob("*.safetensors"))[:left] + sorted(folder.glob("*.safetensors"))[left + 1 :]:
+            path.unlink()
+
+    refused(tmp_path, CorruptFile, rf"one of 3 shards.* lacks {lacks}\.safetensors and", shards=3, damage=damage)
+
+
+def test_only_the_index_of_shards_is_missing(tmp_path: Path) -> None:
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors.index.json").unlink()
+
+    refused(tmp_path, CorruptFile, r"lacks model\.safetensors\.index\.json", shards=3, damage=damage)
 
 
 def test_missing_shard_is_named(tmp_path: Path) -> None:
@@ -268,6 +305,22 @@ def test_wrong_type_of_a_tensor_is_refused_by_name(tmp_path: Path) -> None:
         ("generation_config.json", '{"eos_token_id": 99999}', CorruptFile, "99999"),
         ("generation_config.json", '{"eos_token_id": ["x"]}', CorruptFile, "'x'"),
         ("generation_config.json", '{"temperature": "hot"}', CorruptFile, "'temperature' is 'hot'"),
+        (
+            "generation_config.json",
+            '{"temperature": "0.7"}',
+            CorruptFile,
+            "'temperature' is '0.7', expected a number",
+        ),
+        ("generation_config.json", '{"temperature": 2.5}', CorruptFile, "'temperature' is 2.5, which no request"),
+        ("generation_config.json", '{"top_k": 1.5}', CorruptFile, "'top_k' is 1.5, which no request"),
+        ("generation_config.json", '{"top_p": NaN}', CorruptFile, "'top_p' is 'nan'"),
+        (
+            "generation_config.json",
+            '{"max_new_tokens": 0}',
+            CorruptFile,
+            "'max_new_tokens' is 0, expected at least 1",
+        ),
+        ("generation_config.json", '{"max_new_tokens": [9]}', CorruptFile, "'max_new_tokens' is"),
         ("model.safetensors.index.json", "{}", CorruptFile, "no 'weight_map'"),
     ],
 )

@@ -59,5 +59,5 @@ def test_the_image_has_no_tools_to_install_with():
 
 
 def test_the_health_check_reads_the_file_that_the_service_writes():
-    assert exec_form("HEALTHCHECK") == ["python", "-m", "shared.service.health_file"]
+    assert exec_form("HEALTHCHECK") == ["python", "-P", "-m", "shared.service.health_file"]
     assert any("LLMOS_HEALTH_FILE=/tmp/" in rest for name, rest in last_stage() if name == "ENV")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -172,3 +173,35 @@ async def test_a_row_that_is_too_long_is_refused_where_it_is_submitted(started):
         runner.submit(request("a", 17))
     encoded = await asyncio.wrap_future(runner.submit(request("a", 16)))
     assert len(encoded.vectors) == 1
+
+
+def test_an_encoder_whose_graph_hangs_says_so_and_recovers(started):
+    graph, now = Gate(), [100.0]
+    runner = started(graph, clock=lambda: now[0])
+    runner.submit(request("measured", 8)).result(10)
+    graph.open.clear()
+    graph.entered.clear()
+    hanging = runner.submit(request("hanging", 8))
+    assert graph.entered.wait(10)
+
+    def stalled_after(seconds: float) -> float:
+        for _ in range(round(2 * seconds)):
+            now[0] += 0.5
+            runner.load()
+        return runner.load().stalled_s
+
+    assert stalled_after(4) == 0
+    assert stalled_after(3) > 5
+    with pytest.raises(Unavailable, match="stalled"):
+        runner.submit(request("next", 8))
+    runner.cancel("hanging")
+    assert runner.load().stalled_s > 5, "nobody waits any more, and the batch still hangs"
+    graph.open.set()
+    with pytest.raises(Conflict):
+        hanging.result(10)
+    assert runner.wait_idle(10)
+    deadline = time.monotonic() + 10
+    while runner.load().stalled_s:
+        assert time.monotonic() < deadline
+    assert runner.submit(request("after", 8)).result(10).vectors
+    assert stalled_after(600) == 0

@@ -271,7 +271,10 @@ def test_a_failed_prefill_ends_one_sequence():
 
 
 def test_what_does_not_fit_a_slot_is_refused_with_the_numbers():
-    with pytest.raises(ContextLengthExceeded, match=r"60 tokens and max_tokens is 5: together 65.* at most 64"):
+    with pytest.raises(
+        ContextLengthExceeded,
+        match=r"length is 64 tokens.*60 tokens and max_tokens is 5: together 65",
+    ):
         batcher().admit(sequence_request(prompt=[1] * 60, max_tokens=5), 0.0)
 
 

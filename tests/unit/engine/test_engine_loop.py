@@ -279,3 +279,52 @@ def test_timings_come_with_the_last_update():
         assert timings.decode_s > 0.005
         assert timings.queue_s >= 0.0
         assert all(update.timings is None for update in under_test.updates["a"][:-1])
+
+
+class Clock:
+    """Set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def stalled_after(load, clock: Clock, seconds: float) -> float:
+    """What the load says after so many seconds, looked at twice a second."""
+    for _ in range(round(2 * seconds)):
+        clock.now += 0.5
+        load()
+    return load().stalled_s
+
+
+def test_an_engine_whose_decoder_hangs_says_so_refuses_requests_and_recovers():
+    decoder, clock = GatedDecoder(slots=2), Clock()
+    done: list[str] = []
+    engine = Engine(
+        decoder, SMALL, lambda updates: done.extend(u.request_id for u in updates if u.finish), clock=clock
+    )
+    engine.start()
+    try:
+        engine.submit(sequence_request("a", max_tokens=3))
+        assert decoder.in_step.wait(10)
+        assert stalled_after(engine.load, clock, 4.5) == 0
+        engine.submit(sequence_request("b", max_tokens=3))
+        assert stalled_after(engine.load, clock, 2) > 5
+        with pytest.raises(Unavailable, match="stalled"):
+            engine.submit(sequence_request("c"))
+        with pytest.raises(Unavailable, match="stalled"):
+            engine.check_queue("")
+        engine.cancel("a")  # as the gateway does that goes on elsewhere: the stall stays until the step ends
+        assert engine.load().stalled_s > 5
+        for _ in range(10):
+            decoder.permits.release()
+        wait_until(lambda: sorted(done) == ["a", "b"])
+        assert engine.load().stalled_s == 0
+        engine.submit(sequence_request("d", max_tokens=1))
+        wait_until(lambda: "d" in done)
+        wait_until(lambda: engine.idle)
+        assert stalled_after(engine.load, clock, 600) == 0
+    finally:
+        engine.close()

@@ -60,14 +60,42 @@ def test_the_key_is_read_from_a_bearer_header(header: str | None, key: str | Non
 
 
 @pytest.mark.parametrize(
+    ("authorization", "api_key", "key"),
+    [
+        (f"Bearer {KEY}", None, KEY),
+        (f"Bearer {KEY}", "other", KEY),
+        (None, KEY, KEY),
+        ("Basic abc", f" {KEY} ", KEY),
+        (None, " ", None),
+        (None, None, None),
+    ],
+)
+def test_the_bearer_has_precedence_over_x_api_key(
+    authorization: str | None, api_key: str | None, key: str | None
+) -> None:
+    assert auth.given_key(authorization, api_key) == key
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("POST", "/v1/chat/completions", {Scope.INFERENCE, Scope.ADMIN}),
         ("GET", "/v1/models", {Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
+        ("POST", "/tokenize", {Scope.INFERENCE, Scope.ADMIN}),
+        ("POST", "/detokenize", {Scope.INFERENCE, Scope.ADMIN}),
+        ("GET", "/tokenizer_info", {Scope.INFERENCE, Scope.READ, Scope.ADMIN}),
         ("GET", "/llmos/v1/nodes", {Scope.READ, Scope.ADMIN}),
-        ("HEAD", "/llmos/v1/blobs/x", {Scope.READ, Scope.ADMIN}),
+        ("HEAD", "/llmos/v1/blobs/x", {Scope.TRAIN, Scope.READ, Scope.ADMIN}),
+        ("PUT", "/llmos/v1/blobs/x", {Scope.TRAIN, Scope.ADMIN}),
+        ("POST", "/llmos/v1/jobs", {Scope.TRAIN, Scope.ADMIN}),
+        ("POST", "/llmos/v1/datasets/d/versions", {Scope.TRAIN, Scope.ADMIN}),
+        ("POST", "/llmos/v1/models/m/versions", {Scope.ADMIN}),
+        ("POST", "/llmos/v1/jobsx", {Scope.ADMIN}),
+        ("POST", "/v1/fine_tuning/jobs", {Scope.TRAIN, Scope.ADMIN}),
         ("POST", "/llmos/v1/deployments", {Scope.ADMIN}),
         ("DELETE", "/llmos/v1/keys/k", {Scope.ADMIN}),
+        ("POST", "/rerank", {Scope.INFERENCE, Scope.ADMIN}),
+        ("POST", "/v2/rerank", {Scope.INFERENCE, Scope.ADMIN}),
         ("GET", "/metrics", {Scope.READ, Scope.ADMIN}),
     ],
 )
@@ -81,6 +109,7 @@ def test_each_scope_allows_what_it_says(method: str, path: str, allowed: set[Sco
 
 
 def test_health_needs_no_key_and_everything_else_does() -> None:
+    assert auth.scopes_for("GET", "/health") == ()
     assert auth.scopes_for("GET", "/healthz") == ()
     assert auth.scopes_for("GET", "/readyz") == ()
     assert auth.scopes_for("GET", "/healthz/../llmos/v1/keys")

@@ -2,7 +2,6 @@
 
 import orjson
 import pytest
-from starlette.exceptions import HTTPException
 
 from services.gateway.http import errors as http_errors
 from shared import errors
@@ -16,6 +15,7 @@ EXPECTED = {
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
     errors.NotFound: 404,
+    errors.ModelNotFound: 404,
     errors.Conflict: 409,
     errors.Overloaded: 429,
     errors.Draining: 503,
@@ -70,10 +70,19 @@ def test_an_unknown_exception_becomes_internal_with_an_id_and_no_detail(capsys: 
     assert error_id in capsys.readouterr().out
 
 
-def test_the_web_frameworks_errors_become_ours() -> None:
-    missing = http_errors.as_llmos(HTTPException(404), "GET", "/x")
-    assert isinstance(missing, errors.NotFound)
-    assert "GET /x" in missing.message
-    wrong = http_errors.as_llmos(HTTPException(405, headers={"Allow": "POST"}), "GET", "/x")
-    assert http_errors.status(wrong) == 405
-    assert http_errors.headers(wrong) == [(b"allow", b"POST")]
+@pytest.mark.parametrize(
+    ("error", "status", "header"),
+    [
+        (http_errors.MethodNotAllowed("x", "GET, POST"), 405, (b"allow", b"GET, POST")),
+        (http_errors.RequestTimeout("x"), 408, None),
+        (http_errors.UriTooLong("x"), 414, None),
+        (http_errors.UnsupportedMediaType("x"), 415, (b"accept-encoding", b"identity")),
+        (http_errors.HeadersTooLarge("x"), 431, None),
+    ],
+)
+def test_errors_of_http_itself_have_their_own_statuses(
+    error: http_errors.HttpError, status: int, header: tuple[bytes, bytes] | None
+) -> None:
+    assert http_errors.status(error) == status
+    assert orjson.loads(http_errors.body(error))["error"]["type"] == "invalid_request_error"
+    assert header is None or header in http_errors.headers(error)

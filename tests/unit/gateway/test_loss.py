@@ -65,6 +65,17 @@ def test_a_draining_replica_finishes_what_it_has() -> None:
     assert made.lost(request, NOW) is None
 
 
+def test_a_replica_whose_engine_has_stalled_is_left_by_its_report_or_its_record() -> None:
+    made = detector()
+    request = accepted(made)
+    made.report(report("a", running=1, stalled_s=6.0), NOW)
+    assert made.lost(request, NOW) == "its engine has stalled: no step for 6 s"
+    made.report(report("a", running=1), NOW)
+    assert made.lost(request, NOW) is None, "it has gone on before the request was given up"
+    made.set_replicas({"a": status("a", state=ReplicaState.STALLED, message="no step for 6 s")})
+    assert made.lost(request, NOW) == "it is stalled: no step for 6 s"
+
+
 def test_a_replica_that_came_back_ready_in_between_is_still_another_one() -> None:
     made = detector()
     request = accepted(made)

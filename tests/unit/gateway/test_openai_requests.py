@@ -138,6 +138,8 @@ def test_a_wrong_logit_bias_is_refused_by_name(bias: object) -> None:
         ("presence_penalty", 2.5),
         ("frequency_penalty", -2.5),
         ("repetition_penalty", 0),
+        ("repetition_penalty", 1e-320),  # 0 in single precision: logits would be divided by it
+        ("max_tokens", 1 << 63),
         ("min_tokens", -1),
         ("stop_token_ids", [-1]),
         ("logprobs", 1),

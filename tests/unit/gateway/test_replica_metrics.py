@@ -11,8 +11,9 @@ def test_each_field_of_the_load_is_a_gauge_and_each_counter_a_counter_with_its_h
     metrics.show_replicas(lambda: [LoadReport.EXAMPLE], lambda: True)
     text = metrics.render().decode()
     load = EngineLoad.EXAMPLE
-    gauges = {name: value for name, value in load if name not in ("counters", "wait_s")} | {
-        "wait_seconds": load.wait_s
+    gauges = {name: value for name, value in load if name not in ("counters", "wait_s", "stalled_s")} | {
+        "wait_seconds": load.wait_s,
+        "stalled_seconds": load.stalled_s,
     }
     labels = '{model="smollm2",replica="smollm2-1-x7k2"}'
     for name, value in gauges.items():

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.gateway.routing.table import SEQUENCE_TOKENS, RoutingTable
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
-from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.contracts.serving import ReplicaOptions
 from shared.deadlines import LEASE_TTL_S
 from shared.errors import NotFound, Unavailable
@@ -37,7 +38,7 @@ def status(id: str, *, state: ReplicaState = ReplicaState.READY, message: str = 
     )
 
 
-def report(replica_id: str, *, steps: int = 0, **changes: int | bool) -> LoadReport:
+def report(replica_id: str, *, steps: int = 0, **changes: float) -> LoadReport:
     known = {"running": 0, "waiting": 0, "queued_tokens": 0, "free_slots": 4, **changes}
     load = EngineLoad(slots=4, max_len=128, counters=EngineCounters(steps=steps), **known)
     return LoadReport(replica_id=replica_id, deployment="m", model="m", version=1, load=load)
@@ -55,6 +56,20 @@ def table(*replicas: ReplicaStatus, reported: bool = True) -> RoutingTable:
 
 def chosen(made: RoutingTable, now: float = NOW) -> list[str]:
     return [candidate.replica_id for candidate in made.choose("m", now)]
+
+
+def test_a_replica_whose_engine_has_stalled_is_not_chosen_until_it_goes_on() -> None:
+    made = table(status("a"), status("b"))
+    made.report(report("a", stalled_s=7.0), NOW)
+    assert chosen(made) == ["b"]
+    made.report(report("b", stalled_s=9.0), NOW)
+    with pytest.raises(Unavailable, match="a on node-a has stalled: no step for 7 s"):
+        chosen(made)
+    made.report(report("a"), NOW)
+    assert chosen(made) == ["a"]
+    made.set_replicas({"a": status("a", state=ReplicaState.STALLED, message="no step for 6 s")})
+    with pytest.raises(Unavailable, match="a on node-a is stalled: no step for 6 s"):
+        chosen(made)
 
 
 def test_an_unknown_model_names_those_that_exist() -> None:

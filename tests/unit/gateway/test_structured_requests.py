@@ -6,7 +6,7 @@ import pytest
 
 from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
 from services.gateway.openai.tools import call_objects, delta_objects
-from shared.contracts.gateway import ToolCallDelta
+from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Grammar, Tool, ToolCall, ToolChoice
 from shared.errors import InvalidInput
 
@@ -14,7 +14,7 @@ SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"const
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 OTHER = {"type": "function", "function": {"name": "g"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-NO_OBJECT = {"id": "1", "function": {"name": "f", "arguments": "[1]"}}
+NO_TEXT = {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}
 HELLO = {"role": "user", "content": "hi"}
 
 
@@ -37,6 +37,13 @@ def json_format(**fields):
     [
         ({"response_format": {"type": "json_object"}}, "json_object", "", "response_format"),
         ({"response_format": json_format()}, "json_schema", json.dumps(SCHEMA), "response_format.json_schema.schema"),
+        (
+            {"response_format": {"type": "json_object", "schema": SCHEMA}},
+            "json_schema",
+            json.dumps(SCHEMA),
+            "response_format.schema",
+        ),
+        ({"response_format": {"type": "json_object", "schema": {}}}, "json_object", "", "response_format"),
         ({"guided_json": SCHEMA}, "json_schema", json.dumps(SCHEMA), "guided_json"),
         ({"guided_json": json.dumps(SCHEMA)}, "json_schema", json.dumps(SCHEMA), "guided_json"),
         ({"guided_regex": "a+"}, "regex", "a+", "guided_regex"),
@@ -58,6 +65,7 @@ def test_every_way_to_ask_for_structure_is_one_grammar(fields, kind, value, para
 
 def test_strict_is_what_the_client_says():
     assert not chat(response_format=json_format()).grammar().strict
+    assert not chat(response_format={"type": "json_object", "schema": SCHEMA}).grammar().strict
     assert chat(response_format=json_format(strict=True)).grammar().strict
     assert chat(guided_json=SCHEMA).grammar().strict
 
@@ -82,6 +90,8 @@ def test_two_grammars_are_refused_naming_the_second():
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
             "response_format.json_schema.schema",
         ),
+        ({"response_format": {"type": "json_schema", "schema": SCHEMA}}, "response_format"),
+        ({"response_format": {"type": "text", "schema": SCHEMA}}, "response_format"),
         ({"guided_choice": []}, "guided_choice"),
         ({"guided_choice": ["a", 1]}, "guided_choice.1"),
         ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
@@ -95,7 +105,7 @@ def test_two_grammars_are_refused_naming_the_second():
         ({"messages": [HELLO, {"role": "tool", "content": "x"}]}, "messages.1"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0"),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [NO_OBJECT]}]},
+            {"messages": [{"role": "assistant", "tool_calls": [NO_TEXT]}]},
             "messages.0.tool_calls.0.function.arguments",
         ),
     ],
@@ -139,7 +149,9 @@ def test_two_tools_of_one_name_are_refused():
     ],
 )
 def test_choices(fields, choice):
-    assert chat(**fields).contract_choice() == choice
+    asked = chat(**fields)
+    assert asked.contract_choice() == choice
+    assert asked.may_call == (bool(fields.get("tools")) and choice.mode != "none")
 
 
 def test_a_choice_of_nothing_is_refused():
@@ -188,21 +200,15 @@ def test_messages_carry_calls_and_their_results():
     assert (result.role, result.tool_call_id, result.content) == ("tool", "c1", "42")
 
 
-def test_pieces_of_calls_become_chunks_and_whole_calls():
-    pieces = [
-        ToolCallDelta(index=0, id="a", name="f", arguments="{"),
-        ToolCallDelta(index=0, arguments="}"),
-        ToolCallDelta(index=1, id="b", name="g"),
-        ToolCallDelta(index=1, arguments="{}"),
+def test_calls_are_written_as_a_message_and_as_a_chunk_has_them():
+    calls = [
+        GeneratedToolCall(index=0, id="a", name="f", arguments='{"x": 1}'),
+        GeneratedToolCall(index=1, id="b", name="g", arguments="{}"),
     ]
-    assert delta_objects(pieces[:2]) == [
-        {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}},
-        {"index": 0, "function": {"arguments": "}"}},
-    ]
-    assert call_objects(pieces) == [
-        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
-        {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
-    ]
+    first = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    second = {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}
+    assert call_objects(calls) == [first, second]
+    assert delta_objects(calls) == [{"index": 0, **first}, {"index": 1, **second}]
 
 
 def test_a_grammar_of_the_contract_crosses_the_bus_whole():

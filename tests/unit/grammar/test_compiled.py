@@ -127,9 +127,32 @@ def test_tokens_that_the_grammar_does_not_allow_can_not_be_resumed():
         compiled("regex", "a", param="guided_regex").start(TOKENIZER.encode("b"))
 
 
-def test_json_with_white_space_without_end_is_not_allowed():
-    constraint = compiled("json_object", "").start(TOKENIZER.encode("{" + " " * 20))
-    assert TOKENIZER.encode(" ")[0] not in allowed(constraint)
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{"a": [1, 2], "b": {"c": "d"}}', True),
+        ('{"a":[1,2],"b":{"c":"d"}}', True),
+        ('{\n"a": [\n1,\n2\n]\n}', True),
+        ("{ }", True),
+        ("{  ", False),
+        ("{\n\n", False),
+        ("{\n ", False),
+        ("{\t", False),
+        ('{"a":  ', False),
+        ('{"a"  ', False),
+        ('{"a": 1,\n ', False),
+        ('{"a": 1\n\n', False),
+    ],
+)
+def test_json_has_one_space_or_line_break_between_its_parts_at_most(text, fits):
+    tokens = [token for char in text for token in TOKENIZER.encode(char)]
+    grammar = compiled("json_object", "")
+    if fits:
+        assert grammar.start(tokens).finished
+    else:
+        grammar.start(tokens[:-1])
+        with pytest.raises(InvalidInput):
+            grammar.start(tokens)
 
 
 def test_sentencepiece_tokens_match_their_bytes():

@@ -26,6 +26,7 @@ def nested(levels):
         ("json_schema", '{"type": "string", "maxLenght": 3}', "maxLenght is no JSON schema keyword"),
         ("json_schema", '{"properties": {"a": {"items": {"patern": ""}}}}', "properties.a.items.patern"),
         ("json_schema", '{"anyOf": [{}, {"minimun": 1}]}', "anyOf.1.minimun"),
+        ("json_schema", r'{"const": "\ud800"}', "surrogate"),
         ("regex", "", "is empty"),
         ("choice", "[]", "a list of texts"),
         ("choice", '["a", ""]', "a list of texts"),

@@ -30,11 +30,19 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
     assert deploy() == ServingOptions()
     given = ["--max-len", "9", "--slots", "2", "--threads", "3", "--device", "cpu"]
     given += ["--prefix-cache", "1.5MiB", "--draft-tokens", "0", "--max-wait", "2.5"]
+    given += ["--additional-properties", "open"]
     assert {given[i].removeprefix("--").replace("-", "_") for i in range(0, len(given), 2)} == set(
         ServingOptions.model_fields
     )
     assert deploy(*given) == ServingOptions(
-        max_len=9, slots=2, threads=3, device="cpu", prefix_cache=3 << 19, draft_tokens=0, max_wait=2.5
+        max_len=9,
+        slots=2,
+        threads=3,
+        device="cpu",
+        prefix_cache=3 << 19,
+        draft_tokens=0,
+        max_wait=2.5,
+        additional_properties="open",
     )
 
 
@@ -48,6 +56,7 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
         ("--prefix-cache", "1XB"),
         ("--draft-tokens", "16"),
         ("--max-wait", "0"),
+        ("--additional-properties", "ajar"),
     ],
 )
 def test_a_value_that_the_contract_does_not_take_is_refused_naming_the_option(deploy, option, value):

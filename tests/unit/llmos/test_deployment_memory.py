@@ -1,5 +1,6 @@
 from llmos.cli.deployments import _memory
-from shared.contracts.scheduler import DeploymentStatus, ReplicaStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import DeploymentStatus, ReplicaStatus
 from tests.support.factories.scheduling import GIB, deployment, with_options
 
 

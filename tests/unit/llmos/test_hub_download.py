@@ -19,6 +19,7 @@ from tests.support.fakes.hub_server import COMMIT, HubServer
 FILES = {
     "config.json": b"{}",
     "tokenizer.json": b"{ }",
+    "special_tokens_map.json": b"{  }",
     "model-00001-of-00002.safetensors": bytes(range(256)) * 40,
     "model-00002-of-00002.safetensors": b"two",
     "model.safetensors.index.json": b"{}",

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from services.registry import catalogue
-from shared.contracts.manifest import Reference
-from shared.contracts.registry import ModelRecord, VersionEntry
+from shared.contracts.manifest import Kind, Reference
+from shared.contracts.registry import CatalogueRecord, VersionEntry
 from shared.contracts.scheduler import Deployment
 from shared.errors import Conflict, InvalidInput, NotFound
 
@@ -18,8 +18,8 @@ def entry(version: int, digest: str | None = None) -> VersionEntry:
     return VersionEntry(version=version, digest=digest or f"{version:064x}", size=1, created_at=NOW)
 
 
-def record(*versions: int, aliases: dict[str, int] | None = None, name: str = "smollm2") -> ModelRecord:
-    return ModelRecord(
+def record(*versions: int, aliases: dict[str, int] | None = None, name: str = "smollm2") -> CatalogueRecord:
+    return CatalogueRecord(
         name=name,
         next_version=max(versions, default=0) + 1,
         versions=tuple(entry(version) for version in versions),
@@ -34,7 +34,7 @@ class Catalogue(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.record = ModelRecord(name="smollm2")
+        self.record = CatalogueRecord(name="smollm2")
         self.handed_out: list[int] = []
         self.entered: dict[int, str] = {}
 
@@ -108,7 +108,7 @@ class Catalogue(RuleBasedStateMachine):
 
     @invariant()
     def survives_its_encoding(self):
-        assert ModelRecord.decode(self.record.encode()) == self.record
+        assert CatalogueRecord.decode(self.record.encode()) == self.record
 
 
 TestCatalogue = Catalogue.TestCase
@@ -129,7 +129,7 @@ def test_deleting_a_version_takes_its_aliases_along():
 
 def test_deleting_a_model_keeps_the_memory_of_its_numbers():
     gone = catalogue.delete(record(1, 2, aliases={"prod": 2}), None)
-    assert gone == ModelRecord(name="smollm2", next_version=3)
+    assert gone == CatalogueRecord(name="smollm2", next_version=3)
     assert catalogue.reserve(gone)[1] == 3
 
 
@@ -155,18 +155,22 @@ def test_what_is_not_there_names_what_is(reference, message):
 
 
 def test_an_unknown_model_names_those_that_exist():
-    models = {"b": record(1, name="b"), "a": record(1, name="a"), "gone": ModelRecord(name="gone", next_version=4)}
+    models = {
+        "b": record(1, name="b"),
+        "a": record(1, name="a"),
+        "gone": CatalogueRecord(name="gone", next_version=4),
+    }
     for name in ("x", "gone"):
         with pytest.raises(NotFound, match=f"^no model '{name}': there are a, b$"):
-            catalogue.require_model(models, name)
+            catalogue.require_name(models, name, Kind.MODEL)
     with pytest.raises(NotFound, match=r"^no model 'x': there are none$"):
-        catalogue.require_model({}, "x")
+        catalogue.require_name({}, "x", Kind.MODEL)
 
 
 def test_at_most_ten_names_are_listed_and_the_rest_counted():
     models = {f"m{number:02}": record(1, name=f"m{number:02}") for number in range(13)}
     with pytest.raises(NotFound, match=r"there are m00, .*, m09 and 3 more$"):
-        catalogue.require_model(models, "x")
+        catalogue.require_name(models, "x", Kind.MODEL)
     with pytest.raises(NotFound, match=r"newest first, there are 12, .*, 3 and 2 more$"):
         catalogue.require_version(record(*range(1, 13)), 99)
 

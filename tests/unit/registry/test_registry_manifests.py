@@ -37,7 +37,7 @@ manifests = st.builds(
 @given(manifest=manifests)
 def test_a_manifest_survives_the_bytes_and_the_bus(manifest):
     data = encode_manifest(manifest)
-    stored = decode_manifest(data, digest=digest_of(data), reference="m:1")
+    stored = decode_manifest(data, Manifest, digest=digest_of(data), reference="m:1")
     assert stored == manifest
     assert encode_manifest(stored) == data
     assert encode_manifest(Manifest.decode(manifest.encode())) == data
@@ -61,6 +61,6 @@ def test_a_manifest_that_was_changed_in_the_store_is_refused():
     assert Manifest.EXAMPLE is not None
     data = encode_manifest(Manifest.EXAMPLE)
     with pytest.raises(CorruptFile, match="manifest of m:1 in the store was changed"):
-        decode_manifest(data + b" ", digest=digest_of(data), reference="m:1")
+        decode_manifest(data + b" ", Manifest, digest=digest_of(data), reference="m:1")
     with pytest.raises(CorruptFile, match="can't be read"):
-        decode_manifest(b"{}", digest=digest_of(b"{}"), reference="m:1")
+        decode_manifest(b"{}", Manifest, digest=digest_of(b"{}"), reference="m:1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devtools.convert.gguf.tokenizer import build_tokenizer
-from shared.contracts.replica import ChatMessage, Grammar
+from shared.contracts.replica import ChatMessage, Grammar, TemplateOptions
 from shared.text.tokenizer import Tokenizer
 from tests.support.fakes.memory_replica import KnownAnswerDecoder, memory_replica, request
 from tests.support.models.small_tokenizers import byte_level
@@ -97,3 +97,18 @@ async def test_log_probabilities_spell_the_text_that_the_answer_has(stack, as_ch
 def spelt(scores):
     pieces = (score.text.encode() if score.bytes is None else bytes(score.bytes) for score in scores)
     return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("continues", [True, False])
+async def test_an_answer_that_continues_a_message_begins_with_its_space(stack, name, continues):
+    tokenizer = TOKENIZERS[name]
+    prompt = tokenizer.encode(PROMPT)
+    answer = tokenizer.encode(PROMPT + ANSWER)[len(prompt) :]
+    replica = await scripted(stack, tokenizer, prompt, answer, template="{{ messages[0].content }}")
+    begun = ChatMessage(role="assistant", content=PROMPT)
+    options = TemplateOptions(continue_final_message=continues)
+    fields = {"messages": (begun,), "template": options, "sampling": {"max_tokens": len(answer)}}
+    frames = await replica.frames_of(request(**fields))
+    spaced = continues or not tokenizer.strips_first_space
+    assert "".join(frame.text for frame in frames) == (ANSWER if spaced else ANSWER.removeprefix(" "))

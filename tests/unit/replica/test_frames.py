@@ -20,15 +20,15 @@ TOKENIZER = Tokenizer(byte_level())
 TIMINGS = Timings(queue_s=0.1, prefill_s=0.2, decode_s=0.3)
 
 
-def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadline_ms=None):
+def stream(request_id="r", gateway="g", *, stops=(), eos=(2,), resumed=(), deadline=None, calls=None):
     return Stream(
         request_id=request_id,
         gateway_id=gateway,
-        answer=AnswerText(TOKENIZER, stops, eos, resumed),
+        answer=AnswerText(TOKENIZER, stops, eos, resumed, calls=calls),
         prompt_tokens=5,
         resumed_tokens=len(resumed),
         max_tokens=100,
-        deadline_ms=deadline_ms,
+        deadline=deadline,
     )
 
 
@@ -150,7 +150,7 @@ def test_an_id_is_open_once():
 
 
 def test_what_is_overdue_and_what_a_gateway_waits_for():
-    streams = opened(stream("a", "g1", deadline_ms=1000), stream("b", "g1"), stream("c", "g2", deadline_ms=2000))
+    streams = opened(stream("a", "g1", deadline=1000), stream("b", "g1"), stream("c", "g2", deadline=2000))
     assert streams.overdue(999) == []
     assert streams.overdue(1000) == ["a"]
     assert streams.of_gateways(["g1"]) == ["a", "b"]
@@ -208,19 +208,29 @@ def test_the_last_frame_has_how_much_of_the_prompt_was_cached():
     assert (frame.usage.prompt_tokens, frame.usage.cached_tokens) == (5, 3)
 
 
-def test_tool_calls_leave_the_text_and_say_so_at_the_end():
-    streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
+def calling(**fields):
+    return stream(calls=ToolCallParser(HERMES, random_id), **fields)
+
+
+def test_a_call_leaves_the_text_when_it_is_whole_and_the_last_frame_says_so():
+    streams = opened(calling())
     frame = only(streams.apply([update('a <tool_call>\n{"name": "f", "arguments": {"x')]))
-    assert frame.text == "a"
-    assert [(delta.name, delta.arguments) for delta in frame.tool_calls] == [("f", '{"x')]
+    assert (frame.text, frame.tool_calls) == ("a", ())
     last = only(streams.apply([update('": 1}}\n</tool_call>', FinishReason.STOP)]))
-    assert [(delta.id, delta.arguments) for delta in last.tool_calls] == [(None, '": 1}')]
+    assert [(call.index, call.name, call.arguments) for call in last.tool_calls] == [(0, "f", '{"x": 1}')]
     assert (last.text, last.finish_reason) == ("", FinishReason.TOOL_CALLS)
 
 
-def test_a_call_cut_by_max_tokens_keeps_the_reason():
-    streams = opened(stream())
-    streams._streams["r"].calls = ToolCallParser(HERMES, random_id)
-    last = only(streams.apply([update('<tool_call>\n{"name": "f", "arguments": {"x', FinishReason.LENGTH)]))
-    assert (last.tool_calls[0].arguments, last.finish_reason) == ('{"x', FinishReason.LENGTH)
+def test_a_call_that_max_tokens_cut_is_not_there_and_those_before_it_are():
+    streams = opened(calling())
+    whole = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+    last = only(streams.apply([update(whole + '\n<tool_call>\n{"name": "f", "arguments": {"x', FinishReason.LENGTH)]))
+    assert [call.arguments for call in last.tool_calls] == ['{"x": 1}']
+    assert (last.text, last.finish_reason) == ("", FinishReason.LENGTH)
+
+
+def test_an_answer_that_stops_after_a_call_says_that_it_calls():
+    call = '<tool_call>\n{"name": "f", "arguments": {"x": "END"}}\n</tool_call>'
+    last = only(opened(calling(stops=["END"])).apply([update(f"so {call} the END of it", FinishReason.LENGTH)]))
+    assert (last.text, last.finish_reason) == ("so the ", FinishReason.TOOL_CALLS)
+    assert [call.arguments for call in last.tool_calls] == ['{"x": "END"}']

@@ -56,3 +56,21 @@ async def test_the_record_says_how_often_the_replica_was_started_again(kv):
     async with StatusLease(kv, ASSIGNMENT, "node-a", restarts=3).running() as lease:
         await lease.become(ReplicaState.LOADING)
         assert (await status(kv)).restarts == 3
+
+
+async def test_a_stall_is_in_the_record_until_the_engine_goes_on(kv):
+    async with StatusLease(kv, ASSIGNMENT, "node-a").running() as lease:
+        await lease.become(ReplicaState.LOADING)
+        await lease.report_stall("no step")
+        assert (await status(kv)).state is ReplicaState.LOADING
+        await lease.become(ReplicaState.READY)
+        await lease.report_stall("no step for 6 s")
+        assert ((await status(kv)).state, (await status(kv)).message) == (ReplicaState.STALLED, "no step for 6 s")
+        await lease.report_memory(memory=1, message="")
+        assert (await status(kv)).message == "no step for 6 s"
+        await lease.report_stall(None)
+        assert ((await status(kv)).state, (await status(kv)).message) == (ReplicaState.READY, "")
+        await lease.report_stall("again")
+        await lease.become(ReplicaState.DRAINING)
+        await lease.report_stall(None)
+        assert (await status(kv)).state is ReplicaState.DRAINING

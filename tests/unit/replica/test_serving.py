@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -115,7 +114,7 @@ async def test_a_stop_string_ends_the_answer_before_it(start):
 
 async def test_a_request_whose_deadline_passes_gets_a_typed_error(start):
     replica = await start(token_s=0.02)
-    await replica.generate(request(sampling=LONG, deadline_ms=int(time.time() * 1000) + 300))
+    await replica.generate(request(sampling=LONG, time_left_s=0.3))
     last = await replica.last("r")
     assert (last.finish_reason, last.error.code) == (FinishReason.ERROR, "deadline_exceeded")
     assert 0 < last.usage.completion_tokens < 50
@@ -124,7 +123,7 @@ async def test_a_request_whose_deadline_passes_gets_a_typed_error(start):
 async def test_a_request_that_comes_after_its_deadline_is_refused(start):
     replica = await start()
     with pytest.raises(DeadlineExceeded):
-        await replica.generate(request(deadline_ms=1000))
+        await replica.generate(request(time_left_s=0.0))
 
 
 async def test_requests_of_a_gateway_that_left_are_cancelled(start):
@@ -146,10 +145,13 @@ async def test_refusals_are_typed_and_leave_nothing_open(start):
         (InvalidInput, {"prompt_token_ids": (10**6,)}),
         (InvalidInput, {"messages": (ChatMessage(role="user", content="no template"),)}),
         (ContextLengthExceeded, {"prompt": "x" * (4 << 20)}),
-        (PayloadTooLarge, {"prompt": "x" * (5 << 20)}),
+        (ContextLengthExceeded, {"prompt": "x" * (5 << 20)}),
     ]:
         with pytest.raises(error):
             await replica.generate(request(**fields))
+    large = await start(max_len=8 << 20)
+    with pytest.raises(PayloadTooLarge):
+        await large.generate(request(prompt="x" * (5 << 20)))
     await replica.serving.drain(1.0)  # nothing is open
 
 
@@ -235,7 +237,7 @@ async def test_a_resumed_tool_call_goes_on_where_its_frames_ended(start):
     await replica.generate(request("whole", **fields))
     last = await replica.last("whole")
     frames = replica.frames["whole"]
-    arguments = "".join(delta.arguments for frame in frames for delta in frame.tool_calls)
+    (arguments,) = [call.arguments for frame in frames for call in frame.tool_calls]
     assert json.loads(arguments)["c"] in {"x", "y"}
     assert last.finish_reason is FinishReason.TOOL_CALLS
     for cut in range(0, len(frames), 5):
@@ -244,9 +246,8 @@ async def test_a_resumed_tool_call_goes_on_where_its_frames_ended(start):
         await replica.generate(request(f"r{cut}", **fields, resume_token_ids=tokens))
         assert (await replica.last(f"r{cut}")).finish_reason is FinishReason.TOOL_CALLS
         rest = [*done, *replica.frames[f"r{cut}"]]
-        deltas = [delta for frame in rest for delta in frame.tool_calls]
-        assert "".join(delta.arguments for delta in deltas) == arguments
-        assert [delta.name for delta in deltas if delta.name] == ["w"]
+        calls = [call for frame in rest for call in frame.tool_calls]
+        assert [(call.index, call.name, call.arguments) for call in calls] == [(0, "w", arguments)]
 
 
 async def test_ignore_eos_does_not_go_with_a_grammar(start):
@@ -256,7 +257,86 @@ async def test_ignore_eos_does_not_go_with_a_grammar(start):
     assert error.value.param == "ignore_eos"
 
 
-async def test_tools_do_not_go_with_a_grammar(start):
+CALLING = {
+    "messages": (ChatMessage(role="user", content="hi"),),
+    "tools": (WEATHER, Tool(name="now")),
+    "tool_choice": ToolChoice(mode="required", parallel=False),
+}
+SAMPLED = {"ignore_eos": False, "temperature": 1.0, "max_tokens": 200}
+
+
+async def test_a_call_that_max_tokens_cuts_is_not_there(start):
+    replica = await start(template="{{ messages[-1].content }}", max_len=512)
+    await replica.generate(request("whole", **CALLING, sampling={**SAMPLED, "seed": 3}))
+    whole = (await replica.last("whole")).usage.completion_tokens
+    for cut in range(1, whole, 3):
+        name = f"cut{cut}"
+        await replica.generate(request(name, **CALLING, sampling={**SAMPLED, "seed": 3, "max_tokens": cut}))
+        last = await replica.last(name)
+        assert (last.finish_reason, last.usage.completion_tokens) == (FinishReason.LENGTH, cut)
+        assert "".join(frame.text for frame in replica.frames[name]) == ""
+        for call in (call for frame in replica.frames[name] for call in frame.tool_calls):
+            assert cut > whole - len("\n</tool_call>") - 1
+            json.loads(call.arguments)
+
+
+async def test_what_ends_text_ends_no_call(start):
+    replica = await start(template="{{ messages[-1].content }}", max_len=512)
+    tokens = [token for char in '\n{"wx:' for token in TOKENIZER.encode(char)]
+    for name, ending in (
+        ("free", {}),
+        ("stop", {"stop": ("\n", "{", "w", "x")}),
+        ("ids", {"stop_token_ids": tokens}),
+    ):
+        await replica.generate(request(name, **CALLING, sampling={**SAMPLED, "seed": 3, **ending}))
+        assert (await replica.last(name)).finish_reason is FinishReason.TOOL_CALLS
+        calls = [(call.name, call.arguments) for frame in replica.frames[name] for call in frame.tool_calls]
+        assert len(calls) == 1
+        assert calls == [(call.name, call.arguments) for frame in replica.frames["free"] for call in frame.tool_calls]
+
+
+@pytest.mark.parametrize(
+    ("choice", "calls", "text"),
+    [
+        ({}, True, True),
+        ({"mode": "required"}, True, False),
+        ({"mode": "required", "name": "now"}, True, False),
+        ({"mode": "auto", "allowed": ("now",)}, True, True),
+        ({"mode": "none"}, False, True),
+    ],
+)
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[-1].content }}",
+        "{% if tools %}[TOOL_CALLS]{% endif %}{{ messages[-1].content }}",
+        '{% if tools %}"parameters": <|eot_id|>{% endif %}{{ messages[-1].content }}',
+    ],
+    ids=["hermes", "mistral", "llama"],
+)
+async def test_a_grammar_for_the_text_beside_tools_leaves_calls_or_that_text(start, template, choice, calls, text):
+    replica = await start(template=template, max_len=512)
+    schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+    fields = CALLING | {"tool_choice": ToolChoice(**choice, parallel=False)}
+    kinds = set()
+    for seed in range(12):
+        name = f"r{seed}"
+        grammar = Grammar(kind="json_schema", value=json.dumps(schema), strict=False)
+        await replica.generate(request(name, **fields, grammar=grammar, sampling={**SAMPLED, "seed": seed}))
+        last = await replica.last(name)
+        called = [call for frame in replica.frames[name] for call in frame.tool_calls]
+        content = "".join(frame.text for frame in replica.frames[name])
+        assert bool(called) != bool(content)
+        assert last.finish_reason is (FinishReason.TOOL_CALLS if called else FinishReason.STOP)
+        kinds.add("calls" if called else "text")
+        for call in called:
+            assert json.loads(call.arguments) == {} if call.name == "now" else json.loads(call.arguments)["c"]
+        if content:
+            assert json.loads(content)["colour"] in {"red", "blue"}
+    assert kinds <= {name for name, possible in (("calls", calls), ("text", text)) if possible}
+
+
+async def test_tools_go_with_no_grammar_but_json(start):
     replica = await start(template="{{ messages[-1].content }}")
     fields = {"messages": (ChatMessage(role="user", content="hi"),), "tools": (WEATHER,)}
     with pytest.raises(InvalidInput) as error:

@@ -2,16 +2,16 @@ import pytest
 
 from services.scheduler.policy.desired import desired
 from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
-from shared.contracts.registry import VersionInfo
+from shared.contracts.registry import ModelVersion
 from shared.contracts.scheduler import Deploy
 from shared.errors import InvalidInput
 from tests.support.factories.scheduling import START
 
 
-def version(*, context_length: int = 8192, number: int = 1, cuda: CudaNeed | None = None) -> VersionInfo:
+def version(*, context_length: int = 8192, number: int = 1, cuda: CudaNeed | None = None) -> ModelVersion:
     decoder = DecoderSpec.EXAMPLE.model_copy(update={"context_length": context_length})
     manifest = Manifest.EXAMPLE.model_copy(update={"decoder": decoder, "cuda": cuda})
-    return VersionInfo.EXAMPLE.model_copy(update={"manifest": manifest, "version": number})
+    return ModelVersion.EXAMPLE.model_copy(update={"manifest": manifest, "version": number})
 
 
 def test_the_name_is_the_models_unless_given():

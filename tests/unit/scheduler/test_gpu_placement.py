@@ -4,7 +4,8 @@ import pytest
 
 from services.scheduler.policy.placement import place, serves
 from services.scheduler.policy.status import node_view
-from shared.contracts.scheduler import Deployment, Gpu, NodeStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import Deployment, Gpu, NodeStatus
 from tests.support.factories.scheduling import GIB, deployment, node, runs, with_options
 
 

@@ -1,5 +1,6 @@
 from services.scheduler.policy.status import deployment_status, node_view
-from shared.contracts.scheduler import ReplicaState, ReplicaStatus, Resources
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import ReplicaState, ReplicaStatus
 from tests.support.factories.scheduling import GIB, deployment, node, replica, runs
 
 

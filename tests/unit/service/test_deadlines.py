@@ -4,6 +4,9 @@ import pytest
 
 from deploy.make_secrets import complete
 from services.gateway.settings import Settings as GatewaySettings
+from services.inference.agent.hang import LOOK_S as AGENT_LOOK_S
+from services.inference.engine.limits import EngineLimits
+from services.inference.engine.stall import FACTOR, LOOK_S
 from services.inference.settings import Settings as AgentSettings
 from services.scheduler.settings import Settings as SchedulerSettings
 from shared import deadlines as at
@@ -40,6 +43,38 @@ def test_a_load_report_is_old_before_the_lease_of_its_replica_expires():
 def test_a_node_id_is_taken_over_after_its_lease_expired():
     # The holder may renew until the end of the time to live; the margin covers one renewal under way.
     assert at.LEASE_RENEW_S <= at.CLAIM_GRACE_S
+
+
+def test_an_engine_is_looked_at_several_times_before_it_counts_as_stalled():
+    assert SIGNS_OF_LIFE * at.LOAD_REPORT_S <= at.STALL_S
+    assert at.LOAD_REPORT_S < LOOK_S  # else a look that comes on time would not count in full
+
+
+def test_no_step_that_keeps_its_budget_counts_as_stalled():
+    assert FACTOR * EngineLimits().step_s <= at.STALL_S
+    assert at.ENGINE_CONFIRM_S < at.STALL_S  # a drain relies on steps that are shorter than this
+
+
+def test_a_stalled_replica_is_left_as_soon_as_a_silent_one():
+    assert at.STALL_S <= at.LEASE_TTL_S
+
+
+def test_a_replica_is_left_before_it_is_restarted_and_may_recover_in_between():
+    assert at.LEASE_TTL_S < at.STALL_RESTART_S
+    assert at.STALL_S < at.STALL_RESTART_S
+
+
+def test_the_first_step_of_a_process_has_less_time_than_its_load():
+    assert at.STALL_S < at.STALL_UNMEASURED_S < AgentSettings().load_timeout
+
+
+def test_an_answer_outlives_the_restart_of_the_only_replica():
+    # It was left after a second or two, and is killed after these; the rest is for loading it again.
+    assert GatewaySettings.model_fields["resume_timeout"].default > at.STALL_RESTART_S + at.STACK_DUMP_S + 20
+
+
+def test_the_agent_looks_at_least_as_often_as_a_look_counts():
+    assert at.LEASE_RENEW_S < AGENT_LOOK_S
 
 
 def test_a_container_is_restarted_after_its_process_is_reported_down():
@@ -106,6 +141,21 @@ def test_the_gateway_stops_before_the_node_is_stopped():
 def test_llmos_down_waits_for_all_phases_of_the_stop():
     gateway, node, others, nats = at.LAUNCHER_STOP_S, at.LAUNCHER_STOP_AGENT_S, at.LAUNCHER_STOP_S, at.CHILD_STOP_S
     assert gateway + node + others + nats <= at.DOWN_S
+
+
+def test_idle_connections_outlive_the_pools_of_clients():
+    # Else the gateway closes a connection just as a client sends a request on it.
+    assert at.CLIENT_POOL_S < at.KEEP_ALIVE_S
+    assert GatewaySettings().keep_alive == at.KEEP_ALIVE_S
+
+
+def test_a_client_that_sends_slowly_is_cut_off_before_one_that_is_idle():
+    assert at.HEAD_S < at.KEEP_ALIVE_S
+    assert at.BODY_WINDOW_S < at.KEEP_ALIVE_S
+
+
+def test_a_closing_connection_does_not_outlast_the_drain():
+    assert at.LINGER_S < at.SERVICE_DRAIN_S
 
 
 @pytest.fixture(scope="module")

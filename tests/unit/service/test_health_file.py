@@ -1,16 +1,16 @@
 import os
 import subprocess
-import sys
 
 import pytest
 
 from shared.service import health_file
+from shared.service.python import python_module
 
 
 def check(path) -> tuple[int, str]:
     """The health check as a container runs it: exit code and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "shared.service.health_file"],
+        python_module("shared.service.health_file"),
         env={**os.environ, "LLMOS_HEALTH_FILE": str(path)},
         capture_output=True,
         text=True,

@@ -78,7 +78,7 @@ async def test_a_full_disk_is_not_ready_and_says_why(tiny_disk):
     with (tiny_disk / "other").open("wb", buffering=0) as other:
         other.write(filler)
     assert "found no room" in (await store.ready() or "")
-    with pytest.raises(StorageFull, match="writing the manifest of m:1"):
+    with pytest.raises(StorageFull, match="writing the manifest of model m:1"):
         await store.put_manifest("m", 1, b"{}" * 4096)
     assert await store.manifests() == []
     (tiny_disk / "other").unlink()

@@ -47,6 +47,37 @@ def test_bos_and_eos_tokens_are_known():
     assert render("{{ bos_token }}|{{ eos_token }}", bos_token="<s>", eos_token="</s>") == "<s>|</s>"
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ 'a' + pad_token }}", "a<pad>"),
+        ("{{ 'a' + unk_token + sep_token + cls_token + mask_token }}", "a"),
+        ("{{ documents is none }}", "True"),
+    ],
+)
+def test_a_template_knows_what_transformers_passes(source, expected):
+    assert render(source, pad_token="<pad>") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", '{"b": [1, "ü"], "a": {"c": null}}'),
+        ("ensure_ascii=true", '{"b": [1, "\\u00fc"], "a": {"c": null}}'),
+        ("separators=(',', ':')", '{"b":[1,"ü"],"a":{"c":null}}'),
+        ("sort_keys=true", '{"a": {"c": null}, "b": [1, "ü"]}'),
+        ("indent=1, sort_keys=true", '{\n "a": {\n  "c": null\n },\n "b": [\n  1,\n  "ü"\n ]\n}'),
+        (
+            "indent='\t', separators=(',', ': ')",
+            '{\n\t"b": [\n\t\t1,\n\t\t"ü"\n\t],\n\t"a": {\n\t\t"c": null\n\t}\n}',
+        ),
+        ("false, none, (',', ':'), true", '{"a":{"c":null},"b":[1,"ü"]}'),
+    ],
+)
+def test_tojson_has_the_arguments_that_it_has_in_transformers(arguments, expected):
+    assert render(f"{{{{ messages[0] | tojson({arguments}) }}}}", [{"b": [1, "ü"], "a": {"c": None}}]) == expected
+
+
 def test_json_is_not_escaped_for_html():
     assert render("{{ messages[0] | tojson }}", [{"content": "<ü> & '"}]) == '{"content": "<ü> & \'"}'
 
@@ -105,7 +136,7 @@ async def test_a_hostile_template_is_stopped_and_harms_only_its_request(source):
 
 
 async def test_prompts_render_in_the_worker_and_errors_keep_their_kind():
-    async with TemplateProcess(CHATML + "{{ bos_token }}", bos_token="é").running() as process:
+    async with TemplateProcess(CHATML + "{{ bos_token }}", {"bos_token": "é"}).running() as process:
         prompts = await asyncio.gather(*(process.render([{"role": "user", "content": str(i)}]) for i in range(20)))
         assert prompts == [f"<|im_start|>user\n{i}<|im_end|>\n<|im_start|>assistant\né" for i in range(20)]
         large = [{"role": "user", "content": "ü" * (MAX_PROMPT // 2)}]

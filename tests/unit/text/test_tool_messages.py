@@ -5,7 +5,7 @@ import json
 from shared.contracts.replica import ChatMessage, Tool, ToolCall
 from shared.text.template import ChatTemplate
 from shared.text.tool_form import takes_tools
-from shared.text.tool_messages import native_message, plain_messages, tool_object
+from shared.text.tool_messages import native_messages, plain_messages, tool_object
 
 TOOL = Tool(name="f", description="does", parameters='{"type": "object", "properties": {"z": {}, "a": {}}}')
 HELLO = ChatMessage(role="user", content="hi")
@@ -38,7 +38,7 @@ def test_a_plain_template_gets_calls_and_results_as_text():
 def test_messages_without_tools_stay_as_they_are():
     named = ChatMessage(role="user", content="x", name="ann")
     assert plain_messages([named], []) == [{"role": "user", "content": "x", "name": "ann"}]
-    assert native_message(named) == {"role": "user", "content": "x", "name": "ann"}
+    assert native_messages([named]) == [{"role": "user", "content": "x", "name": "ann"}]
 
 
 def test_a_template_that_knows_tools_gets_objects():
@@ -51,7 +51,7 @@ def test_a_template_that_knows_tools_gets_objects():
     )
     assert takes_tools(source)
     template = ChatTemplate(source)
-    messages = [native_message(message) for message in (HELLO, CALLS, RESULTS[0])]
+    messages = native_messages([HELLO, CALLS, RESULTS[0]])
     rendered = template.render(messages, [tool_object(TOOL)])
     assert rendered == f'{TOOL.parameters};user;assistant f{{"z": 1}} f{{}};tool 1=1;'
     assert template.render(messages[:1]) == "user;"

@@ -1,4 +1,4 @@
-"""However an answer is cut into pieces, its text and its calls are the same."""
+"""However an answer is cut into pieces, its text and its calls are the same; a call is whole or not there."""
 
 import json
 
@@ -21,6 +21,7 @@ ARGUMENTS = st.dictionaries(
 ).map(lambda value: json.dumps(value, ensure_ascii=False))
 CALLS = st.lists(st.tuples(st.sampled_from(["f", "get_x", "a.b"]), ARGUMENTS), max_size=3)
 WORDS = st.text("ab <tool_\n", max_size=20).filter(lambda text: "<tool_call>" not in text)
+FORMS = [HERMES, MISTRAL, LLAMA]
 
 
 def written(form, text, calls):
@@ -32,36 +33,26 @@ def written(form, text, calls):
     return "; ".join(bodies) if bodies else text
 
 
-def taken_apart(form, pieces):
+def taken_apart(form, pieces, *, cut=False, place="beside"):
     ids = iter(range(100))
-    parser = ToolCallParser(form, lambda chars: f"{next(ids):0{chars}}")
-    text, calls, seen = "", {}, []
-    for parsed in [*map(parser.push, pieces), parser.finish()]:
-        text += parsed.text
-        assert len({delta.index for delta in parsed.calls}) == len(parsed.calls), "one piece per call"
-        for delta in parsed.calls:
-            if delta.index not in calls:
-                assert (delta.id is None, delta.name is None) == (False, False), "the first piece says whose it is"
-                seen.append(delta.id)
-                calls[delta.index] = [delta.name, ""]
-            else:
-                assert delta.id is delta.name is None
-            calls[delta.index][1] += delta.arguments
-    assert len(set(seen)) == len(seen) == parser.calls
-    assert list(calls) == list(range(len(calls)))
-    return text, [tuple(call) for call in calls.values()]
+    parser = ToolCallParser(form, lambda chars: f"{next(ids):0{chars}}", text=place)
+    parsed = [piece for text in pieces for piece in parser.push(text)] + parser.finish(cut=cut)
+    calls = [piece for piece in parsed if not isinstance(piece, str)]
+    assert [call.index for call in calls] == list(range(parser.calls))
+    assert len({call.id for call in calls}) == len(calls)
+    return "".join(piece for piece in parsed if isinstance(piece, str)), [(c.name, c.arguments) for c in calls]
 
 
-def cut(data, text):
+def cut_up(data, text):
     places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
 
 
-@pytest.mark.parametrize("form", [HERMES, MISTRAL, LLAMA])
+@pytest.mark.parametrize("form", FORMS)
 @given(WORDS, CALLS, st.data())
 def test_calls_and_text_do_not_depend_on_the_pieces(form, text, calls, data):
     answer = written(form, text, calls)
-    got_text, got_calls = taken_apart(form, cut(data, answer))
+    got_text, got_calls = taken_apart(form, cut_up(data, answer))
     assert got_calls == calls
     if calls:
         assert got_text == ("" if form is LLAMA else text.rstrip())
@@ -69,26 +60,49 @@ def test_calls_and_text_do_not_depend_on_the_pieces(form, text, calls, data):
         assert got_text == text
 
 
+@pytest.mark.parametrize("form", FORMS)
+@given(WORDS, CALLS, st.data())
+def test_a_cut_answer_has_the_whole_calls_before_the_cut_and_no_part_of_the_next(form, text, calls, data):
+    answer = written(form, text, calls)
+    end = data.draw(st.integers(0, len(answer)))
+    got_text, got_calls = taken_apart(form, cut_up(data, answer[:end]), cut=True)
+    assert got_calls == calls[: len(got_calls)]
+    ends = [
+        len(written(form, text, calls[: count + 1]).removesuffix("]").removesuffix("\n</tool_call>"))
+        for count in range(len(calls))
+    ]
+    assert len(got_calls) == sum(each <= end for each in ends)
+    whole = ("" if form is LLAMA else text.rstrip()) if calls else text
+    assert whole.startswith(got_text.rstrip())
+    assert len(got_text.rstrip()) >= len(whole[:end].rstrip()) - len(form.opening)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(st.text("ab<tool_call>[]{}\n", max_size=20), st.data())
+def test_an_answer_that_is_json_is_no_call(form, value, data):
+    answer = json.dumps({"value": value, "call": written(form, "", [("f", "{}")])}, separators=(",", ":"))
+    assert taken_apart(form, cut_up(data, answer), place="instead") == (answer, [])
+
+
 def test_text_between_and_after_calls_stays_without_the_white_space_around_them():
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     assert taken_apart(HERMES, [f"a\n{call}\n{call}\nb\n"])[0] == "a\nb"
 
 
-@pytest.mark.parametrize("form", [HERMES, MISTRAL, LLAMA])
-def test_a_call_cut_short_gives_what_there_was_of_it(form):
-    whole = written(form, "", [("f", '{"a": "bc"}')])
-    upto = whole.index('"bc"') + 2
-    assert taken_apart(form, list(whole[:upto])) == ("", [("f", '{"a": "b')])
+def test_white_space_without_end_is_text():
+    parser = ToolCallParser(HERMES, random_id)
+    assert parser.push("a" + "\n" * 32) == ["a"]
+    assert parser.push("\n") == ["\n" * 33]
 
 
-def test_a_beginning_that_never_became_a_call_is_text():
+def test_a_beginning_that_never_became_a_call_is_text_if_the_answer_is_complete():
     assert taken_apart(HERMES, ["so <tool_c"]) == ("so <tool_c", [])
-    assert taken_apart(HERMES, ['so <tool_call>\n{"na'])[0] == 'so<tool_call>\n{"na'.replace("so", "so", 1)
+    assert taken_apart(HERMES, ["so <tool_c"], cut=True) == ("so ", [])
 
 
 def test_ids_have_the_form_that_the_model_knows():
-    (delta,) = ToolCallParser(MISTRAL, random_id).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]').calls
-    assert len(delta.id) == 9
-    assert delta.id.isalnum()
-    (delta,) = ToolCallParser(HERMES, random_id).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>').calls
-    assert delta.id.startswith("call_")
+    (call,) = ToolCallParser(MISTRAL, random_id).push('[TOOL_CALLS] [{"name": "f", "arguments": {}}]')
+    assert len(call.id) == 9
+    assert call.id.isalnum()
+    (call,) = ToolCallParser(HERMES, random_id).push('<tool_call>{"name": "f", "arguments": {}}</tool_call>')
+    assert call.id.startswith("call_")

@@ -6,5 +6,6 @@
 | `model` | the version's files, ready to compute |
 | `endpoints` | the subjects on which it listens |
 | `handler` | texts to tokens, tokens to the runner, vectors to the response |
+| `tokenization` | texts to token ids and back, computing nothing |
 | `spans` | the trace of a finished request |
 """

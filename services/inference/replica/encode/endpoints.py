@@ -4,15 +4,21 @@ from contextlib import AbstractAsyncContextManager
 
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.replica.encode.handler import EncodeHandler
+from services.inference.replica.encode.tokenization import TokenizationHandler
 from shared.bus import rpc
 from shared.contracts.base import Empty
 from shared.contracts.embedding import classify_endpoint, embed_endpoint
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint
+from shared.contracts.tokenization import detokenize_endpoint, tokenize_endpoint, tokenizer_info_endpoint
 from shared.service.context import Context
 
 
 def endpoints(
-    context: Context, replica_id: str, handler: EncodeHandler, runner: EncoderRunner
+    context: Context,
+    replica_id: str,
+    handler: EncodeHandler,
+    tokenization: TokenizationHandler,
+    runner: EncoderRunner,
 ) -> AbstractAsyncContextManager[None]:
     """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
@@ -32,5 +38,8 @@ def endpoints(
             drain_endpoint(replica_id): drain,
             embed_endpoint(replica_id): handler.embed,
             classify_endpoint(replica_id): handler.classify,
+            tokenize_endpoint(replica_id): tokenization.tokenize,
+            detokenize_endpoint(replica_id): tokenization.detokenize,
+            tokenizer_info_endpoint(replica_id): tokenization.tokenizer_info,
         },
     )

@@ -115,7 +115,7 @@ class EncodeHandler:
         lengths: tuple[int, ...] = ()
         error: LlmosError | None = None
         try:
-            async with asyncio.timeout(_seconds_left(request.deadline_ms, begun_ns)):
+            async with asyncio.timeout(request.time_left_s):
                 self._tokenizing.add(request.request_id)
                 rows = await tokenizing
                 if request.request_id not in self._tokenizing:
@@ -167,7 +167,3 @@ class EncodeHandler:
         if dimensions is not None:
             vector = shortened(vector, dimensions)
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def _seconds_left(deadline_ms: int | None, now_ns: int) -> float | None:
-    return None if deadline_ms is None else max(0.0, deadline_ms / 1e3 - now_ns / 1e9)

@@ -15,6 +15,7 @@ from services.inference.replica.encode.endpoints import endpoints
 from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
 from services.inference.replica.encode.model import load_model
 from services.inference.replica.encode.spans import EncodeSpans
+from services.inference.replica.encode.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
 from shared.contracts.manifest import Manifest
@@ -29,6 +30,10 @@ class EncoderReplica:
 
     def __init__(self, runner: EncoderRunner) -> None:
         self._runner = runner
+
+    def stalled_s(self) -> float:
+        """Seconds without a batch if the runner has stalled, else 0."""
+        return self._runner.stalled_s()
 
     def stop_accepting(self) -> None:
         """Reject new requests."""
@@ -50,8 +55,9 @@ async def serve_encoder(
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.options.max_len, slots=assignment.options.slots)
     spans = EncodeSpans(assignment, settings.node_id)
     handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
+    tokenization = TokenizationHandler(tokenizer, manifest.the_encoder, max_len=assignment.options.max_len)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(endpoints(context, assignment.id, handler, runner))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, runner))
         runner.start()
         stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for requests
         reports = report_load(context.bus, assignment, runner.load)

@@ -12,5 +12,6 @@
 | `serving` | connects engine, frames and bus; aborts overdue requests and those of lost gateways |
 | `gateway_watch` | pure: which gateways are lost |
 | `publisher` | frames to the bus, in order |
+| `tokenization` | texts and conversations to token ids and back, computing nothing |
 | `spans` | the trace of a finished request |
 """

@@ -5,18 +5,24 @@ from contextlib import asynccontextmanager
 
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.serving import Serving
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from shared.bus import rpc
 from shared.bus.port import Message
 from shared.contracts.base import Empty
 from shared.contracts.gateway import FinishReason
 from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, generate_endpoint
+from shared.contracts.tokenization import detokenize_endpoint, tokenize_endpoint, tokenizer_info_endpoint
 from shared.service.context import Context
 
 
 @asynccontextmanager
 async def endpoints(
-    context: Context, replica_id: str, handler: GenerateHandler, serving: Serving
+    context: Context,
+    replica_id: str,
+    handler: GenerateHandler,
+    tokenization: TokenizationHandler,
+    serving: Serving,
 ) -> AsyncIterator[None]:
     """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
@@ -37,6 +43,9 @@ async def endpoints(
         cancel_endpoint(replica_id): cancel,
         drain_endpoint(replica_id): drain,
         generate_endpoint(replica_id): handler,
+        tokenize_endpoint(replica_id): tokenization.tokenize,
+        detokenize_endpoint(replica_id): tokenization.detokenize,
+        tokenizer_info_endpoint(replica_id): tokenization.tokenizer_info,
     }
     heartbeats = await bus.subscribe(health_subject("gateway", "*"), heartbeat)
     try:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from services.inference.engine.request import SequenceUpdate
 from services.inference.replica.generate.logprobs import token_logprobs
 from services.inference.replica.generate.stream import Finish, FinishedRequest, Stream
-from services.inference.text.tools.parser import Parsed
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, TokenLogprob, ToolCallDelta
+from shared.contracts.gateway import FinishReason, Frame, FrameBatch, GeneratedToolCall, Timings, TokenLogprob
 from shared.errors import Conflict
 
 
@@ -25,12 +24,7 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
-    tool_calls: tuple[ToolCallDelta, ...] = ()
-
-    def add(self, parsed: Parsed) -> None:
-        """Add parsed text and tool calls."""
-        self.text += parsed.text
-        self.tool_calls += tuple(parsed.calls)
+    tool_calls: tuple[GeneratedToolCall, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.token_ids or self.prompt_logprobs)
@@ -94,12 +88,12 @@ class Streams:
         """Open requests without a reason to end."""
         return [stream.request_id for stream in self._streams.values() if stream.finish is None]
 
-    def overdue(self, now_ms: int) -> list[str]:
-        """Open requests whose deadline passed."""
+    def overdue(self, now: float) -> list[str]:
+        """Open requests whose deadline passed; `now` is on the clock of the deadlines."""
         return [
             stream.request_id
             for stream in self._streams.values()
-            if stream.finish is None and stream.deadline_ms is not None and stream.deadline_ms <= now_ms
+            if stream.finish is None and stream.deadline is not None and stream.deadline <= now
         ]
 
     def of_gateways(self, gateways: Iterable[str]) -> list[str]:
@@ -151,8 +145,7 @@ class Streams:
 
     def _delta(self, stream: Stream, update: SequenceUpdate, step: Step) -> Delta:
         text, taken = stream.answer.push(update.token_ids)
-        delta = Delta(token_ids=update.token_ids[:taken])
-        delta.add(Parsed(text) if stream.calls is None else stream.calls.push(text))
+        delta = Delta(text, update.token_ids[:taken], tool_calls=stream.answer.take_calls())
         if stream.token_texts is not None:
             delta.logprobs = (
                 token_logprobs(update.scores[:taken], stream.token_texts, stripped_index=stream.answer.stripped_index)
@@ -170,17 +163,14 @@ def terminal_frame(stream: Stream, finish: Finish, timings: Timings, delta: Delt
     """The last frame of a request, with what its last step added.
 
     Text that was held back is sent only when the answer is complete: an answer that continues on another replica
-    sends it there.
+    sends it there. A call that `max_tokens` cut is not sent, and the reason remains `length`.
     """
     delta = delta or Delta()
     reason = finish.reason
     if reason in {FinishReason.STOP, FinishReason.LENGTH}:
-        text = stream.answer.finish()
-        delta.add(Parsed(text) if stream.calls is None else stream.calls.push(text))
-        if stream.calls is not None:
-            delta.add(stream.calls.finish())
-            if reason is FinishReason.STOP and stream.calls.calls:
-                reason = FinishReason.TOOL_CALLS
+        delta.text += stream.answer.finish(cut=reason is FinishReason.LENGTH)
+        if reason is FinishReason.STOP and stream.answer.has_calls:
+            reason = FinishReason.TOOL_CALLS
     return delta.frame(stream.request_id, stream.seq).model_copy(
         update={
             "finish_reason": reason,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from opentelemetry import context as otel_context
 
@@ -32,6 +33,8 @@ class GenerateHandler:
         tokenizer: The version's.
         sampling: Resolves their sampling parameters.
         structured: Builds the structure that their answers must have.
+        parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
+            not show the answer again.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class GenerateHandler:
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
+        parallel_calls: bool = True,
     ) -> None:
         self._serving = serving
         self._engine = engine
@@ -50,6 +54,7 @@ class GenerateHandler:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._structured = structured
+        self._parallel_calls = parallel_calls
         self._token_texts = TokenTexts(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
@@ -58,15 +63,22 @@ class GenerateHandler:
         Raises `Draining`, `Overloaded`, `DeadlineExceeded`, `ContextLengthExceeded`, `Conflict`, or `InvalidInput`
         with the field.
         """
-        accepted_ns = time.time_ns()
-        self._check(request, accepted_ns)
+        accepted_ns, arrived = time.time_ns(), time.monotonic()
+        deadline = None if request.time_left_s is None else arrived + request.time_left_s
+        self._check(deadline)
+        if not self._parallel_calls:
+            single = request.tool_choice.model_copy(update={"parallel": False})
+            request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
         structured = await self._structured.build(request)
         prompt = await self._prompts.token_ids(request)
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
-        self._check(request, time.time_ns())
+        self._check(deadline)
         params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
+        stop_ids: Sequence[int] = ()
+        if structured.calls is not None:  # the engine does not know where a call is
+            stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
         stream = Stream(
             request_id=request.request_id,
             gateway_id=request.gateway_id,
@@ -77,20 +89,19 @@ class GenerateHandler:
                 request.resume_token_ids,
                 include_stop=bool(request.sampling.include_stop_str_in_output),
                 min_tokens=params.min_tokens,
+                stop_ids=stop_ids,
                 control_texts=structured.control_texts,
+                calls=structured.calls,
                 exact=request.grammar is not None or self._continues_text(request, prompt),
             ),
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
-            deadline_ms=request.deadline_ms,
+            deadline=deadline,
             accepted_ns=accepted_ns,
             context=otel_context.get_current(),
             token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
-            calls=structured.calls,
         )
-        if stream.calls is not None:
-            stream.calls.push(stream.answer.resumed_text)
         if (finish := _complete(stream, params, structured)) is not None:
             self._serving.finish_at_once(stream, finish)
         else:
@@ -102,12 +113,13 @@ class GenerateHandler:
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
         """Whether the answer continues a text: then a space at its start separates two words."""
-        return request.messages is None and any(map(self._tokenizer.token_bytes, prompt))
+        begins = request.messages is not None and not request.template.continue_final_message
+        return not begins and any(map(self._tokenizer.token_bytes, prompt))
 
-    def _check(self, request: Generate, now_ns: int) -> None:
+    def _check(self, deadline: float | None) -> None:
         if self._serving.draining:
             raise Draining("this replica is draining; try another replica")
-        if request.deadline_ms is not None and request.deadline_ms <= now_ns // 1_000_000:
+        if deadline is not None and deadline <= time.monotonic():
             raise DeadlineExceeded("the request's deadline passed before it could start")
 
     def _submit(

@@ -1,5 +1,6 @@
 """Loads a decoder from a version's files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.inference.runtime.onnx_decoder import OnnxDecoder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
+from shared.text.special_tokens import special_tokens
 from shared.text.tokenizer import Tokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -24,8 +26,8 @@ class LoadedModel:
     tokenizer: Tokenizer
     template: str | None
     """jinja2; None if the version has no chat template."""
-    bos_token: str
-    eos_token: str
+    special_tokens: Mapping[str, str]
+    """By their names in chat templates."""
 
 
 def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
@@ -54,8 +56,7 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
         decoder=decoder,
         tokenizer=tokenizer,
         template=template or None,
-        bos_token=_token_text(tokenizer, spec.bos_token_id),
-        eos_token=_token_text(tokenizer, spec.eos_token_ids[0] if spec.eos_token_ids else None),
+        special_tokens=special_tokens(tokenizer, spec),
     )
 
 
@@ -64,7 +65,3 @@ def _warm_up(decoder: OnnxDecoder) -> None:
     if decoder.max_len > 1:
         decoder.decode([0], [1])
     decoder.release(0)
-
-
-def _token_text(tokenizer: Tokenizer, token_id: int | None) -> str:
-    return "" if token_id is None else tokenizer.token(token_id) or ""

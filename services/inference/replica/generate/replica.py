@@ -19,10 +19,12 @@ from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
 from services.inference.replica.generate.stream import FinishedRequest
+from services.inference.replica.generate.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.process import GrammarProcess
+from services.inference.text.grammar.source import SchemaOptions
 from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from services.inference.text.structured_output import StructuredOutputBuilder
 from shared.contracts.manifest import Manifest
@@ -32,6 +34,7 @@ from shared.service.background import background
 from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
+from shared.text.template_traits import traits_of
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -42,6 +45,10 @@ class DecoderReplica:
     def __init__(self, serving: Serving, engine: Engine) -> None:
         self._serving = serving
         self._engine = engine
+
+    def stalled_s(self) -> float:
+        """Seconds without a step if the engine has stalled, else 0."""
+        return self._engine.stalled_s()
 
     def stop_accepting(self) -> None:
         """Reject new requests."""
@@ -68,43 +75,50 @@ async def serve_decoder(
         serving.attach(engine)
         engine.start()
         stack.push_async_callback(asyncio.to_thread, engine.close)
+        max_len = assignment.options.max_len
+        template = await _template(model, stack)
+        traits = await traits_of(template)
+        prompts = PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len, traits=traits)
+        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, max_len=max_len)
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=await _prompts(model, manifest, assignment.options.max_len, stack),
+            prompts=prompts,
             tokenizer=model.tokenizer,
-            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=assignment.options.max_len),
-            structured=await _structured(model, manifest, stack),
+            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
+            structured=await _structured(model, manifest, assignment.options, stack),
+            parallel_calls=traits.parallel_calls,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        await stack.enter_async_context(endpoints(context, assignment.id, handler, serving))
+        await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, serving))
         yield DecoderReplica(serving, engine)
 
 
-async def _prompts(model: LoadedModel, manifest: Manifest, max_len: int, stack: AsyncExitStack) -> PromptBuilder:
+async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProcess | None:
     """Render the template once, which starts the worker and logs a broken template at the start."""
     if model.template is None:
-        return PromptBuilder(model.tokenizer, None, manifest.the_decoder, max_len=max_len)
-    template = await stack.enter_async_context(
-        TemplateProcess(model.template, bos_token=model.bos_token, eos_token=model.eos_token).running()
-    )
+        return None
+    template = await stack.enter_async_context(TemplateProcess(model.template, model.special_tokens).running())
     try:
         await template.render([{"role": "user", "content": "Hello"}])
     except InvalidInput as error:
         _log.warning("template.rejected", error=error.message)
-    return PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len)
+    return template
 
 
-async def _structured(model: LoadedModel, manifest: Manifest, stack: AsyncExitStack) -> StructuredOutputBuilder:
+async def _structured(
+    model: LoadedModel, manifest: Manifest, options: ReplicaOptions, stack: AsyncExitStack
+) -> StructuredOutputBuilder:
     process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
 
     def make_tokenizer() -> LLTokenizer:
         return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
 
-    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template)
+    schemas = SchemaOptions(close_objects=options.additional_properties == "closed")
+    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template, schemas)
 
 
 def limits_for(options: ReplicaOptions, *, kv_per_token: int) -> EngineLimits:

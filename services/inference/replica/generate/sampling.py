@@ -1,6 +1,6 @@
 """A request's sampling as the engine takes it.
 
-What a client left open is the version's to say, then ours: `generation_config.json` as vLLM reads it.
+What a client left open is the version's to say, then ours.
 
 `Manifest.defaults` may name fields of `SamplingValues`, and `max_new_tokens`. A value that the client gives always
 wins; a default outside its range is an error of the version, raised when the replica starts.
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from services.inference.engine.sampling.params import SamplingParams
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.sampling import Sampling
+from shared.contracts.sampling import Sampling, version_defaults
 from shared.errors import CorruptFile, InvalidInput
 from shared.text.context_length import check_context_length
 
@@ -30,11 +30,8 @@ class SamplingResolver:
     """
 
     def __init__(self, defaults: Mapping[str, float | int | str], spec: DecoderSpec, *, max_len: int) -> None:
-        given = {**defaults, "max_tokens": defaults.get("max_new_tokens")}
-        if given.get("top_k") == -1:
-            given["top_k"] = 0
         try:
-            self._defaults = Sampling.model_validate(given).values()
+            self._defaults = version_defaults(defaults)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise CorruptFile(

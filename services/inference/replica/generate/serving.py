@@ -117,7 +117,7 @@ class Serving:
     async def _watch(self, connected: Callable[[], bool]) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
-            overdue = self._streams.overdue(time.time_ns() // 1_000_000)
+            overdue = self._streams.overdue(time.monotonic())
             self.abort(
                 overdue,
                 FinishReason.ERROR,

@@ -6,7 +6,6 @@ from opentelemetry.context import Context
 
 from services.inference.text.answer_text import AnswerText
 from services.inference.text.token_texts import TokenTexts
-from services.inference.text.tools.parser import ToolCallParser
 from shared.contracts.gateway import FinishReason, Timings, Usage
 from shared.errors import LlmosError
 
@@ -30,8 +29,8 @@ class Stream:
     resumed_tokens: int = 0
     """Tokens that another replica generated before."""
     max_tokens: int = 0
-    deadline_ms: int | None = None
-    """Unix time in milliseconds."""
+    deadline: float | None = None
+    """Seconds on this process's monotonic clock."""
     accepted_ns: int = 0
     """Unix time in nanoseconds."""
     context: Context = field(default_factory=Context)
@@ -40,8 +39,6 @@ class Stream:
     """Prompt tokens that came from the prefix cache."""
     token_texts: TokenTexts | None = None
     """Set if the request asks for log probabilities."""
-    calls: ToolCallParser | None = None
-    """Set if the answer may call tools."""
     seq: int = 0
     """Sequence number of the next frame."""
     steps: int = 0

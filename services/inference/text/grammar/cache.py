@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 from llguidance import LLTokenizer
@@ -81,6 +82,10 @@ class GrammarCache:
         if self._tokenizer is None:
             self._tokenizer = asyncio.ensure_future(asyncio.to_thread(self._make_tokenizer))
         reason = await self._process.check(source)
+        if reason is not None and source.fallback is not None:
+            fallback = replace(source, lark=source.fallback, fallback=None)
+            if await self._process.check(fallback) is None:
+                source, reason = fallback, None
         tokenizer = await self._tokenizer
         compiled = await asyncio.to_thread(CompiledGrammar, tokenizer, source) if reason is None else None
         result = compiled or reason or "it does not compile"

@@ -1,10 +1,10 @@
-"""The JSON schema keywords that have an effect.
+"""The keywords of JSON schema, and the schemas within a schema.
 
 llguidance refuses the keywords of the standard that it can't enforce, by name, and takes unknown ones for
 annotations. So a misspelt `maxLenght` would be dropped silently: strict schemas have unknown keywords refused here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shared.errors import InvalidInput
@@ -107,3 +107,27 @@ def _children(name: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     else:
         children = [("", value)] if name in _SCHEMA else []
     yield from ((path, child) for path, child in children if isinstance(child, dict))
+
+
+def map_schemas(schema: dict[str, Any], change: Callable[[str, str, dict[str, Any]], Any]) -> dict[str, Any]:
+    """A copy with each schema directly below replaced by `change(keyword, path below the keyword, schema)`."""
+    changed = dict(schema)
+    for name, value in schema.items():
+        if name in _MAPS and isinstance(value, dict):
+            changed[name] = {
+                key: change(name, f"/{_escaped(key)}", child) if isinstance(child, dict) else child
+                for key, child in value.items()
+            }
+        elif isinstance(value, list) and (name in _LISTS or name in _SCHEMA):
+            changed[name] = [
+                change(name, f"/{index}", child) if isinstance(child, dict) else child
+                for index, child in enumerate(value)
+            ]
+        elif name in _SCHEMA and isinstance(value, dict):
+            changed[name] = change(name, "", value)
+    return changed
+
+
+def _escaped(key: str) -> str:
+    """A key as JSON pointers write it."""
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,71 @@
+"""Get a version out of the registry: its files as they are, or as a Hugging Face directory."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from llmos.client import Client
+from shared.contracts.registry import ModelVersion
+from shared.errors import InvalidInput, UnsupportedFormat
+from shared.storage.scratch import scratch_folder
+
+Format = Literal["version", "hf"]
+Progress = Callable[[str, float], None]
+MANIFEST_FILE = "manifest.json"
+_WORK_PREFIX = "llmos-export-"
+
+
+def export_model(client: Client, reference: str, folder: Path, form: Format, progress: Progress) -> ModelVersion:
+    """Write a version to `folder`, which must be new or empty.
+
+    Args:
+        client: Of the gateway.
+        reference: name, name:3 or name@alias.
+        folder: For the files.
+        form: `version`: the files that are served, with the manifest. `hf`: config, tokenizer and weights as float32,
+            which `llmos model import` and transformers read.
+        progress: Called with the steps.
+
+    Raises:
+        InvalidInput: The folder has files.
+        UnsupportedFormat: An encoder as `hf`.
+    """
+    version = client.version(reference)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"{folder} is not an empty folder; name another", param="folder")
+    if form == "version":
+        _download(client, version, folder, progress)
+        return version
+    if not version.manifest.generates:
+        raise UnsupportedFormat(
+            f"{version.reference} is an encoder; --format hf writes decoders. --format version has its files as"
+            " they are",
+            param="format",
+        )
+    from devtools.train.result.hf_directory import export_version  # noqa: PLC0415  # other commands start without it
+
+    with scratch_folder(Path(tempfile.gettempdir()), _WORK_PREFIX) as work:
+        _download(client, version, work / "version", progress)
+        progress("write", 0.0)
+        if folder.exists():
+            folder.rmdir()
+        export_version(work / "version", folder)
+        progress("write", 1.0)
+    return version
+
+
+def _download(client: Client, version: ModelVersion, folder: Path, progress: Progress) -> None:
+    manifest, done = version.manifest, 0
+
+    def received(count: int) -> None:
+        progress("download", (done + count) / max(1, manifest.size))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in manifest.files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.download(file.digest, target, received)
+        done += file.size
+    (folder / MANIFEST_FILE).write_bytes(manifest.encode())
+    progress("download", 1.0)

@@ -1,0 +1,72 @@
+"""Asks a replica's tokenizer: any replica of the deployment, the next one when one does not respond."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from services.gateway.dispatch.dispatcher import PROMPT_BYTES_PER_S
+from services.gateway.dispatch.offering import Refused, offer
+from services.gateway.dispatch.requests import EncodeRequest
+from services.gateway.dispatch.stamps import Stamps
+from services.gateway.routing.table import Candidate
+from shared.bus.rpc import call
+from shared.contracts.base import Contract, Endpoint
+from shared.errors import InvalidInput, NotFound
+
+Command = TypeVar("Command", bound=Contract)
+Result = TypeVar("Result", bound=Contract)
+
+
+class Tokenizations(Stamps):
+    """All that an API dialect needs to ask for tokens."""
+
+    def deployment(self, model: str | None) -> str:
+        """The deployment that a request names. Without a name: the only one, or the only one that generates text.
+
+        Raises:
+            InvalidInput: It names none, and there are several.
+            NotFound: Nothing is deployed.
+        """
+        if model is not None:
+            return model
+        known = self._dispatcher.table.deployments
+        for candidates in (list(known.values()), [each for each in known.values() if each.task == "generate"]):
+            if len(candidates) == 1:
+                return candidates[0].name
+        if not known:
+            raise NotFound("no model is deployed yet (see `llmos deploy`)", param="model")
+        raise InvalidInput(f"model is required, one of: {', '.join(sorted(known))}", param="model")
+
+    async def ask(
+        self,
+        deployment: str,
+        endpoint: Callable[[str], Endpoint[Command, Result]],
+        command: Command,
+        *,
+        size: int = 0,
+    ) -> Result:
+        """What a replica of `deployment` responds; `size` is the bytes of its text.
+
+        Raises:
+            NotFound: There is no such deployment.
+            Unavailable: No replica responds now.
+            LlmosError: The replica says what is wrong with the request.
+        """
+        dispatcher, known = self._dispatcher, self._dispatcher.table.deployments.get(deployment)
+        task = "generate" if known is None else known.task
+        timeout = dispatcher.limits.accept + size / PROMPT_BYTES_PER_S
+
+        async def send(candidate: Candidate) -> Result:
+            return await call(dispatcher.bus, endpoint(candidate.replica_id), command, timeout=timeout)
+
+        request = EncodeRequest(self.new_id("tokenize"), deployment, task, 0, self.deadline())
+        result = await offer(
+            request,
+            dispatcher.route(deployment, 0, task=task),
+            send,
+            late="the replicas did not respond within the request's time",
+            clock=dispatcher.clock,
+            metrics=dispatcher.metrics,
+        )
+        if isinstance(result, Refused):
+            raise result.error()
+        return result

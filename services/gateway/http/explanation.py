@@ -1,0 +1,64 @@
+"""pydantic's errors in the words of JSON and of this API."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.contracts.manifest import NAME_PATTERN, NAME_RULE
+from shared.errors import InvalidInput
+
+_SHOWN = 80
+"""Characters of a wrong value, at most."""
+_KINDS: Mapping[str, str] = {
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "dict_type": "expected an object",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "string_type": "expected a string",
+    "bool_type": "expected true or false",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+}
+"""By pydantic's type of an error."""
+
+
+def explain(error: ValidationError) -> InvalidInput:
+    """The first mistake as an error that says what to change."""
+    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    kind, message = first["type"], first["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
+        return InvalidInput(f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
+    param = ".".join(str(part)[:_SHOWN] for part in first["loc"])
+    if not param:
+        return InvalidInput(f"the body must be a JSON object: {message}")
+    return InvalidInput(_of_field(param, first, message), param=param)
+
+
+def _of_field(param: str, first: Mapping[str, Any], message: str) -> str:
+    match first["type"]:
+        case "missing":
+            return f"{param} is required"
+        case "extra_forbidden":
+            return f"unrecognized request argument: {param}"
+        case "too_short" if first["ctx"]["min_length"] == 1:
+            return f"{param} is empty; give one or more"
+        case "too_short":
+            return f"{param}: give {first['ctx']['min_length']} or more"
+        case "too_long":
+            return f"{param}: at most {first['ctx']['max_length']} are taken"
+        case kind:
+            is_name = first.get("ctx", {}).get("pattern") == NAME_PATTERN
+            expected = f"expected {NAME_RULE}" if is_name else _KINDS.get(kind, message)
+            return f"{param}: {expected}{_shown(first['input'])}"
+
+
+def _shown(given: object) -> str:
+    return f" (got {given!r:.{_SHOWN}})" if isinstance(given, str | int | float | bool | None) else ""
+
+
+def is_no_json(error: ValidationError) -> bool:
+    """Whether the text that was parsed is no JSON."""
+    return error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"

@@ -1,0 +1,105 @@
+"""Which node a job runs on, and which jobs make room for replicas. Pure.
+
+Serving comes first: replicas are placed as if the youngest jobs were not there, as far as that lets one more of them
+run. A job keeps its node while it fits there; one that waits goes to the node with the most free memory. Jobs with a
+higher priority choose first, then older ones. A job that does not fit lets those behind it go first.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from services.scheduler.policy.fit import FreeCapacity, readable_bytes, why_no_fit
+from services.scheduler.policy.job_rules import assignment, preempt, start, wait
+from services.scheduler.policy.placement import Placement
+from shared.contracts.job import Job, JobState
+from shared.contracts.resources import Resources
+from shared.contracts.scheduler import NodeAssignment, NodeStatus
+
+Place = Callable[[Mapping[str, Sequence[Resources]]], Placement]
+"""Places replicas beside what is held on each node."""
+
+
+def place_beside_jobs(jobs: Iterable[Job], place: Place) -> Placement:
+    """Place replicas, and leave as many of the oldest jobs where they are as that allows."""
+    on_nodes = sorted((job for job in jobs if job.state.on_node), key=_order)
+    beside = place(_held(on_nodes))
+    if not on_nodes or not beside.unplaced:
+        return beside
+    alone = place({})
+    for count in range(len(on_nodes), 0, -1):
+        placement = place(_held(on_nodes[:count]))
+        if _missing(placement) == _missing(alone):
+            return placement
+    return alone
+
+
+def place_jobs(
+    jobs: Iterable[Job], nodes: Mapping[str, NodeStatus], placement: Placement, *, now: datetime
+) -> list[Job]:
+    """The jobs after this pass: those that start, that are preempted, and that wait with another reason.
+
+    Args:
+        jobs: All of them.
+        nodes: The nodes that are up.
+        placement: Of the replicas.
+        now: In UTC.
+    """
+    free = {key: FreeCapacity.of(node) for key, node in nodes.items()}
+    for key, record in placement.assignments.items():
+        for replica in record.replicas:
+            if key in free:
+                free[key].reserve(replica)
+    after: list[Job] = []
+    in_order = sorted(jobs, key=_order)
+    for job in (job for job in in_order if job.state.on_node):
+        capacity = free.get(job.node or "")
+        if capacity is None:  # its node is silent: `observe` decides
+            after.append(job)
+            continue
+        if job.state is not JobState.STOPPING and not _fits(capacity, job.resources):
+            need = readable_bytes(job.resources.memory, up=True)
+            reason = f"a deployment needs the room on {job.node}, which has no {need} left"
+            after.append(preempt(job, reason, now))
+        else:
+            after.append(job)
+        capacity.hold(job.resources)
+    for job in (job for job in in_order if job.state is JobState.QUEUED):
+        fitting = [capacity for capacity in free.values() if _fits(capacity, job.resources)]
+        if not fitting:
+            after.append(wait(job, why_no_fit(free.values(), job.resources)))
+            continue
+        capacity = max(fitting, key=lambda one: (one.memory, one.threads, one.node))
+        capacity.hold(job.resources)
+        after.append(start(job, capacity.node, now))
+    return after
+
+
+def with_jobs(assignments: Mapping[str, NodeAssignment], jobs: Iterable[Job]) -> dict[str, NodeAssignment]:
+    """The assignments of replicas, with the jobs of each node."""
+    by_node: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.id):
+        if job.node is not None:
+            by_node.setdefault(job.node, []).append(job)
+    return {
+        node: assigned.model_copy(update={"jobs": tuple(assignment(job) for job in by_node.get(node, []))})
+        for node, assigned in assignments.items()
+    }
+
+
+def _order(job: Job) -> tuple[int, datetime, str]:
+    return -job.priority, job.created_at, job.id
+
+
+def _held(jobs: Iterable[Job]) -> dict[str, list[Resources]]:
+    held: dict[str, list[Resources]] = {}
+    for job in jobs:
+        held.setdefault(job.node or "", []).append(job.resources)
+    return held
+
+
+def _missing(placement: Placement) -> int:
+    return sum(len(reasons) for reasons in placement.unplaced.values())
+
+
+def _fits(capacity: FreeCapacity, need: Resources) -> bool:
+    return capacity.fits(need.model_copy(update={"gpu_memory": 0}))

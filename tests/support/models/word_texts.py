@@ -1,0 +1,37 @@
+"""Short texts that pre-tokenizers cut differently."""
+
+# ruff: noqa: RUF001  # characters that look alike are the point
+
+WORD_TEXTS = [
+    "In 123456 $5",
+    " 123456",
+    "1 12 123 1234 12345 1,000",
+    "3.14159x10^-7",
+    "x12ab34 ½² Ⅷ٣٤",
+    "Hello, world!! It's John's",
+    "DON'T I'VE 'sS 'LL we'D",
+    "'RE you 'told he's",
+    "a  b   c    d",
+    "   lead  ",
+    "trail   ",
+    "\t\tx\n\n\ny\r\nz \r",
+    " \n \n\n  end",
+    "f(x)  # ok\n\treturn",
+    "if(a>=b){c|=~d^e`f`}",
+    "a/b//c\\d /\n/x",
+    "camelCaseHTTPServer2Go",
+    "ÄÖÜßéÈ naïve ẞİı",
+    "你好，世界。日本語テ",
+    "한국어 텍스트 ㄱ",
+    "Привет мир! Ωμέγα",
+    "हिन्दी e\u0301x",
+    "ไทย กำ १२३",
+    "👍🏽 🇩🇪 x🦙y",
+    "no\xa0break\u3000ideo\u2028l",
+    "$100 €50±×√ “q” …",
+    "------=======",
+    "......!!!!??? ,,",
+    "@user #tag %20 a_b a-b",
+    "İSTANBUL'da Ankara'nın",
+    "ok?!(yes) [no] {maybe}",
+]

@@ -1,0 +1,61 @@
+"""When the agent ends a replica's process."""
+
+import pytest
+
+from services.inference.agent.hang import LOOK_S, HangDetector
+from shared.contracts.scheduler import ReplicaState
+from shared.deadlines import LEASE_RENEW_S, STALL_RESTART_S
+
+LOAD_TIMEOUT_S = 300.0
+READY, STALLED, LOADING = ReplicaState.READY, ReplicaState.STALLED, ReplicaState.LOADING
+
+
+class Watched:
+    def __init__(self):
+        self.detector = HangDetector(LOAD_TIMEOUT_S)
+        self.now = 50.0
+
+    def says(self, state, seconds, *, every=LEASE_RENEW_S):
+        """The last verdict after the replica has said `state` for so long."""
+        verdict = None
+        for _ in range(round(seconds / every)):
+            self.now += every
+            verdict = self.detector.look(state, self.now)
+        return verdict
+
+
+def test_a_replica_that_has_stalled_for_half_a_minute_is_ended():
+    watched = Watched()
+    assert watched.says(READY, 5) is None
+    assert watched.says(STALLED, STALL_RESTART_S - 1) is None
+    assert watched.says(STALLED, 3) == "had stalled for 30 s"
+
+
+def test_one_that_recovers_begins_again():
+    watched = Watched()
+    for _ in range(5):
+        assert watched.says(STALLED, STALL_RESTART_S - 1) is None
+        assert watched.says(READY, 1) is None
+
+
+def test_a_ready_replica_that_falls_silent_is_ended():
+    """It was stopped, or its event loop hangs: then it can't say that it has stalled."""
+    watched = Watched()
+    watched.says(READY, 5)
+    assert watched.says(None, STALL_RESTART_S) is None
+    assert watched.says(None, 2) == "was silent for 30 s after its lease had expired"
+
+
+@pytest.mark.parametrize("state", [None, LOADING])
+def test_one_that_loads_has_the_time_to_load(state):
+    watched = Watched()
+    assert watched.says(state, LOAD_TIMEOUT_S) is None
+    assert watched.says(state, 2) == "was not ready within 300 s"
+
+
+def test_a_pause_of_the_agent_ends_nothing():
+    watched = Watched()
+    watched.says(READY, 5)
+    for state in (None, STALLED):
+        watched.now += 3600
+        assert watched.says(state, 2 * LOOK_S) is None
