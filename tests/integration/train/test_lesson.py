@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 
@@ -11,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra `train` (torch) is not in
 from devtools.data.rows import read_rows
 from devtools.train.lesson.proof import RECIPE, TICKETS, UNSEEN
 from devtools.train.recipe import read_recipe
+from shared.service.python import python_module
 from tests.support.models.smollm2 import smollm2_gguf
 
 pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1200)]  # two minutes of an idle core
@@ -18,9 +18,7 @@ pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1200)]  #
 
 def test_smollm2_learns_the_lesson(tmp_path):
     command = [
-        sys.executable,
-        "-m",
-        "devtools.train.lesson",
+        *python_module("devtools.train.lesson"),
         "--base",
         str(smollm2_gguf()),
         "--output",

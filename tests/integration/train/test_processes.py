@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ pytest.importorskip("torch", reason="the extra `train` (torch) is not installed"
 
 from safetensors.numpy import load_file
 
+from shared.service.python import python_module
 from tests.support.train.nano_runs import command, files, nano_run, start, write_recipe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
@@ -26,13 +26,13 @@ RECIPES = {
 }
 
 
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+LAUNCHER = [*python_module("torch.distributed.run"), "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
             "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m"]  # fmt: skip
 
 
 def torchrun(folder, recipe, *, more=()):
     options = files(folder, method=recipe.get("method", "sft"))
-    arguments = command(options, write_recipe(folder / "r.toml", recipe), *more)[2:]
+    arguments = command(options, write_recipe(folder / "r.toml", recipe), *more)[3:]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*LAUNCHER, *arguments], capture_output=True, text=True, check=False, timeout=200, env=environment
@@ -71,7 +71,7 @@ def test_one_process_goes_on_where_two_stopped(tmp_path, name):
 def test_processes_that_are_asked_to_stop_write_one_checkpoint_and_go_on(tmp_path):
     recipe = {"steps": 4000, "adapter": {"dropout": 0.1}}
     options = files(tmp_path)
-    arguments = [*LAUNCHER, *command(options, write_recipe(tmp_path / "r.toml", recipe))[2:]]
+    arguments = [*LAUNCHER, *command(options, write_recipe(tmp_path / "r.toml", recipe))[3:]]
     process = start(arguments)
     for line in process.stdout:
         if json.loads(line).get("step", 0) > 3:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from devtools.train.progress import Event, Finished, Stepped
 from devtools.train.recipe import parse_recipe
 from devtools.train.run import _Run, train
 from shared.contracts.replica import ChatMessage
+from shared.service.python import python_module
 from tests.support.models.small_model import write_small_gguf
 
 WORDS = ["the", "red", "fox", "saw", "a", "small", "dog", "near", "an", "old", "house", "and", "ran", "home"]
@@ -160,7 +160,7 @@ def command(options: RunOptions, recipe: Path, *more: str) -> list[str]:
     """The command line of a run."""
     arguments = [str(recipe), "--data", str(options.data[0]), "--output", str(options.output), "--threads", "1"]
     arguments += [] if options.base is None else ["--base", str(options.base)]
-    return [sys.executable, "-m", "devtools.train", *arguments, *more]
+    return [*python_module("devtools.train"), *arguments, *more]
 
 
 def start(arguments: Sequence[str], **more: Any) -> subprocess.Popen[str]:

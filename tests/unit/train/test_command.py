@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
 from devtools.train.command import DIVERGED, DONE, FAULT, PAUSED, REFUSED, STORAGE_FULL
+from shared.service.python import python_module
 from tests.support.train.nano_runs import command, files, start, write_recipe
 
 pytestmark = pytest.mark.train
@@ -115,6 +116,6 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path, opt
 
 def test_help_says_what_is_written(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "devtools.train", "--help"], capture_output=True, text=True, check=True, timeout=60
+        [*python_module("devtools.train"), "--help"], capture_output=True, text=True, check=True, timeout=60
     )
     assert "RECIPE.toml" in done.stdout
