@@ -44,8 +44,8 @@ class Client:
     """
 
     def __init__(self, url: str, api_key: str) -> None:
-        self.api_key = api_key
         self.url = url.strip().rstrip("/").removesuffix("/v1")
+        self.api_key = api_key
         self._gateway = Transport(self.url, api_key)
 
     def __enter__(self) -> Self:

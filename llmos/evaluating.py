@@ -106,6 +106,10 @@ def gate(
     """Verdicts on the suites of reports; without any, of the newest report that has both versions."""
     from devtools.evaluate.gated import joined, verdicts  # noqa: PLC0415
 
+    if subject.digest == baseline.digest:
+        raise InvalidInput(
+            f"{subject.deployment} and {baseline.deployment} are one version, {subject.reference}", param="against"
+        )
     found = [_report(client, reference, folder) for reference in reports]
     if not found:
         found = [_report(client, _newest(client, subject, baseline), folder)]

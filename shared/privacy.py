@@ -14,6 +14,7 @@ import sys
 OPT_OUTS = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, which tokenizers installs
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray
     "DO_NOT_TRACK": "1",  # consoledonottrack.com: what is not named here
 }
 """Variables that the libraries read, and their values."""

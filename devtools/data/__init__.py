@@ -20,3 +20,5 @@
 | `look`, `query`, `export` | rows of a version: samples, differences, SQL, other forms |
 | `libraries` | libraries of the extra `data` |
 """
+
+import shared.privacy  # noqa: F401  # before Ray

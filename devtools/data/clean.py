@@ -28,7 +28,7 @@ def broken_text(text: str) -> Iterator[str]:
     """Kinds of defects that the characters of a text have."""
     if _CONTROL.search(text):
         yield "control_character"
-    if _SPECIAL.search(text):
+    if ("<" in text or "[" in text) and _SPECIAL.search(text):
         yield "special_token"
     if not text.isascii() and ("\ufffd" in text or load("ftfy").badness.is_bad(text)):
         yield "mojibake"

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Protocol
 
@@ -36,15 +37,19 @@ class Here:
 
     def run(self, stage: Stage, blocks: Iterable[Block]) -> Iterator[Output]:
         """What the blocks give, in their order."""
-        if self._processes == 1:
-            for block in blocks:
+        blocks = iter(blocks)
+        first = list(islice(blocks, 2))
+        if self._processes == 1 or len(first) < 2:  # a process takes a second to start
+            for block in chain(first, blocks):
                 yield run_block(stage, block)
             return
         with ProcessPoolExecutor(
             self._processes, get_context("spawn"), initializer=_start, initargs=(stage,)
         ) as pool:
             try:
-                yield from in_order(lambda block: pool.submit(_work, block), blocks, AHEAD * self._processes, _result)
+                yield from in_order(
+                    lambda block: pool.submit(_work, block), chain(first, blocks), AHEAD * self._processes, _result
+                )
             except BrokenProcessPool as error:
                 raise Unavailable("a process was killed while it prepared rows; is there enough memory?") from error
             finally:

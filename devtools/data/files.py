@@ -5,7 +5,7 @@ Of CSV and Parquet DuckDB reads the rows; a cell that looks like a JSON list or 
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,8 +48,12 @@ def is_text(path: Path) -> bool:
     return suffix_of(path) in {".txt", ".md", ".markdown"}
 
 
-def read_objects(path: Path) -> Iterator[Found]:
+def read_objects(path: Path, at: Callable[[float], None] = lambda _: None) -> Iterator[Found]:
     """The objects of a file, in order, in bounded memory.
+
+    Args:
+        path: The file.
+        at: Called now and then with how much of the file was read, 0 to 1.
 
     Raises:
         NotFound: No such file.
@@ -59,14 +63,15 @@ def read_objects(path: Path) -> Iterator[Found]:
     suffix = suffix_of(path)
     if not path.is_file():
         raise NotFound(f"{path}: no such file", param="source")
+    size = max(1, path.stat().st_size)
     try:
         match suffix:
             case ".jsonl" | ".ndjson":
                 with path.open("rb") as file:
-                    yield from _lines(file)
+                    yield from _lines(file, lambda: at(file.tell() / size))
             case ".jsonl.gz":
-                with gzip.open(path) as file:
-                    yield from _lines(file)
+                with path.open("rb") as packed, gzip.open(packed) as file:
+                    yield from _lines(file, lambda: at(packed.tell() / size))
             case ".json":
                 yield from _list(path)
             case ".csv" | ".tsv" | ".parquet":
@@ -77,10 +82,12 @@ def read_objects(path: Path) -> Iterator[Found]:
         raise CorruptFile(f"{path} can't be read: {error}", param="source") from error
 
 
-def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[Found]:
+def _lines(file: IO[bytes] | gzip.GzipFile, note: Callable[[], None]) -> Iterator[Found]:
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
+        if number % _BATCH == 0:
+            note()
         if len(line) > MAX_LINE:
             raise CorruptFile(f"line {number} is longer than {MAX_LINE >> 20} MiB; is this a file of JSON Lines?")
         if number == 1:

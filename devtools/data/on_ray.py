@@ -14,7 +14,8 @@ RETRIES = 20
 """Of a block, when its node or its process is lost."""
 _AHEAD = 4
 """Blocks for each processor of the cluster that are sent before their results are needed."""
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""No warning about variables for accelerators."""
 
 
 class OnRay:
@@ -26,7 +27,7 @@ class OnRay:
 
     def __init__(self, address: str) -> None:
         for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)  # Ray reports to its maker by default
+            os.environ.setdefault(name, value)
         self._ray: Any = load("ray", "ray")
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)

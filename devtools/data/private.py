@@ -71,9 +71,11 @@ _KEY = re.compile(
     r")(?![A-Za-z0-9_-])",
     re.DOTALL,
 )
-_KEY_HINT = re.compile(
-    r"PRIVATE KEY|AKIA|ASIA|gh[pousr]_|github_|glpat|xox|sk-|[sr]k_|AIza|ya29|hf_|npm_|pypi-|llmos-|eyJ"
+_KEY_HINTS = (
+    *("PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "sk-"),
+    *("k_live_", "AIza", "ya29.", "hf_", "npm_", "pypi-", "llmos-", "eyJ"),
 )
+"""One of them is in each key; looking for them is faster than looking for keys."""
 _DIGIT = re.compile(r"\d")
 _WITH_DIGITS = frozenset({"iban", "card", "phone"})
 _DIGITS = re.compile(r"\d(?:[^\w\n]{0,3}\d){6,}")
@@ -106,7 +108,7 @@ def mask(text: str, spans: Sequence[Span]) -> str:
 
 
 def _keys(text: str) -> Iterator[tuple[int, int]]:
-    if _KEY_HINT.search(text):
+    if any(hint in text for hint in _KEY_HINTS):
         yield from (match.span() for match in _KEY.finditer(text))
 
 
@@ -126,7 +128,11 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    for pattern in [_IPV4, *([_IPV6] if text.count(":") > 1 else ())]:
+    # The patterns are slow where they find nothing.
+    for pattern in (
+        *([_IPV4] if text.count(".") > 2 and _DIGIT.search(text) else ()),
+        *([_IPV6] if "::" in text or text.count(":") > 6 else ()),
+    ):
         yield from (match.span() for match in pattern.finditer(text) if _is_global(match[0]))
 
 

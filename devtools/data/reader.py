@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,11 @@ class Reader:
     objects: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
 
-    def read(self) -> Iterator[Located]:
+    def read(self, at: Callable[[float], None] = lambda _: None) -> Iterator[Located]:
         """All objects of the file in order.
+
+        Args:
+            at: Called now and then with how much of the file was read, 0 to 1.
 
         Raises:
             NotFound: No such file.
@@ -61,7 +64,7 @@ class Reader:
         """
         if self.form is None and is_text(self.path):
             self.form = "text"
-        for number, value in read_objects(self.path):
+        for number, value in read_objects(self.path, at):
             self.objects += 1
             located = self._located(number, value)
             self.rows += len(located.rows)

@@ -22,6 +22,8 @@ SPLITS = ("train", "validation", "test")
 ITEMS = "items"
 """The split of a suite."""
 
+_BROKEN = 5
+"""Defects that an import names."""
 Progress = Callable[[str, float], None]
 """Called with the name of a step and how much of it is done, 0 to 1."""
 
@@ -102,12 +104,14 @@ class Imported:
     """A manifest, with what is not in its files.
 
     ignored: by file, keys that were not read
-    skipped: defects whose rows were left out
+    skipped: the first defects whose rows were left out
+    skipped_count: how many there are
     """
 
     manifest: DatasetManifest
     ignored: Mapping[str, Counter[str]] = field(default_factory=dict)
     skipped: Sequence[Defect] = ()
+    skipped_count: int = 0
 
 
 def import_files(
@@ -138,23 +142,28 @@ def import_files(
     """
     checker = Checker()
     broken: list[Defect] = []
+    count = 0
     readers: list[Reader] = []
     with Shards(folder) as shards:
         for located in read_files(paths, form, readers, progress):
             if located.defect is not None:
-                broken.append(located.defect)
+                count += 1
+                if count <= _BROKEN:
+                    broken.append(located.defect)
             checker.add(located)
             for row in located.rows:
                 shards.write(row, located.where, located.split if located.split in SPLITS else "train")
     if broken and not skip_broken:
-        raise CorruptFile(broken_message(broken), param="source")
+        raise CorruptFile(broken_message(broken, count), param="source")
     manifest = shards.manifest(
         sources=[source_of(reader.path, reader) for reader in readers],
         findings=checker.findings(),
         license=license,
         statement=statement,
     )
-    return Imported(manifest, {reader.path.name: reader.ignored for reader in readers if reader.ignored}, broken)
+    return Imported(
+        manifest, {reader.path.name: reader.ignored for reader in readers if reader.ignored}, broken, count
+    )
 
 
 def read_files(
@@ -164,15 +173,12 @@ def read_files(
     for index, path in enumerate(paths):
         reader = Reader(path, form)
         readers.append(reader)
-        for located in reader.read():
-            if reader.objects % 2_000 == 0:
-                progress("read", index / len(paths))
-            yield located
+        yield from reader.read(lambda share, index=index: progress("read", (index + share) / len(paths)))  # type: ignore[misc]
     progress("read", 1.0)
 
 
-def broken_message(broken: Sequence[Defect], shown: int = 5) -> str:
+def broken_message(broken: Sequence[Defect], count: int) -> str:
     """The first defects, how many there are, and what to do."""
-    lines = "; ".join(str(defect) for defect in broken[:shown])
-    more = f"; and {len(broken) - shown} more" if len(broken) > shown else ""
+    lines = "; ".join(map(str, broken))
+    more = f"; and {count - len(broken)} more" if count > len(broken) else ""
     return f"{lines}{more}. Mend them, or leave them out with --skip-broken"

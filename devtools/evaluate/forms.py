@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from devtools.data.rows import Item
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
@@ -119,6 +121,9 @@ def read_items(path: Path, form: Callable[[Record], Item]) -> Iterator[Item]:
         except KeyError as error:
             there = ", ".join(record)
             raise CorruptFile(f"{where}: the field {error.args[0]!r} is missing; there are {there}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise CorruptFile(f"{where}: {first['msg']}") from None
         except (ValueError, IndexError, AttributeError, TypeError) as error:
             raise CorruptFile(f"{where}: {str(error).splitlines()[0]}") from None
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a model answered, and when: seconds from the request to the first and to the last piece of text."""
 
     text: str
@@ -106,7 +106,7 @@ class Gateway:
 
     async def answer(
         self, model: str, prompt: str | Sequence[ChatMessage], parameters: Mapping[str, Any] | None = None
-    ) -> Answer:
+    ) -> Reply:
         """A greedy answer to messages, or a greedy continuation of a text.
 
         Args:
@@ -120,7 +120,7 @@ class Gateway:
         path = "/v1/chat/completions" if chat else "/v1/completions"
         return await self._retried(lambda: self._stream(path, {**body, **(parameters or {})}))
 
-    async def _stream(self, path: str, body: dict[str, Any]) -> Answer:
+    async def _stream(self, path: str, body: dict[str, Any]) -> Reply:
         begin, first, pieces, tokens = time.perf_counter(), 0.0, [], 0
         async with self._http.stream("POST", path, json=body) as response:
             if response.is_error:
@@ -139,7 +139,7 @@ class Gateway:
                     pieces.append(text)
                 tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
         total = time.perf_counter() - begin
-        return Answer("".join(pieces), first or total, total, tokens)
+        return Reply("".join(pieces), first or total, total, tokens)
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = orjson.loads(await self._call("POST", path, body))

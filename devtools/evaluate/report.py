@@ -74,7 +74,8 @@ def notes(evaluation: Evaluation, items: Sequence[ReportItem]) -> Iterator[str]:
                 )
     for name in sorted({item.scorer for item in items}):
         if fault := SCORERS[name].fault:
-            yield f"{name}: {fault}"
+            suites = ", ".join(dict.fromkeys(item.suite for item in items if item.scorer == name))
+            yield f"{suites} ({name}): {fault}"
     judged = [item.subject for item in items if item.scorer == "judge"]
     validated = sum("judge_agreement" in score.values for score in judged)
     if judged and validated < VALIDATED_FROM:

@@ -10,8 +10,10 @@
 | `files` | versions and checkpoints between the store and the folder |
 | `uploads` | files that a client uploaded become a dataset |
 | `train/` | training |
+| `search/` | many trainings, of which the best becomes the result |
 | `command` | a program of the user's, with base and data as folders |
 | `prepare` | rows through steps to a version of a dataset |
 | `evaluate` | suites put to what is served |
+| `adapter` | an adapter that a program left, merged into its base |
 | `results` | what a tool left in a folder becomes a version |
 """

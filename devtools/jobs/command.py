@@ -4,7 +4,7 @@ The program finds the folders in its environment and in its arguments:
 
 | variable | argument | what |
 |---|---|---|
-| `LLMOS_BASE` | `{base}` | the files of the base version |
+| `LLMOS_BASE` | `{base}` | the base: a Hugging Face directory (of an encoder, the version's files) |
 | `LLMOS_DATA` | `{data}` | one folder for each dataset, with its rows as JSON Lines |
 | `LLMOS_OUTPUT` | `{output}` | empty at first; the result |
 | `LLMOS_CHECKPOINTS` | `{checkpoints}` | what it saves to go on from; it is there again after a pause, on any node |

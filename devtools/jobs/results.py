@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from devtools.convert import convert_hf, is_model_directory
+from devtools.jobs.adapter import is_adapter, merge_adapter
 from devtools.jobs.files import upload_folder
 from devtools.quantization import Quantize
 from shared.contracts.job import JobSpec, NewVersion
@@ -26,6 +28,7 @@ class Made:
     code: Versions of the software.
     quantize: For the result's weights.
     base: Manifest of the version that it was made from, whose license it keeps.
+    base_folder: That version as a Hugging Face directory, where the result may be an adapter of it.
     metrics: What was measured.
     """
 
@@ -33,6 +36,7 @@ class Made:
     code: str = ""
     quantize: Quantize = "auto"
     base: Manifest | None = None
+    base_folder: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -41,7 +45,7 @@ async def version_of(spec: JobSpec, folder: Path, store: ArtifactStore, made: Ma
 
     Args:
         spec: Says what is made, and of what.
-        folder: With what the tool left.
+        folder: With what the tool left: a Hugging Face directory, or an adapter of the base as PEFT writes it.
         store: Takes the files.
         made: For the lineage.
 
@@ -52,9 +56,17 @@ async def version_of(spec: JobSpec, folder: Path, store: ArtifactStore, made: Ma
     assert spec.result_name is not None
     if spec.result is not Kind.MODEL:
         raise UnsupportedFormat(f"a job can't make a {spec.result} from a folder yet")
+    if is_adapter(folder) and not is_model_directory(folder):
+        if made.base_folder is None:
+            raise UnsupportedFormat("the output folder has an adapter, and the job no base to merge it into (--base)")
+        merged = folder.parent / "merged"
+        shutil.rmtree(merged, ignore_errors=True)
+        await asyncio.to_thread(merge_adapter, folder, made.base_folder, merged)
+        folder = merged
     if not is_model_directory(folder):
         raise UnsupportedFormat(
-            "the output folder is not a Hugging Face model: expected config.json, tokenizer.json and safetensors"
+            "the output folder is no result: expected a Hugging Face model (config.json, tokenizer.json, safetensors)"
+            " or an adapter as PEFT writes it (adapter_config.json, adapter_model.safetensors)"
         )
     converted = folder.parent / "version"
     manifest = await asyncio.to_thread(

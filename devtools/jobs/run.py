@@ -22,10 +22,13 @@ from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
 from devtools.jobs.prepare import prepare_rows
 from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.results import Made, version_of
+from devtools.jobs.search.tool import search
 from devtools.jobs.settings import Settings
 from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.train.tool import train
 from devtools.jobs.workspace import Workspace
+from devtools.quantization import Quantize, scheme_after
+from devtools.train.result.hf_directory import export_version
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE, Checkpoint, Progress
 from shared.contracts.manifest import Manifest
@@ -42,8 +45,10 @@ async def run_user_command(run: Run) -> None:
     folders = {"output": workspace.output, "checkpoints": workspace.checkpoints}
     if run.assignment.checkpoint is not None:
         await fetch_checkpoint(run.store, run.assignment.checkpoint, workspace.checkpoints, run.cache)
+    base = None
     if spec.base is not None:
-        folders["base"], _ = await fetch_version(run.store, spec.base, Manifest, workspace.inputs, run.cache)
+        folder, base = await fetch_version(run.store, spec.base, Manifest, workspace.inputs, run.cache)
+        folders["base"] = await _as_hugging_face(folder, base)
     for dataset in spec.datasets:
         await fetch_version(run.store, dataset, DatasetManifest, workspace.inputs, run.cache)
         folders["data"] = workspace.inputs
@@ -57,7 +62,19 @@ async def run_user_command(run: Run) -> None:
         raise LlmosError(f"{spec.command[0]} {how}; see its log")
     run.messages.send(progress=Progress(step=1, steps=1))
     if spec.result is not None:
-        run.messages.send(result=await version_of(spec, workspace.output, run.store, Made(job=run.assignment.id)))
+        quantize: Quantize = scheme_after(base.lineage.quantization) if base is not None else "auto"
+        made = Made(job=run.assignment.id, quantize=quantize, base=base, base_folder=folders.get("base"))
+        run.messages.send(result=await version_of(spec, workspace.output, run.store, made))
+
+
+async def _as_hugging_face(folder: Path, manifest: Manifest) -> Path:
+    """A decoder as a Hugging Face directory, which trainers read; an encoder's files as they are."""
+    if not manifest.generates:
+        return folder
+    exported = folder.with_name(f"{folder.name}-hf")
+    if not exported.exists():
+        await asyncio.to_thread(export_version, folder, exported)
+    return exported
 
 
 async def run_prepare(run: Run) -> None:
@@ -79,6 +96,7 @@ _TOOLS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "prepare": run_prepare,
     "train": train,
     "evaluate": run_evaluation,
+    "search": search,
 }
 
 

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -33,7 +34,7 @@ _STEPS_EVERY_S = 0.5
 """Seconds between two reported steps; the first and the last are reported in any case."""
 
 
-class _StopSignals:
+class StopSignals:
     """Remembers that the process was asked to stop; a second signal ends it at once."""
 
     def __init__(self) -> None:
@@ -51,19 +52,24 @@ class _StopSignals:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    given = _parser().parse_args(arguments)
-    stop = _StopSignals()
-    emit = _printer()
+    given = parser_of().parse_args(arguments)
+    stop = StopSignals()
+    emit = printer()
     try:
         recipe = read_recipe(given.recipe, given.set)
-        done = train(recipe, _options(given), on_event=emit, asked_to_stop=lambda: stop.asked)
+        done = train(recipe, options_of(given), on_event=emit, asked_to_stop=lambda: stop.asked)
     except LlmosError as error:
         emit(Failed(error.code, error.message, error.param))
-        return _exit_code(error)
+        return exit_code(error)
+    except Exception:  # noqa: BLE001  # the boundary of the process: who reads the events has to know
+        traceback.print_exc()
+        emit(Failed("internal", "a fault of LLMOS; its traceback is on standard error. Please report it"))
+        return FAULT
     return PAUSED if done is None else DONE
 
 
-def _exit_code(error: LlmosError) -> int:
+def exit_code(error: LlmosError) -> int:
+    """Of a run that ends with `error`."""
     match error:
         case TrainingDiverged():
             return DIVERGED
@@ -74,7 +80,8 @@ def _exit_code(error: LlmosError) -> int:
     return REFUSED
 
 
-def _printer() -> Callable[[Event], None]:
+def printer() -> Callable[[Event], None]:
+    """Writes events as lines; steps at most every half second."""
     last = float("-inf")
 
     def emit(event: Event) -> None:
@@ -90,7 +97,8 @@ def _printer() -> Callable[[Event], None]:
     return emit
 
 
-def _options(given: argparse.Namespace) -> RunOptions:
+def options_of(given: argparse.Namespace) -> RunOptions:
+    """The options that were given; raises InvalidInput."""
     if given.threads is not None and given.threads < 1:
         raise InvalidInput(f"--threads is {given.threads}, expected 1 or more", param="threads")
     if given.checkpoint_steps is not None and given.checkpoint_steps < 1:
@@ -111,7 +119,8 @@ def _options(given: argparse.Namespace) -> RunOptions:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of() -> argparse.ArgumentParser:
+    """All arguments of a training."""
     parser = argparse.ArgumentParser(
         prog="python -m devtools.train", description="Train a model, or continue: the same command resumes."
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,68 @@ class Failed:
     event: str = field(default="failed", init=False)
 
 
-Event = Started | Stepped | Validated | Checkpointed | Warned | Paused | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A trial of a search begins, or goes on.
+
+    values: of the keys that are searched
+    """
+
+    trial: int
+    trials: int
+    values: dict[str, Any]
+    event: str = field(default="trial_started", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial of a search has ended.
+
+    state: complete; stopped: others were better; diverged
+    val_loss: its lowest
+    step: of its last validation
+    steps: of the longest trial so far
+    """
+
+    trial: int
+    state: str
+    val_loss: float | None
+    step: int
+    steps: int
+    event: str = field(default="trial_ended", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A search has ended; the best trial's result is in `path`.
+
+    trial: the best
+    table: all trials, for people
+    digest: as of `Finished`
+    """
+
+    trial: int
+    val_loss: float
+    values: dict[str, Any]
+    table: str
+    path: str
+    digest: str
+    event: str = field(default="searched", init=False)
+
+
+Event = (
+    Started
+    | Stepped
+    | Validated
+    | Checkpointed
+    | Warned
+    | Paused
+    | Finished
+    | Failed
+    | TrialStarted
+    | TrialEnded
+    | Searched
+)
 OnEvent = Callable[[Event], None]
 
 

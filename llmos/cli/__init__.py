@@ -22,6 +22,7 @@ from llmos.cli import (
     suites,
     system,
     train,
+    tune,
 )
 from llmos.cli.output import print_error, settle_streams
 from shared.errors import InvalidInput, LlmosError
@@ -41,7 +42,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, deployments, chat, embed, train, evaluate, jobs, observe, learn):
+for group in (system, deployments, chat, embed, train, tune, evaluate, jobs, observe, learn):
     group.register(app)
 
 

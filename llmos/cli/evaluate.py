@@ -8,7 +8,7 @@ import typer
 from llmos import evaluating
 from llmos.cli import jobs
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, progress_bars
+from llmos.cli.output import print_json, print_table, progress_bars, say
 from llmos.cli.reports import print_report
 from llmos.config import Target
 from llmos.dataset_versions import work_folder
@@ -133,7 +133,7 @@ def gate(
         print_json({"outcome": outcome, "suites": [asdict(verdict) for verdict in verdicts]})
     else:
         _print_verdicts(verdicts)
-        console.print(f"{outcome}", style="bold", markup=False)
+        say(f"{outcome}", style="bold")
     if outcome is not Outcome.PASS:
         raise typer.Exit(EXIT_FAIL if outcome is Outcome.FAIL else EXIT_UNDECIDED)
 

@@ -1,7 +1,7 @@
 """`llmos jobs` and `llmos job …`: finite work on nodes."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -133,9 +133,17 @@ def run(
             help="The program and its arguments, after --. {base}, {data}, {output} and {checkpoints} become folders."
         ),
     ],
-    base: Annotated[str | None, typer.Option(help="Version of a model that the program gets as a folder.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Version of a model that the program gets as a Hugging Face directory.")
+    ] = None,
     data: Annotated[list[str] | None, typer.Option(help="Dataset that it gets as a folder; may be repeated.")] = None,
-    result: Annotated[Kind | None, typer.Option(help="What the output folder becomes a version of.")] = None,
+    result: Annotated[
+        Literal["model", "adapter"] | None,
+        typer.Option(
+            help="What the program leaves in the output folder: a Hugging Face model, or PEFT's files of an adapter,"
+            " which is merged into the base. It becomes a version."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The result's name.")] = None,
     memory: Annotated[float, typer.Option(min=0.01, help="GiB of memory that it may use.")] = 4.0,
     threads: Annotated[
@@ -151,12 +159,14 @@ def run(
     """Run a program of your own on a node, with versions as folders; what it leaves becomes a version."""
     if (result is None) != (name is None):
         raise InvalidInput("--result and --name go together: what is made, and its name", param="result")
+    if result == "adapter" and base is None:
+        raise InvalidInput("an adapter needs the base that it is merged into: --base", param="base")
     request = CreateJob(
         kind="run",
         base=base,
         datasets=tuple(data or ()),
         command=tuple(command),
-        result=result,
+        result=Kind.MODEL if result is not None else None,
         result_name=name,
         resources=Resources(memory=int(memory * _GIB), threads=threads),
         priority=priority,

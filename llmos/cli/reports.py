@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table
+from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.registry import ReportVersion
 from shared.contracts.report import Difference, ReportManifest, Score
@@ -49,6 +49,7 @@ def list_(
 @app.command(epilog="Example: llmos report show helper:1")
 def show(
     reference: Annotated[str, typer.Argument(metavar="REF", help="name, name:3 or name@alias.")],
+    categories: Annotated[bool, typer.Option("--categories", help="Also the figures of each category.")] = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -57,36 +58,38 @@ def show(
     """The figures of a report, and what they cannot show."""
     with Target.resolve(home, url, api_key).client() as client:
         version = client.reports.version(reference)
-    print_report(version, json=json)
+    print_report(version, json=json, categories=categories)
 
 
-def print_report(version: ReportVersion, *, json: bool) -> None:
+def print_report(version: ReportVersion, *, json: bool, categories: bool = False) -> None:
     """A table with ± and n, then the notes."""
     if json:
         print_json(version)
         return
     manifest = version.manifest
     against = f" against {manifest.baseline_name}" if manifest.baseline_name else ""
-    console.print(
+    say(
         f"{version.reference}: {manifest.subject_name}{against}, {manifest.measured_at:%Y-%m-%d %H:%M %Z}",
         style="bold",
-        markup=False,
-        soft_wrap=True,
     )
     columns = ["SUITE", "METRIC", manifest.subject_name, "N"]
     if manifest.baseline_name:
         columns += [manifest.baseline_name, "DIFFERENCE (95 %)"]
-    print_table(columns, list(_rows(manifest)), empty="nothing was measured")
+    print_table(columns, list(_rows(manifest, categories=categories)), empty="nothing was measured")
+    if any(not score.higher_is_better for score in manifest.scores):
+        say("  ↓ lower is better")
     for note in manifest.notes:
-        console.print(f"  note: {note}", markup=False, soft_wrap=True)
+        say(f"  note: {note}")
 
 
-def _rows(manifest: ReportManifest) -> Iterator[tuple[object, ...]]:
+def _rows(manifest: ReportManifest, *, categories: bool) -> Iterator[tuple[object, ...]]:
     baseline = {(score.suite, score.metric): score for score in manifest.baseline_scores}
     differences = {(one.suite, one.metric): one for one in manifest.differences}
     for score in manifest.scores:
+        if "/" in score.metric and not categories:
+            continue
         key = score.suite, score.metric
-        arrow = "" if score.higher_is_better else " (lower is better)"
+        arrow = "" if score.higher_is_better else " ↓"
         clusters = f" in {score.clusters} groups" if score.clusters else ""
         row: tuple[object, ...] = (score.suite, f"{score.metric}{arrow}", value(score), f"{score.n}{clusters}")
         if manifest.baseline_name:

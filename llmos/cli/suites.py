@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, progress_bars
+from llmos.cli.output import print_json, progress_bars, say
 from llmos.config import Target
 from llmos.dataset_versions import check_name, publish, work_folder
 from shared.contracts.registry import DatasetVersion
@@ -70,4 +70,4 @@ def _print(version: DatasetVersion, *, json: bool) -> None:
     if json:
         print_json(version)
         return
-    console.print(f"{version.reference}  {version.manifest.row_count} items  {version.digest[:12]}", markup=False)
+    say(f"{version.reference}  {version.manifest.row_count} items  {version.digest[:12]}")

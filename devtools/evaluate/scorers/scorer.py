@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from devtools.data.rows import Item
-from devtools.evaluate.gateway import Answer, Gateway
+from devtools.evaluate.gateway import Gateway, Reply
 from devtools.evaluate.metric import Metric
 from devtools.evaluate.subject import Subject
 from shared.contracts.report import ItemScore
@@ -21,7 +21,7 @@ class Model:
     subject: Subject
     judge: str | None = None
 
-    async def answer(self, item: Item) -> Answer:
+    async def answer(self, item: Item) -> Reply:
         """Its answer to the item's messages, or its continuation of the item's prompt."""
         parameters: dict[str, object] = {"max_tokens": int_label(item, "max_tokens", MAX_TOKENS)}
         if stop := item.labels.get("stop"):

@@ -77,7 +77,7 @@ STEREOSET = Scorer(
     STEREOSET_METRICS,
     score_stereoset,
     _needs(3, "stereotype, anti-stereotype, unrelated"),
-    fault="StereoSet: many of its pairs do not contrast what they say, or are no stereotypes (Blodgett et al. 2021),"
+    fault="Many of its pairs do not contrast what they say, or are no stereotypes (Blodgett et al. 2021),"
     " and its score moves with the quality of the language model (Meade et al. 2022). 0.5 is not proof of fairness.",
 )
 CROWS_PAIRS = Scorer(
@@ -85,7 +85,7 @@ CROWS_PAIRS = Scorer(
     CROWS_METRICS,
     score_crows_pairs,
     _needs(2, "the sentence with the stereotype, the other one"),
-    fault="CrowS-Pairs: many of its pairs differ in more than the group, or contain errors (Blodgett et al. 2021);"
+    fault="Many of its pairs differ in more than the group, or contain errors (Blodgett et al. 2021);"
     " a sentence of rarer words is less likely for that reason alone. It was made for masked models. Its authors ask"
     " not to train on it.",
 )
@@ -94,6 +94,6 @@ BBQ = Scorer(
     (ACCURACY, ACCURACY_NORM),
     score_bbq,
     needs_choices,
-    fault="BBQ: templates about the United States. With ambiguous contexts only, a model that always says 'unknown'"
+    fault="Templates about the United States. With ambiguous contexts only, a model that always says 'unknown'"
     " is perfect, and a small model that does not understand the question is at 1/3 without any bias.",
 )

@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from devtools.quantization import Quantize
+from devtools.quantization import Quantize, scheme_after
 from devtools.train.recipe import Recipe, parse_recipe
 from devtools.train.recipe.errors import explain
 from devtools.train.recipe.text import recipe_text
 from shared.errors import InvalidInput
 
 TABLE = "job"
-_FLOATS = ("F32", "F16", "BF16")
 
 
 class JobTable(BaseModel):
@@ -24,8 +23,7 @@ class JobTable(BaseModel):
     processes: int = Field(default=1, ge=1, le=64)
     """Processes of the node that train together, started by `torchrun`."""
     quantize: Literal["base", "auto", "none", "int8", "int4"] = "base"
-    """The result's weights. base: floats stay floats, and of quantised weights come 8 bits, because what a training
-    changes is smaller than a step of 4 bits, which would undo it."""
+    """The result's weights. base: floats stay floats, and quantised weights get 8 bits (`scheme_after`)."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """A checkpoint every so many steps."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
@@ -67,6 +65,4 @@ class Plan:
 
     def quantize(self, base: str | None) -> Quantize:
         """The quantization of the result of a base whose weights are `base`; None: there is no base."""
-        if self.job.quantize != "base":
-            return self.job.quantize
-        return "none" if base is None or base in _FLOATS else "int8"
+        return scheme_after(base) if self.job.quantize == "base" else self.job.quantize

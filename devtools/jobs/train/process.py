@@ -35,7 +35,15 @@ def require_torch() -> None:
 
 
 def trainer(
-    recipe: Path, plan: Plan, inputs: Inputs, output: Path, *, threads: int, processes: int
+    recipe: Path,
+    plan: Plan,
+    inputs: Inputs,
+    output: Path,
+    *,
+    threads: int,
+    processes: int,
+    module: str = "devtools.train",
+    more: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The command that trains in `output`, or goes on there.
 
@@ -46,6 +54,8 @@ def trainer(
         output: The folder of the run.
         threads: Of each process.
         processes: How many train together.
+        module: That is run.
+        more: Arguments of its own.
     """
     arguments = [str(recipe), "--output", str(output), "--result", "model", "--threads", str(threads)]
     for name, path in (("base", inputs.base), ("teacher", inputs.teacher), ("validation", inputs.validation)):
@@ -56,7 +66,7 @@ def trainer(
     arguments += ["--keep-codes", table.keep_codes] + (["--recompute"] if table.recompute else [])
     arguments += ["--checkpoint-seconds", str(table.checkpoint_seconds)]
     arguments += ["--checkpoint-steps", str(table.checkpoint_steps)] if table.checkpoint_steps is not None else []
-    worker = python_module("devtools.train", *arguments)
+    worker = python_module(module, *arguments, *more)
     if processes == 1:
         return worker
     return python_module(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ async def train(run: Run) -> None:
         raise Stopped
     if not training.finished:
         raise training.failure or LlmosError(f"the training {describe_exit(code)}; see the job's log")
-    run.messages.send(result=await _result(run, plan, inputs, output / "result", state))
+    run.messages.send(result=await result_of(run, plan, inputs, output / "result", state.upload))
 
 
 class _Training:
@@ -63,7 +64,7 @@ class _Training:
         """Run the process to its end, uploading checkpoints meanwhile; its exit code."""
         recipe = self._run.workspace.root / "recipe.toml"
         recipe.write_text(plan.recipe_toml, encoding="utf-8")
-        threads = _threads(output, self._run.assignment.resources.threads, plan.job.processes)
+        threads = threads_of(output, self._run.assignment.resources.threads, plan.job.processes)
         command = trainer(recipe, plan, inputs, output, threads=threads, processes=plan.job.processes)
         uploading = asyncio.create_task(self._state.follow(), name="upload checkpoints")
         try:
@@ -106,7 +107,7 @@ class _Training:
         self._run.messages.send(progress=self._progress)
 
 
-async def _result(run: Run, plan: Plan, inputs: Inputs, result: Path, state: StoredState) -> Any:
+async def result_of(run: Run, plan: Plan, inputs: Inputs, result: Path, save: Callable[[], Awaitable[None]]) -> Any:
     """The version of what the training left. SIGTERM ends the process: the next attempt begins here."""
     record = json.loads((result / "training.json").read_text(encoding="utf-8"))
     code = ", ".join(f"{name} {version}" for name, version in record["code"].items())
@@ -128,11 +129,11 @@ async def _result(run: Run, plan: Plan, inputs: Inputs, result: Path, state: Sto
     stopping.cancel()
     if making.done():
         return making.result()
-    await state.upload()
+    await save()
     os._exit(STOPPED_EXIT_CODE)  # a conversion in its thread can't be ended otherwise
 
 
-def _threads(output: Path, reserved: int, processes: int) -> int:
+def threads_of(output: Path, reserved: int, processes: int) -> int:
     """Threads of each process: those that the job reserved, or all of this machine.
 
     The bits of a result depend on them, so they stay what they were when the run began, on any node.

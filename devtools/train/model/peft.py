@@ -20,7 +20,7 @@ from torch import Tensor
 
 from devtools.convert.decoder.architecture import Architecture
 from devtools.convert.hf.names import canonical_name, hf_name
-from devtools.train.model.decoder import Decoder
+from devtools.train.model.decoder import MATRICES, Decoder
 from devtools.train.model.lora import Lora, LoraShape, adapted, add_lora
 from devtools.train.tensors import write_tensors
 from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
@@ -29,8 +29,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"base_model\.model\.(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
 _PARTS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "length"}
-_REFUSED = ("modules_to_save", "rank_pattern", "alpha_pattern", "layer_replication", "exclude_modules",
-            "target_parameters", "trainable_token_indices")  # fmt: skip
+_REFUSED = (
+    "modules_to_save", "rank_pattern", "alpha_pattern", "layer_replication", "exclude_modules", "target_parameters",
+    "trainable_token_indices", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens", "arrow_config",
+    "kasa_config", "monteclora_config", "velora_config", "use_bdlora", "use_qalora",
+)  # fmt: skip
 """Keys that change what an adapter computes, unless they are empty."""
 
 
@@ -159,7 +162,8 @@ def _shape(config: Mapping[str, Any], named: Mapping[str, Any], *, dropout: floa
     if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
         raise CorruptFile(f"{CONFIG}: 'r' and 'lora_alpha' must be numbers, 'r' above 0", param="adapter")
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    targets = tuple(dict.fromkeys(name.rsplit(".", 1)[-1] for name in named))
+    matrices = {name.rsplit(".", 1)[-1] for name in named}
+    targets = tuple(name for name in MATRICES if name in matrices)  # the order in a file differs from load to load
     return LoraShape(rank, scale, targets, dropout, bool(config.get("use_dora")))
 
 

@@ -10,7 +10,7 @@ def recipe_text(values: Mapping[str, Any]) -> str:
     lines = [_line(name, value) for name, value in values.items() if not isinstance(value, Mapping)]
     for name, table in values.items():
         if isinstance(table, Mapping):
-            lines += ["", f"[{name}]", *(_line(key, value) for key, value in table.items())]
+            lines += ["", f"[{_key(name)}]", *(_line(key, value) for key, value in table.items())]
     return "\n".join(lines).strip("\n") + "\n"
 
 

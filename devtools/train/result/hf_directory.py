@@ -60,7 +60,7 @@ def write_hf_directory(
         stored = hf_name(name, four_norms=model.architecture.sandwich_norms)
         floats = values if isinstance(values, np.ndarray) else values.detach().float().cpu().numpy()
         arrays[stored] = _in_their_order(name, floats, model.architecture)
-    _write_arrays(folder / "model.safetensors", arrays)
+    write_arrays(folder / "model.safetensors", arrays)
 
 
 def _sampling(model: DecoderModel) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _in_their_order(name: str, values: Floats, arch: Architecture) -> Floats:
     return values.reshape(heads, -1, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, Floats]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Floats]) -> None:
     """Float32 arrays as safetensors, in the order of their names: equal arrays give equal bytes."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from llmos.cli.output import console, size
+from llmos.cli.output import say, size
 from shared.contracts.dataset import DatasetManifest, Finding
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ _SHOWN = 2_000
 
 
 def line(text: str, style: str = "") -> None:
-    """One line, however long."""
-    console.print(text, markup=False, soft_wrap=True, style=style)
+    """One line, however long; one for each line of a text with several."""
+    for part in text.split("\n"):
+        say(part, style=style)
 
 
 def summary(manifest: DatasetManifest) -> str:

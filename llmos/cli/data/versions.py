@@ -9,7 +9,7 @@ import typer
 from llmos.cli.data.options import ReferenceArgument
 from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import console, print_json, print_table, progress_bars, size
+from llmos.cli.output import print_json, print_table, progress_bars, size
 from llmos.config import Target
 from llmos.dataset_versions import export_rows, import_rows
 from shared.errors import InvalidInput
@@ -65,10 +65,10 @@ def import_(
     for file, keys in imported.ignored.items():
         named = ", ".join(f"{key} ({count})" for key, count in keys.most_common(8))
         line(f"  {file}: keys that were not read: {named}")
-    for defect in imported.skipped[:5]:
+    for defect in imported.skipped:
         line(f"  left out: {defect}")
-    if len(imported.skipped) > 5:
-        line(f"  left out: {len(imported.skipped) - 5} more")
+    if imported.skipped_count > len(imported.skipped):
+        line(f"  left out: {imported.skipped_count - len(imported.skipped)} more")
     print_findings(version.manifest.findings)
 
 
@@ -114,9 +114,7 @@ def show(
         print_json(version)
         return
     manifest = version.manifest
-    console.print(
-        f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold", markup=False
-    )
+    line(f"{version.reference}  {' '.join('@' + alias for alias in version.aliases)}", style="bold")
     facts = {
         "digest": version.digest,
         "created": f"{version.created_at:%Y-%m-%d %H:%M:%S %Z}",

@@ -39,11 +39,11 @@ async def succeeds(system, job):
     return await system.reaches(job.id, JobState.SUCCEEDED, timeout=WAIT_S)
 
 
-async def passes(system, job, step: int):
+async def passes(system, job, step: int, node: str = "node-a"):
     async def passed():
         record = await system.job(job.id)
         assert not record.state.finished, record.message
-        return record.state is JobState.RUNNING and record.progress.step >= step
+        return record.state is JobState.RUNNING and record.node == node and record.progress.step >= step
 
     await eventually(passed, timeout=WAIT_S)
 
@@ -120,15 +120,16 @@ async def test_killed_moved_and_paused_it_makes_the_same_weights(system):
             agent.kill()
     await eventually(lambda: not processes(job, "devtools.train"))  # they end with the agent
     await system.start_agent("node-b")
-    await passes(system, job, left + 5)
+    await passes(system, job, left + 5, node="node-b")
     await system.change(job.id, Desired.PAUSE)
     paused = await system.reaches(job.id, JobState.PAUSED, timeout=WAIT_S)
     assert paused.checkpoint.step >= left + 5
     await system.change(job.id, Desired.RUN)
     done = await succeeds(system, job)
-    assert (done.attempt, done.failures) == (4, 1)
+    assert done.attempt == 4
     first, second, third, fourth = await begins(system, job)
-    assert first == 0 < second <= third < fourth
+    assert first == 0 < second
+    assert left <= third < fourth
     whole = await train(system, recipe(LONG, tail="\n[adapter]\ndropout = 0.1\n"), name="whole")
     await succeeds(system, whole)
     assert await begins(system, whole) == [0]
@@ -198,7 +199,7 @@ async def test_a_full_disk_keeps_what_was_saved_and_says_what_to_do(system):
     await rows_version(system, turns())
     # Weights with their moments are three times as large as the weights alone.
     limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000));"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, 800_000));"
         "from devtools.jobs.run import main; sys.exit(main())"
     )
     full = await system.start_agent(job_command=(sys.executable, "-P", "-c", limited))

@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="the extra `train` (torch) is not installed"
 
 from safetensors.numpy import load_file
 
-from tests.support.train.nano_runs import command, files, nano_run, write_recipe
+from tests.support.train.nano_runs import command, files, nano_run, start, write_recipe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 RECIPES = {
@@ -26,14 +26,17 @@ RECIPES = {
 }
 
 
-def torchrun(folder, recipe, *, processes=2, more=()):
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m"]  # fmt: skip
+
+
+def torchrun(folder, recipe, *, more=()):
     options = files(folder, method=recipe.get("method", "sft"))
     arguments = command(options, write_recipe(folder / "r.toml", recipe), *more)[2:]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-         "--master-addr", "127.0.0.1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", *arguments],
-        capture_output=True, text=True, check=False, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [*LAUNCHER, *arguments], capture_output=True, text=True, check=False, timeout=200, env=environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -63,3 +66,25 @@ def test_one_process_goes_on_where_two_stopped(tmp_path, name):
     resumed = nano_run(tmp_path / "two", recipe)
     assert resumed.steps[0].step == 3
     assert resumed.losses == pytest.approx(whole.losses[2:], rel=1e-5)
+
+
+def test_processes_that_are_asked_to_stop_write_one_checkpoint_and_go_on(tmp_path):
+    recipe = {"steps": 4000, "adapter": {"dropout": 0.1}}
+    options = files(tmp_path)
+    arguments = [*LAUNCHER, *command(options, write_recipe(tmp_path / "r.toml", recipe))[2:]]
+    process = start(arguments)
+    for line in process.stdout:
+        if json.loads(line).get("step", 0) > 3:
+            break
+    process.terminate()
+    rest, errors = process.communicate(timeout=120)
+    events = [json.loads(line) for line in rest.splitlines()]
+    assert [event["event"] for event in events if event["event"] != "step"] == ["checkpoint", "paused"], errors[
+        -2000:
+    ]
+    (checkpoint,) = (options.output / "checkpoints").iterdir()
+    assert int(checkpoint.name.removeprefix("step-")) == events[-1]["step"]
+    process = start(arguments)
+    assert json.loads(process.stdout.readline())["step"] == events[-1]["step"]
+    process.terminate()
+    process.communicate(timeout=120)

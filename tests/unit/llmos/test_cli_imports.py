@@ -11,6 +11,9 @@ from tests.support.nats.server import free_port
 
 HEAVY = {
     "devtools.convert",
+    "devtools.data",
+    "duckdb",
+    "ftfy",
     "gguf",
     "grpc",
     "ml_dtypes",
@@ -20,6 +23,9 @@ HEAVY = {
     "onnx_ir",
     "onnxruntime",
     "opentelemetry",
+    "phonenumbers",
+    "py3langid",
+    "rensa",
     "safetensors",
     "services",
     "starlette",
@@ -43,7 +49,11 @@ def modules_of(*arguments: str, code: int) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "--help"], ["model", "import", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status", "--help"], ["model", "import", "--help"], ["data", "prepare", "--help"]],
+    ids=" ".join,
+)
 def test_help_loads_no_heavy_module(arguments):
     assert not HEAVY & modules_of(*arguments, code=0)
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
-from devtools.train.command import DIVERGED, DONE, PAUSED, REFUSED, STORAGE_FULL
+from devtools.train.command import DIVERGED, DONE, FAULT, PAUSED, REFUSED, STORAGE_FULL
 from tests.support.train.nano_runs import command, files, start, write_recipe
 
 pytestmark = pytest.mark.train
@@ -63,6 +63,16 @@ def test_a_failure_is_one_event_with_code_and_field(tmp_path, options, recipe, m
     assert message in events[-1]["message"]
     assert events[-1]["param"]
     assert "Traceback" not in errors
+
+
+def test_a_fault_is_an_event_too(tmp_path, options):
+    """The folder for the output is a file."""
+    options.output.write_text("in the way")
+    code, events, errors = run(command(options, write_recipe(tmp_path / "r.toml", {})))
+    assert code == FAULT
+    assert events[-1]["event"] == "failed"
+    assert events[-1]["code"] == "internal"
+    assert "Traceback" in errors
 
 
 def test_a_full_disk_is_said_and_the_same_command_goes_on(tmp_path, options):

@@ -1,7 +1,9 @@
 """Low-rank adapters: they start from the base, merge into it, and travel as PEFT's files."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
@@ -13,10 +15,13 @@ from devtools.train.model.decoder import Decoder
 from devtools.train.model.lora import LoraShape, adapted, add_lora, merged_weights, without_adapters
 from devtools.train.model.peft import CONFIG, WEIGHTS, read_peft, write_peft
 from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
-from tests.support.models.family_files import open_gguf, write_gguf
+from tests.support.models.family_files import open_directory, open_gguf, write_directory, write_gguf
 from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 
 pytestmark = pytest.mark.train
+GOLDEN = Path(__file__).parents[2] / "support/references/golden_adapters"
+KINDS = {"lora": "llama2", "dora": "llama2", "rslora": "qwen2"}
+"""As `make_golden_adapters` made them."""
 IDS_TENSOR = torch.tensor([IDS])
 
 
@@ -167,6 +172,19 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path, adapter, change, kin
     (adapter / CONFIG).write_text(json.dumps(config | change))
     with pytest.raises(kind, match=message):
         read_peft(adapter, opened(tmp_path))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_adapters_that_peft_wrote_compute_what_peft_computes(tmp_path, name):
+    family = KINDS[name]
+    source = open_directory(write_directory(tmp_path / "hf", CONFIGS[family], random_weights(CONFIGS[family])))
+    decoder = Decoder(*source, max_len=64)
+    before = logits(decoder)
+    read_peft(GOLDEN / name, decoder)
+    with np.load(GOLDEN / "logits.npz") as golden:
+        expected = torch.from_numpy(golden[name])
+    torch.testing.assert_close(logits(decoder)[0], expected, rtol=1e-4, atol=1e-4)
+    assert (before[0] - expected).abs().max() > 1
 
 
 def test_rank_stabilised_adapters_have_their_scale(tmp_path, adapter):

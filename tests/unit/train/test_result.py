@@ -28,6 +28,7 @@ from devtools.train.result.hf_directory import write_hf_directory
 from devtools.train.result.hf_rope import rope_parameters
 from shared.errors import InvalidInput, StorageFull, UnsupportedFormat
 from tests.support.models.family_files import open_directory, open_gguf, write_directory, write_gguf
+from tests.support.models.llama_files import write_llama
 from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
 from tests.support.train.nano_runs import base, nano_run
 
@@ -110,6 +111,18 @@ def test_a_trained_model_is_imported_with_its_text(tmp_path, weights):
     assert after.text.tokenizer.to_str() == before.text.tokenizer.to_str()
     assert np.abs(Reference(after.architecture, after.weights).logits(IDS)
                   - Reference(before.architecture, before.weights).logits(IDS)).max() > 1e-3  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q4_1, Type.BF16], ids=lambda kind: kind.name)
+def test_codes_that_stay_quantised_and_layers_computed_again_leave_the_same_adapter(tmp_path, kind):
+    base_path = write_llama(tmp_path / "quantised.gguf", kind)
+    plain_run, saving = (
+        nano_run(tmp_path / str(keep), base=base_path, keep_codes=keep, recompute=keep) for keep in (False, True)
+    )
+    assert saving.losses == pytest.approx(plain_run.losses, rel=1e-6)
+    one, other = plain_run.weights(), saving.weights()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5)
 
 
 def test_a_merged_model_computes_what_base_and_adapter_compute(tmp_path):

@@ -1,0 +1,1 @@
+"""What means against bias do on a corpus whose bias is known: `python -m benchmarks.bias`."""

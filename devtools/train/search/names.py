@@ -1,0 +1,10 @@
+"""What lies in the folder of a search."""
+
+STUDY = "trials.json"
+"""All that is known of the trials."""
+TRIALS = "trials"
+"""The folders of the trial that runs and of the best one, while the search goes on."""
+RESULT = "result"
+"""At the end, what the best trial left."""
+BEST_RECIPE = "recipe.toml"
+"""At the end, the best trial's recipe."""

@@ -1,0 +1,173 @@
+"""Every command of docs/evaluation.md, typed in a folder with the files that it names, on a running system."""
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from devtools.evaluate.scorers.catalogue import SCORERS
+from tests.support.harness.compose import ROOT
+from tests.support.harness.embedded import Embedded, until
+from tests.support.models.smollm2 import wheel_data, xsum_pairs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+FILE = re.compile(r"<!-- (?P<name>\S+) -->\n```\n(?P<text>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^```\n(?P<text>llmos .*?)^```", re.DOTALL | re.MULTILINE)
+DATASETS = ("team", "summaries", "piqa", "news", "stereoset", "crows", "bbq")
+
+
+def commands() -> list[tuple[str, int]]:
+    """The commands with the exit codes that the page names, in order."""
+    lines = [
+        line for block in BLOCK.finditer(PAGE) for line in block["text"].splitlines() if line.startswith("llmos ")
+    ]
+    found = []
+    for line in lines:
+        command, _, code = line.partition("# exit code ")
+        found.append((command.strip(), int(code or 0)))
+    return found
+
+
+def write_files(folder: Path) -> None:
+    """Those that the page shows, and beginnings of public sets."""
+    for found in FILE.finditer(PAGE):
+        (folder / found["name"]).write_text(found["text"], encoding="utf-8")
+    sets = {
+        "piqa.jsonl": ("PIQA/validation.jsonl", 60),
+        "stereoset.jsonl": ("StereoSet/test.jsonl", 40),
+        "crows.csv": ("Crows-Pairs/test.csv", 40),
+        "bbq.jsonl": ("BBQ/test.jsonl", 40),
+    }
+    for name, (source, lines) in sets.items():
+        text = wheel_data(source).read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+        (folder / name).write_text("".join(text), encoding="utf-8")
+    articles = [{"document": document[:1_200], "summary": summary} for document, summary in xsum_pairs(4)]
+    lines = "".join(json.dumps(article) + "\n" for article in articles)
+    (folder / "xsum.jsonl").write_text(lines, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def system(demo: Embedded) -> Iterator[Embedded]:
+    """The demo with a second version of the same weights as `helper`; all that was made is removed at the end."""
+    version = demo.json("model", "show", "smollm2")
+    manifest = version["manifest"]
+    manifest["lineage"]["source"] = "another run with the same result"
+    with demo.http() as client:
+        made = client.post("/llmos/v1/models/helper/versions", json={"manifest": manifest})
+        assert made.status_code == 200, made.text
+        try:
+            done = demo.cli("deploy", "helper", "--max-len", "2048", "--slots", "4")
+            assert done.returncode == 0, done.stderr
+            yield demo
+        finally:
+            demo.cli("undeploy", "helper")
+            for report in ("smollm2", "helper", "bias"):
+                client.delete(f"/llmos/v1/reports/{report}")
+            for dataset in DATASETS:
+                client.delete(f"/llmos/v1/datasets/{dataset}")
+            until(lambda: demo.cli("model", "delete", "helper", "--yes").returncode == 0, 60, "deleted")
+
+
+def run(system: Embedded, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    program, *arguments = shlex.split(command)
+    assert program == "llmos"
+    home = ["--home", str(system.home.root)]
+    return subprocess.run(
+        [*system.command, *arguments, *home],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=system.environment,
+    )
+
+
+def test_the_page_is_true(system: Embedded, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    outputs = {}
+    for command, code in commands():
+        done = run(system, tmp_path, command)
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        outputs[command] = done.stdout
+    assert len(outputs) > 15
+    shown = outputs["llmos report show helper"]
+    for figure in ("rougeL", "rouge1", "rouge2", "bleu", "chrf", "perplexity ↓", "bits_per_byte ↓", "±"):
+        assert figure in shown, shown
+    # The same weights give the same answers, through another deployment.
+    perplexities = re.search(r"perplexity ↓ +(\S+) ± \S+ +\d+ +(\S+) ± \S+ +\+?-?0\.000", shown)
+    assert perplexities is not None, shown
+    assert perplexities[1] == perplexities[2]
+    assert 5 < float(perplexities[1]) < 60
+    bias = outputs["llmos report show bias --categories"]
+    assert "Blodgett et al. 2021" in bias
+    assert "stereotype_share/intersentence-" in bias
+    gates = [text for command, text in outputs.items() if command.startswith("llmos gate")]
+    assert [text.splitlines()[-1] for text in gates] == ["pass", "undecided", "pass", "fail"]
+    assert "items would decide" in gates[1]
+    typos = orjson.loads(next(text for command, text in outputs.items() if "--typos" in command))
+    assert {"contains", "contains.typos", "contains.fall"} <= {one["metric"] for one in typos["manifest"]["scores"]}
+
+
+def test_scorers_of_the_page_are_those_that_there_are() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*?) \|", PAGE[PAGE.index("## Scorers") : PAGE.index("## Evaluate")], re.MULTILINE
+    )
+    assert [name for name, _ in rows] == list(SCORERS)
+    for name, figures in rows:
+        named = re.findall(r"`(\w+)`( ↓)?", figures)
+        metrics = [(metric.name, "" if metric.higher_is_better else " ↓") for metric in SCORERS[name].metrics]
+        assert named == metrics or (name, named) == ("overlap", [])
+
+
+def test_a_report_of_a_job_has_its_job_and_its_items(system: Embedded, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    assert run(system, tmp_path, "llmos data import team.jsonl --name team --as evaluation").returncode == 0
+    done = run(system, tmp_path, "llmos evaluate smollm2 --suite team --name job-report")
+    try:
+        assert done.returncode == 0, done.stderr
+        manifest = system.json("report", "show", "job-report")["manifest"]
+        assert manifest["job"].startswith("evaluate-")
+        assert manifest["subject_name"] == "smollm2:1"
+        with system.http() as client:
+            lines = client.get(f"/llmos/v1/blobs/{manifest['files'][0]['digest']}").text.splitlines()
+        items = [json.loads(line) for line in lines]
+        assert len(items) == 4
+        assert "Paris" in items[0]["subject"]["answer"]
+        assert items[0]["subject"]["values"] == {"contains": 1.0}
+    finally:
+        with system.http() as client:
+            client.delete("/llmos/v1/reports/job-report")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("llmos evaluate nobody --suite team", "no model 'nobody'.*deployed now: .*smollm2 (smollm2:1)"),
+        ("llmos evaluate smollm2", "name at least one suite"),
+        ("llmos evaluate smollm2 --suite nothing --here", "no dataset 'nothing'"),
+        ("llmos evaluate smollm2 --suite team,team --here", "a suite is named twice"),
+        ("llmos evaluate smollm2 --against smollm2:1 --suite team --here", "are one version, smollm2:1"),
+        ("llmos evaluate smollm2 --suite team --here --judge nobody", "no model 'nobody'"),
+        ("llmos evaluate smollm2 --suite team --here --name Ähm", "--name 'Ähm': expected"),
+        ("llmos gate smollm2 --against smollm2", "are one version, smollm2:1"),
+        ("llmos gate helper --against smollm2 --report nothing", "no report 'nothing'"),
+    ],
+)
+def test_what_can_not_be_evaluated_is_one_clear_line(
+    system: Embedded, tmp_path: Path, command: str, says: str
+) -> None:
+    write_files(tmp_path)
+    run(system, tmp_path, "llmos data import team.jsonl --name team --as evaluation")
+    done = run(system, tmp_path, command)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert re.search(says.replace("(", r"\(").replace(")", r"\)"), lines[-1]), done.stderr
+    assert "Traceback" not in done.stderr
