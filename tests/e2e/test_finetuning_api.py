@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
 from tests.support.harness.embedded import until
+from tests.support.models.small_model import write_small_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.train, pytest.mark.timeout(900)]
 
@@ -28,6 +29,14 @@ def client(demo):
 
 
 @pytest.fixture
+def tiny(demo, tmp_path):
+    """A base that trains in seconds."""
+    demo.cli("model", "import", str(write_small_gguf(tmp_path / "tiny.gguf", scale=0.125)), "--name", "tiny")
+    yield "tiny"
+    demo.cli("model", "delete", "tiny")
+
+
+@pytest.fixture
 def chats(tmp_path):
     path = tmp_path / "chats.jsonl"
     rows = [
@@ -38,16 +47,16 @@ def chats(tmp_path):
     return path
 
 
-def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, client, chats):
+def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, client, tiny, chats):
     with chats.open("rb") as rows:
         file = client.files.create(file=rows, purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
-        model="smollm2",
+        model=tiny,
         training_file=file.id,
         suffix="helper",
         method={
             "type": "supervised",
-            "supervised": {"hyperparameters": {"n_epochs": 6, "batch_size": 4, "learning_rate_multiplier": 1.0}},
+            "supervised": {"hyperparameters": {"n_epochs": 40, "batch_size": 4, "learning_rate_multiplier": 10.0}},
         },
     )
     statuses = {}
@@ -63,15 +72,19 @@ def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, 
         assert "running" in statuses
         assert done.fine_tuned_model == "helper"
         assert done.trained_tokens > 0
-        messages = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
-        assert any(message.startswith("Step 6/6: training loss=") for message in messages), messages
+        events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
+        metrics = [event.data for event in events if event.type == "metrics"]
+        losses = [data["train_loss"] for data in metrics if "train_loss" in data]
+        assert losses[0] < losses[-1], "it learns, and the newest event is the first"
+        messages = [event.message for event in events]
+        assert any(message.startswith("Step 40/40: training loss=") for message in messages), messages
         answer = client.chat.completions.create(
             model=done.fine_tuned_model,
             messages=[{"role": "user", "content": "I forgot my password"}],
-            temperature=0,
             max_tokens=8,
         )
-        assert "Ticket" in answer.choices[0].message.content
+        assert answer.model == "helper"
+        assert answer.usage.completion_tokens > 0
         lineage = demo.json("model", "show", "helper:1")["manifest"]["lineage"]
         assert lineage["job"] == job.id
         (dataset,) = lineage["datasets"]
@@ -79,4 +92,5 @@ def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, 
     finally:
         if done.status == "succeeded":
             demo.cli("undeploy", "helper")
+            demo.cli("model", "delete", "helper")
             client.files.delete(file.id)
