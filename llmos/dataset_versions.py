@@ -36,10 +36,10 @@ def work_folder() -> Iterator[Path]:
         yield folder
 
 
-def check_name(name: str) -> None:
-    """Raise InvalidInput unless `name` can be the name of a dataset."""
+def check_name(name: str, option: str = "--name") -> None:
+    """Raise InvalidInput unless `name` can be the name of a dataset, or an alias."""
     if not is_name(name):
-        raise InvalidInput(f"--name {name!r}: expected {NAME_RULE}", param="name")
+        raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.lstrip("-"))
 
 
 def import_rows(
@@ -57,8 +57,16 @@ def import_rows(
 ) -> "tuple[DatasetVersion, Imported]":
     """A new version of dataset `name` with the rows of files. The same files again answer the version that exists."""
     check_name(name)
+    for alias in aliases:
+        check_name(alias, "--alias")
+    from devtools.data.files import check_file  # noqa: PLC0415  # other commands start without it
+    from devtools.data.forms import check_form  # noqa: PLC0415
+    from devtools.data.version import import_files  # noqa: PLC0415
+
+    for source in sources:
+        check_file(source)
+    check_form(form)
     client.datasets.list()  # a wrong URL or key fails here, before minutes of work
-    from devtools.data.version import import_files  # noqa: PLC0415  # other commands start without it
 
     with work_folder() as folder:
         imported = import_files(
@@ -172,6 +180,9 @@ def prepare_rows(
         progress: Called with every step.
     """
     check_name(name)
+    for alias in aliases:
+        check_name(alias, "--alias")
+    recipe.verify(tokenizer=tokenizer is not None, classify=classify)
     from devtools.data.pipeline import prepare  # noqa: PLC0415  # other commands start without it
 
     with work_folder() as folder:
@@ -223,16 +234,22 @@ def check_rows(client: Client | None, sources: Sequence[str], request: CheckRequ
         raise InvalidInput("--max-tokens needs --tokenizer: tokens are counted by one", param="tokenizer")
     from devtools.data.check import Limits  # noqa: PLC0415  # other commands start without it
     from devtools.data.check_files import check_files  # noqa: PLC0415
+    from devtools.data.files import SUFFIXES  # noqa: PLC0415
+    from devtools.data.forms import check_form  # noqa: PLC0415
     from devtools.data.look import rows_of  # noqa: PLC0415
     from devtools.data.near import NearDuplicates  # noqa: PLC0415
     from devtools.data.overlap import index_of  # noqa: PLC0415
+    from devtools.data.private import check_regions  # noqa: PLC0415
 
+    check_form(request.form)
+    check_regions(request.regions)
     with work_folder() as folder:
         paths = [Path(source) for source in sources]
-        if client is not None and not all(path.is_file() for path in paths):
-            if len(sources) != 1:
-                missing = next(path for path in paths if not path.is_file())
-                raise InvalidInput(f"{missing}: no such file; give files, or one dataset", param="source")
+        missing = [path for path in paths if not path.is_file()]
+        if missing and (len(sources) != 1 or missing[0].name.lower().endswith(SUFFIXES)):
+            raise InvalidInput(f"{missing[0]}: no such file; give files, or one dataset", param="source")
+        if missing:
+            assert client is not None
             version = fetch(client, sources[0], folder, progress)
             paths = [version.folder / file.path for file in version.manifest.files]
         suites = {}

@@ -18,7 +18,7 @@
 | `executors`, `on_ray` | where stages run |
 | `write`, `version` | shards, and the manifest of a version |
 | `look`, `query`, `export` | rows of a version: samples, differences, SQL, other forms |
-| `libraries` | libraries of the extra `data` |
+| `libraries`, `words` | libraries of the extra `data`; which word was meant |
 """
 
 import shared.privacy  # noqa: F401  # before Ray

@@ -43,6 +43,13 @@ def suffix_of(path: Path) -> str:
     return found
 
 
+def check_file(path: Path) -> None:
+    """Raise UnsupportedFormat or NotFound unless it is a file of rows."""
+    suffix_of(path)
+    if not path.is_file():
+        raise NotFound(f"{path}: no such file", param="source")
+
+
 def is_text(path: Path) -> bool:
     """Whether the file is text itself, not rows."""
     return suffix_of(path) in {".txt", ".md", ".markdown"}
@@ -60,9 +67,8 @@ def read_objects(path: Path, at: Callable[[float], None] = lambda _: None) -> It
         UnsupportedFormat: A file of another kind.
         CorruptFile: A table or a JSON list that can't be read at all.
     """
+    check_file(path)
     suffix = suffix_of(path)
-    if not path.is_file():
-        raise NotFound(f"{path}: no such file", param="source")
     size = max(1, path.stat().st_size)
     try:
         match suffix:

@@ -23,7 +23,9 @@ from devtools.data.chat import SHAREGPT_ROLES, read_messages, read_tools, text, 
 from devtools.data.defects import Broken
 from devtools.data.evaluation import EVALUATION_KEYS, read_item
 from devtools.data.rows import Pair, Row, Text, Turn, parse_object
+from devtools.data.words import nearest
 from shared.contracts.replica import ChatMessage
+from shared.errors import InvalidInput
 
 Object = Mapping[str, Any]
 COMMON = frozenset({"id", "group", "split"})
@@ -181,6 +183,12 @@ def form_of(value: Object) -> str | None:
         elif form.needs <= keys:
             return name
     return None
+
+
+def check_form(form: str | None) -> None:
+    """Raise InvalidInput for the name of no form, with the nearest one."""
+    if form is not None and form not in FORMS:
+        raise InvalidInput(f"form {form!r}: there is none{nearest(form, FORMS)}", param="as")
 
 
 def rows_of(value: Object, form: str) -> list[Row]:

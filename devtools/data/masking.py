@@ -44,6 +44,7 @@ class Private:
                 f"step private: kinds: {', '.join(sorted(unknown))}: expected some of {', '.join(private.KINDS)}",
                 param="kinds",
             )
+        private.check_regions(self.regions)
         if self.model and self.classify is None:
             raise InvalidInput("step private: model: a job can't ask a deployment; prepare here", param="model")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from devtools.data.libraries import load
+from shared.errors import InvalidInput
 
 KINDS = ("key", "email", "iban", "card", "phone", "ip")
 """In this order: of two that overlap the earlier one is meant."""
@@ -80,6 +81,14 @@ _DIGIT = re.compile(r"\d")
 _WITH_DIGITS = frozenset({"iban", "card", "phone"})
 _DIGITS = re.compile(r"\d(?:[^\w\n]{0,3}\d){6,}")
 """Seven digits or more, as any phone number has."""
+
+
+def check_regions(regions: Sequence[str]) -> None:
+    """Raise InvalidInput for what is no country."""
+    known = load("phonenumbers").SUPPORTED_REGIONS if regions else ()
+    for region in regions:
+        if region not in known:
+            raise InvalidInput(f"region {region!r}: expected a country such as US or DE", param="region")
 
 
 def find(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ()) -> list[Span]:

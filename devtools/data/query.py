@@ -21,6 +21,18 @@ class Result:
     rows: Sequence[tuple[Any, ...]]
 
 
+def check_sql(sql: str) -> Any:
+    """The parsed SELECT; raises InvalidInput if it is none, or several."""
+    duckdb = load("duckdb")
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise InvalidInput(f"the query can't be run: {_first_lines(error)}", param="sql") from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise InvalidInput("expected one SELECT; a query reads rows and changes nothing", param="sql")
+    return statements[0]
+
+
 def query(folder: Path, files: Sequence[str], sql: str, *, limit: int = 10_000) -> Result:
     """The result of a SELECT over the view `rows`: the fields of rows and `split`.
 
@@ -37,6 +49,7 @@ def query(folder: Path, files: Sequence[str], sql: str, *, limit: int = 10_000) 
         InvalidInput: No SELECT, an error in it, or a use of something that is not allowed.
     """
     duckdb = load("duckdb")
+    statement = check_sql(sql)
     spill = folder / ".spill"
     config = {
         "autoinstall_known_extensions": False,
@@ -51,10 +64,7 @@ def query(folder: Path, files: Sequence[str], sql: str, *, limit: int = 10_000) 
         base.execute(f"SET allowed_directories = ['{quoted(folder)}']")
         base.execute("SET enable_external_access = false; SET lock_configuration = true")
         try:
-            statements = duckdb.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise InvalidInput("expected one SELECT; a query reads rows and changes nothing", param="sql")
-            found = base.execute(statements[0])
+            found = base.execute(statement)
             return Result([column[0] for column in found.description], found.fetchmany(limit))
         except duckdb.Error as error:
             raise InvalidInput(f"the query can't be run: {_first_lines(error)}", param="sql") from None

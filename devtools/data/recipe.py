@@ -37,7 +37,8 @@ from devtools.data.overlap import Overlap, index_of
 from devtools.data.pipeline import Plan
 from devtools.data.repeat import Repetition
 from devtools.data.split import Split
-from devtools.data.steps import make, nearest
+from devtools.data.steps import AnyStep, make
+from devtools.data.words import nearest
 from shared.errors import InvalidInput
 
 STEPS: Mapping[str, type[Any]] = {
@@ -140,20 +141,8 @@ class Recipe:
                 raise InvalidInput(f"there is no dataset {number} among the {len(given)} that are given", param="mix")
         suites = [given[number] for number in self.suites]
         indices = [index_of(rows_of(one.folder, one.manifest)) for one in suites]
-        steps = []
-        for name, parameters in self.steps:
-            extra: dict[str, Any] = {}
-            values = dict(parameters)
-            match name:
-                case "length" if parameters.get("max_tokens"):
-                    extra["tokenizer"] = tokenizer
-                case "private" if parameters.get("model"):
-                    extra["classify"] = classify
-                case "overlap":
-                    values["suites"] = [one.digest for one in suites]
-                    extra["indices"] = indices
-            steps.append(make(STEPS, name, values, extra))
-        split = Split(**self.split) if self.split else None
+        steps = self._steps(tokenizer, classify, [one.digest for one in suites], indices)
+        split = self._split()
         names = {f"{number}": index for number, index in zip(self.suites, indices, strict=True)}
         limits = Limits(
             max_characters=self.check.get("max_characters", 0),
@@ -164,6 +153,32 @@ class Recipe:
         )
         inputs = [given[0], *(_shared(given[number], share) for number, share in self.mix)]
         return inputs, Plan(steps, split, tokenizer, limits)
+
+    def verify(self, *, tokenizer: bool, classify: Classify | None) -> None:
+        """Raise what `plan` would raise of the steps, before any row is fetched."""
+        self._steps(Tokenizer("", b"") if tokenizer else None, classify, ["" for _ in self.suites], self.suites)
+        self._split()
+
+    def _steps(
+        self, tokenizer: Tokenizer | None, classify: Classify | None, suites: Sequence[str], indices: Sequence[Any]
+    ) -> list[AnyStep]:
+        steps = []
+        for name, parameters in self.steps:
+            extra: dict[str, Any] = {}
+            values = dict(parameters)
+            match name:
+                case "length" if parameters.get("max_tokens"):
+                    extra["tokenizer"] = tokenizer
+                case "private" if parameters.get("model"):
+                    extra["classify"] = classify
+                case "overlap":
+                    values["suites"] = list(suites)
+                    extra["indices"] = indices
+            steps.append(make(STEPS, name, values, extra))
+        return steps
+
+    def _split(self) -> Split | None:
+        return Split(**self.split) if self.split else None
 
 
 def _shared(one: Input, share: float) -> Input:
@@ -189,9 +204,7 @@ def _known(table: Any, keys: Sequence[str], prefix: str) -> None:
         raise InvalidInput(f"{prefix.rstrip('.')}: expected a table", param=prefix.rstrip("."))
     for key in table:
         if key not in keys:
-            raise InvalidInput(
-                f"{prefix}{key}: there is no such key{nearest(key, dict.fromkeys(keys))}", param=f"{prefix}{key}"
-            )
+            raise InvalidInput(f"{prefix}{key}: there is no such key{nearest(key, keys)}", param=f"{prefix}{key}")
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:

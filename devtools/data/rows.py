@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from shared.contracts.replica import ChatMessage, Tool
@@ -40,8 +41,9 @@ class _Row(BaseModel):
 
     def canonical(self) -> bytes:
         """UTF-8 JSON with sorted keys, no white space, and without what has its default value."""
-        content = self.model_dump(mode="json", exclude_defaults=True) | {"kind": self.model_dump()["kind"]}
-        return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        content["kind"] = type(self).model_fields["kind"].default
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
 
 
 class _Conversation(_Row):

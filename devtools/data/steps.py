@@ -5,7 +5,6 @@ these it is decided which rows stay. Both are dataclasses: their fields are the 
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from devtools.data.columns import Columns
 from devtools.data.rows import Row
+from devtools.data.words import nearest
 from shared.errors import InvalidInput
 
 Flags = NDArray[np.bool_]
@@ -87,12 +87,6 @@ def make(
         raise InvalidInput(f"step {name}: {', '.join(missing)} must be given", param=missing[0])
     step: AnyStep = kind(**values, **extra)
     return step
-
-
-def nearest(word: str, known: Mapping[str, Any]) -> str:
-    """For a message: what was probably meant."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(sorted(known))}"
 
 
 def _typed(step: str, field: "dataclasses.Field[Any]", value: Any) -> Any:

@@ -41,7 +41,7 @@ def check(
         tokenizer=tokenizer,
         near=0.0 if no_near else near,
         against=tuple(against or ()),
-        regions=tuple(region or ()),
+        regions=tuple(code.upper() for code in region or ()),
     )
     files = [Path(source) for source in sources if Path(source).is_file()]
     target = Target.resolve(home, url, api_key)

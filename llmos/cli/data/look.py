@@ -54,6 +54,7 @@ def query(
     """Ask in SQL (DuckDB's). It reads the rows of the version and nothing else."""
     from devtools.data import query as queries  # noqa: PLC0415  # other commands start without it
 
+    queries.check_sql(sql)
     with Target.resolve(home, url, api_key).client() as client, work_folder() as folder:
         with progress_bars() as progress:
             version = fetch(client, reference, folder, progress)

@@ -111,6 +111,8 @@ def prepare(
         print(found.toml(), end="")
         return
     if job:
+        found.verify(tokenizer=tokenizer is not None, classify=None)
+    if job:
         if ray is not None or alias or (tokenizer and Path(tokenizer).exists()):
             raise InvalidInput(
                 "--job goes with neither --ray nor --alias, and takes the tokenizer of a model's version", param="job"

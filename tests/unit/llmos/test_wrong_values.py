@@ -70,6 +70,33 @@ WRONG = [
     (["model", "import", "x"], "--name"),
     (["key", "create", "x", "--scope", "root"], "--scope"),
     (["key", "revoke", "../x"], "there is no key '../x'"),
+    (["data", "import", "x.jsonl", "--name", "A B"], "--name 'A B'"),
+    (["data", "import", "nosuch.jsonl", "--name", "m"], "nosuch.jsonl: no such file"),
+    (["data", "import", "x.pdf", "--name", "m"], "x.pdf: expected a file of rows"),
+    (["data", "import", __file__, "--name", "m"], "expected a file of rows"),
+    (["data", "check", "nosuch.jsonl"], "nosuch.jsonl: no such file"),
+    (["data", "check", "m", "--as", "alpacca"], "did you mean 'alpaca'"),
+    (["data", "check", "m", "--max-tokens", "5"], "--max-tokens needs --tokenizer"),
+    (["data", "check", "m", "--region", "Europe"], "region 'EUROPE'"),
+    (["data", "check", "m", "--near", "2"], "--near"),
+    (["data", "prepare", "m", "--near", "0.1"], "--near"),
+    (["data", "prepare", "m", "--private", "hide"], "expected mask or drop, found 'hide'"),
+    (["data", "prepare", "m", "--private", "mask", "--private-kinds", "mail"], "kinds: mail"),
+    (["data", "prepare", "m", "--language", "english"], "'english' is not known"),
+    (["data", "prepare", "m", "--max-tokens", "5"], "max_tokens needs a tokenizer"),
+    (["data", "prepare", "m", "--swap", "nurse"], "word:word"),
+    (["data", "prepare", "m", "--mix", "other=half"], "--mix other=half: expected REF=SHARE"),
+    (["data", "prepare", "m", "--validation", "0.6", "--test", "0.5"], "sum is below 1"),
+    (["data", "prepare", "m", "--recipe", "nosuch.toml"], "--recipe nosuch.toml"),
+    (["data", "prepare", "m", "--name", "A B"], "--name 'A B'"),
+    (["data", "prepare", "m", "--job", "--alias", "prod"], "--job goes with neither"),
+    (["data", "prepare", "m", "--job", "--private", "hide"], "expected mask or drop"),
+    (["data", "query", "m", "drop table rows"], "expected one SELECT"),
+    (["data", "query", "m", "selec 1"], "the query can't be run"),
+    (["data", "export", "m", "x", "--format", "xml"], "--format xml"),
+    (["data", "sample", "m", "-n", "0"], "--count"),
+    (["data", "show", "../keys"], "there is no dataset '../keys'"),
+    (["data", "alias", "m", "1"], "expected NAME@ALIAS"),
     (["nosuch"], "nosuch"),
     (["model", "nosuch"], "nosuch"),
     (["status", "--nosuch"], "--nosuch"),
@@ -98,7 +125,7 @@ def needed(command: click.Command) -> list[str]:
     given = []
     for parameter in command.params:
         if parameter.required:
-            value = "m@a" if parameter.name == "name" else "x"
+            value = {"name": "m@a", "sql": "select 1"}.get(parameter.name or "", "x")
             given += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
     return given
 
@@ -140,6 +167,8 @@ def extra(words: tuple[str, ...]) -> list[str]:
         ("embed",): ["x"],
         ("model", "alias"): ["1"],
         ("model", "delete"): ["-y"],
+        ("data", "alias"): ["1"],
+        ("data", "delete"): ["-y"],
     }.get(words, [])
 
 
