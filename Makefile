@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -P -m pip --disable-pip-version-check -qq
 OPERATORS = operators/liboperators.so
+# What pip takes for training; CONTRIBUTING.md says how to name the CPU build.
+TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help up test train check bench compose-test docs lock clean
+.PHONY: help up learn test train check bench compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,12 +16,15 @@ help:  ## list the targets
 up: $(VENV)/.up $(OPERATORS)  ## start LLMOS with the demo model; Ctrl-C drains and stops it
 	@$(BIN)/llmos up
 
+learn: $(VENV)/.train $(OPERATORS)  ## the first lesson: rows, a training, a version, an answer and the way back; two minutes
+	@$(BIN)/llmos learn
+
 # MARKERS chooses among the tests: .ci/run leaves out those that `check` has run (tests/conftest.py marks them "fast").
 # The longest suites come first in the order of the folders; reordered by number of tests, the slowest would come last.
 test: $(VENV)/.dev $(OPERATORS)  ## all tests
 	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(MARKERS)"
 
-train: $(VENV)/.dev $(VENV)/.train $(OPERATORS)  ## install PyTorch and run the tests of training
+train: $(VENV)/.dev $(VENV)/.train $(OPERATORS)  ## install PyTorch (TORCH=...) and run the tests of training
 	@$(BIN)/python -P -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m train
 
 check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast tests
@@ -81,7 +86,7 @@ $(VENV)/.dev: requirements/dev.lock requirements/test-data.lock $(VENV)/.up
 $(VENV)/.train: requirements/train.lock $(VENV)/.up
 	@echo "installing what training needs (PyTorch: some minutes)"
 	@$(PIP) install --require-hashes --no-deps -r requirements/train.lock
-	@$(PIP) install torch==2.13.0
+	@$(PIP) install $(TORCH)
 	@touch $@
 
 # Installing compiles it; here a change to the C code does, and a checkout for which the environment was not made.

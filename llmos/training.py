@@ -9,14 +9,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmos.client import Client
 from llmos.lineage import Names, Origin
 from shared.contracts.job import CreateJob
-from shared.contracts.manifest import NAME_RULE, Kind, is_name
+from shared.contracts.manifest import NAME_RULE, Kind, Manifest, is_name
 from shared.contracts.resources import Resources
 from shared.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from devtools.jobs.train.plan import Plan
 
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft"},
@@ -73,10 +76,15 @@ class Training:
 
         if not is_name(self.name):
             raise InvalidInput(f"--name {self.name!r}: expected {NAME_RULE}", param="name")
-        recipe = self.recipe if search is None else {**self.recipe, "search": dict(search)}
+        base = client.version(self.base).manifest if self.base else None
+        recipe = self.recipe
+        if base is not None and "max_len" not in recipe and base.context_length < Plan.of(recipe).recipe.max_len:
+            recipe = {"max_len": base.context_length} | recipe
+        if search is not None:
+            recipe = {**recipe, "search": dict(search)}
         plans = [Plan.of(recipe)] if search is None else SearchPlan.of(recipe).extremes()
         if memory is None:
-            memory = max(self._estimate(client, plan) for plan in plans)
+            memory = max(self._estimate(client, plan, base) for plan in plans)
         return CreateJob(
             kind="train" if search is None else "search",
             base=self.base,
@@ -90,11 +98,11 @@ class Training:
             retries=retries,
         )
 
-    def _estimate(self, client: Client, plan: Any) -> int:
+    def _estimate(self, client: Client, plan: "Plan", base: Manifest | None) -> int:
         from devtools.train.memory import estimate_memory, size_from_scratch, size_of  # noqa: PLC0415
 
         teacher = size_of(client.version(self.teacher).manifest) if self.teacher else None
-        model = size_of(client.version(self.base).manifest) if self.base else size_from_scratch(plan.recipe)
+        model = size_of(base) if base is not None else size_from_scratch(plan.recipe)
         return estimate_memory(plan.recipe, model, teacher=teacher, processes=plan.job.processes)
 
 

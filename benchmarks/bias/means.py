@@ -6,6 +6,8 @@ from typing import Any
 
 from benchmarks.bias.corpus import MEN, WOMEN
 
+Steps = Sequence[tuple[str, Mapping[str, Any]]]
+"""Of preparation, as in a recipe of `llmos data prepare`: names and parameters."""
 JOBS: Sequence[str] = (*MEN, *WOMEN)
 _PRONOUNS = [["he", "she"]]
 
@@ -16,14 +18,14 @@ class Means:
 
     name: unique
     kind: none, data, regularisation or adversarial
-    steps: of preparation, as in a recipe of `llmos data prepare`
+    steps: of preparation
     recipe: keys of the training recipe that differ
     quick: whether it is in the short table
     """
 
     name: str
     kind: str
-    steps: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    steps: Steps = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     quick: bool = False
 

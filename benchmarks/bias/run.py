@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.bias.corpus import beginnings, corpus
-from benchmarks.bias.means import Means
+from benchmarks.bias.means import Means, Steps
 from devtools.data.block_source import Input
 from devtools.data.pipeline import prepare
 from devtools.data.recipe import Recipe as Preparation
-from devtools.data.rows import Text, write_rows
+from devtools.data.rows import Row, Text, write_rows
 from devtools.data.version import import_files
 from devtools.train.assemble import open_decoder
 from devtools.train.base import open_base
@@ -60,27 +60,27 @@ def learn(means: Means, folder: Path, *, seed: int = 0, steps: int = STEPS) -> L
     """Prepare the rows, train with the loop of `llmos train`, and measure; `folder` is the run's own."""
     torch.set_num_threads(1)
     began = time.process_time()
-    rows = _rows(means, folder)
-    options = RunOptions(data=tuple(rows), output=folder / "out", threads=1, interval=CheckpointInterval(steps=steps))
+    paths, rows = prepared((Text(text=sentence) for sentence in TRAIN), means.steps, folder)
+    options = RunOptions(
+        data=tuple(paths), output=folder / "out", threads=1, interval=CheckpointInterval(steps=steps)
+    )
     done = train(_recipe(means, seed, steps), options, on_event=lambda _event: None)
     assert done is not None
-    count = sum(len(path.read_bytes().splitlines()) for path in rows)
     bias, right, perplexity = measure(Path(done.path))
-    return Learnt(bias, right, perplexity, count, time.process_time() - began)
+    return Learnt(bias, right, perplexity, rows, time.process_time() - began)
 
 
-def _rows(means: Means, folder: Path) -> list[Path]:
-    """The corpus after the steps, as `llmos data import` and `llmos data prepare` write it."""
-    given = folder / "corpus.jsonl"
+def prepared(rows: Iterable[Row], steps: Steps, folder: Path) -> tuple[list[Path], int]:
+    """Files with the rows after the steps, as `llmos data import` and `llmos data prepare` write them; how many."""
+    given, where = folder / "corpus.jsonl", folder / "imported"
     folder.mkdir(parents=True)
-    write_rows(given, (Text(text=sentence) for sentence in TRAIN))
-    manifest = import_files([given], folder / "imported").manifest
-    where = folder / "imported"
-    if means.steps:
-        inputs, plan = Preparation(steps=means.steps).plan([Input(where, manifest, "0" * 64)])
+    write_rows(given, rows)
+    manifest = import_files([given], where).manifest
+    if steps:
+        inputs, plan = Preparation(steps=steps).plan([Input(where, manifest, "0" * 64)])
         where = folder / "prepared"
         manifest = prepare(inputs, plan, where)
-    return [where / file.path for file in manifest.files]
+    return [where / file.path for file in manifest.files], sum(manifest.splits.values())
 
 
 def _recipe(means: Means, seed: int, steps: int) -> Recipe:

@@ -1,6 +1,7 @@
 """Trains what LLMOS serves, in PyTorch: `python -m devtools.train RECIPE --base MODEL --data ROWS --output FOLDER`.
 
-Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `result.hf_directory`.
+Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `result.hf_directory`, `search.space`,
+`search.names`.
 
 | file | what |
 |---|---|
@@ -22,6 +23,7 @@ Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `resul
 | `answer_text` | an assistant's message as the text that the model writes |
 | `base` | the model that a run starts from |
 | `tensors` | writes safetensors |
+| `search/` | keys of a recipe, searched by successive halving |
 | `recipe/` | what a run does, as TOML |
 | `model/` | the decoder in PyTorch, adapters, models from scratch |
 | `objective/` | what is minimised |

@@ -165,16 +165,17 @@ class Embedded:
         return pids[0]
 
     def cli(
-        self, *arguments: str, stdin: str | None = None, env: Mapping[str, str] = {}
+        self, *arguments: str, stdin: str | None = None, env: Mapping[str, str] = {}, timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """Run `llmos …` on this home, with `env` on top of its environment."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)  # behind it is another program's
         return subprocess.run(
-            [*self.command, *arguments, "--home", str(self.home.root)],
+            [*self.command, *arguments[:end], "--home", str(self.home.root), *arguments[end:]],
             cwd=self._cwd,
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=timeout,
             check=False,
             env={**self._env, **env},
         )
