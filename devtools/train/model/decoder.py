@@ -64,9 +64,10 @@ class Layer(nn.Module):
         if arch.qk_norm:
             query, key = self.attn_q_norm(query), self.attn_k_norm(key)
         if rotation is not None:
-            query = rotate(query, *rotation, interleaved=arch.rotary_interleaved).to(value.dtype)
-            key = rotate(key, *rotation, interleaved=arch.rotary_interleaved).to(value.dtype)
-        mixed = attend(query, key, value, scale=attention_scale(arch), mask=mask)
+            query = rotate(query, *rotation, interleaved=arch.rotary_interleaved)
+            key = rotate(key, *rotation, interleaved=arch.rotary_interleaved)
+        with torch.autocast(x.device.type, enabled=False):  # for rows of this length, faster than in bfloat16
+            mixed = attend(query.float(), key.float(), value.float(), scale=attention_scale(arch), mask=mask)
         return self.attn_output(mixed.transpose(1, 2).flatten(-2))
 
     def _feed_forward(self, x: Tensor) -> Tensor:

@@ -17,10 +17,13 @@ from tokenizers import Tokenizer as HfTokenizer
 from devtools.convert.decoder_version import decoder_spec, write_version
 from devtools.train.base import open_base
 from devtools.train.examples import rendering
-from services.inference.replica.generate.model import LoadedModel, _token_text
-from services.inference.replica.generate.replica import _prompts
+from services.inference.replica.generate.model import LoadedModel
+from services.inference.replica.generate.replica import _template
 from shared.contracts.replica import ChatMessage, Generate, Tool, ToolCall
 from shared.errors import InvalidInput
+from shared.text.prompt import PromptBuilder
+from shared.text.special_tokens import special_tokens
+from shared.text.template_traits import traits_of
 from shared.text.tokenizer import Tokenizer
 from tests.support.models.small_model import write_small_gguf
 from tests.support.models.small_tokenizers import byte_level
@@ -78,8 +81,7 @@ def loaded(folder: Path, model) -> LoadedModel:
         decoder=None,
         tokenizer=tokenizer,
         template=(folder / "chat_template.jinja").read_text(encoding="utf-8"),
-        bos_token=_token_text(tokenizer, spec.bos_token_id),
-        eos_token=_token_text(tokenizer, spec.eos_token_ids[0]),
+        special_tokens=special_tokens(tokenizer, spec),
     )
 
 
@@ -95,12 +97,15 @@ async def ids_or_refusal(prompt):
 def test_prompt_ids_of_the_trainer_are_those_of_the_replica(tmp_path, name):
     model = model_of(tmp_path, name)
     version = loaded(tmp_path / "version", model)
-    manifest = type("Manifest", (), {"the_decoder": decoder_spec(model)})
 
     async def compare(cases) -> int:
         refused = 0
         async with AsyncExitStack() as stack:
-            replica = await _prompts(version, manifest, model.architecture.context_length, stack)
+            template = await _template(version, stack)
+            replica = PromptBuilder(
+                version.tokenizer, template, decoder_spec(model),
+                max_len=model.architecture.context_length, traits=await traits_of(template),
+            )  # fmt: skip
             renderer = await stack.enter_async_context(rendering(model, max_len=64))
             assert renderer.tokenizer.token(renderer._turn_end) == ENDS[name]
             for messages, tools in cases:
