@@ -86,6 +86,12 @@ _OTHERS = [
 ]
 """What is read elsewhere than in settings."""
 
+_JOBS = [
+    Row("LLMOS_JOB_GATEWAY_URL", "URL", "none", "The gateway that evaluations ask. `llmos up` sets it."),
+    Row("LLMOS_JOB_API_KEY_FILE", "path", "none", "File with a key for it, of the scopes `inference` and `read`."),
+]
+"""What `devtools.jobs.settings` reads."""
+
 _JOB_PROGRAM = [
     Row("LLMOS_BASE", "path", "none", "Folder with the files of the base version."),
     Row("LLMOS_DATA", "path", "none", "Folder with a folder for each dataset, which has its rows as JSON Lines."),
@@ -171,6 +177,7 @@ def tables() -> dict[str, tuple[str, list[Row]]]:
     of_services = {title: (intro, list(service_rows(kind))) for title, (intro, kind) in _SECTIONS.items()}
     return of_services | {
         "Command line": ("", list(command_line_rows())),
+        "Jobs": ("A job inherits the node agent's environment, too.", _JOBS),
         "Program of a job": ("`llmos job run` sets these for the program that it runs.", _JOB_PROGRAM),
         "Other": ("", _OTHERS),
     }
