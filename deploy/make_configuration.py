@@ -87,10 +87,10 @@ _OTHERS = [
 """What is read elsewhere than in settings."""
 
 _JOBS = [
-    Row("LLMOS_JOB_GATEWAY_URL", "URL", "none", "Gateway that evaluations ask; without it they fail and say so."),
-    Row("LLMOS_JOB_API_KEY_FILE", "path", "none", "File with the API key for it, of scopes `inference` and `read`."),
+    Row("LLMOS_JOB_GATEWAY_URL", "URL", "none", "The gateway that evaluations ask. `llmos up` sets it."),
+    Row("LLMOS_JOB_API_KEY_FILE", "path", "none", "File with a key for it, of the scopes `inference` and `read`."),
 ]
-"""`devtools.jobs.settings`; its other variables are the node agent's."""
+"""What `devtools.jobs.settings` reads."""
 
 _JOB_PROGRAM = [
     Row("LLMOS_BASE", "path", "none", "Folder with the files of the base version."),
@@ -177,7 +177,7 @@ def tables() -> dict[str, tuple[str, list[Row]]]:
     of_services = {title: (intro, list(service_rows(kind))) for title, (intro, kind) in _SECTIONS.items()}
     return of_services | {
         "Command line": ("", list(command_line_rows())),
-        "Jobs": ("What a job's process reads, set for its node agent.", _JOBS),
+        "Jobs": ("A job inherits the node agent's environment, too.", _JOBS),
         "Program of a job": ("`llmos job run` sets these for the program that it runs.", _JOB_PROGRAM),
         "Other": ("", _OTHERS),
     }
