@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmos.client import Client
 from shared.contracts.manifest import NAME_RULE, is_name
-from shared.contracts.registry import ReportVersion
+from shared.contracts.registry import ModelVersion, ReportVersion
 from shared.contracts.report import ReportManifest
 from shared.errors import InvalidInput, NotFound
 
@@ -93,10 +93,18 @@ def evaluate_here(
     return client.reports.publish(name or model, manifest, folder)
 
 
+def version_of(client: Client, reference: str) -> ModelVersion:
+    """The version that a deployment of this name serves, or that the reference of a model means."""
+    for status in client.deployments().deployments:
+        if status.deployment.name == reference:
+            return client.version(f"{status.deployment.model}:{status.deployment.version}")
+    return client.version(reference)
+
+
 def gate(
     client: Client,
-    subject: "Subject",
-    baseline: "Subject",
+    reference: str,
+    against: str,
     reports: Sequence[str],
     *,
     rule: "Rule",
@@ -106,10 +114,9 @@ def gate(
     """Verdicts on the suites of reports; without any, of the newest report that has both versions."""
     from devtools.evaluate.gated import joined, verdicts  # noqa: PLC0415
 
+    subject, baseline = version_of(client, reference), version_of(client, against)
     if subject.digest == baseline.digest:
-        raise InvalidInput(
-            f"{subject.deployment} and {baseline.deployment} are one version, {subject.reference}", param="against"
-        )
+        raise InvalidInput(f"{reference} and {against} are one version, {subject.reference}", param="against")
     found = [_report(client, reference, folder) for reference in reports]
     if not found:
         found = [_report(client, _newest(client, subject, baseline), folder)]
@@ -132,7 +139,7 @@ def _report(client: Client, reference: str, folder: Path) -> "Report":
     return version.manifest, read_items(target / ITEMS_FILE)
 
 
-def _newest(client: Client, subject: "Subject", baseline: "Subject") -> str:
+def _newest(client: Client, subject: ModelVersion, baseline: ModelVersion) -> str:
     """The newest report of both versions; raises NotFound."""
     entries = [
         (entry.created_at, f"{record.name}:{entry.version}")
@@ -145,6 +152,6 @@ def _newest(client: Client, subject: "Subject", baseline: "Subject") -> str:
             return reference
     raise NotFound(
         f"no report compares {subject.reference} with {baseline.reference}; make one with --suite NAME, or with"
-        f" 'llmos evaluate {subject.deployment} --against {baseline.deployment} --suite NAME'",
+        f" 'llmos evaluate {subject.reference} --against {baseline.reference} --suite NAME'",
         param="report",
     )

@@ -65,17 +65,19 @@ def evaluate(
     """Put suites to what is served; the figures become a version of a report."""
     target = Target.resolve(home, url, api_key)
     suites = _names(suite)
-    if not suites:
-        raise InvalidInput("name at least one suite: --suite NAME; 'llmos data list' shows datasets", param="suite")
-    if name is not None:
-        evaluating.check_report_name(name)
     options = _options(reference, against, n=n, typos=typos, judge=judge)
-    if not job:
-        print_report(_here(target, options, suites, name), json=json)
-        return
-    if json and not detach:
-        raise InvalidInput("--json goes with --here; a job's report: llmos report show NAME --json", param="json")
     with target.client() as client:
+        if not suites:
+            raise InvalidInput(
+                "name at least one suite: --suite NAME; 'llmos data list' shows datasets", param="suite"
+            )
+        if name is not None:
+            evaluating.check_report_name(name)
+        if not job:
+            print_report(_here(target, options, suites, name), json=json)
+            return
+        if json:
+            raise InvalidInput("--json goes with --here; a job's report: llmos report show NAME --json", param="json")
         subject, *_ = evaluating.find(client, *filter(None, (reference, against)))
     request = CreateJob(
         kind="evaluate",
@@ -124,9 +126,8 @@ def gate(
         reports = [_here(target, options, suites, None).reference]
     rule = Rule(may_fall_by, must_rise_by)
     with target.client() as client, work_folder() as folder:
-        subject, baseline = evaluating.find(client, reference, against)
         verdicts = evaluating.gate(
-            client, subject, baseline, reports, rule=rule, suites=_plain(suites), folder=folder
+            client, reference, against, reports, rule=rule, suites=_plain(suites), folder=folder
         )
     outcome = overall(verdicts)
     if json:

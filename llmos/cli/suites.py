@@ -46,10 +46,10 @@ def import_(
     from devtools.evaluate.write_suite import write_suite  # noqa: PLC0415
 
     target = Target.resolve(home, url, api_key)
-    check_name(name)
     fields = {"scorer": scorer, "reference": reference, "choices": choices, "answer": answer, "group": group}
-    reader = template_of(template, form, **fields, chat=chat, labels=_labels(label or ()))
     with target.client() as client, work_folder() as folder, progress_bars() as progress:
+        check_name(name)
+        reader = template_of(template, form, **fields, chat=chat, labels=_labels(label or ()))
         client.datasets.list()  # a wrong URL or key fails here
         manifest = write_suite(source, reader, folder, form=form or "template", license=license_)
         version = publish(client, name, manifest, folder, journals=target.home.imports, progress=progress)

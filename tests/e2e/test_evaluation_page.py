@@ -12,7 +12,7 @@ import pytest
 
 from devtools.evaluate.scorers.catalogue import SCORERS
 from tests.support.harness.compose import ROOT
-from tests.support.harness.embedded import Embedded, until
+from tests.support.harness.embedded import BRIEF, Embedded, until
 from tests.support.models.smollm2 import wheel_data, xsum_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -171,3 +171,55 @@ def test_what_can_not_be_evaluated_is_one_clear_line(
     lines = done.stderr.strip().splitlines()
     assert re.search(says.replace("(", r"\(").replace(")", r"\)"), lines[-1]), done.stderr
     assert "Traceback" not in done.stderr
+
+
+QUESTION = {
+    "messages": [
+        {"role": "system", "content": BRIEF},
+        {"role": "user", "content": "What is the capital of France?"},
+    ]
+}
+EVERY_SCORER = [
+    {**QUESTION, "choices": ["Paris", "A cucumber"], "answer": 0, "scorer": "choice"},
+    {"prompt": "The capital of France is", "choices": ["Paris", "seven"], "answer": 0, "scorer": "choice"},
+    {**QUESTION, "references": ["Paris"], "scorer": "exact_match"},
+    {**QUESTION, "references": ["The capital of France is Paris."], "scorer": "f1"},
+    {**QUESTION, "references": ["paris"], "scorer": "contains"},
+    {**QUESTION, "scorer": "json_schema", "labels": {"schema": '{"type": "object"}'}},
+    {**QUESTION, "references": ["The capital of France is Paris."], "scorer": "overlap"},
+    {"references": ["The capital of France is Paris."], "scorer": "perplexity"},
+    {
+        "prompt": "The nurse said that", "choices": ["he", "she"], "scorer": "counterfactual",
+        "labels": {"counterpart": "The engineer said that"},
+    },
+    {**QUESTION, "scorer": "refusal", "labels": {"expected": "answer"}},
+    {
+        **QUESTION, "references": ["I do not know."], "scorer": "judge",
+        "labels": {"human_answer": "Paris", "human_verdict": "win"},
+    },
+    {**QUESTION, "scorer": "latency", "labels": {"max_tokens": "8"}},
+]  # fmt: skip
+
+
+def test_every_scorer_works_on_a_model(system: Embedded, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"kind": "item", **item}) + "\n" for item in EVERY_SCORER)
+    (tmp_path / "team.jsonl").write_text(lines, encoding="utf-8")
+    done = run(system, tmp_path, "llmos data import team.jsonl --name team --json")
+    assert done.returncode == 0, done.stderr
+    suite = "team:" + str(orjson.loads(done.stdout)["version"])
+    done = run(system, tmp_path, f"llmos evaluate smollm2 --suite {suite} --judge smollm2 --here --json --name bias")
+    assert done.returncode == 0, done.stderr
+    manifest = orjson.loads(done.stdout)["manifest"]
+    values = {score["metric"]: score["value"] for score in manifest["scores"]}
+    assert values["choice.accuracy"] == 1.0
+    assert values["contains.contains"] == 1.0
+    assert values["f1.f1"] > 0.5
+    assert values["overlap.rougeL"] > 0.5
+    assert 1 < values["perplexity.perplexity"] < 50
+    assert 0 < values["counterfactual.counterfactual_gap"] < 1
+    assert values["refusal.refusal_right"] == 1.0
+    assert values["judge.judge_win_rate"] in {0.0, 0.5, 1.0}
+    assert "judge.judge_agreement" in values
+    assert 0 < values["latency.first_token_s"] < 60
+    assert values["latency.tokens_per_second"] > 0.1
+    assert any(note.startswith("Unvalidated judge: 1 answers") for note in manifest["notes"])
