@@ -28,6 +28,11 @@ class Target:
         load_config(chosen)
         return cls(chosen, url or os.environ.get("LLMOS_URL"), api_key or os.environ.get("LLMOS_API_KEY"))
 
+    def check(self) -> None:
+        """Raise what `client` raises: a wrong URL or key is named before what is wrong with the rest."""
+        with self.client():
+            pass
+
     def client(self) -> Client:
         """A client of the gateway: the URL given, else that of the home's running system."""
         url, key = self.url, self.api_key

@@ -73,6 +73,8 @@ def train(
 ) -> None:
     """Train a model, as a job on a node; the result becomes a version with its lineage."""
     target = Target.resolve(home, url, api_key)
+    if not show:
+        target.check()
     asked = _asked(target, what, versions or [], again)
     given = {"name": name, "teacher": teacher}
     asked = Training(

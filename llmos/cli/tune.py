@@ -68,6 +68,8 @@ def tune(
     """Search keys of a recipe for the lowest loss on held-out rows; the best model becomes a version."""
     from devtools.train.search.space import parse_over  # noqa: PLC0415  # other commands start without it
 
+    target = Target.resolve(home, url, api_key)
+    target.check()
     search: dict[str, Any] = {"trials": trials, "reduction": reduction, "seed": seed, "over": parse_over(over or [])}
     if not search["over"]:
         raise InvalidInput("what is searched? Give --over, for example --over lr=1e-4..1e-2", param="over")
@@ -82,7 +84,6 @@ def tune(
     asked = changed(asked, changes or [])
     if not asked.name:
         raise InvalidInput("what shall the result be called? Give --name, for example --name helper", param="name")
-    target = Target.resolve(home, url, api_key)
     with target.client() as client:
         request = asked.request(
             client,

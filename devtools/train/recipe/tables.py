@@ -102,7 +102,7 @@ class Reverse(Equalise):
 
 
 class Robust(Table):
-    """Regularisation and adversarial training. None of these is a means against bias: see docs/training.md."""
+    """Regularisation and adversarial training. What they do to bias: docs/bias.md."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)

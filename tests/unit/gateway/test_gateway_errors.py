@@ -12,6 +12,7 @@ EXPECTED = {
     errors.PayloadTooLarge: 413,
     errors.UnsupportedFormat: 400,
     errors.CorruptFile: 400,
+    errors.TrainingDiverged: 400,
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
     errors.NotFound: 404,
