@@ -116,7 +116,8 @@ async def _stop(stop: asyncio.Event, process: asyncio.subprocess.Process) -> Non
 def _environment(threads: int) -> dict[str, str]:
     """Without the variables of LLMOS, which hold secrets."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}
-    return safe_path(given) | {"OMP_NUM_THREADS": str(threads)}
+    # Threads that spin while they wait take the processor from what serves, and from one another.
+    return safe_path(given) | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _events(line: bytes) -> Iterator[Event]:

@@ -1,5 +1,7 @@
 """The claims of docs/bias.md on the corpus of `python -m benchmarks.bias`, whose bias is known."""
 
+import os
+
 import pytest
 
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
@@ -7,7 +9,8 @@ pytest.importorskip("torch", reason="the extra `train` (torch) is not installed"
 from benchmarks.bias.means import MEANS
 from benchmarks.bias.run import learn
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(900)]
+LONG = pytest.mark.skipif("LLMOS_TEST_LONG" not in os.environ, reason="takes minutes: set LLMOS_TEST_LONG=1")
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(900), LONG]
 BY_NAME = {means.name: means for means in MEANS}
 NAMES_TOO, PRONOUNS_ONLY = "counterfactual copies, names too", "counterfactual copies, pronouns only"
 REGULARISERS = ["dropout 0.3", "weight decay 0.3", "label smoothing 0.1", "R-Drop 1, dropout 0.1", "NEFTune 5"]

@@ -1,6 +1,7 @@
 """The lesson: SmolLM2 learns codes that it cannot know, and writes them for sentences that it never saw."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -13,7 +14,8 @@ from devtools.train.recipe import read_recipe
 from shared.service.python import python_module
 from tests.support.models.smollm2 import smollm2_gguf
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1200)]  # two minutes of an idle core
+LONG = pytest.mark.skipif("LLMOS_TEST_LONG" not in os.environ, reason="takes minutes: set LLMOS_TEST_LONG=1")
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1200), LONG]  # two minutes of an idle core
 
 
 def test_smollm2_learns_the_lesson(tmp_path):

@@ -5,6 +5,7 @@ are written right, or the perplexity beside that of counting letters.
 """
 
 import math
+import os
 from collections import Counter
 
 import pytest
@@ -26,7 +27,8 @@ from shared.text.tokenizer import Tokenizer
 from tests.support.models.smollm2 import xsum_articles
 from tests.support.train.toy_language import answers, prefers_short, sentences, translated, turn
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1800)]
+LONG = pytest.mark.skipif("LLMOS_TEST_LONG" not in os.environ, reason="takes minutes: set LLMOS_TEST_LONG=1")
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(1800), LONG]
 COMPUTE = {"precision": "float32", "micro_tokens": 4096}
 KNOWN = sentences(3000)
 UNSEEN = sentences(100, seed=1, without=KNOWN)
