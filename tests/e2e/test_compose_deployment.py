@@ -10,6 +10,7 @@ from llmos.client import Client, wait_ready
 from llmos.importing import import_model
 from shared.bus.connect import connect
 from shared.bus.nats.objects import OBJECTS_STREAM
+from shared.contracts.registry import MODELS
 from shared.contracts.scheduler import Deploy
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.harness.compose import SERVICES
@@ -90,7 +91,7 @@ async def test_a_large_message_is_given_up_when_it_was_read(deployment):
     streams = client.jetstream()
     try:
         with pytest.raises(InvalidInput):
-            await bus.request("llmos.v1.registry.resolve", b"x" * (3 << 20), timeout=20)
+            await bus.request(MODELS.resolve.subject, b"x" * (3 << 20), timeout=20)
         await eventually(nothing_left, 10)
     finally:
         await client.close()
