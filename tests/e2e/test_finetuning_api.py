@@ -53,7 +53,7 @@ def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, 
     job = client.fine_tuning.jobs.create(
         model=tiny,
         training_file=file.id,
-        suffix="helper",
+        suffix="tuned-tickets",
         method={
             "type": "supervised",
             "supervised": {"hyperparameters": {"n_epochs": 40, "batch_size": 4, "learning_rate_multiplier": 10.0}},
@@ -70,7 +70,7 @@ def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, 
     try:
         assert done.status == "succeeded", done.error
         assert "running" in statuses
-        assert done.fine_tuned_model == "helper"
+        assert done.fine_tuned_model == "tuned-tickets"
         assert done.trained_tokens > 0
         events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
         metrics = [event.data for event in events if event.type == "metrics"]
@@ -83,14 +83,14 @@ def test_the_example_of_openai_trains_a_model_that_answers_under_its_name(demo, 
             messages=[{"role": "user", "content": "I forgot my password"}],
             max_tokens=8,
         )
-        assert answer.model == "helper"
+        assert answer.model == "tuned-tickets"
         assert answer.usage.completion_tokens > 0
-        lineage = demo.json("model", "show", "helper:1")["manifest"]["lineage"]
+        lineage = demo.json("model", "show", "tuned-tickets:1")["manifest"]["lineage"]
         assert lineage["job"] == job.id
         (dataset,) = lineage["datasets"]
-        assert demo.json("data", "show", "helper:1")["digest"] == dataset
+        assert demo.json("data", "show", "tuned-tickets:1")["digest"] == dataset
     finally:
         if done.status == "succeeded":
-            demo.cli("undeploy", "helper")
-            demo.cli("model", "delete", "helper")
+            demo.cli("undeploy", "tuned-tickets")
+            demo.cli("model", "delete", "tuned-tickets")
             client.files.delete(file.id)
