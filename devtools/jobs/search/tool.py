@@ -60,9 +60,9 @@ async def search(run: Run) -> None:
         raise Stopped
     if searching.best is None:
         raise searching.failure or LlmosError(f"the search {describe_exit(code)}; see the job's log")
-    spec = run.assignment.spec.model_copy(update={"recipe": _best_recipe(plan, searching.best)})
-    best = replace(run, assignment=run.assignment.model_copy(update={"spec": spec}))
-    run.messages.send(result=await result_of(best, plan.training, inputs, output / RESULT, state.upload))
+    spec = inputs.spec.model_copy(update={"recipe": _best_recipe(plan, searching.best)})
+    inputs = replace(inputs, spec=spec)
+    run.messages.send(result=await result_of(run, plan.training, inputs, output / RESULT, state.upload))
 
 
 def _best_recipe(plan: SearchPlan, values: dict[str, Any]) -> str:

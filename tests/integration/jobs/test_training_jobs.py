@@ -126,10 +126,10 @@ async def test_killed_moved_and_paused_it_makes_the_same_weights(system):
     assert paused.checkpoint.step >= left + 5
     await system.change(job.id, Desired.RUN)
     done = await succeeds(system, job)
-    assert done.attempt == 4
-    first, second, third, fourth = await begins(system, job)
-    assert first == 0 < second
-    assert left <= third < fourth
+    begun = await begins(system, job)
+    assert done.attempt in {3, 4}, "the agent may die before it has started the second attempt"
+    assert begun[0] == 0
+    assert left <= begun[-2] < begun[-1]
     whole = await train(system, recipe(LONG, tail="\n[adapter]\ndropout = 0.1\n"), name="whole")
     await succeeds(system, whole)
     assert await begins(system, whole) == [0]
