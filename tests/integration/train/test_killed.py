@@ -28,8 +28,9 @@ def finished(lines):
 def test_killed_at_random_moments_and_resumed_equals_uninterrupted(tmp_path):
     recipe = write_recipe(tmp_path / "recipe.toml", RECIPE)
     whole = files(tmp_path / "whole")
-    began = time.monotonic()
     process = start(command(whole, recipe, "--checkpoint-steps", "1"))
+    process.stdout.readline()  # it has begun to train
+    began = time.monotonic()
     lines, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     took, expected = time.monotonic() - began, finished(lines.splitlines())
