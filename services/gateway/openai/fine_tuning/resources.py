@@ -10,14 +10,14 @@ SHORTEST = 1024
 """Tokens that a step has in memory at least: the recipe's `compute.micro_tokens`."""
 _BASE = 700 << 20
 _FLOAT = 4
-_ACTIVATIONS = 40
+_ACTIVATIONS = 32
 _LOGITS = 3
 _TRAINED = 16
 _ADAPTER = 20 * 8
 """Parameters of an adapter of rank 8, for each layer and each hidden unit."""
 _BITS = {"F32": 35.0, "F16": 35.0, "BF16": 35.0, "int8": 9.5, "Q8_0": 9.5}
 _OTHER_BITS = 6.5
-_MARGIN = 1.15
+_MARGIN = 1.1
 
 
 def training_resources(base: Manifest, tokens: int) -> Resources:
