@@ -154,10 +154,11 @@ CALLS = (ToolCall(id="c1", name="weather", arguments='{"city": "Zürich", "days"
 def test_the_engine_parses_the_calls_of_an_answer(form):
     message = ChatMessage(role="assistant", content="" if form is LLAMA else "I look.", tool_calls=CALLS)
     parser = ToolCallParser(form, lambda n: "x" * n)
-    parsed, rest = parser.push(answer_text(message, form)), parser.finish()
-    assert [call.name for call in parsed.calls] == ["weather", "time"]
-    assert [json.loads(call.arguments) for call in parsed.calls] == [json.loads(call.arguments) for call in CALLS]
-    assert parsed.text + rest.text == message.content
+    pieces = [*parser.push(answer_text(message, form)), *parser.finish(cut=False)]
+    calls = [piece for piece in pieces if not isinstance(piece, str)]
+    assert [call.name for call in calls] == ["weather", "time"]
+    assert [json.loads(call.arguments) for call in calls] == [json.loads(call.arguments) for call in CALLS]
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == message.content
 
 
 def test_ids_are_those_of_the_vocabulary(model):
