@@ -83,7 +83,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(tmp_path, options):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY)); sys.exit(main())"
     )]  # fmt: skip
     arguments = command(options, recipe, "--checkpoint-steps", "1")
-    code, events, errors = run([*limited, *arguments[3:]])
+    code, events, errors = run([*limited, *arguments[4:]])
     assert code == STORAGE_FULL, errors
     assert events[-1]["code"] == "storage_full"
     code, again, errors = run(arguments)
