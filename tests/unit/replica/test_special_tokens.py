@@ -1,7 +1,7 @@
 import pytest
 
-from services.inference.replica.generate.model import _special_tokens
 from shared.contracts.manifest import DecoderSpec
+from shared.text.special_tokens import special_tokens
 from shared.text.tokenizer import Tokenizer
 from tests.support.models.small_tokenizers import byte_level
 
@@ -21,4 +21,4 @@ IDS = DecoderSpec.EXAMPLE.model_copy(update={"bos_token_id": 1, "eos_token_ids":
     ],
 )
 def test_templates_get_the_tokens_of_the_version(named: dict[str, str], expected: dict[str, str]) -> None:
-    assert _special_tokens(TOKENIZER, IDS.model_copy(update={"special_tokens": named})) == expected
+    assert special_tokens(TOKENIZER, IDS.model_copy(update={"special_tokens": named})) == expected
