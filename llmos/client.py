@@ -3,25 +3,36 @@
 Applications use any OpenAI client; the command line uses this one.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from llmos.datasets import Datasets
+from llmos.blobs import Blobs
 from llmos.jobs import Jobs
-from llmos.reports import Reports
 from llmos.transport import Transport, admin_path
+from llmos.versions import Versions
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
-from shared.contracts.registry import CatalogueRecord, CollectGarbage, GarbageReport, ModelList, ModelVersion
+from shared.contracts.registry import (
+    DATASETS,
+    MODELS,
+    REPORTS,
+    CollectGarbage,
+    DatasetList,
+    DatasetVersion,
+    GarbageReport,
+    ModelList,
+    ModelVersion,
+    ReportList,
+    ReportVersion,
+)
+from shared.contracts.report import ReportManifest
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
-from shared.errors import CorruptFile, Unavailable
-from shared.storage.port import CHUNK
+from shared.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +67,27 @@ class Client:
     ) -> None:
         self._gateway.close()
 
-    # models
+    # the registry
 
-    def models(self) -> ModelList:
-        """All models with their versions and aliases."""
-        return self._gateway.call(ModelList, "GET", "models")
+    @property
+    def models(self) -> Versions[Manifest, ModelVersion, ModelList]:
+        """Models with their versions and aliases."""
+        return Versions(self._gateway, self.blobs, MODELS)
 
-    def version(self, reference: str) -> ModelVersion:
-        """What `name`, `name:3` or `name@alias` means now."""
-        return self._gateway.call(ModelVersion, "GET", "models", reference)
+    @property
+    def datasets(self) -> Versions[DatasetManifest, DatasetVersion, DatasetList]:
+        """Rows."""
+        return Versions(self._gateway, self.blobs, DATASETS)
 
-    def create_version(self, model: str, manifest: Manifest, aliases: tuple[str, ...] = ()) -> ModelVersion:
-        """A version from uploaded blobs; the same manifest again answers the same version."""
-        body = {"manifest": manifest.model_dump(mode="json"), "aliases": list(aliases)}
-        return self._gateway.call(ModelVersion, "POST", "models", model, "versions", body=body)
+    @property
+    def reports(self) -> Versions[ReportManifest, ReportVersion, ReportList]:
+        """What evaluations measured."""
+        return Versions(self._gateway, self.blobs, REPORTS)
 
-    def set_alias(self, model: str, alias: str, version: int) -> CatalogueRecord:
-        """Point `model@alias` at a version."""
-        return self._gateway.call(
-            CatalogueRecord, "PUT", "models", model, "aliases", alias, body={"version": version}
-        )
-
-    def remove_alias(self, model: str, alias: str) -> None:
-        """Remove `model@alias`."""
-        self._gateway.send("DELETE", admin_path("models", model, "aliases", alias))
-
-    def delete(self, reference: str) -> None:
-        """Delete a version, or a model with all its versions."""
-        self._gateway.send("DELETE", admin_path("models", reference))
+    @property
+    def blobs(self) -> Blobs:
+        """The bytes of files, by digest."""
+        return Blobs(self._gateway)
 
     def collect_garbage(self, *, dry_run: bool) -> GarbageReport:
         """Remove files that no version refers to, or only list them."""
@@ -96,33 +100,6 @@ class Client:
     def _collect(self, request: CollectGarbage) -> GarbageReport:
         body = request.model_dump(mode="json", exclude_none=True)
         return self._gateway.call(GarbageReport, "POST", "garbage", body=body)
-
-    def has_blob(self, digest: str) -> bool:
-        """Whether the store has these bytes already."""
-        return self._gateway.exists(admin_path("blobs", digest))
-
-    def upload(self, digest: str, path: Path, sent: Callable[[int], None]) -> None:
-        """Upload a file; `sent` gets the number of bytes sent so far. The server verifies the digest."""
-
-        def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
-                    sent(file.tell())
-
-        self._gateway.put(admin_path("blobs", digest), chunks(), path.stat().st_size)
-
-    def download(self, digest: str, path: Path, received: Callable[[int], None]) -> None:
-        """Download a file; `received` gets the number of bytes so far. Raises CorruptFile for another digest."""
-        found = hashlib.sha256()
-        with path.open("wb") as file:
-            for chunk in self._gateway.chunks(admin_path("blobs", digest)):
-                file.write(chunk)
-                found.update(chunk)
-                received(file.tell())
-        if found.hexdigest() != digest:
-            path.unlink()
-            raise CorruptFile(f"the store gave other bytes for blob {digest}; run the command again")
 
     # deployments and nodes
 
@@ -169,16 +146,6 @@ class Client:
     def jobs(self) -> Jobs:
         """Finite work on nodes."""
         return Jobs(self._gateway)
-
-    @property
-    def datasets(self) -> Datasets:
-        """Rows in the registry."""
-        return Datasets(self._gateway, self)
-
-    @property
-    def reports(self) -> Reports:
-        """What evaluations measured."""
-        return Reports(self._gateway, self)
 
     # monitor
 

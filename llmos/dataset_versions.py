@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmos.client import Client
 from llmos.import_journal import ImportJournal
+from llmos.progress import Progress
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.manifest import NAME_RULE, is_name
 from shared.contracts.registry import DatasetVersion
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 WORK_PREFIX = "llmos-data-"
 """Of the folders, below that for temporary files, in which rows are prepared."""
-Progress = Callable[[str, float], None]
 
 
 @contextmanager
@@ -127,10 +127,10 @@ def find_tokenizer(client: Client | None, given: str, folder: Path) -> "Tokenize
         return Tokenizer.from_file(path)
     if client is None or given.endswith(".json"):
         raise InvalidInput(f"--tokenizer {given}: no such file", param="tokenizer")
-    files = {file.path: file.digest for file in client.version(given).manifest.files}
+    files = {file.path: file.digest for file in client.models.version(given).manifest.files}
     if "tokenizer.json" not in files:
         raise InvalidInput(f"--tokenizer {given}: this version has no tokenizer.json", param="tokenizer")
-    client.download(files["tokenizer.json"], folder / "tokenizer.json", lambda _: None)
+    client.blobs.download(files["tokenizer.json"], folder / "tokenizer.json", lambda _: None)
     return Tokenizer.from_file(folder / "tokenizer.json")
 
 

@@ -1,12 +1,13 @@
 """Evaluate from here: suites from the registry, answers from the gateway, a report into the registry."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.client import Client
+from llmos.progress import Progress
 from shared.contracts.manifest import NAME_RULE, is_name
 from shared.contracts.registry import ModelVersion, ReportVersion
 from shared.contracts.report import ReportManifest
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from devtools.evaluate.options import Options
     from devtools.evaluate.subject import Subject
     from devtools.evaluate.suites import Suite
-
-Progress = Callable[[str, float], None]
 
 
 def find(client: Client, *references: str) -> "list[Subject]":
@@ -42,7 +41,7 @@ def fetch_suites(client: Client, references: Sequence[str], folder: Path, n: int
     for reference in references:
         suite = client.datasets.version(reference)
         target = folder / f"{suite.name}-{suite.version}"
-        client.datasets.download(suite.manifest, target, lambda _step, _done: None)
+        client.datasets.download(suite.manifest, target)
         found.append(read_suite(suite.reference, suite.digest, suite.manifest, target, n=n))
     return found
 
@@ -90,15 +89,16 @@ def evaluate_here(
         return evaluation.subject.reference.rsplit(":", 1)[0], manifest
 
     model, manifest = asyncio.run(work())
-    return client.reports.publish(name or model, manifest, folder)
+    client.reports.upload(manifest, folder)
+    return client.reports.create(name or model, manifest)
 
 
 def version_of(client: Client, reference: str) -> ModelVersion:
     """The version that a deployment of this name serves, or that the reference of a model means."""
     for status in client.deployments().deployments:
         if status.deployment.name == reference:
-            return client.version(f"{status.deployment.model}:{status.deployment.version}")
-    return client.version(reference)
+            return client.models.version(f"{status.deployment.model}:{status.deployment.version}")
+    return client.models.version(reference)
 
 
 def gate(
@@ -134,7 +134,6 @@ def _report(client: Client, reference: str, folder: Path) -> "Report":
 
     version = client.reports.version(reference)
     target = folder / f"report-{version.name}-{version.version}"
-    target.mkdir(parents=True, exist_ok=True)
     client.reports.download(version.manifest, target)
     return version.manifest, read_items(target / ITEMS_FILE)
 

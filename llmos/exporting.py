@@ -1,17 +1,16 @@
 """Get a version out of the registry: its files as they are, or as a Hugging Face directory."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from llmos.client import Client
+from llmos.progress import Progress
 from shared.contracts.registry import ModelVersion
 from shared.errors import InvalidInput, UnsupportedFormat
 from shared.storage.scratch import scratch_folder
 
 Format = Literal["version", "hf"]
-Progress = Callable[[str, float], None]
 MANIFEST_FILE = "manifest.json"
 _WORK_PREFIX = "llmos-export-"
 
@@ -31,7 +30,7 @@ def export_model(client: Client, reference: str, folder: Path, form: Format, pro
         InvalidInput: The folder has files.
         UnsupportedFormat: An encoder as `hf`.
     """
-    version = client.version(reference)
+    version = client.models.version(reference)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} is not an empty folder; name another", param="folder")
     if form == "version":
@@ -56,16 +55,6 @@ def export_model(client: Client, reference: str, folder: Path, form: Format, pro
 
 
 def _download(client: Client, version: ModelVersion, folder: Path, progress: Progress) -> None:
-    manifest, done = version.manifest, 0
-
-    def received(count: int) -> None:
-        progress("download", (done + count) / max(1, manifest.size))
-
     folder.mkdir(parents=True, exist_ok=True)
-    for file in manifest.files:
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        client.download(file.digest, target, received)
-        done += file.size
-    (folder / MANIFEST_FILE).write_bytes(manifest.encode())
-    progress("download", 1.0)
+    client.models.download(version.manifest, folder, progress)
+    (folder / MANIFEST_FILE).write_bytes(version.manifest.encode())

@@ -17,9 +17,8 @@ from typing import Any, Self
 import httpx
 
 from llmos.connection import http_client
+from llmos.progress import Progress
 from shared.errors import CorruptFile, InvalidInput, NotFound, PermissionDenied, Unavailable, UnsupportedFormat
-
-Progress = Callable[[str, float], None]
 
 HUB = "https://huggingface.co"
 _REFERENCE = re.compile(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
 from llmos.import_journal import ImportJournal
+from llmos.progress import Progress
 from shared.contracts.manifest import NAME_RULE, Manifest, is_name
 from shared.contracts.registry import ModelVersion
 from shared.errors import Conflict, InvalidInput, UnsupportedFormat
@@ -18,8 +18,6 @@ from shared.storage.scratch import held, scratch_folder
 WORK_PREFIX = "llmos-import-"
 """Of the folders, below that for temporary files, in which models are converted."""
 
-Progress = Callable[[str, float], None]
-"""Called with the name of a step and how much of it is done, 0 to 1."""
 
 SOURCES = (
     "a .gguf file, a Hugging Face directory (config.json and safetensors; an encoder's may have model.onnx instead),"
@@ -59,7 +57,7 @@ def import_model(
     _check_name("--name", name)
     for alias in aliases:
         _check_name("--alias", alias)
-    client.models()  # a wrong URL or key fails here, before minutes of work
+    client.models.list()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
 
     with ExitStack() as stack:
@@ -81,25 +79,11 @@ def import_model(
             manifest = add_cuda_graph(work / "version", manifest)
         if journals is not None:
             stack.enter_context(ImportJournal.opened(journals)).add(file.digest for file in manifest.files)
-        upload(client, manifest, work / "version", progress)
-        version = client.create_version(name, manifest, aliases)
+        client.models.upload(manifest, work / "version", progress)
+        version = client.models.create(name, manifest, aliases)
         if fetched is not None:
             shutil.rmtree(fetched, ignore_errors=True)
     return version
-
-
-def upload(client: Client, manifest: Manifest, folder: Path, progress: Progress) -> None:
-    """Upload the files of a version that the store does not have yet."""
-    done = 0
-
-    def sent(count: int) -> None:
-        progress("upload", (done + count) / manifest.size)
-
-    for file in manifest.files:
-        if not client.has_blob(file.digest):
-            client.upload(file.digest, folder / file.path, sent)
-        done += file.size
-    progress("upload", 1.0)
 
 
 def _check_name(option: str, name: str) -> None:

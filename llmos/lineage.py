@@ -48,7 +48,7 @@ class Names:
     def _records(self, kind: Kind) -> tuple[CatalogueRecord, ...]:
         if kind is Kind.DATASET:
             return self._client.datasets.list().datasets
-        return self._client.models().models
+        return self._client.models.list().models
 
     def base(self, lineage: Lineage) -> Origin | None:
         """The version that training started from."""

@@ -76,7 +76,7 @@ class Training:
 
         if not is_name(self.name):
             raise InvalidInput(f"--name {self.name!r}: expected {NAME_RULE}", param="name")
-        base = client.version(self.base).manifest if self.base else None
+        base = client.models.version(self.base).manifest if self.base else None
         recipe = self.recipe
         if base is not None and "max_len" not in recipe and base.context_length < Plan.of(recipe).recipe.max_len:
             recipe = {"max_len": base.context_length} | recipe
@@ -101,7 +101,7 @@ class Training:
     def _estimate(self, client: Client, plan: "Plan", base: Manifest | None) -> int:
         from devtools.train.memory import estimate_memory, size_from_scratch, size_of  # noqa: PLC0415
 
-        teacher = size_of(client.version(self.teacher).manifest) if self.teacher else None
+        teacher = size_of(client.models.version(self.teacher).manifest) if self.teacher else None
         model = size_of(base) if base is not None else size_from_scratch(plan.recipe)
         return estimate_memory(plan.recipe, model, teacher=teacher, processes=plan.job.processes)
 
@@ -147,14 +147,14 @@ def from_version(client: Client, reference: str) -> Training:
     Raises:
         NotFound: It was not trained here, or what it was made from was deleted.
     """
-    version = client.version(reference)
+    version = client.models.version(reference)
     lineage, names = version.manifest.lineage, Names(client)
     recipes = [file for file in version.manifest.files if file.path == _RECIPE_FILE]
     if lineage.recipe is None or not recipes:
         raise NotFound(f"{version.reference} was not made by a training here: its source is {lineage.source}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _RECIPE_FILE
-        client.download(recipes[0].digest, path, lambda _: None)
+        client.blobs.download(recipes[0].digest, path, lambda _: None)
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     base, teacher = names.base(lineage), names.teacher(lineage)
     return Training(

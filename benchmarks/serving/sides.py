@@ -15,7 +15,6 @@ from pathlib import Path
 from benchmarks.serving.client import ChatClient
 from llmos.client import Client, wait_ready
 from llmos.home import Home
-from llmos.importing import upload
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import Deploy
 from shared.contracts.serving import DRAFT_TOKENS
@@ -57,8 +56,8 @@ class Llmos:
         self._admin = Client(url, home.admin_key() or "")
         self._url = url
         self._count = 0
-        upload(self._admin, manifest, folder, lambda _step, _done: None)
-        self._reference = self._admin.create_version(MODEL, manifest).reference
+        self._admin.models.upload(manifest, folder)
+        self._reference = self._admin.models.create(MODEL, manifest).reference
 
     def key(self, name: str) -> str:
         """A new API key: a tenant of its own."""

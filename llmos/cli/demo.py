@@ -50,7 +50,7 @@ def run(client: Client) -> None:
 def import_once(client: Client) -> ModelVersion:
     """The demo model, imported unless it was."""
     try:
-        return client.version(NAME)
+        return client.models.version(NAME)
     except NotFound:
         source = demo_gguf()
         note(f"importing {source.name} as {NAME}")

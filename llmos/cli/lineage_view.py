@@ -29,7 +29,7 @@ def add_lineage(client: Client, document: dict[str, Any], top: Tree) -> None:
     names = Names(client)
     for reference in served_versions(document):
         try:
-            version = client.version(reference)
+            version = client.models.version(reference)
         except NotFound:
             top.add(_line("version", f"{reference}  deleted"))
             continue
@@ -51,7 +51,7 @@ def _hang(client: Client, names: Names, version: ModelVersion, branch: Tree) -> 
             continue
         below = branch.add(_line(role, str(found)))
         if found.reference is not None:
-            _hang(client, names, client.version(found.reference), below)
+            _hang(client, names, client.models.version(found.reference), below)
 
 
 def _rows(client: Client, origin: Origin) -> str:

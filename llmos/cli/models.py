@@ -8,7 +8,8 @@ import typer
 
 from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, print_table, progress_bars, say, size
+from llmos.cli.output import print_json, progress_bars, say, size
+from llmos.cli.version_table import print_versions
 from llmos.config import Target
 from llmos.exporting import Format, export_model
 from llmos.importing import SOURCES, import_model
@@ -66,25 +67,11 @@ def list_(
 ) -> None:
     """All models with their versions and aliases."""
     with Target.resolve(home, url, api_key).client() as client:
-        models = client.models().models
+        models = client.models.list().models
     if json:
         print_json([model.model_dump(mode="json") for model in models])
         return
-    rows = [
-        (
-            f"{model.name}:{entry.version}",
-            ", ".join(f"@{alias}" for alias, version in sorted(model.aliases.items()) if version == entry.version),
-            size(entry.size),
-            f"{entry.created_at:%Y-%m-%d %H:%M}",
-        )
-        for model in models
-        for entry in model.versions
-    ]
-    print_table(
-        ("MODEL", "ALIASES", "SIZE", "CREATED"),
-        rows,
-        empty="No models yet. Try: llmos model import FILE.gguf --name NAME",
-    )
+    print_versions("model", models, empty="No models yet. Try: llmos model import FILE.gguf --name NAME")
 
 
 @app.command(epilog="Example: llmos model show smollm2@prod")
@@ -97,7 +84,7 @@ def show(
 ) -> None:
     """One version: files, sizes, memory need, lineage."""
     with Target.resolve(home, url, api_key).client() as client:
-        version = client.version(reference)
+        version = client.models.version(reference)
         lines = [] if json else lineage_lines(client, version.manifest.lineage)
     if json:
         print_json(version)
@@ -149,10 +136,10 @@ def alias(
         raise InvalidInput("give either a version number or --remove", param="version")
     with Target.resolve(home, url, api_key).client() as client:
         if version is None:
-            client.remove_alias(model, label)
+            client.models.remove_alias(model, label)
             say(f"{name} removed")
         else:
-            client.set_alias(model, label, version)
+            client.models.set_alias(model, label, version)
             say(f"{name} -> {model}:{version}")
 
 
@@ -189,7 +176,7 @@ def delete(
     with Target.resolve(home, url, api_key).client() as client:
         if not yes:
             typer.confirm(f"Delete {reference} for good?", abort=True)
-        client.delete(reference)
+        client.models.delete(reference)
     say(f"{reference} deleted")
 
 

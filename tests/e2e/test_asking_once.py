@@ -92,4 +92,4 @@ def test_the_client_never_leaves_its_own_route(demo):
     with Client(demo.url, demo.key) as client:
         with pytest.raises(NotFound, match=r"there is no deployment '../models/smollm2'"):
             client.undeploy("../models/smollm2")
-        assert client.version("smollm2").version == 1
+        assert client.models.version("smollm2").version == 1

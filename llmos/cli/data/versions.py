@@ -9,7 +9,8 @@ import typer
 from llmos.cli.data.options import ReferenceArgument
 from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, print_table, progress_bars, size
+from llmos.cli.output import print_json, progress_bars, size
+from llmos.cli.version_table import print_versions
 from llmos.config import Target
 from llmos.dataset_versions import export_rows, import_rows
 from shared.errors import InvalidInput
@@ -82,21 +83,7 @@ def list_(
     if json:
         print_json([dataset.model_dump(mode="json") for dataset in datasets])
         return
-    rows = [
-        (
-            f"{dataset.name}:{entry.version}",
-            ", ".join(f"@{alias}" for alias, version in sorted(dataset.aliases.items()) if version == entry.version),
-            size(entry.size),
-            f"{entry.created_at:%Y-%m-%d %H:%M}",
-        )
-        for dataset in datasets
-        for entry in dataset.versions
-    ]
-    print_table(
-        ("DATASET", "ALIASES", "SIZE", "CREATED"),
-        rows,
-        empty="No datasets yet. Try: llmos data import FILE.jsonl --name NAME",
-    )
+    print_versions("dataset", datasets, empty="No datasets yet. Try: llmos data import FILE.jsonl --name NAME")
 
 
 @app.command(epilog="Example: llmos data show support:2")

@@ -33,7 +33,7 @@ def proxy():
 def test_a_remote_gateway_is_asked_through_the_proxy(proxy, monkeypatch, variable):
     monkeypatch.setenv(variable, proxy.url)
     with Client(REMOTE, "k") as client:
-        assert client.models().models == ()
+        assert client.models.list().models == ()
     assert proxy.asked == [f"GET {REMOTE}/llmos/v1/models"]
 
 
@@ -42,7 +42,7 @@ def test_no_proxy_names_hosts_that_are_asked_directly(proxy, monkeypatch, no_pro
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", no_proxy)
     with Client(REMOTE, "k") as client, pytest.raises(Unavailable, match="nothing answers"):
-        client.models()
+        client.models.list()
     assert not proxy.asked
 
 
@@ -62,7 +62,7 @@ def test_no_proxy_names_hosts_that_are_asked_directly(proxy, monkeypatch, no_pro
 def test_loopback_is_asked_directly_whatever_the_environment_says(proxy, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with Client(proxy.url, "k") as client:
-        assert client.models().models == ()
+        assert client.models.list().models == ()
     assert proxy.asked == ["GET /llmos/v1/models"]
 
 
@@ -89,17 +89,17 @@ def test_a_proxy_of_another_scheme_does_no_harm(proxy, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
     with Client(REMOTE, "k") as client:
-        assert client.models().models == ()
+        assert client.models.list().models == ()
 
 
 def test_a_proxy_that_is_away_or_refuses_is_named(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     with Client("https://x.test", "k") as client, pytest.raises(Unavailable, match=r"no proxy answers .*HTTPS_PROXY"):
-        client.models()
+        client.models.list()
     with Proxy(407) as refusing:
         monkeypatch.setenv("HTTPS_PROXY", refusing.url)
         with Client("https://x.test", "k") as client, pytest.raises(Unavailable, match=r"proxy .*407.*HTTPS_PROXY"):
-            client.models()
+            client.models.list()
         assert refusing.asked == ["CONNECT x.test:443"]
 
 
@@ -150,7 +150,7 @@ def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key):
 
 def test_white_space_around_a_key_is_not_part_of_it(proxy):
     with Client(proxy.url, " k\r\n") as client:
-        assert client.models().models == ()
+        assert client.models.list().models == ()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_white_space_around_a_key_is_not_part_of_it(proxy):
 )
 def test_a_server_that_is_not_llmos_is_named(body, status, says):
     with Proxy(status, body) as server, Client(server.url, "k") as client, pytest.raises(Exception, match=says):
-        client.models()
+        client.models.list()
 
 
 @pytest.mark.parametrize("body", [b"", b"data: {}\n\n", b"<html></html>", b'data: {"choices": []}'])
