@@ -5,12 +5,12 @@ before it and the table `[job]` behind it.
 """
 
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devtools.toml import change_value, parse_toml, toml_text
 from llmos.client import Client
 from llmos.lineage import Names, Origin
 from shared.contracts.job import CreateJob
@@ -50,10 +50,8 @@ class Training:
 
     def text(self) -> str:
         """As a file that `llmos train` takes."""
-        from devtools.train.recipe.text import recipe_text  # noqa: PLC0415  # other commands start without it
-
         said = {"name": self.name, "base": self.base, "teacher": self.teacher, "datasets": list(self.datasets)}
-        return recipe_text({key: value for key, value in said.items() if value} | self.recipe)
+        return toml_text({key: value for key, value in said.items() if value} | self.recipe)
 
     def request(
         self,
@@ -72,7 +70,6 @@ class Training:
         """
         from devtools.jobs.search.plan import SearchPlan  # noqa: PLC0415  # other commands start without it
         from devtools.jobs.train.plan import Plan  # noqa: PLC0415
-        from devtools.train.recipe.text import recipe_text  # noqa: PLC0415
 
         if not is_name(self.name):
             raise InvalidInput(f"--name {self.name!r}: expected {NAME_RULE}", param="name")
@@ -90,7 +87,7 @@ class Training:
             base=self.base,
             teacher=self.teacher,
             datasets=self.datasets,
-            recipe=recipe_text(recipe),
+            recipe=toml_text(recipe),
             result=Kind.MODEL,
             result_name=self.name,
             resources=Resources(memory=memory, threads=threads),
@@ -104,6 +101,23 @@ class Training:
         teacher = size_of(client.models.version(self.teacher).manifest) if self.teacher else None
         model = size_of(base) if base is not None else size_from_scratch(plan.recipe)
         return estimate_memory(plan.recipe, model, teacher=teacher, processes=plan.job.processes)
+
+
+def from_words(what: str, references: Sequence[str]) -> Training:
+    """The training that a terminal's words ask for: a method and its versions, or a file that says all.
+
+    Raises:
+        InvalidInput: Neither, or both.
+    """
+    if what in METHODS:
+        return from_method(what, references)
+    if not what.endswith(".toml"):
+        raise InvalidInput(
+            f"{what!r} is no kind of training: expected {', '.join(METHODS)}, or a file RECIPE.toml", param="method"
+        )
+    if references:
+        raise InvalidInput(f"{what} says which versions it takes; leave {references[0]!r} out", param="datasets")
+    return from_file(Path(what))
 
 
 def from_method(method: str, references: Sequence[str]) -> Training:
@@ -129,11 +143,12 @@ def from_file(path: Path) -> Training:
         InvalidInput: It can't be read, or a key is of another type.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"the recipe {path} can't be read: {error.strerror}", param="recipe") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not TOML: {error}", param="recipe") from None
+    values = parse_toml(text, called=str(path))
     name, base, teacher = (_word(values, key) for key in ("name", "base", "teacher"))
     datasets = values.pop("datasets", [])
     if not isinstance(datasets, list) or not all(isinstance(one, str) for one in datasets) or not datasets:
@@ -155,7 +170,7 @@ def from_version(client: Client, reference: str) -> Training:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _RECIPE_FILE
         client.blobs.download(recipes[0].digest, path, lambda _: None)
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = parse_toml(path.read_text(encoding="utf-8"))
     base, teacher = names.base(lineage), names.teacher(lineage)
     return Training(
         recipe,
@@ -177,13 +192,7 @@ def changed(training: Training, changes: Sequence[str]) -> Training:
         key, equals, text = change.partition("=")
         if not equals or not key.strip():
             raise InvalidInput(f"--set {change!r}: expected KEY=VALUE, for example --set lr=1e-3", param="set")
-        *tables, last = _full_key(key.strip()).split(".")
-        place = recipe
-        for table in tables:
-            place = place.setdefault(table, {})
-            if not isinstance(place, dict):
-                raise InvalidInput(f"--set {change!r}: {table!r} is not a table of the recipe", param="set")
-        place[last] = _value(text.strip())
+        change_value(recipe, _full_key(key.strip()), text.strip(), f"--set {change!r}")
     return replace(training, recipe=recipe)
 
 
@@ -200,13 +209,6 @@ def _full_key(key: str) -> str:
     if len(found) > 1:
         raise InvalidInput(f"--set {key}: which of {', '.join(found)}?", param="set")
     return found[0] if found else key
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a word without quotes
 
 
 def _word(values: dict[str, Any], key: str) -> str | None:

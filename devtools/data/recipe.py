@@ -18,8 +18,6 @@ validation = 0.05
 max_tokens = 1024
 """
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +37,7 @@ from devtools.data.repeat import Repetition
 from devtools.data.split import Split
 from devtools.data.steps import AnyStep, make
 from devtools.data.words import nearest
+from devtools.toml import parse_toml, toml_value
 from shared.errors import InvalidInput
 
 STEPS: Mapping[str, type[Any]] = {
@@ -86,10 +85,7 @@ class Recipe:
         Raises:
             InvalidInput: Not TOML, or an unknown key, with the nearest one.
         """
-        try:
-            found = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidInput(f"the recipe is not TOML: {error}", param="recipe") from None
+        found = parse_toml(text)
         _known(found, _TABLES, "")
         steps = []
         for table in _tables(found, "step"):
@@ -117,7 +113,7 @@ class Recipe:
         for number, share in self.mix:
             lines += ["", "[[mix]]", f"dataset = {number}", f"share = {share}"]
         for name, parameters in self.steps:
-            lines += ["", "[[step]]", f"name = {_toml(name)}", *_lines(parameters)]
+            lines += ["", "[[step]]", f"name = {toml_value(name)}", *_lines(parameters)]
         for title, table in (("split", self.split), ("check", self.check)):
             if table:
                 lines += ["", f"[{title}]", *_lines(table)]
@@ -208,9 +204,4 @@ def _known(table: Any, keys: Sequence[str], prefix: str) -> None:
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in table.items()]
-
-
-def _toml(value: Any) -> str:
-    """JSON's texts, numbers and lists are TOML's."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return [f"{key} = {toml_value(value)}" for key, value in table.items()]

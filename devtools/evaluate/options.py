@@ -1,10 +1,8 @@
 """What an evaluation is told; as TOML it is the recipe of a job."""
 
-import json
-import tomllib
-
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from devtools.toml import parse_toml, toml_text
 from shared.errors import InvalidInput
 
 
@@ -25,16 +23,14 @@ class Options(BaseModel):
     """The deployment that judges answers."""
 
     def to_toml(self) -> str:
-        """The recipe. Its values are names and numbers: JSON's texts are TOML's."""
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump(exclude_none=True).items())
+        """The recipe."""
+        return toml_text(self.model_dump(exclude_none=True))
 
     @classmethod
     def from_toml(cls, text: str) -> "Options":
         """From a recipe; raises InvalidInput naming the key."""
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidInput(f"the recipe is not TOML: {error}", param="recipe") from None
+            return cls.model_validate(parse_toml(text))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             raise InvalidInput(

@@ -7,7 +7,7 @@ import typer
 
 from llmos import evaluating
 from llmos.cli import jobs
-from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.options import DetachOption, HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, print_table, progress_bars, say
 from llmos.cli.reports import print_report
 from llmos.config import Target
@@ -56,7 +56,7 @@ def evaluate(
     judge: JudgeOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the report. [default: the model's]")] = None,
     job: Annotated[bool, typer.Option("--job/--here", help="Run on a node, or in this terminal.")] = True,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")] = False,
+    detach: DetachOption = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,

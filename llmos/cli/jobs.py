@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.options import (
+    DetachOption,
+    HomeOption,
+    JsonOption,
+    KeyOption,
+    PriorityOption,
+    RetriesOption,
+    ThreadsOption,
+    UrlOption,
+)
 from llmos.cli.output import note, print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.job import CreateJob, Desired, Job, JobState
@@ -146,12 +155,10 @@ def run(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The result's name.")] = None,
     memory: Annotated[float, typer.Option(min=0.01, help="GiB of memory that it may use.")] = 4.0,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads reserved for it; 0: it shares those that are free.")
-    ] = 0,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher runs first among jobs that wait.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")] = 2,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and return.")] = False,
+    threads: ThreadsOption = 0,
+    priority: PriorityOption = 0,
+    retries: RetriesOption = 2,
+    detach: DetachOption = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,

@@ -39,6 +39,11 @@ KeyOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads reserved for it; 0: it shares those that are free.")]
+PriorityOption = Annotated[int, typer.Option(min=-100, max=100, help="Higher runs first among jobs that wait.")]
+RetriesOption = Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")]
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")]
+
 MAX_SIZE = 1 << 60
 """Bytes: an EiB."""
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}

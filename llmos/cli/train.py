@@ -1,15 +1,24 @@
 """`llmos train`: rows become a version, as a job."""
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
 from llmos.cli.jobs import start
-from llmos.cli.options import HomeOption, KeyOption, UrlOption
+from llmos.cli.options import (
+    DetachOption,
+    HomeOption,
+    KeyOption,
+    PriorityOption,
+    RetriesOption,
+    ThreadsOption,
+    UrlOption,
+)
 from llmos.cli.output import note, size
 from llmos.config import Target
-from llmos.training import METHODS, Training, changed, from_file, from_method, from_version
+from llmos.training import METHODS, Training, changed, from_version, from_words
 from shared.errors import InvalidInput
 
 _GIB = 1 << 30
@@ -61,12 +70,10 @@ def train(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads reserved for it; 0: it shares those that are free.")
-    ] = 0,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher runs first among jobs that wait.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")] = 2,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")] = False,
+    threads: ThreadsOption = 0,
+    priority: PriorityOption = 0,
+    retries: RetriesOption = 2,
+    detach: DetachOption = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -76,14 +83,7 @@ def train(
     if not show:
         target.check()
     asked = _asked(target, what, versions or [], again)
-    given = {"name": name, "teacher": teacher}
-    asked = Training(
-        asked.recipe,
-        name=given["name"] or asked.name,
-        base=asked.base,
-        teacher=given["teacher"] or asked.teacher,
-        datasets=asked.datasets,
-    )
+    asked = replace(asked, name=name or asked.name, teacher=teacher or asked.teacher)
     asked = changed(asked, [*([f"scratch.size={size_}"] if size_ else []), *(changes or [])])
     if show:
         from devtools.jobs.train.plan import Plan  # noqa: PLC0415  # other commands start without it
@@ -91,6 +91,21 @@ def train(
         Plan.of(asked.recipe)
         print(asked.text(), end="")
         return
+    start_training(target, asked, memory=memory, threads=threads, priority=priority, retries=retries, detach=detach)
+
+
+def start_training(
+    target: Target,
+    asked: Training,
+    *,
+    memory: float | None,
+    threads: int,
+    priority: int,
+    retries: int,
+    detach: bool,
+    search: Mapping[str, Any] | None = None,
+) -> None:
+    """Queue a training, or a search for the best one, and follow it; `memory` in GiB, None: as estimated."""
     if not asked.name:
         raise InvalidInput("what shall the result be called? Give --name, for example --name helper", param="name")
     with target.client() as client:
@@ -100,6 +115,7 @@ def train(
             threads=threads,
             priority=priority,
             retries=retries,
+            search=search,
         )
     if memory is None:
         note(f"memory: {size(request.resources.memory)}, as estimated; --memory says otherwise", style="dim")
@@ -114,12 +130,4 @@ def _asked(target: Target, what: str | None, versions: list[str], again: str | N
             return from_version(client, again)
     if what is None:
         raise InvalidInput(f"what kind of training? Give {', '.join(METHODS)}, a recipe.toml, or --again REF")
-    if what in METHODS:
-        return from_method(what, versions)
-    if not what.endswith(".toml"):
-        raise InvalidInput(
-            f"{what!r} is no kind of training: expected {', '.join(METHODS)}, or a file RECIPE.toml", param="method"
-        )
-    if versions:
-        raise InvalidInput(f"{what} says which versions it takes; leave {versions[0]!r} out", param="datasets")
-    return from_file(Path(what))
+    return from_words(what, versions)

@@ -1,18 +1,24 @@
 """`llmos tune`: the recipe of a training whose model is best on held-out rows, as a job."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from llmos.cli.jobs import start
-from llmos.cli.options import HomeOption, KeyOption, UrlOption
-from llmos.cli.output import note, size
+from llmos.cli.options import (
+    DetachOption,
+    HomeOption,
+    KeyOption,
+    PriorityOption,
+    RetriesOption,
+    ThreadsOption,
+    UrlOption,
+)
+from llmos.cli.train import start_training
 from llmos.config import Target
-from llmos.training import METHODS, Training, changed, from_file, from_method
+from llmos.training import changed, from_words
 from shared.errors import InvalidInput
 
-_GIB = 1 << 30
 _EPILOG = (
     "Examples: llmos tune recipe.toml --trials 16 --over lr=1e-4..1e-2 --over rank=4,8,16 ·"
     " llmos tune sft smollm2@prod support:2 --name helper --over lr=1e-4..1e-2"
@@ -55,12 +61,10 @@ def tune(
         float | None,
         typer.Option(min=0.01, help="GiB that it may use. Estimated if not given.", show_default=False),
     ] = None,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads reserved for it; 0: it shares those that are free.")
-    ] = 0,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher runs first among jobs that wait.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")] = 2,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")] = False,
+    threads: ThreadsOption = 0,
+    priority: PriorityOption = 0,
+    retries: RetriesOption = 2,
+    detach: DetachOption = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -73,38 +77,15 @@ def tune(
     search: dict[str, Any] = {"trials": trials, "reduction": reduction, "seed": seed, "over": parse_over(over or [])}
     if not search["over"]:
         raise InvalidInput("what is searched? Give --over, for example --over lr=1e-4..1e-2", param="over")
-    asked = _asked(what, versions or [])
-    asked = Training(
-        asked.recipe,
-        name=name or asked.name,
-        base=asked.base,
-        teacher=teacher or asked.teacher,
-        datasets=asked.datasets,
+    asked = from_words(what, versions or [])
+    asked = changed(replace(asked, name=name or asked.name, teacher=teacher or asked.teacher), changes or [])
+    start_training(
+        target,
+        asked,
+        memory=memory,
+        threads=threads,
+        priority=priority,
+        retries=retries,
+        detach=detach,
+        search=search,
     )
-    asked = changed(asked, changes or [])
-    if not asked.name:
-        raise InvalidInput("what shall the result be called? Give --name, for example --name helper", param="name")
-    with target.client() as client:
-        request = asked.request(
-            client,
-            memory=None if memory is None else int(memory * _GIB),
-            threads=threads,
-            priority=priority,
-            retries=retries,
-            search=search,
-        )
-    if memory is None:
-        note(f"memory: {size(request.resources.memory)}, as estimated; --memory says otherwise", style="dim")
-    start(request, detach=detach, target=target)
-
-
-def _asked(what: str, versions: list[str]) -> Training:
-    if what in METHODS:
-        return from_method(what, versions)
-    if not what.endswith(".toml"):
-        raise InvalidInput(
-            f"{what!r} is no kind of training: expected {', '.join(METHODS)}, or a file RECIPE.toml", param="method"
-        )
-    if versions:
-        raise InvalidInput(f"{what} says which versions it takes; leave {versions[0]!r} out", param="datasets")
-    return from_file(Path(what))

@@ -1,13 +1,12 @@
 """What a search job is told: what a training job is told, and the table `[search]`."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from devtools.jobs.train.plan import TABLE as JOB
 from devtools.jobs.train.plan import Plan
-from devtools.train.recipe.text import recipe_text
+from devtools.toml import parse_toml, toml_text
 from devtools.train.search.space import TABLE, Choice, SearchTable, Space, parse_search, with_values
 from shared.errors import InvalidInput
 
@@ -29,11 +28,7 @@ class SearchPlan:
     @classmethod
     def read(cls, text: str) -> "SearchPlan":
         """The plan of a job's recipe; raises InvalidInput that names the key."""
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidInput(f"the recipe is not TOML: {error}", param="recipe") from None
-        return cls.of(values)
+        return cls.of(parse_toml(text))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "SearchPlan":
@@ -52,7 +47,7 @@ class SearchPlan:
     @property
     def search_toml(self) -> str:
         """Of the search alone, for the child process."""
-        return recipe_text({TABLE: self.table.model_dump(mode="json")})
+        return toml_text({TABLE: self.table.model_dump(mode="json")})
 
     def extremes(self) -> list[Plan]:
         """The trainings with the lowest and the highest value of each key, for an estimate of their memory."""

@@ -13,7 +13,7 @@ from devtools.jobs.train.inputs import fetch_inputs
 from devtools.jobs.train.plan import TABLE as JOB
 from devtools.jobs.train.process import Event, require_torch, run_trainer, trainer
 from devtools.jobs.train.tool import result_of, threads_of
-from devtools.train.recipe.text import recipe_text
+from devtools.toml import toml_text
 from devtools.train.search.names import RESULT
 from devtools.train.search.space import with_values
 from shared.contracts.job import Progress
@@ -68,7 +68,7 @@ async def search(run: Run) -> None:
 def _best_recipe(plan: SearchPlan, values: dict[str, Any]) -> str:
     keys = with_values(plan.values, values)
     job = keys.pop(JOB, None)
-    return recipe_text({**keys, JOB: job} if job else keys)
+    return toml_text({**keys, JOB: job} if job else keys)
 
 
 class _Searching:

@@ -1,15 +1,14 @@
 """What a training job is told: a recipe of `devtools.train`, and the table `[job]`, which says how it is run."""
 
-import tomllib
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devtools.quantization import Quantize, scheme_after
+from devtools.toml import parse_toml, toml_text
 from devtools.train.recipe import Recipe, parse_recipe
 from devtools.train.recipe.errors import explain
-from devtools.train.recipe.text import recipe_text
 from shared.errors import InvalidInput
 
 TABLE = "job"
@@ -46,11 +45,7 @@ class Plan:
     @classmethod
     def read(cls, text: str) -> "Plan":
         """The plan of a job's recipe; raises InvalidInput that names the key."""
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidInput(f"the recipe is not TOML: {error}", param="recipe") from None
-        return cls.of(values)
+        return cls.of(parse_toml(text))
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Plan":
@@ -61,7 +56,7 @@ class Plan:
         except ValidationError as error:
             message, param = explain(error, JobTable)
             raise InvalidInput(message.replace("recipe:", f"recipe, [{TABLE}]:", 1), param=param) from None
-        return cls(parse_recipe(keys), recipe_text(keys), table)
+        return cls(parse_recipe(keys), toml_text(keys), table)
 
     def quantize(self, base: str | None) -> Quantize:
         """The quantization of the result of a base whose weights are `base`; None: there is no base."""

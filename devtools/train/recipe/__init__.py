@@ -4,7 +4,6 @@
 |---|---|
 | `recipe` | the whole: parsed, and checked as one |
 | `tables` | its tables, key by key |
-| `text` | a recipe as TOML |
 | `errors` | one line about what is wrong, with the nearest name |
 | `schedule` | the learning rate of each step |
 """

@@ -6,12 +6,12 @@ An unknown key is an error with the nearest name, and a key that would have no e
 import hashlib
 import json
 import math
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from devtools.toml import change_value, parse_toml
 from devtools.train.recipe.errors import explain
 from devtools.train.recipe.tables import (
     AdapterTable,
@@ -128,11 +128,12 @@ def read_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
         InvalidInput: not TOML, or not a recipe.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise NotFound(f"the recipe {path} can't be read: {error.strerror}", param="recipe") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is not TOML: {error}", param="recipe") from None
+    values = parse_toml(text, called=path.name)
     for change in changes or []:
         _apply(values, change)
     return parse_recipe(values)
@@ -140,15 +141,6 @@ def read_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
 
 def _apply(values: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a word without quotes
     if not equals or not key:
         raise InvalidInput(f"{change!r} is not a change of the recipe; expected KEY=VALUE", param="set")
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise InvalidInput(f"{change!r}: {table!r} is not a table of the recipe", param="set")
-    values[last] = value
+    change_value(values, key.strip(), text, f"{change!r}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from devtools.toml import toml_text
 from devtools.train.options import RunOptions
 from devtools.train.progress import (
     Event,
@@ -27,7 +28,6 @@ from devtools.train.progress import (
     Warned,
 )
 from devtools.train.recipe import Recipe, parse_recipe
-from devtools.train.recipe.text import recipe_text
 from devtools.train.result.folders import folder_digest
 from devtools.train.run import train
 from devtools.train.search.names import BEST_RECIPE, RESULT, STUDY, TRIALS
@@ -171,7 +171,7 @@ def _finish(study: Study, given: Search, output: Path, on_event: OnEvent) -> Sea
     if not result.exists():
         (output / TRIALS / f"{best.number:04d}" / RESULT).rename(result)
     shutil.rmtree(output / TRIALS, ignore_errors=True)
-    (output / BEST_RECIPE).write_text(recipe_text(with_values(given.recipe, best.values)), encoding="utf-8")
+    (output / BEST_RECIPE).write_text(toml_text(with_values(given.recipe, best.values)), encoding="utf-8")
     searched = Searched(
         best.number, best.loss, best.values, table_of(study.trials, best), str(result), folder_digest(result)
     )

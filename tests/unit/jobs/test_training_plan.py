@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devtools.jobs.train.plan import Plan
+from devtools.toml import toml_text
 from devtools.train.memory import ModelSize, estimate_memory, size_from_scratch
 from devtools.train.recipe import parse_recipe
-from devtools.train.recipe.text import recipe_text
 from shared.errors import InvalidInput
 
 _KEYS = st.text(min_size=1, max_size=8)
@@ -27,7 +27,7 @@ _TEXT = st.dictionaries(_KEYS, _VALUES | st.dictionaries(_KEYS, _VALUES, max_siz
 
 @given(_TEXT)
 def test_a_recipe_reads_back_as_what_was_written(values):
-    assert tomllib.loads(recipe_text(values)) == values
+    assert tomllib.loads(toml_text(values)) == values
 
 
 def test_the_table_job_is_for_the_tool_and_the_rest_for_the_trainer():
