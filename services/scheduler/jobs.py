@@ -25,6 +25,7 @@ from shared.contracts.job import (
     JobList,
     JobName,
     JobSpec,
+    Work,
 )
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import DATASETS, MODELS, AnyCatalogue
@@ -65,16 +66,10 @@ class JobsService:
         self._check_names(request)
         base = await self._pin(MODELS, request.base) if request.base is not None else None
         spec = JobSpec(
-            kind=request.kind,
             base=base,
             teacher=await self._pin(MODELS, request.teacher) if request.teacher is not None else None,
             datasets=tuple([await self._pin(DATASETS, reference) for reference in request.datasets]),
-            recipe=request.recipe,
-            command=request.command,
-            result=request.result,
-            result_name=request.result_name,
-            uploads=request.uploads,
-            deploy=request.deploy,
+            **{name: getattr(request, name) for name in Work.model_fields},
         )
         self._check_names(request)  # the registry was asked meanwhile
         job = Job(

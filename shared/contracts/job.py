@@ -123,16 +123,11 @@ class Upload(Contract):
         return name if name.lower().endswith(".jsonl") else f"{name or 'rows'}.jsonl"
 
 
-class JobSpec(Contract):
-    """What a job does."""
+class Work(Contract):
+    """What a job does, but for its inputs: the same in the request for a job and in its record."""
 
     kind: JobKind
     """`run` starts `command`; the others run a tool of `devtools`."""
-    base: Input | None = None
-    """The version of a model that it starts from, or that it evaluates."""
-    teacher: Input | None = None
-    """The version of a model that the result learns from, with method `distil`."""
-    datasets: tuple[Input, ...] = ()
     recipe: str = Field(default="", max_length=256 * 1024)
     """TOML: all that the tool is told."""
     command: tuple[str, ...] = ()
@@ -144,7 +139,18 @@ class JobSpec(Contract):
     uploads: tuple[Upload, ...] = ()
     """Instead of `datasets`. The job makes a version of the dataset `result_name` of them, and then uses that."""
     deploy: Name | None = None
-    """The public name under which the model that it makes is deployed when it has succeeded."""
+    """The public name under which the model that it makes is deployed when it has succeeded. A request is refused
+    with `Conflict` while a deployment or a job has it."""
+
+
+class JobSpec(Work):
+    """What a job does."""
+
+    base: Input | None = None
+    """The version of a model that it starts from, or that it evaluates."""
+    teacher: Input | None = None
+    """The version of a model that the result learns from, with method `distil`."""
+    datasets: tuple[Input, ...] = ()
 
 
 class DeployState(StrEnum):
@@ -284,24 +290,15 @@ class ProcessMessage(Contract):
 # --- Endpoints of the scheduler ---
 
 
-class CreateJob(Contract):
+class CreateJob(Work):
     """Queue a job."""
 
-    kind: JobKind
     base: str | None = None
     """name, name:3 or name@alias of a model; pinned to the version that it means now."""
     teacher: str | None = None
     """Of a model; pinned too."""
     datasets: tuple[str, ...] = ()
     """References of datasets; pinned too."""
-    recipe: str = Field(default="", max_length=256 * 1024)
-    command: tuple[str, ...] = ()
-    result: Kind | None = None
-    result_name: Name | None = None
-    uploads: tuple[Upload, ...] = ()
-    """Instead of `datasets`; needs `result_name`."""
-    deploy: Name | None = None
-    """Deploy the resulting model under this name. Refused with `Conflict` while a deployment or a job has it."""
     fine_tuning: FineTuning | None = None
     resources: Resources
     priority: int = Field(default=0, ge=-100, le=100)
@@ -349,6 +346,7 @@ Checkpoint.EXAMPLE = Checkpoint(
 Upload.EXAMPLE = Upload(
     file=ManifestFile(path="file-3f2a77b11c1e4a1c9c510a4c", digest="ab" * 32, size=4096), name="chats.jsonl"
 )
+Work.EXAMPLE = Work(kind="train", recipe='method = "sft"\n', result=Kind.MODEL, result_name="helper")
 JobSpec.EXAMPLE = JobSpec(
     kind="train",
     base=Input(kind=Kind.MODEL, name="smollm2", version=1, digest="cd" * 32),
