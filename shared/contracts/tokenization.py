@@ -27,6 +27,8 @@ class Tokenize(Contract):
     template: TemplateOptions = TemplateOptions()
     """With `messages`."""
     return_token_strs: bool = False
+    tenant: str = ""
+    """Tenants take turns."""
 
     @model_validator(mode="after")
     def _one_text(self) -> "Tokenize":
@@ -50,6 +52,8 @@ class Detokenize(Contract):
     """Turn token ids into text, control tokens as the vocabulary writes them."""
 
     token_ids: tuple[int, ...] = Field(max_length=MAX_IDS)
+    tenant: str = ""
+    """Tenants take turns."""
 
 
 class Detokenized(Contract):

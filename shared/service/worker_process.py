@@ -35,13 +35,13 @@ class WorkerProcess:
         module: What `python -m` runs; it calls `worker.serve`.
         cpu_limit_s: Processor seconds that one request may take.
         memory_limit: Bytes of address space that the process may have.
-        niceness: The process's own, from 0 to 19 (the lowest priority), from its first import on.
+        niceness: The process's own, from 0 to 19 (the lowest priority), when it works. It starts without: beside busy
+            processes its imports would take many seconds.
     """
 
     def __init__(self, module: str, *, cpu_limit_s: float, memory_limit: int, niceness: int = 0) -> None:
         self._module = module
-        self._limits = (str(cpu_limit_s), str(memory_limit))
-        self._niceness = niceness
+        self._limits = (str(cpu_limit_s), str(memory_limit), str(niceness))
         self._lock = asyncio.Lock()
         self._process: Process | None = None
         self._closed = False
@@ -88,13 +88,9 @@ class WorkerProcess:
 
     async def _start(self) -> Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}  # secrets
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *python_module(self._module, *self._limits), stdin=PIPE, stdout=PIPE, env=safe_path(environment)
         )
-        if self._niceness:
-            with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
-        return process
 
     async def _stop(self) -> int:
         """End the process, if there is one; its exit code."""

@@ -164,7 +164,7 @@ class Dispatcher:
             raise
         except LlmosError as error:
             self._drop(attempt)
-            if isinstance(error, Overloaded):
+            if isinstance(error, Overloaded) and error.param is None:  # else it refuses that field only
                 self._refusals.remember(replica_id, generate.tenant, error, tokens=request.tokens, now=self.clock())
             raise
         attempt.accepted = True

@@ -31,6 +31,8 @@ class Refused:
     def error(self) -> LlmosError:
         """The error for the client."""
         retry_after = min((error.retry_after for error in self.errors if error.retry_after), default=RETRY_S)
+        if self.errors and all(isinstance(error, Overloaded) and error.param for error in self.errors):
+            return self.errors[0]
         if any(isinstance(error, Overloaded) for error in self.errors):
             return Overloaded(
                 f"all {len(self.candidates)} replicas of {self.deployment!r} are at their limit; try again later"

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http.body import parse_body, read_body, unless_gone
+from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.openai.messages import Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
@@ -38,7 +39,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
     """Whether BOS is added; default: yes for a prompt, no for messages, whose template adds it."""
     return_token_strs: bool | None = None
 
-    def command(self) -> Tokenize:
+    def command(self, tenant: str) -> Tokenize:
         """The contract's; raises `InvalidInput` where one field contradicts another."""
         if (self.prompt is None) == (self.messages is None):
             raise InvalidInput("exactly one of prompt and messages is expected", param="prompt")
@@ -50,6 +51,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
             add_special_tokens=messages is None if special is None else special,
             template=self.template_options(),
             return_token_strs=bool(self.return_token_strs),
+            tenant=tenant,
         )
 
 
@@ -84,7 +86,10 @@ class TokenizationApi:
             for name, value in (message.model_extra or {}).items():
                 check_message_field(index, name, value)
         asking = self._tokenizations.ask(
-            self._tokenizations.deployment(body.model), tokenize_endpoint, body.command(), size=len(data)
+            self._tokenizations.deployment(body.model),
+            tokenize_endpoint,
+            body.command(state_of(request.scope).key_id),
+            size=len(data),
         )
         result = await unless_gone(request.receive, asking)
         return json_response(
@@ -105,7 +110,7 @@ class TokenizationApi:
         asking = self._tokenizations.ask(
             self._tokenizations.deployment(body.model),
             detokenize_endpoint,
-            Detokenize(token_ids=body.tokens),
+            Detokenize(token_ids=body.tokens, tenant=state_of(request.scope).key_id),
             size=len(data),
         )
         return json_response({"prompt": (await unless_gone(request.receive, asking)).text})

@@ -6,7 +6,6 @@
 |---|---|
 | `request` | a request: its texts as tokens; its result |
 | `limits` | bounds of a batch and of the queue |
-| `fair_queue` | pure: whose turn it is |
 | `batcher` | pure: which rows are computed together |
 | `runner` | the thread that loops plan -> run -> complete |
 | `graph` | the interface of a model; `runtime.onnx_encoder.OnnxEncoder` is one |

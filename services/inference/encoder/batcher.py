@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.inference.encoder.fair_queue import TenantFairQueue
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
+from services.inference.turns.fair_queue import TenantFairQueue
 from shared.errors import Conflict, InvalidInput, LlmosError, Overloaded
 
 

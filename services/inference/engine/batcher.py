@@ -145,6 +145,10 @@ class Batcher:
         """Raise `Overloaded` if any next request of a tenant would be refused."""
         self._admission.check_queue(tenant, free_slots=self.free_slots)
 
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Count preparing a tenant's requests as the prompt tokens that could have been computed instead."""
+        self._tenants.charge_preparation(tenant, self._throughput.prompt_tokens(seconds) or 0)
+
     def cancel(self, request_id: str) -> bool:
         """End a sequence at the next `plan` or `apply`, whichever comes first; False if no sequence has this id."""
         if request_id not in self._sequences:

@@ -124,6 +124,11 @@ class Engine:
                 self._counters.rejected += 1
                 raise
 
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Count work that was done for a tenant before its requests came here. Thread-safe."""
+        with self._wake:
+            self._batcher.charge(tenant, seconds)
+
     def cancel(self, request_id: str) -> None:
         """End a request within one step, with finish CANCELLED. Thread-safe; unknown ids are ignored."""
         with self._wake:

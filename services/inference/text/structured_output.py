@@ -65,7 +65,7 @@ class StructuredOutputBuilder:
                 f"ignore_eos does not go with {source.param}: the answer ends where its grammar ends",
                 param="ignore_eos",
             )
-        compiled = await self._grammars.compile(source)
+        compiled = await self._grammars.compile(source, request.tenant)
         constraint = await _start(compiled, request.resume_token_ids, source.param)
         if not _may_call(request):
             return StructuredOutput(constraint)

@@ -17,6 +17,7 @@ from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.generate.tokenization import TokenizationHandler
+from services.inference.turns import Turns
 from shared.bus.memory.bus import MemoryBus
 from shared.bus.port import Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
@@ -122,7 +123,8 @@ async def memory_replica(
     traits = await traits_of(process)
     prompts = PromptBuilder(tokenizer, process, spec, max_len=max_len, traits=traits)
     model = LoadedModel(decoder, tokenizer, template, special_tokens={})
-    tokenization = TokenizationHandler(model, prompts, spec, max_len=max_len)
+    turns = Turns("prompts", charge=engine.charge)
+    tokenization = TokenizationHandler(model, prompts, spec, turns=turns, max_len=max_len)
     handler = GenerateHandler(
         serving,
         engine,
@@ -130,6 +132,7 @@ async def memory_replica(
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),
+        turns=turns,
         parallel_calls=traits.parallel_calls,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))

@@ -20,6 +20,7 @@ from services.inference.replica.encode.handler import EncodeHandler
 from services.inference.replica.encode.tokenization import TokenizationHandler
 from services.inference.replica.generate import endpoints as generate
 from services.inference.replica.load import report_load
+from services.inference.turns import Turns
 from shared.bus.memory.bus import MemoryBus
 from shared.contracts.base import Contract
 from shared.contracts.manifest import EncoderSpec, Task
@@ -161,8 +162,9 @@ async def _start_encoder(system: MemorySystem, stack: AsyncExitStack, name: str,
     )  # fmt: skip
     runner = EncoderRunner(_Vectors(size), EncoderLimits(), max_len=MAX_LEN)
     texts = EncoderTokenizer(tokenizer_json(), vocab_size=VOCABULARY, max_len=MAX_LEN)
-    handler = EncodeHandler(runner, texts, spec, lambda _: None)
-    tokenization = TokenizationHandler(texts, spec, max_len=MAX_LEN)
+    turns = Turns("texts")
+    handler = EncodeHandler(runner, texts, spec, turns, lambda _: None)
+    tokenization = TokenizationHandler(texts, spec, turns=turns, max_len=MAX_LEN)
     context = Context("replica", assignment.id, system.bus, Readiness())
     await stack.enter_async_context(encode.endpoints(context, assignment.id, handler, tokenization, runner))
     runner.start()

@@ -83,3 +83,11 @@ async def test_when_all_refuse_the_error_sums_up_their_reasons(
     assert type(result.error()) is error
     assert message in result.error().message
     assert result.error().retry_after == retry_after
+
+
+async def test_a_refusal_of_one_field_is_told_as_it_is() -> None:
+    grammars = Overloaded("16 new grammars wait already; try again in 1 s", param="response_format", retry_after=1.0)
+    refused = await offered(Replicas(a=grammars, b=grammars, c=grammars))
+    assert isinstance(refused, Refused)
+    error = refused.error()
+    assert (error.message, error.param, error.retry_after) == (grammars.message, "response_format", 1.0)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from services.inference.text.grammar import cache as grammar_cache
-from services.inference.text.grammar.cache import MAX_COMPILING, GrammarCache
+from services.inference.text.grammar.cache import MAX_WAITING, GrammarCache
 from services.inference.text.grammar.compiled import GrammarConstraint
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import grammar_source
@@ -119,11 +119,18 @@ async def test_a_worker_that_died_idle_is_replaced(grammars, process):
     await grammars.compile(source("regex", "b+"))
 
 
-async def test_more_new_grammars_than_may_wait_are_turned_away(grammars):
-    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(MAX_COMPILING + 3)]
+async def test_more_new_grammars_of_a_tenant_than_may_wait_are_turned_away(grammars):
+    places = 1 + MAX_WAITING // 2  # one has the turn; half of the places are its tenant's
+    tasks = [asyncio.create_task(grammars.compile(source("regex", f"a{{{n}}}"))) for n in range(places + 3)]
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(each) for each in done[MAX_COMPILING:]] == [Overloaded] * 3
-    assert not any(isinstance(each, Exception) for each in done[:MAX_COMPILING])
+    assert [type(each) for each in done[places:]] == [Overloaded] * 3
+    assert {error.param for error in done[places:]} == {"guided_x"}
+    assert not any(isinstance(each, Exception) for each in done[:places])
+
+
+async def test_tenants_that_ask_for_the_same_grammar_get_the_same_object(grammars):
+    tasks = [grammars.compile(source("regex", "a+"), tenant) for tenant in ("x", "y", "x")]
+    assert len(set(map(id, await asyncio.gather(*tasks)))) == 1
 
 
 async def test_a_cancelled_request_does_not_cancel_the_grammar_of_the_others(grammars):

@@ -183,6 +183,14 @@ class Tenants:
         """A decode row is planned. Its draft is free, because it makes the whole step faster."""
         self._active[sequence.request.tenant].served += ROW_WEIGHT
 
+    def charge_preparation(self, name: str, tokens: int) -> None:
+        """A request was prepared for a tenant, with or without sequences here; alone, it took nothing from others."""
+        tenant = self._active.get(name)
+        if tenant is not None:
+            tenant.served += tokens
+        elif self._active:
+            self._left[name] = max(self._level, self._left.get(name, 0.0)) + tokens
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless counts agree."""
         for name, tenant in self._active.items():

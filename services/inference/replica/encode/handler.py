@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from services.inference.encoder.pooling import scores, shortened
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokenizer import EncoderTokenizer
+from services.inference.turns import Turns
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
 from shared.contracts.manifest import EncoderSpec
 from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError
@@ -43,6 +44,7 @@ class EncodeHandler:
         runner: Computes the vectors.
         tokenizer: The version's.
         spec: The version's.
+        turns: In which texts are tokenised.
         on_finished: Called with each request at its end.
     """
 
@@ -51,11 +53,13 @@ class EncodeHandler:
         runner: EncoderRunner,
         tokenizer: EncoderTokenizer,
         spec: EncoderSpec,
+        turns: Turns,
         on_finished: Callable[[FinishedRequest], None],
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._spec = spec
+        self._turns = turns
         self._on_finished = on_finished
         self._tokenizing: set[str] = set()
         """Requests whose texts are being tokenised, without those that were cancelled meanwhile."""
@@ -81,8 +85,7 @@ class EncodeHandler:
                 f"dimensions is {request.dimensions}, and this model's embeddings have {self._spec.output_size}",
                 param="dimensions",
             )
-        rows = asyncio.to_thread(self._embed_rows, request)
-        tokens, encoded, timings = await self._encode("embeddings", request, rows)
+        tokens, encoded, timings = await self._encode("embeddings", request, lambda: self._embed_rows(request))
         vectors = [self._base64(vector, request.dimensions) for vector in encoded.vectors]
         return Embedded(vectors=tuple(vectors), tokens=tokens, timings=timings)
 
@@ -90,14 +93,13 @@ class EncodeHandler:
         """Scores of each text or pair; raises as `embed`."""
         if not self._spec.labels:
             raise InvalidInput("this model makes embeddings; it is no classifier", param="model")
-        rows = asyncio.to_thread(
-            self._tokenizer.texts,
-            request.texts,
-            request.second,
-            truncate=request.truncate,
-            first_index=request.first_index,
+        tokens, encoded, timings = await self._encode(
+            "classify",
+            request,
+            lambda: self._tokenizer.texts(
+                request.texts, request.second, truncate=request.truncate, first_index=request.first_index
+            ),
         )
-        tokens, encoded, timings = await self._encode("classify", request, rows)
         found = [scores(logits, self._spec.activation) for logits in encoded.vectors]
         return Classified(
             labels=self._spec.labels,
@@ -107,7 +109,7 @@ class EncodeHandler:
         )
 
     async def _encode(
-        self, operation: str, request: Embed | Classify, tokenizing: Coroutine[None, None, tuple[TokenRow, ...]]
+        self, operation: str, request: Embed | Classify, tokenize: Callable[[], tuple[TokenRow, ...]]
     ) -> tuple[tuple[int, ...], Encoded, EncoderTimings]:
         """Tokens of each text, the result, and the time of each phase."""
         begun_ns, begun = time.time_ns(), time.monotonic()
@@ -117,9 +119,10 @@ class EncodeHandler:
         try:
             async with asyncio.timeout(request.time_left_s):
                 self._tokenizing.add(request.request_id)
-                rows = await tokenizing
-                if request.request_id not in self._tokenizing:
-                    raise Conflict("the request was cancelled by its sender", param="request_id")
+                async with self._turns.turn(request.tenant):
+                    self._check_cancelled(request.request_id)
+                    rows = await asyncio.to_thread(tokenize)
+                self._check_cancelled(request.request_id)
                 lengths = tuple(map(len, rows))
                 timings = EncoderTimings(tokenize_s=time.monotonic() - begun)
                 encoded = await self._run(EncodeRequest(request.request_id, rows, request.tenant))
@@ -147,6 +150,10 @@ class EncodeHandler:
                     error=error,
                 )
             )
+
+    def _check_cancelled(self, request_id: str) -> None:
+        if request_id not in self._tokenizing:
+            raise Conflict("the request was cancelled by its sender", param="request_id")
 
     async def _run(self, request: EncodeRequest) -> Encoded:
         future: Future[Encoded] = self._runner.submit(request)

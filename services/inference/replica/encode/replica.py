@@ -18,6 +18,7 @@ from services.inference.replica.encode.spans import EncodeSpans
 from services.inference.replica.encode.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
+from services.inference.turns import Turns
 from shared.contracts.manifest import Manifest
 from shared.service.background import background
 from shared.service.context import Context
@@ -54,8 +55,12 @@ async def serve_encoder(
     graph, tokenizer = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
     runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.options.max_len, slots=assignment.options.slots)
     spans = EncodeSpans(assignment, settings.node_id)
-    handler = EncodeHandler(runner, tokenizer, manifest.the_encoder, lambda finished: _on_finished(spans, finished))
-    tokenization = TokenizationHandler(tokenizer, manifest.the_encoder, max_len=assignment.options.max_len)
+    turns = Turns("texts")
+    handler = EncodeHandler(
+        runner, tokenizer, manifest.the_encoder, turns, lambda finished: _on_finished(spans, finished)
+    )
+    max_len = assignment.options.max_len
+    tokenization = TokenizationHandler(tokenizer, manifest.the_encoder, turns=turns, max_len=max_len)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, runner))
         runner.start()

@@ -3,6 +3,7 @@
 import asyncio
 
 from services.inference.encoder.tokenizer import EncoderTokenizer
+from services.inference.turns import Turns
 from shared.contracts.base import Empty
 from shared.contracts.manifest import EncoderSpec
 from shared.contracts.tokenization import MAX_CHARS, Detokenize, Detokenized, Tokenize, Tokenized, TokenizerInfo
@@ -15,12 +16,14 @@ class TokenizationHandler:
     Args:
         tokenizer: The version's.
         spec: The version's.
+        turns: In which texts are tokenised.
         max_len: Tokens of one text that the deployment takes.
     """
 
-    def __init__(self, tokenizer: EncoderTokenizer, spec: EncoderSpec, *, max_len: int) -> None:
+    def __init__(self, tokenizer: EncoderTokenizer, spec: EncoderSpec, *, turns: Turns, max_len: int) -> None:
         self._tokenizer = tokenizer
         self._max_len = max_len
+        self._turns = turns
         self._info = TokenizerInfo(pad_token=tokenizer.token(spec.pad_token_id), max_len=max_len)
 
     async def tokenize(self, request: Tokenize) -> Tokenized:
@@ -33,7 +36,8 @@ class TokenizationHandler:
             raise PayloadTooLarge(
                 f"the text has {len(request.prompt)} characters; at most {MAX_CHARS} are taken", param="prompt"
             )
-        ids = await asyncio.to_thread(self._tokenizer.encode, request.prompt, special=request.add_special_tokens)
+        async with self._turns.turn(request.tenant):
+            ids = await asyncio.to_thread(self._tokenizer.encode, request.prompt, special=request.add_special_tokens)
         strings = None
         if request.return_token_strs:
             strings = tuple([self._tokenizer.token(token_id) or "" for token_id in ids])
@@ -41,7 +45,8 @@ class TokenizationHandler:
 
     async def detokenize(self, request: Detokenize) -> Detokenized:
         """The text of ids; raises `InvalidInput` for an id that the model does not have."""
-        return Detokenized(text=await asyncio.to_thread(self._tokenizer.decode, request.token_ids))
+        async with self._turns.turn(request.tenant):
+            return Detokenized(text=await asyncio.to_thread(self._tokenizer.decode, request.token_ids))
 
     async def tokenizer_info(self, _: Empty) -> TokenizerInfo:
         """The padding token; an encoder has no chat template, and its other special tokens have other roles."""

@@ -9,7 +9,6 @@ from services.inference.replica.generate.tokenization import TokenizationHandler
 from shared.bus import rpc
 from shared.bus.port import Message
 from shared.contracts.base import Empty
-from shared.contracts.gateway import FinishReason
 from shared.contracts.monitor import Heartbeat, health_subject
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint, generate_endpoint
 from shared.contracts.tokenization import detokenize_endpoint, tokenize_endpoint, tokenizer_info_endpoint
@@ -27,7 +26,7 @@ async def endpoints(
     """Serve the replica's endpoints while inside; a request that comes during the drain is `Draining`."""
 
     async def cancel(request: Cancel) -> Empty:
-        serving.abort([request.request_id], FinishReason.CANCELLED)
+        handler.cancel(request.request_id)
         return Empty()
 
     async def drain(_: Empty) -> Empty:

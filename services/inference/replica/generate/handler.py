@@ -1,7 +1,8 @@
 """Handles generate requests: checks each, opens its stream, and submits it to the engine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from opentelemetry import context as otel_context
@@ -16,9 +17,10 @@ from services.inference.replica.generate.stream import Finish, Stream
 from services.inference.text.answer_text import AnswerText
 from services.inference.text.structured_output import StructuredOutput, StructuredOutputBuilder
 from services.inference.text.token_texts import TokenTexts
+from services.inference.turns import Turns
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
-from shared.errors import DeadlineExceeded, Draining
+from shared.errors import Conflict, DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
 
@@ -33,6 +35,7 @@ class GenerateHandler:
         tokenizer: The version's.
         sampling: Resolves their sampling parameters.
         structured: Builds the structure that their answers must have.
+        turns: In which prompts are rendered and tokenised.
         parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
             not show the answer again.
     """
@@ -46,6 +49,7 @@ class GenerateHandler:
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
+        turns: Turns,
         parallel_calls: bool = True,
     ) -> None:
         self._serving = serving
@@ -54,8 +58,16 @@ class GenerateHandler:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._structured = structured
+        self._turns = turns
         self._parallel_calls = parallel_calls
         self._token_texts = TokenTexts(tokenizer)
+        self._preparing: set[str] = set()
+        """Requests that do not enter the engine's queue yet, without those that were cancelled meanwhile."""
+
+    def cancel(self, request_id: str) -> None:
+        """End a request as soon as possible. Unknown ids are ignored."""
+        self._preparing.discard(request_id)
+        self._serving.abort([request_id], FinishReason.CANCELLED)
 
     async def __call__(self, request: Generate) -> Accepted:
         """Returns when the request waits in the engine's queue; frames follow.
@@ -71,10 +83,15 @@ class GenerateHandler:
             request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        structured = await self._structured.build(request)
-        prompt = await self._prompts.token_ids(request)
-        bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
-        self._check(deadline)
+        with self._cancellable(request.request_id):
+            structured = await self._structured.build(request)
+            async with self._turns.turn(request.tenant):
+                self._check(deadline)
+                self._check_cancelled(request.request_id)
+                prompt = await self._prompts.token_ids(request)
+                bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
+            self._check(deadline)
+            self._check_cancelled(request.request_id)
         params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
@@ -115,6 +132,18 @@ class GenerateHandler:
         """Whether the answer continues a text: then a space at its start separates two words."""
         begins = request.messages is not None and not request.template.continue_final_message
         return not begins and any(map(self._tokenizer.token_bytes, prompt))
+
+    @contextmanager
+    def _cancellable(self, request_id: str) -> Iterator[None]:
+        self._preparing.add(request_id)
+        try:
+            yield
+        finally:
+            self._preparing.discard(request_id)
+
+    def _check_cancelled(self, request_id: str) -> None:
+        if request_id not in self._preparing:
+            raise Conflict("the request was cancelled by its sender", param="request_id")
 
     def _check(self, deadline: float | None) -> None:
         if self._serving.draining:

@@ -27,6 +27,7 @@ from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import SchemaOptions
 from services.inference.text.grammar.tokenizer import grammar_tokenizer
 from services.inference.text.structured_output import StructuredOutputBuilder
+from services.inference.turns import Turns
 from shared.contracts.manifest import Manifest
 from shared.contracts.serving import ReplicaOptions
 from shared.errors import InvalidInput
@@ -79,14 +80,16 @@ async def serve_decoder(
         template = await _template(model, stack)
         traits = await traits_of(template)
         prompts = PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len, traits=traits)
-        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, max_len=max_len)
+        turns = Turns("prompts", charge=engine.charge)
+        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, turns=turns, max_len=max_len)
         handler = GenerateHandler(
             serving,
             engine,
             prompts=prompts,
             tokenizer=model.tokenizer,
             sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
-            structured=await _structured(model, manifest, assignment.options, stack),
+            structured=await _structured(model, manifest, assignment.options, engine, stack),
+            turns=turns,
             parallel_calls=traits.parallel_calls,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
@@ -109,7 +112,7 @@ async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProces
 
 
 async def _structured(
-    model: LoadedModel, manifest: Manifest, options: ReplicaOptions, stack: AsyncExitStack
+    model: LoadedModel, manifest: Manifest, options: ReplicaOptions, engine: Engine, stack: AsyncExitStack
 ) -> StructuredOutputBuilder:
     process = await stack.enter_async_context(GrammarProcess().running())
     spec = manifest.the_decoder
@@ -118,7 +121,8 @@ async def _structured(
         return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)
 
     schemas = SchemaOptions(close_objects=options.additional_properties == "closed")
-    return StructuredOutputBuilder(GrammarCache(make_tokenizer, process), model.tokenizer, model.template, schemas)
+    grammars = GrammarCache(make_tokenizer, process, charge=engine.charge)
+    return StructuredOutputBuilder(grammars, model.tokenizer, model.template, schemas)
 
 
 def limits_for(options: ReplicaOptions, *, kv_per_token: int) -> EngineLimits:

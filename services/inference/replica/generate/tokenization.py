@@ -4,6 +4,7 @@ import asyncio
 
 from services.inference.replica.generate.model import LoadedModel
 from services.inference.text.token_texts import TokenTexts
+from services.inference.turns import Turns
 from shared.contracts.base import Empty
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.tokenization import Detokenize, Detokenized, Tokenize, Tokenized, TokenizerInfo
@@ -18,14 +19,18 @@ class TokenizationHandler:
         model: Has the tokenizer and the template.
         prompts: Renders and tokenises.
         spec: The version's.
+        turns: In which texts are tokenised.
         max_len: Tokens that the deployment takes.
     """
 
-    def __init__(self, model: LoadedModel, prompts: PromptBuilder, spec: DecoderSpec, *, max_len: int) -> None:
+    def __init__(
+        self, model: LoadedModel, prompts: PromptBuilder, spec: DecoderSpec, *, turns: Turns, max_len: int
+    ) -> None:
         self._tokenizer = model.tokenizer
         self._texts = TokenTexts(model.tokenizer)
         self._prompts = prompts
         self._spec = spec
+        self._turns = turns
         self._max_len = max_len
         self._info = TokenizerInfo(
             bos_token=model.special_tokens.get("bos_token") or None,
@@ -38,7 +43,8 @@ class TokenizationHandler:
 
     async def tokenize(self, request: Tokenize) -> Tokenized:
         """The ids that a prompt or a conversation has; raises `InvalidInput` with the field, or `PayloadTooLarge`."""
-        ids = await self._prompts.tokenize(request)
+        async with self._turns.turn(request.tenant):
+            ids = await self._prompts.tokenize(request)
         strings = None
         if request.return_token_strs:
             strings = tuple([self._tokenizer.token(token_id) or "" for token_id in ids])
@@ -52,7 +58,8 @@ class TokenizationHandler:
                 raise InvalidInput(
                     f"tokens.{index} is {token_id}; this model's token ids are 0 to {size - 1}", param="tokens"
                 )
-        return Detokenized(text=await asyncio.to_thread(self._texts.prompt_text, request.token_ids))
+        async with self._turns.turn(request.tenant):
+            return Detokenized(text=await asyncio.to_thread(self._texts.prompt_text, request.token_ids))
 
     async def tokenizer_info(self, _: Empty) -> TokenizerInfo:
         """The tokens with a role, and the chat template."""

@@ -11,17 +11,19 @@ from llguidance import LLTokenizer
 
 from services.inference.text.grammar.compile_error import compile_error
 from services.inference.text.grammar.compiled import CompiledGrammar
-from services.inference.text.grammar.limits import WALL_LIMIT_S
+from services.inference.text.grammar.limits import CPU_LIMIT_S, TURN_S, WALL_LIMIT_S
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import GrammarSource
+from services.inference.turns import Turns
+from services.inference.turns.turns import Charge, charge_nobody
 from shared.errors import Overloaded
 
 _log = structlog.get_logger("llmos.replica")
 
 MAX_CACHED = 64
 """Grammars in the cache, rejected ones included; the least recently used one is evicted."""
-MAX_COMPILING = 16
-"""New grammars that may wait; they are compiled one after the other."""
+MAX_WAITING = 32
+"""New grammars that may wait for their turn; one tenant has half of the places at most."""
 
 
 class GrammarCache:
@@ -30,53 +32,78 @@ class GrammarCache:
     Args:
         make_tokenizer: Makes the version's; called once, in a thread, for the first grammar.
         process: Tries every new grammar.
+        charge: Told the seconds of work for each tenant. What low priority adds is not counted.
     """
 
-    def __init__(self, make_tokenizer: Callable[[], LLTokenizer], process: GrammarProcess) -> None:
+    def __init__(
+        self, make_tokenizer: Callable[[], LLTokenizer], process: GrammarProcess, *, charge: Charge = charge_nobody
+    ) -> None:
         self._make_tokenizer = make_tokenizer
         self._process = process
         self._tokenizer: asyncio.Future[LLTokenizer] | None = None
         self._compiled: OrderedDict[bytes, CompiledGrammar | str] = OrderedDict()
-        self._compiling: dict[bytes, asyncio.Task[CompiledGrammar | str]] = {}
+        self._compiling: dict[tuple[str, bytes], asyncio.Task[CompiledGrammar | str]] = {}
+        self._turns = Turns("new grammars", places=MAX_WAITING, charge=charge, most_s=CPU_LIMIT_S)
 
-    async def compile(self, source: GrammarSource) -> CompiledGrammar:
-        """The compiled grammar.
+    async def compile(self, source: GrammarSource, tenant: str = "") -> CompiledGrammar:
+        """The compiled grammar. A new one waits for its tenant's turn.
 
         Raises:
             InvalidInput: It does not compile, or not within the limits; the field is named.
-            Overloaded: Too many new grammars wait, or it had to wait too long.
+            Overloaded: Too many new grammars of the tenant wait, or it had to wait too long. The field is named,
+                because requests without it are not refused.
         """
         key = hashlib.sha256(source.lark.encode()).digest()
         result = self._compiled.get(key)
         if result is None:
-            result = await self._shared_compile(key, source)
+            result = await self._shared_compile(key, source, tenant)
         else:
             self._compiled.move_to_end(key)
         if isinstance(result, str):
             raise compile_error(source, result)
         return result
 
-    async def _shared_compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
-        task = self._compiling.get(key)
+    async def _shared_compile(self, key: bytes, source: GrammarSource, tenant: str) -> CompiledGrammar | str:
+        task = self._compiling.get((tenant, key))
         if task is None:
-            if len(self._compiling) >= MAX_COMPILING:
-                raise Overloaded(
-                    f"{MAX_COMPILING} new grammars wait to be compiled; try again later", retry_after=1.0
-                )
-            task = self._compiling[key] = asyncio.create_task(self._compile(key, source))
-            task.add_done_callback(lambda done: self._on_compiled(key, done))
+            task = self._compiling[tenant, key] = asyncio.create_task(self._compile_in_turn(key, source, tenant))
+            task.add_done_callback(lambda done: self._on_compiled(tenant, key, done))
         try:
             async with asyncio.timeout(WALL_LIMIT_S):
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise Overloaded(
-                f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again later", retry_after=2.0
+                f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again in 2 s",
+                param=source.param,
+                retry_after=2.0,
             ) from error
 
-    def _on_compiled(self, key: bytes, done: "asyncio.Task[CompiledGrammar | str]") -> None:
-        del self._compiling[key]
-        if not done.cancelled() and (error := done.exception()) is not None:
+    def _on_compiled(self, tenant: str, key: bytes, done: "asyncio.Task[CompiledGrammar | str]") -> None:
+        del self._compiling[tenant, key]
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, Overloaded):
             _log.error("grammar.compile_failed", exc_info=error)  # every request that waited may be gone
+
+    async def _compile_in_turn(self, key: bytes, source: GrammarSource, tenant: str) -> CompiledGrammar | str:
+        async with self._turns.turn(tenant, param=source.param):
+            # Another tenant may have had the same grammar meanwhile.
+            return self._compiled.get(key) or await self._compile_within_turn(key, source, tenant)
+
+    async def _compile_within_turn(self, key: bytes, source: GrammarSource, tenant: str) -> CompiledGrammar | str:
+        """Raises `Overloaded` when it takes long and another tenant waits."""
+        task = asyncio.create_task(self._compile(key, source))
+        try:
+            while not task.done():
+                await asyncio.wait((task,), timeout=TURN_S)
+                if not task.done() and self._turns.others_wait(tenant):
+                    raise Overloaded(
+                        "the grammar takes long to compile, and others wait; try again in 2 s",
+                        param=source.param,
+                        retry_after=2.0,
+                    )
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _compile(self, key: bytes, source: GrammarSource) -> CompiledGrammar | str:
         if self._tokenizer is None:

@@ -8,6 +8,10 @@ from llguidance import LLParserLimits
 
 CPU_LIMIT_S = 1.0
 """Processor seconds that compiling may take; the kernel ends the worker after that."""
+NICENESS = 10
+"""Of the worker. Beside an engine that takes all cores it has a tenth of one: a usual grammar takes 0.2 s there."""
+TURN_S = 2.0
+"""Seconds after which a grammar that is still being compiled makes way for one of another tenant."""
 WALL_LIMIT_S = 8.0
 """Seconds that a request waits for its grammar, the queue included."""
 MEMORY_LIMIT = 384 << 20

@@ -2,20 +2,20 @@
 
 import json
 
-from services.inference.text.grammar.limits import CPU_LIMIT_S, MEMORY_LIMIT
+from services.inference.text.grammar.limits import CPU_LIMIT_S, MEMORY_LIMIT, NICENESS
 from services.inference.text.grammar.source import GrammarSource
 from shared.service.worker_process import WorkerKilled, WorkerProcess
 
 
 class GrammarProcess(WorkerProcess):
-    """Tries grammars one at a time, at the lowest priority: running requests go first."""
+    """Tries grammars one at a time, at a low priority: running requests go first."""
 
     def __init__(self) -> None:
         super().__init__(
             "services.inference.text.grammar.worker",
             cpu_limit_s=CPU_LIMIT_S,
             memory_limit=MEMORY_LIMIT,
-            niceness=19,
+            niceness=NICENESS,
         )
 
     async def check(self, source: GrammarSource) -> str | None:

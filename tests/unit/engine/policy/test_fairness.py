@@ -72,6 +72,23 @@ def test_a_tenant_that_was_idle_has_saved_nothing_up():
     assert [s.request.tenant for s in turns(tenants, 10)].count("busy") == 5
 
 
+def test_preparing_requests_counts_as_work_before_and_while_a_tenant_has_sequences():
+    tenants = Tenants()
+    joined(tenants, "other")
+    tenants.charge_preparation("prepares", 40)  # it has no sequence yet
+    joined(tenants, "prepares")
+    tenants.charge_preparation("prepares", 40)
+    assert {s.request.tenant for s in turns(tenants, 10)} == {"other"}
+
+
+def test_preparing_requests_alone_takes_nothing_from_others():
+    tenants = Tenants()
+    tenants.charge_preparation("alone", 1000)
+    joined(tenants, "alone")
+    joined(tenants, "other")
+    assert [s.request.tenant for s in turns(tenants, 10)].count("alone") == 5
+
+
 def test_a_tenant_that_leaves_and_returns_keeps_what_it_was_served():
     tenants = Tenants()
     joined(tenants, "other")

@@ -1,7 +1,7 @@
 """Fair queueing between tenants, and between the requests of each tenant. Pure.
 
-Each name that waits has a tag in virtual time, which goes up with the tokens computed for that name; the lowest tag
-is served next. Virtual time itself goes up with all tokens computed, divided by the number of names that wait, and a
+Each name that waits has a tag in virtual time, which goes up with the work done for that name; the lowest tag is
+served next. Virtual time itself goes up with all work that is done, divided by the number of names that wait, and a
 new name starts at the current virtual time: neither behind all of a large request nor before a name that has waited
 (Demers, Keshav and Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", 1989). Many requests of one
 tenant get no more than one request of another, and newer requests overtake a request for a bounded time only.
@@ -36,10 +36,10 @@ class FairQueue:
         """The name's position: the lowest is next."""
         return self._tags[name]
 
-    def charge(self, name: str, tokens: int) -> None:
-        """Tokens are computed for a name now."""
-        self._tags[name] += tokens
-        self._now += tokens / len(self._tags)
+    def charge(self, name: str, work: float) -> None:
+        """Work is done for a name now: tokens, or seconds."""
+        self._tags[name] += work
+        self._now += work / len(self._tags)
 
 
 class TenantFairQueue:
