@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llmos.cli.demo import demo_gguf
 from shared.service.python import python_module
 from shared.storage.scratch import held
 from tests.support.fakes.hub_server import COMMIT, HubServer
@@ -85,9 +86,10 @@ def test_hub_that_cannot_be_reached_is_an_error_in_one_line(demo: Embedded) -> N
     assert "none" not in _models(demo)
 
 
-def test_import_that_is_terminated_leaves_nothing(demo: Embedded, directory: Path, tmp_path: Path) -> None:
+def test_import_that_is_terminated_leaves_nothing(demo: Embedded, tmp_path: Path) -> None:
+    source = str(demo_gguf())  # takes seconds to convert, so the signal comes before the end
     process = subprocess.Popen(
-        python_module("llmos", "model", "import", str(directory), "--name", "stopped", "--home", str(demo.home.root)),
+        python_module("llmos", "model", "import", source, "--name", "stopped", "--home", str(demo.home.root)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},

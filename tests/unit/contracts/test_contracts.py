@@ -1,14 +1,10 @@
 """Every contract has an example that survives the wire; references and errors parse and refuse."""
 
-import importlib
-import pkgutil
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import shared.contracts
 from shared.contracts.base import Contract, Endpoint
 from shared.contracts.gateway import frames_subject
 from shared.contracts.load import load_subject
@@ -20,20 +16,8 @@ from shared.contracts.replica import (
     generate_endpoint,
 )
 from shared.errors import ErrorPayload, Internal, LlmosError, from_payload
+from tests.support.factories.contracts import CONTRACTS, MODULES
 
-MODULES = [
-    importlib.import_module(f"shared.contracts.{module.name}")
-    for module in pkgutil.iter_modules(shared.contracts.__path__)
-]
-CONTRACTS = sorted(
-    {
-        value
-        for module in MODULES
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Contract) and value is not Contract
-    },
-    key=lambda contract: contract.__name__,
-)
 ENDPOINTS = [value for module in MODULES for value in vars(module).values() if isinstance(value, Endpoint)]
 
 
