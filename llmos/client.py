@@ -32,7 +32,7 @@ from shared.contracts.registry import (
 )
 from shared.contracts.report import ReportManifest
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
-from shared.errors import Unavailable
+from shared.errors import Conflict, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,10 @@ class Client:
         """All deployments."""
         return self._gateway.call(DeploymentList, "GET", "deployments")
 
+    def rollback(self, name: str) -> DeploymentStatus:
+        """Bring back the previous revision of a deployment, whole."""
+        return self._gateway.call(DeploymentStatus, "POST", "deployments", name, "rollback")
+
     def undeploy(self, name: str) -> None:
         """Stop serving a name; its replicas drain."""
         self._gateway.send("DELETE", admin_path("deployments", name))
@@ -200,16 +204,32 @@ class Client:
 
 
 def wait_ready(client: Client, name: str, timeout: float) -> Iterator[DeploymentStatus]:
-    """Yields the deployment's status until a replica answers; `Unavailable` after `timeout` seconds."""
+    """Yields the deployment's status until all its replicas answer.
+
+    Raises:
+        Unavailable: Not within `timeout` seconds.
+        Conflict: Somebody changed the deployment meanwhile.
+    """
     deadline = time.monotonic() + timeout
     status = client.deployment(name)
+    revision = status.deployment.revision
     while time.monotonic() < deadline:
         yield status
-        if status.ready:
+        if status.ready >= status.deployment.replicas:
             return
         time.sleep(0.2)
         status = client.deployment(name)
-    raise Unavailable(f"{name} has no ready replica after {timeout:.0f} s: {why_not_ready(status)}")
+        if status.deployment.revision != revision:
+            now = status.deployment
+            by = f" by {now.changed_by}" if now.changed_by else ""
+            raise Conflict(
+                f"{name} was changed meanwhile{by}: revision {now.revision} runs {now.model}:{now.version}"
+            )
+    missing = status.deployment.replicas - status.ready
+    raise Unavailable(
+        f"{missing} of {status.deployment.replicas} replicas of {name} are not ready after {timeout:.0f} s:"
+        f" {why_not_ready(status)}"
+    )
 
 
 def why_not_ready(status: DeploymentStatus) -> str:

@@ -92,8 +92,8 @@ def trace_flood(target: Target) -> Outcome:
                 seen += connection.recv(1 << 16).count(b"HTTP/1.1 ")
             answered += seen
     time.sleep(2.0)
-    kept = _has_trace(target, mine)
-    return Outcome(f"{answered:,} refusals; the tenant's trace is {'kept' if kept else 'gone'}", kept)
+    there = _has_trace(target, mine)
+    return Outcome(f"{answered:,} refusals; the tenant's trace is {'there' if there else 'gone'}", there)
 
 
 def _has_trace(target: Target, trace: str) -> bool:

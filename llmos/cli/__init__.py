@@ -7,6 +7,7 @@ import structlog
 import typer
 
 from llmos.cli import (
+    apply,
     chat,
     data,
     deployments,
@@ -42,7 +43,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, deployments, chat, embed, train, tune, evaluate, jobs, observe, learn):
+for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, learn):
     group.register(app)
 
 

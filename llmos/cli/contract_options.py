@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from llmos.cli.options import parse_size
+from llmos.cli.options import size_option
 from shared.contracts.base import Contract
 from shared.contracts.manifest import NAME_PATTERN, NAME_RULE
 from shared.errors import InvalidInput
@@ -55,6 +55,6 @@ def _parameters(contract: type[Contract]) -> Iterator[Parameter]:
 def _option(field: FieldInfo) -> Any:
     shown: dict[str, Any] = {"help": escape(field.description or ""), "show_default": field.default is not None}
     if field.json_schema_extra == {"unit": "bytes"}:
-        return typer.Option(metavar="SIZE", parser=parse_size, **shown)
+        return typer.Option(metavar="SIZE", parser=size_option, **shown)
     bounds = {name: getattr(each, name) for each in field.metadata for name in ("ge", "le") if hasattr(each, name)}
     return typer.Option(min=bounds.get("ge"), max=bounds.get("le"), **shown)

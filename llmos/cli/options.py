@@ -1,10 +1,11 @@
 """Options that every command takes."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from llmos.sizes import parse_size
 
 
 def _folder(text: str) -> Path:
@@ -44,17 +45,10 @@ PriorityOption = Annotated[int, typer.Option(min=-100, max=100, help="Higher run
 RetriesOption = Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")]
 DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")]
 
-MAX_SIZE = 1 << 60
-"""Bytes: an EiB."""
-_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
-
-def parse_size(text: str) -> int:
-    """Bytes of `512MiB`, `1.5 GiB` or `0`; for typer."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is not a size; expected for example 512MiB, 2GiB or 0")
-    size = float(match[1]) * _UNITS[match[2]]
-    if size > MAX_SIZE:
-        raise typer.BadParameter(f"{text[:40]!r} is larger than any memory")
-    return int(size)
+def size_option(text: str) -> int:
+    """Bytes, for typer."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

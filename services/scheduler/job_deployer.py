@@ -76,7 +76,7 @@ class JobDeployer:
         record = deployments.get(name)
         if record is None:
             version = await resolve(self.bus, MODELS, reference)
-            request = Deploy(reference=reference, name=name)
+            request = Deploy(reference=reference, name=name, by=job.id)
             record = desired(request, version, None, datetime.now(UTC))
             if (there := deployments.get(name)) is not None:  # made while the registry was asked
                 return job_deployment.deployed(job, there)

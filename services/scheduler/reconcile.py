@@ -109,6 +109,19 @@ class Reconciler:
             else:
                 self._nodes = None
 
+    def misfits(self, record: Deployment) -> tuple[str, ...]:
+        """Why replicas of `record` would fit on no node, if all deployments were placed anew and no job ran.
+
+        Empty while no node is up: the nodes may be on their way.
+        """
+        observed = self.observed
+        nodes = observed.nodes.live()
+        if not nodes:
+            return ()
+        deployments = {**observed.deployments.values, record.name: record}
+        placed = place(deployments.values(), nodes.values(), (), ready=frozenset(), token="")
+        return placed.unplaced.get(record.name, ())
+
     async def attempt(self) -> None:
         """Reconcile now, if all is seen as it is; a failed write is logged. The loop tries again in either case."""
         if not self.observed.fresh:

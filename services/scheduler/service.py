@@ -7,18 +7,19 @@ from datetime import UTC, datetime
 
 from services.scheduler.events import publish_event
 from services.scheduler.jobs import JobsService
-from services.scheduler.policy.desired import desired
+from services.scheduler.policy.desired import desired, rolled_back
 from services.scheduler.policy.status import deployment_status, node_view
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.resolve import resolve
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, serve
 from shared.contracts.base import Empty
-from shared.contracts.registry import MODELS, ModelVersion
+from shared.contracts.registry import MODELS
 from shared.contracts.scheduler import (
     DEPLOY,
     LIST_DEPLOYMENTS,
     LIST_NODES,
+    ROLLBACK,
     SHOW_DEPLOYMENT,
     UNDEPLOY,
     Deploy,
@@ -27,6 +28,7 @@ from shared.contracts.scheduler import (
     DeploymentName,
     DeploymentStatus,
     NodeList,
+    Rollback,
 )
 from shared.errors import Conflict, NotFound, Unavailable
 
@@ -48,6 +50,7 @@ class SchedulerService:
         """Respond while inside; leaving takes no new requests and finishes those that run."""
         handlers: Handlers = {
             DEPLOY: self.deploy,
+            ROLLBACK: self.rollback,
             UNDEPLOY: self.undeploy,
             SHOW_DEPLOYMENT: self.show_deployment,
             LIST_DEPLOYMENTS: self.list_deployments,
@@ -58,11 +61,43 @@ class SchedulerService:
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
-        """Record the desired state, and place its replicas. The status says why a replica has no node."""
+        """Record the desired state, and place its replicas. The status says why a replica has no node yet.
+
+        Raises:
+            Conflict: The replicas would fit on no node; or the deployment has another revision than was expected.
+            InvalidInput, NotFound, Unavailable: See `desired` and `resolve`.
+        """
         version = await resolve(self.bus, MODELS, request.reference)
-        record = await self._record(request, version)
-        await self.reconciler.attempt()
-        return self.status(record)
+
+        def after(before: Deployment | None) -> Deployment:
+            record = desired(request, version, before, datetime.now(UTC))
+            if not request.allow_unplaced and record != before:
+                self._check_fit(record)
+            return record
+
+        name = request.name or version.name
+        if request.dry_run:
+            self._check()
+            return self.status(after(self.reconciler.observed.deployments.get(name)))
+        return await self._change(name, after)
+
+    async def rollback(self, request: Rollback) -> DeploymentStatus:
+        """Bring back the previous revision; raises `Conflict` without one, and `NotFound` if its version is gone."""
+        self._check()
+        previous = self._find(request.name).previous
+        if previous is not None:
+            version = await resolve(self.bus, MODELS, f"{previous.model}:{previous.version}")
+            if version.digest != previous.digest:
+                raise Conflict(
+                    f"{version.reference} is another version now than the one that was deployed", param="name"
+                )
+
+        def after(before: Deployment | None) -> Deployment:
+            if before is None:
+                raise NotFound(f"the deployment {request.name!r} was removed", param="name")
+            return rolled_back(before, by=request.by, if_revision=request.if_revision)
+
+        return await self._change(request.name, after)
 
     async def undeploy(self, request: DeploymentName) -> Empty:
         """Remove the deployment: its replicas drain."""
@@ -93,25 +128,48 @@ class SchedulerService:
         )
         return NodeList(nodes=tuple(views))
 
-    async def _record(self, request: Deploy, version: ModelVersion) -> Deployment:
-        """Write the record of `request`, unless it stands there already."""
+    async def _change(self, name: str, after: Callable[[Deployment | None], Deployment]) -> DeploymentStatus:
+        """Write the record that comes after the one that is there, and place its replicas."""
+        record = await self._write(name, after)
+        await self.reconciler.attempt()
+        return self.status(record)
+
+    async def _write(self, name: str, after: Callable[[Deployment | None], Deployment]) -> Deployment:
+        """Write the record, unless it stands there already."""
         for attempt in range(1, WRITE_TRIES + 1):
             self._check()
             records = self.reconciler.observed.deployments
-            before = records.get(request.name or version.name)
-            record = desired(request, version, before, datetime.now(UTC))
+            before = records.get(name)
+            record = after(before)
             if record == before:
                 return record
             try:
-                await records.write(record.name, record)
+                await records.write(name, record)
             except Conflict:  # a scheduler that led before wrote it in between; the record was read again
                 if attempt == WRITE_TRIES:
                     raise
             else:
                 kind = "deployment.created" if before is None else "deployment.changed"
-                await self._publish(kind, record.name, version=version.reference, replicas=str(record.replicas))
+                await self._publish(
+                    kind,
+                    name,
+                    version=f"{record.model}:{record.version}",
+                    replicas=str(record.replicas),
+                    revision=str(record.revision),
+                    by=record.changed_by,
+                )
                 return record
         raise AssertionError("the last try returns or raises")
+
+    def _check_fit(self, record: Deployment) -> None:
+        """Raise `Conflict` if replicas of the record would fit on no node."""
+        reasons = self.reconciler.misfits(record)
+        if reasons:
+            raise Conflict(
+                f"{len(reasons)} of {record.replicas} replicas of {record.name} would fit on no node ({reasons[0]});"
+                " ask for fewer slots or replicas or a shorter max_len, or for allow_unplaced",
+                param="replicas",
+            )
 
     def _find(self, name: str) -> Deployment:
         records = self.reconciler.observed.deployments

@@ -12,7 +12,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.job import JobAssignment
@@ -50,6 +50,8 @@ class Gpu(Contract):
 class Deployment(Contract):
     """Desired state: what should run under a public name."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     name: Name
     model: Name
     version: int
@@ -59,13 +61,20 @@ class Deployment(Contract):
     replicas: int = Field(default=1, ge=0, le=MAX_REPLICAS)
     options: ReplicaOptions
     """Of each replica. The version has a graph for CUDA unless `device` is `cpu`."""
+    asked: ServingOptions | None = None
+    """The options that were named, now or before; the others of `options` are defaults for this version. None in
+    records from before this was kept: then all count as named."""
     resources: Resources
     """Of one replica that runs on a CPU. `threads` 0: none reserved, it shares all threads of its node."""
     gpu_resources: Resources | None = None
     """Of one replica that runs on a GPU; None with `device` `cpu`."""
-    generation: int = 1
+    revision: int = Field(default=1, validation_alias=AliasChoices("revision", "generation"))
     """Goes up with every change."""
     created_at: datetime
+    changed_by: str = ""
+    """Who made this revision: the id of an API key, or of a job."""
+    previous: "Deployment | None" = None
+    """The revision before this one; it has no previous one itself."""
 
 
 class NodeStatus(Contract):
@@ -137,7 +146,7 @@ class ReplicaAssignment(Contract):
     @property
     def threads_reserved(self) -> bool:
         """Whether no other replica may reserve its threads. False: it shares all threads of its node."""
-        return self.options.threads is not None
+        return self.options.threads > 0
 
     def status(self, node: str, state: ReplicaState, message: str = "", *, restarts: int = 0) -> ReplicaStatus:
         """The status of this replica on a node."""
@@ -176,8 +185,27 @@ class Deploy(ServingOptions):
     """name, name:3 or name@alias."""
     name: Name | None = None
     """Public name. Default: the model's."""
-    replicas: int = Field(default=1, ge=1, le=MAX_REPLICAS)
-    """Processes that serve it."""
+    replicas: int | None = Field(default=None, ge=0, le=MAX_REPLICAS)
+    """Processes that serve it; 0 pauses it. None: as many as before, or 1."""
+    reset: bool = False
+    """Whether what is not named becomes the default. False: it stays as it is."""
+    if_revision: int | None = Field(default=None, ge=0)
+    """Refused with `Conflict` unless the deployment has this revision now; 0: unless there is none."""
+    allow_unplaced: bool = False
+    """Whether replicas that fit on no node, even alone, may wait for one. False: the request is refused."""
+    dry_run: bool = False
+    """Whether only to answer what would be: nothing changes."""
+    by: str = ""
+    """Who asks; the gateway sets it."""
+
+
+class Rollback(Contract):
+    """Bring back the previous revision of a deployment, whole."""
+
+    name: str
+    if_revision: int | None = Field(default=None, ge=1)
+    """As in `Deploy`."""
+    by: str = ""
 
 
 class DeploymentName(Contract):
@@ -220,6 +248,7 @@ class NodeList(Contract):
 
 
 DEPLOY = Endpoint("llmos.v1.scheduler.deploy", Deploy, DeploymentStatus)
+ROLLBACK = Endpoint("llmos.v1.scheduler.rollback", Rollback, DeploymentStatus)
 UNDEPLOY = Endpoint("llmos.v1.scheduler.undeploy", DeploymentName, Empty)
 SHOW_DEPLOYMENT = Endpoint("llmos.v1.scheduler.show_deployment", DeploymentName, DeploymentStatus)
 LIST_DEPLOYMENTS = Endpoint("llmos.v1.scheduler.list_deployments", Empty, DeploymentList)
@@ -251,6 +280,7 @@ ReplicaStatus.EXAMPLE = ReplicaAssignment.EXAMPLE.status("node-a", ReplicaState.
 NodeAssignment.EXAMPLE = NodeAssignment(node="node-a", replicas=(ReplicaAssignment.EXAMPLE,))
 Leadership.EXAMPLE = Leadership(holder="scheduler-3f2a")
 Deploy.EXAMPLE = Deploy(reference="smollm2@prod")
+Rollback.EXAMPLE = Rollback(name="smollm2")
 DeploymentName.EXAMPLE = DeploymentName(name="smollm2")
 DeploymentStatus.EXAMPLE = DeploymentStatus(deployment=Deployment.EXAMPLE, ready=1, replicas=(ReplicaStatus.EXAMPLE,))
 DeploymentList.EXAMPLE = DeploymentList(deployments=(DeploymentStatus.EXAMPLE,))

@@ -23,31 +23,36 @@ Device = Literal["cpu", "cuda"]
 
 
 class ServingOptions(Contract):
-    """The options as they are asked for. The scheduler sets those that are None; `ReplicaOptions` has the result."""
+    """The options as they are asked for; None: not named.
+
+    The scheduler keeps what was named before, or else sets the default; `ReplicaOptions` has the result.
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     max_len: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """Tokens of prompt and answer together. Default: the model's context length, at most 4096."""
-    slots: int = Field(default=16, ge=1, le=1024)
-    """Sequences at once in one replica."""
-    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
-    """CPU threads reserved for each replica, which may then wait for one another actively. Default: none; a replica
+    slots: int | None = Field(default=None, ge=1, le=1024)
+    """Sequences at once in one replica. Default: 16."""
+    threads: int | None = Field(default=None, ge=0, le=MAX_THREADS)
+    """CPU threads reserved for each replica, which may then wait for one another actively. Default: 0; a replica
     shares all threads of its node."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What to compute on; auto: a GPU if the version has a graph for CUDA and a node has room on one, else a CPU."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """What to compute on. Default: auto, a GPU if the version has a graph for CUDA and a node has room on one, else a
+    CPU."""
     prefix_cache: int | None = Field(default=None, ge=0, le=MAX_BYTES, json_schema_extra={"unit": "bytes"})
     """Memory for earlier prompts in each replica, such as 512MiB; 0: none. Default: a quarter of the memory of the
     slots, at most 1 GiB."""
-    draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0, le=MAX_DRAFT_TOKENS)
+    draft_tokens: int | None = Field(default=None, ge=0, le=MAX_DRAFT_TOKENS)
     """Tokens computed ahead in a step where a text repeats itself (a CPU with LLMOS's own operators); changes no
-    answer. 0: none."""
+    answer. 0: none. Default: 7."""
     max_wait: float | None = Field(default=None, ge=1.0, le=86400.0)
     """Seconds that a request may have to wait in a replica's queue; one that would wait longer is refused with 429.
     For models that generate. Default: 120."""
-    additional_properties: Literal["closed", "open"] = "closed"
+    additional_properties: Literal["closed", "open"] | None = None
     """Whether objects may have properties that their schema does not name, where neither the schema says so
-    (additionalProperties) nor the request is strict. closed: as in llama.cpp and xgrammar; open: as JSON schema."""
+    (additionalProperties) nor the request is strict. closed: as in llama.cpp and xgrammar; open: as JSON schema.
+    Default: closed."""
 
 
 class ReplicaOptions(ServingOptions):
@@ -55,6 +60,12 @@ class ReplicaOptions(ServingOptions):
 
     max_len: int = Field(ge=1)
     """Tokens of prompt and answer together."""
+    slots: int = Field(default=16, ge=1)
+    threads: int = Field(default=0, ge=0)
+    """Reserved CPU threads; 0: none."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0)
+    additional_properties: Literal["closed", "open"] = "closed"
     prefix_cache: int = Field(default=0, ge=0)
     """Bytes of keys and values of earlier prompts that one replica may keep; part of its memory. 0: none."""
 

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture
 def unplaceable(demo):
     """A deployment beside the demo's that wants more threads than there are."""
-    done = demo.cli("deploy", "smollm2", "--name", "too-wide", "--threads", "4096", "--no-wait")
+    done = demo.cli("deploy", "smollm2", "--name", "too-wide", "--threads", "4096", "--no-wait", "--allow-unplaced")
     assert done.returncode == 0, done.stderr
     yield "too-wide"
     assert demo.cli("undeploy", "too-wide").returncode == 0

@@ -50,6 +50,13 @@ class AdminApi:
                 "GET", "/deployments/{name}", "One deployment", scheduler.DeploymentStatus, self._deployment
             ),
             AdminOperation("DELETE", "/deployments/{name}", "Stop serving a name", Empty, self._undeploy),
+            AdminOperation(
+                "POST",
+                "/deployments/{name}/rollback",
+                "Bring back the previous revision, whole",
+                scheduler.DeploymentStatus,
+                self._rollback,
+            ),
             AdminOperation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
             AdminOperation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
             AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
@@ -74,7 +81,11 @@ class AdminApi:
 
     async def _deploy(self, call: Call) -> scheduler.DeploymentStatus:
         body: scheduler.Deploy = call.body
-        return await self.call(scheduler.DEPLOY, body)
+        return await self.call(scheduler.DEPLOY, body.model_copy(update={"by": call.key_id}))
+
+    async def _rollback(self, call: Call) -> scheduler.DeploymentStatus:
+        request = scheduler.Rollback(name=call.path["name"], by=call.key_id)
+        return await self.call(scheduler.ROLLBACK, request)
 
     async def _deployment(self, call: Call) -> scheduler.DeploymentStatus:
         return await self.call(scheduler.SHOW_DEPLOYMENT, scheduler.DeploymentName(name=call.path["name"]))

@@ -239,7 +239,7 @@ async def test_what_a_job_made_is_deployed_even_if_schedulers_end_on_the_way(bus
     await eventually(ready)
     for name in ("train-a", "train-b"):
         deployment = (await ask(bus, SHOW_DEPLOYMENT, DeploymentName(name=name))).deployment
-        assert (deployment.model, deployment.version, deployment.generation) == ("smollm2", 1, 1)
+        assert (deployment.model, deployment.version, deployment.revision) == ("smollm2", 1, 1)
     assert (await ask(bus, SHOW_JOB, JobName(id="train-b"))).message == "deployed as train-b"
     assert there.deployment.created_at == deployment.created_at
 

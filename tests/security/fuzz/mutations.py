@@ -2,6 +2,7 @@
 
 import os
 import struct
+from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,28 +21,46 @@ _WORDS = [struct.pack("<Q", number) for number in _NUMBERS] + [struct.pack("<I",
 _TEXTS = [b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\r\n\r\n", b"../", b"{{", b"%}", b'"', b"[" * 64, b"9" * 400]
 
 
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes, *, head: int | None = None) -> bytes:
-    """`whole` after one to four changes, most of them in its first `head` bytes."""
+@dataclass(frozen=True)
+class Change:
+    """One change of some bytes."""
+
+    kind: str
+    place: int
+    """Where, in thousandths of a thousandth of the length."""
+    length: int
+    value: bytes
+
+
+changes = st.lists(
+    st.builds(
+        Change,
+        st.sampled_from(["flip", "write", "insert", "cut", "repeat", "drop"]),
+        st.integers(0, 999_999),
+        st.integers(1, 64),
+        st.one_of(st.sampled_from(_WORDS), st.sampled_from(_TEXTS), st.binary(min_size=1, max_size=16)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+"""What is done to a whole file or message."""
+
+
+def damaged(whole: bytes, done: list[Change], *, head: int | None = None) -> bytes:
+    """`whole` after these changes; only in its first `head` bytes, if given."""
     data = bytearray(whole)
-    for _ in range(draw(st.integers(1, 4))):
-        end = min(len(data), head or len(data)) if draw(st.integers(0, 4)) else len(data)
-        at = draw(st.integers(0, max(0, end - 1)))
-        change = draw(st.sampled_from(["flip", "number", "text", "cut", "repeat", "drop", "insert"]))
-        if change == "flip" and data:
-            data[at] = draw(st.integers(0, 255))
-        elif change == "number":
-            word = draw(st.sampled_from(_WORDS))
-            data[at : at + len(word)] = word
-        elif change == "text":
-            data[at:at] = draw(st.sampled_from(_TEXTS))
-        elif change == "cut":
+    for change in done:
+        at = min(len(data), head or len(data)) * change.place // 1_000_000
+        if change.kind == "flip":
+            data[at : at + 1] = change.value[:1]
+        elif change.kind == "write":
+            data[at : at + len(change.value)] = change.value
+        elif change.kind == "insert":
+            data[at:at] = change.value
+        elif change.kind == "cut":
             del data[at:]
-        elif change == "repeat":
-            length = draw(st.integers(1, 64))
-            data[at:at] = data[at : at + length] * draw(st.integers(1, 32))
-        elif change == "drop":
-            del data[at : at + draw(st.integers(1, 64))]
+        elif change.kind == "repeat":
+            data[at:at] = data[at : at + change.length] * 16
         else:
-            data[at:at] = draw(st.binary(max_size=16))
+            del data[at : at + change.length]
     return bytes(data)

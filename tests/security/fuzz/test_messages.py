@@ -14,7 +14,7 @@ from shared.contracts.replica import Grammar
 from shared.errors import ErrorPayload, LlmosError, from_payload
 from shared.text.template_process import TemplateProcess
 from shared.text.tokenizer import Tokenizer
-from tests.security.fuzz.mutations import damaged, fuzzed
+from tests.security.fuzz.mutations import Change, changes, damaged, fuzzed
 from tests.support.factories.contracts import CONTRACTS
 from tests.support.models.chat_templates import LLAMA3, MISTRAL, QWEN2
 from tests.support.models.small_tokenizers import byte_level
@@ -31,9 +31,9 @@ SCHEMA = {
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 @fuzzed
-@given(data=st.data())
-def test_messages_of_the_bus(contract: type, data: st.DataObject) -> None:
-    message = data.draw(damaged(contract.EXAMPLE.encode()))
+@given(done=changes)
+def test_messages_of_the_bus(contract: type, done: list[Change]) -> None:
+    message = damaged(contract.EXAMPLE.encode(), done)
     try:
         parsed = rpc.parse(contract, message)
     except LlmosError:
@@ -42,10 +42,10 @@ def test_messages_of_the_bus(contract: type, data: st.DataObject) -> None:
 
 
 @fuzzed
-@given(data=st.data())
-def test_errors_of_a_peer(data: st.DataObject) -> None:
+@given(done=changes)
+def test_errors_of_a_peer(done: list[Change]) -> None:
     payload = ErrorPayload(code="overloaded", message="full", retry_after=1.0)
-    message = data.draw(damaged(payload.model_dump_json().encode()))
+    message = damaged(payload.model_dump_json().encode(), done)
     try:
         error = from_payload(ErrorPayload.model_validate_json(message))
     except ValueError:
@@ -55,9 +55,9 @@ def test_errors_of_a_peer(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("template", [LLAMA3, MISTRAL, QWEN2], ids=["llama3", "mistral", "qwen2"])
 @fuzzed
-@given(data=st.data())
-def test_chat_templates(template: str, data: st.DataObject) -> None:
-    source = data.draw(damaged(template.encode())).decode("utf-8", "replace")
+@given(done=changes)
+def test_chat_templates(template: str, done: list[Change]) -> None:
+    source = damaged(template.encode(), done).decode("utf-8", "replace")
 
     async def render() -> None:
         async with TemplateProcess(source, cpu_limit_s=0.5).running() as process:
@@ -70,9 +70,9 @@ def test_chat_templates(template: str, data: st.DataObject) -> None:
 
 
 @fuzzed
-@given(data=st.data())
-def test_schemas(data: st.DataObject) -> None:
-    value = data.draw(damaged(json.dumps(SCHEMA).encode())).decode("utf-8", "replace")
+@given(done=changes)
+def test_schemas(done: list[Change]) -> None:
+    value = damaged(json.dumps(SCHEMA).encode(), done).decode("utf-8", "replace")
 
     async def compile_() -> None:
         async with GrammarProcess().running() as process:

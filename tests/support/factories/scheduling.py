@@ -28,7 +28,7 @@ def deployment(
         version=version,
         digest=f"{version:064x}",
         replicas=replicas,
-        options=ReplicaOptions(slots=slots, max_len=4096, threads=threads or None, device="cpu"),
+        options=ReplicaOptions(slots=slots, max_len=4096, threads=threads, device="cpu"),
         resources=Resources(memory=memory, threads=threads),
         created_at=START - timedelta(seconds=age),
     )

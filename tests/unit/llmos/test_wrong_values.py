@@ -24,7 +24,7 @@ WRONG = [
     (["deploy", "m", "--name", "../x"], "--name"),
     (["deploy", "m", "--slots", "1000000"], "--slots"),
     (["deploy", "m", "--replicas", "100000"], "--replicas"),
-    (["deploy", "m", "--replicas", "0"], "--replicas"),
+    (["deploy", "m", "--replicas", "-1"], "--replicas"),
     (["deploy", "m", "--replicas", "1.5"], "--replicas"),
     (["deploy", "m", "--max-len", "9" * 30], "--max-len"),
     (["deploy", "m", "--threads", "9" * 30], "--threads"),

@@ -1,10 +1,10 @@
 import pytest
 
-from services.scheduler.policy.desired import desired
+from services.scheduler.policy.desired import desired, rolled_back
 from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
 from shared.contracts.registry import ModelVersion
-from shared.contracts.scheduler import Deploy
-from shared.errors import InvalidInput
+from shared.contracts.scheduler import Deploy, Deployment
+from shared.errors import Conflict, InvalidInput
 from tests.support.factories.scheduling import START
 
 
@@ -86,7 +86,67 @@ def test_the_same_request_again_is_the_same_record():
     assert again == first
 
 
-def test_a_change_raises_the_generation_and_keeps_the_time_of_creation():
+def test_a_change_raises_the_revision_and_keeps_the_time_of_creation():
     first = desired(Deploy(reference="smollm2"), version(), None, START)
     changed = desired(Deploy(reference="smollm2:2"), version(number=2), first, START.replace(hour=13))
-    assert (changed.generation, changed.version, changed.created_at) == (2, 2, START)
+    assert (changed.revision, changed.version, changed.created_at) == (2, 2, START)
+
+
+def test_what_a_change_does_not_name_stays_as_it_was_named():
+    first = desired(Deploy(reference="smollm2", replicas=2, slots=8, max_len=2048), version(), None, START)
+    changed = desired(Deploy(reference="smollm2:2", threads=1), version(number=2), first, START)
+    assert (changed.version, changed.replicas) == (2, 2)
+    assert (changed.options.slots, changed.options.max_len, changed.options.threads) == (8, 2048, 1)
+
+
+def test_what_was_never_named_is_the_default_of_the_new_version():
+    first = desired(Deploy(reference="smollm2", slots=8), version(context_length=2048), None, START)
+    changed = desired(Deploy(reference="smollm2:2"), version(number=2, context_length=4096), first, START)
+    assert (first.options.max_len, changed.options.max_len) == (2048, 4096)
+    assert changed.options.prefix_cache > first.options.prefix_cache
+
+
+def test_a_reset_gives_defaults_to_what_is_not_named():
+    first = desired(Deploy(reference="smollm2", replicas=3, slots=8, max_len=2048), version(), None, START)
+    changed = desired(Deploy(reference="smollm2", slots=4, reset=True), version(), first, START)
+    assert (changed.replicas, changed.options.slots, changed.options.max_len) == (1, 4, 4096)
+
+
+def test_records_from_before_options_were_told_apart_keep_all_of_theirs():
+    first = desired(Deploy(reference="smollm2", slots=8, max_len=100), version(), None, START)
+    old = first.model_dump(mode="json", exclude={"asked", "revision", "previous"}) | {"generation": 7}
+    changed = desired(Deploy(reference="smollm2:2"), version(number=2), Deployment.model_validate(old), START)
+    assert (changed.revision, changed.options.slots, changed.options.max_len) == (8, 8, 100)
+
+
+def test_a_rollback_brings_the_previous_revision_back_whole_and_another_undoes_it():
+    first = desired(Deploy(reference="smollm2", replicas=2, slots=8), version(), None, START)
+    second = desired(Deploy(reference="smollm2:2", replicas=0, slots=1, by="key-a"), version(number=2), first, START)
+    third = rolled_back(second, by="key-b")
+    assert (third.revision, third.version, third.replicas, third.options) == (3, 1, 2, first.options)
+    assert third.changed_by == "key-b"
+    fourth = rolled_back(third, by="key-b")
+    assert (fourth.version, fourth.replicas, fourth.options) == (2, 0, second.options)
+    assert fourth.previous.previous is None
+
+
+def test_without_an_earlier_revision_there_is_nothing_to_go_back_to():
+    with pytest.raises(Conflict, match="one revision only"):
+        rolled_back(desired(Deploy(reference="smollm2"), version(), None, START), by="")
+
+
+def test_a_change_that_expects_another_revision_is_refused_and_says_who_made_this_one():
+    first = desired(Deploy(reference="smollm2", by="key-a"), version(), None, START)
+    with pytest.raises(Conflict, match="revision 4 of smollm2 was expected, and it has revision 1, made by key-a"):
+        desired(Deploy(reference="smollm2", slots=2, if_revision=4), version(), first, START)
+    with pytest.raises(Conflict, match="it has revision 1"):
+        desired(Deploy(reference="smollm2", if_revision=0), version(), first, START)
+    with pytest.raises(Conflict, match="there is no such deployment"):
+        desired(Deploy(reference="smollm2", if_revision=1), version(), None, START)
+    assert desired(Deploy(reference="smollm2", slots=2, if_revision=1), version(), first, START).revision == 2
+
+
+def test_a_name_added_to_a_value_that_stands_already_is_no_new_revision():
+    first = desired(Deploy(reference="smollm2"), version(), None, START)
+    named = desired(Deploy(reference="smollm2", slots=16), version(), first, START)
+    assert (named.revision, named.asked.slots) == (1, 16)
