@@ -4,10 +4,12 @@ import fcntl
 import os
 import pwd
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -136,17 +138,20 @@ class Home:
 
     def system(self) -> SystemState | None:
         """The system that serves from this home, or None."""
+        holder = self.holder()
+        if holder is None:
+            return None
         try:
             state = SystemState.model_validate_json((self.root / "system.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        return state if ProcessIdentity(state.pid, state.birth).lives() else None
+        return state if ProcessIdentity(state.pid, state.birth) == holder else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only `llmos up` of this home while inside; raises BlockingIOError if there is another."""
         with self.lock_file.open("a+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_exclusively(lock)
             this = ProcessIdentity.own()
             lock.truncate(0)
             lock.write(orjson.dumps({"pid": this.pid, "birth": this.birth}).decode())
@@ -157,12 +162,28 @@ class Home:
                 lock.truncate(0)
 
     def holder(self) -> ProcessIdentity | None:
-        """The `llmos up` of this home that lives: from the beginning of its start to the end of its drain."""
+        """The `llmos up` of this home that lives: from the beginning of its start to the end of its drain.
+
+        A copy of a home has a copy of its lock file too, which names a process but is not locked by it.
+        """
+        if not self._lock_is_held():
+            return None
         try:
             holder = ProcessIdentity(**orjson.loads(self.lock_file.read_bytes()))
         except (FileNotFoundError, orjson.JSONDecodeError, TypeError):  # none yet, or it is just being written
             return None
         return holder if holder.lives() else None
+
+    def _lock_is_held(self) -> bool:
+        """Whether a process has locked this very file."""
+        try:
+            with self.lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def write_system(self, state: SystemState) -> None:
         """Say that a system runs."""
@@ -207,6 +228,19 @@ class Home:
             known |= {user: secrets.token_urlsafe(24) for user in missing}
             write_private(path, orjson.dumps(known).decode())
         return known
+
+
+def _lock_exclusively(lock: IO[str]) -> None:
+    """Take the lock; raises BlockingIOError if an `llmos up` has it. Who only looks has it for a moment."""
+    for pause in (*[0.02] * 5, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
 
 
 def _expanded(path: Path) -> Path:
