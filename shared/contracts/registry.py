@@ -143,12 +143,15 @@ class DeleteVersion(Contract):
     reference: str
 
 
+MAX_GRACE_S = 10 * 365 * 86_400.0
+
+
 class CollectGarbage(Contract):
     """Remove blobs that no version refers to, and manifests that never became a version."""
 
     dry_run: bool = True
     """Report what would be removed, and remove nothing."""
-    grace: float = Field(default=86_400.0, ge=0)
+    grace: float = Field(default=86_400.0, ge=0, le=MAX_GRACE_S)
     """Seconds for which an upload is kept in any case: its version may not be created yet."""
     blobs: tuple[Digest, ...] | None = None
     """Look at these blobs only, and at no manifest; None: at all."""
