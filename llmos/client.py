@@ -113,9 +113,9 @@ class Client:
         """One deployment, desired and observed."""
         return self._gateway.call(DeploymentStatus, "GET", "deployments", name)
 
-    def deployments(self) -> DeploymentList:
+    def deployments(self, *, timeout: float | None = None) -> DeploymentList:
         """All deployments."""
-        return self._gateway.call(DeploymentList, "GET", "deployments")
+        return self._gateway.call(DeploymentList, "GET", "deployments", timeout=timeout)
 
     def rollback(self, name: str) -> DeploymentStatus:
         """Bring back the previous revision of a deployment, whole."""
@@ -153,9 +153,9 @@ class Client:
 
     # monitor
 
-    def health(self) -> HealthReport:
+    def health(self, *, timeout: float | None = None) -> HealthReport:
         """Every process that was heard of lately."""
-        return self._gateway.call(HealthReport, "GET", "health")
+        return self._gateway.call(HealthReport, "GET", "health", timeout=timeout)
 
     def traces(self, limit: int) -> TraceList:
         """The newest traces."""

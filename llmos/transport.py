@@ -51,9 +51,16 @@ class Transport:
         """Close the connections."""
         self._http.close()
 
-    def call(self, result: type[Decoded], method: str, *parts: str, body: dict[str, Any] | None = None) -> Decoded:
+    def call(
+        self,
+        result: type[Decoded],
+        method: str,
+        *parts: str,
+        body: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Decoded:
         """What the admin API answers below `parts`, as its contract."""
-        return self.decoded(result, self.send(method, admin_path(*parts), body))
+        return self.decoded(result, self.send(method, admin_path(*parts), body, timeout=timeout))
 
     def json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer's JSON."""
@@ -61,10 +68,14 @@ class Transport:
         with self.understood():
             return orjson.loads(data)
 
-    def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
-        """The answer's bytes."""
+    def send(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> bytes:
+        """The answer's bytes. Without a `timeout`, in seconds, work may take its time."""
         with connecting(self.url):
-            response = self._http.request(method, path, **_content(body))
+            response = self._http.request(
+                method, path, timeout=_TIMEOUT if timeout is None else timeout, **_content(body)
+            )
         self._check(response)
         return response.content
 

@@ -2,23 +2,30 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, print_table, print_tree, say
+from llmos.cli.output import note, print_json, print_table, print_tree, say
 from llmos.cli.trace_view import tree
 from llmos.client import why_not_ready
 from llmos.config import Target
-from shared.contracts.scheduler import ReplicaState
-from shared.errors import InvalidInput, NotFound
+from shared.contracts.monitor import HealthReport
+from shared.contracts.scheduler import DeploymentList, ReplicaState
+from shared.errors import InvalidInput, LlmosError, NotFound
 
 TRACE_TIMEOUT_S = 5.0
+HEALTH_TIMEOUT_S = 1.0
+DEPLOYMENTS_TIMEOUT_S = 2.0
+"""`status` is for the moment when something has stopped: what does not answer is unknown."""
 FOLLOW_S = 0.3
+
+Known = TypeVar("Known")
 
 
 def register(app: typer.Typer) -> None:
@@ -33,19 +40,50 @@ def register(app: typer.Typer) -> None:
 def status(
     home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
 ) -> None:
-    """The health of every process and what is deployed."""
-    with Target.resolve(home, url, api_key).client() as client:
-        health, listed = client.health(), client.deployments().deployments
+    """The health of every process and what is deployed. Exit code 1 if a part of it can't be known now."""
+    with Target.resolve(home, url, api_key).client() as client, ThreadPoolExecutor(2) as pool:
+        asked_health = pool.submit(_known, client.health, HEALTH_TIMEOUT_S)
+        asked_deployments = pool.submit(_known, client.deployments, DEPLOYMENTS_TIMEOUT_S)
+        health = asked_health.result()
+        if not json and not isinstance(health, LlmosError):
+            say(f"LLMOS at {client.url}")
+            _print_health(health)
+        listed = asked_deployments.result()
+    unknown = {
+        what: error.message
+        for what, error in (("instances", health), ("deployments", listed))
+        if isinstance(error, LlmosError)
+    }
+    if isinstance(health, LlmosError) and isinstance(listed, LlmosError):
+        raise listed
     if json:
+        instances = [] if isinstance(health, LlmosError) else health.instances
+        deployments = [] if isinstance(listed, LlmosError) else listed.deployments
         print_json(
             {
                 "url": client.url,
-                "instances": [item.model_dump(mode="json") for item in health.instances],
-                "deployments": [item.model_dump(mode="json") for item in listed],
+                "instances": [item.model_dump(mode="json") for item in instances],
+                "deployments": [item.model_dump(mode="json") for item in deployments],
+                "unknown": unknown,
             }
         )
-        return
-    say(f"LLMOS at {client.url}")
+    elif not isinstance(listed, LlmosError):
+        _print_deployments(listed)
+    for what, why in unknown.items():
+        note(f"{what}: unknown; {why}")
+    if unknown:
+        raise typer.Exit(1)
+
+
+def _known(ask: Callable[..., Known], timeout: float) -> Known | LlmosError:
+    """The answer, or why there is none within `timeout` seconds."""
+    try:
+        return ask(timeout=timeout)
+    except LlmosError as error:
+        return error
+
+
+def _print_health(health: HealthReport) -> None:
     rows = [
         (
             item.heartbeat.service,
@@ -57,7 +95,10 @@ def status(
         for item in health.instances
     ]
     print_table(("SERVICE", "INSTANCE", "STATE", "PID", "WHY"), rows, empty="No process was heard of lately.")
-    for item in listed:
+
+
+def _print_deployments(listed: DeploymentList) -> None:
+    for item in listed.deployments:
         shown = item.deployment
         why = "" if item.ready == shown.replicas else f": {why_not_ready(item)}"
         say(f"{shown.name}: {shown.model}:{shown.version}, {item.ready} of {shown.replicas} ready{why}")
