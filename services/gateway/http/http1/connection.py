@@ -7,7 +7,6 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
@@ -16,27 +15,24 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from services.gateway.http.errors import REFUSAL, RequestTimeout
-from services.gateway.http.http1.exchange import Exchange
+from services.gateway.http.http1.exchange import Exchange, error_response
+from services.gateway.http.http1.outgoing import MIN_RATE, Outgoing
 from services.gateway.http.http1.parser import END, Head, RequestParser
-from shared.deadlines import BODY_WINDOW_S, HEAD_S, KEEP_ALIVE_S, LINGER_S
-from shared.errors import LlmosError
+from services.gateway.limits.places import LINGERING, Places
+from services.gateway.limits.time_limits import TimeLimits
+from shared.errors import InvalidInput, LlmosError
 
 HIGH_WATER = 64 << 10
 """Bytes of a body that wait for the application before reading pauses."""
-MIN_BODY_RATE = 240
-"""Bytes per second of a body, in each window of time: half of Apache's. A slower client holds a place for nothing."""
+SLICE = 16 << 10
+"""Bytes of one client that are parsed in one turn of the event loop: a read may have 250 KB, and libuv makes 32 of
+them before other clients have their turn."""
+MAX_PIPELINED = 64
+"""Requests that wait on one connection for the response before theirs."""
+MAX_UNREAD = 256 << 10
+"""Bytes of a body after its response, which are dropped so that the connection can be used again: Go's bound."""
 _REFUSED = Head("GET", "/", b"/", b"", "1.1", [], keep_alive=False, expects_continue=False)
 """Stands for a request whose head could not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
-    """How long the server waits for a client, in seconds."""
-
-    keep_alive: float = KEEP_ALIVE_S
-    head: float = HEAD_S
-    body_window: float = BODY_WINDOW_S
-    linger: float = LINGER_S
 
 
 class _Phase(Enum):
@@ -50,7 +46,7 @@ class _Phase(Enum):
 
 
 class Connection(asyncio.Protocol):
-    """Serves one client. The arguments are uvicorn's, but for the last."""
+    """Serves one client. The arguments are uvicorn's, but for the last two."""
 
     def __init__(
         self,
@@ -59,14 +55,21 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, object],  # noqa: ARG002  # uvicorn's, of the lifespan
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        limits: TimeLimits = TimeLimits(),
+        limits: TimeLimits,
+        places: Places,
     ) -> None:
         self._app = config.loaded_app
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
         self._limits = limits
+        self._places = places
+        self._place: str | None = None
         self._parser = RequestParser()
+        self._unparsed = b""
+        self._turn: asyncio.Handle | None = None
+        """The next turn of the event loop, for what is unparsed."""
         self._transport: asyncio.Transport
+        self._outgoing: Outgoing
         self._current: Exchange | None = None
         """The one that is responded to."""
         self._incoming: Exchange | None = None
@@ -78,23 +81,29 @@ class Connection(asyncio.Protocol):
         self._in_window = 0
         self._paused = False
         self._was_paused = False
-        self._writable = asyncio.Event()
-        self._writable.set()
 
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
+        self._outgoing = Outgoing(self._transport, self._loop, self._limits.send_window, self._give_up)
         self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own protocols
+        peer = transport.get_extra_info("peername")
+        try:
+            self._place = self._places.take(peer[0] if peer else "")
+        except LlmosError as error:
+            self._turn_away(error)
+            return
         self._settle()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """The connection has ended; the application learns of it by `http.disconnect`."""
         self._server.connections.discard(self)
-        self._parser.stop()
+        self._stop_parsing()
         self._set_timer(None)
-        self._writable.set()
+        self._outgoing.stop()
+        self._leave()
         for exchange in (self._current, self._incoming):
             if exchange is not None:
                 exchange.leave()
@@ -104,34 +113,30 @@ class Connection(asyncio.Protocol):
         """Bytes have come."""
         if self._phase is _Phase.LINGERING:
             return
-        for event in self._parser.feed(data):
-            if isinstance(event, bytes):
-                self._in_window += len(event)
-                if self._incoming is not None:
-                    self._incoming.add(event)
-            elif isinstance(event, Head):
-                self._incoming = self._begin(event)
-            elif event is END:
-                self._end_of_body()
-            elif isinstance(event, LlmosError):
-                self._refuse(event)
-        self._settle()
+        self._unparsed = self._unparsed + data if self._unparsed else data
+        if self._turn is None:
+            self._parse()
 
     def pause_writing(self) -> None:
         """The client does not keep up with the response."""
-        self._writable.clear()
+        self._outgoing.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._writable.set()
+        self._outgoing.resume()
 
     def shutdown(self) -> None:
         """The server stops (uvicorn calls this): the response that is under way is the last."""
-        self._parser.stop()
+        self._stop_parsing()
         if self._current is None:
-            self._transport.close()
+            self._end()
         else:
             self._current.keep_alive = False
+
+    def close_idle(self) -> None:
+        """Another client needs the place."""
+        self._stop_parsing()
+        self._end()
 
     # what an exchange needs
 
@@ -142,13 +147,11 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        self._outgoing.write(data)
 
     async def writable(self) -> None:
         """Return when the client has taken most of what was written."""
-        if not self._writable.is_set():
-            await self._writable.wait()
+        await self._outgoing.writable()
 
     def body_taken(self) -> None:
         """The application has taken what had come of the body."""
@@ -169,15 +172,47 @@ class Connection(asyncio.Protocol):
 
     def break_off(self, *, reset: bool) -> None:
         """End the connection in the middle of a response; with `reset` where that would look like its end."""
-        self._parser.stop()
+        self._stop_parsing()
         if not reset:
-            self._transport.close()
+            self._end()
             return
         connected = self._transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     # requests
+
+    def _parse(self) -> None:
+        """Parse a slice; the rest follows when other connections had their turn."""
+        self._turn = None
+        data, self._unparsed = self._unparsed[:SLICE], self._unparsed[SLICE:]
+        for event in self._parser.feed(data):
+            if isinstance(event, bytes):
+                self._in_window += len(event)
+                if self._incoming is not None:
+                    self._incoming.add(event)
+            elif isinstance(event, Head):
+                if len(self._waiting) >= MAX_PIPELINED:
+                    self._refuse(
+                        InvalidInput(f"more than {MAX_PIPELINED} requests wait on one connection; read the responses")
+                    )
+                    break
+                self._incoming = self._begin(event)
+            elif event is END:
+                self._end_of_body()
+            elif isinstance(event, LlmosError):
+                self._refuse(event)
+        if self._incoming is not None and self._incoming.unread > MAX_UNREAD:
+            self._close(linger=True)
+        self._settle()
+
+    def _stop_parsing(self) -> None:
+        """Ignore all further bytes."""
+        self._parser.stop()
+        self._unparsed = b""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
 
     def _begin(self, head: Head, refusal: LlmosError | None = None) -> Exchange:
         exchange = Exchange(self, head, self._scope(head, refusal))
@@ -200,7 +235,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: LlmosError) -> None:
         """Respond with an error, as the application does with its own, and close."""
-        self._parser.stop()
+        self._stop_parsing()
         if self._incoming is None:
             self._begin(_REFUSED, error)
             return
@@ -236,8 +271,10 @@ class Connection(asyncio.Protocol):
         """Read or pause, and wait for what is next with its time limit."""
         if self._transport.is_closing() or self._phase is _Phase.LINGERING:
             return
-        full = self._incoming is not None and self._incoming.buffered > HIGH_WATER
-        self._pause_reading(pause=full or bool(self._waiting))
+        held = bool(self._waiting) or (self._incoming is not None and self._incoming.buffered > HIGH_WATER)
+        self._pause_reading(pause=held or bool(self._unparsed))
+        if self._unparsed and not held and self._turn is None:
+            self._turn = self._loop.call_soon(self._parse)
         if self._incoming is not None:
             phase, limit = _Phase.BODY, self._limits.body_window
         elif self._current is not None:
@@ -247,6 +284,10 @@ class Connection(asyncio.Protocol):
         else:
             phase, limit = _Phase.IDLE, self._limits.keep_alive
         if phase is not self._phase:
+            if phase is _Phase.IDLE:
+                self._places.idle(self)
+            elif self._phase is _Phase.IDLE:
+                self._places.busy(self)
             self._phase, self._in_window = phase, 0
             self._set_timer(limit)
 
@@ -267,20 +308,23 @@ class Connection(asyncio.Protocol):
 
     def _time_is_over(self) -> None:
         if self._phase is _Phase.IDLE:
-            self._transport.close()
+            self._end()
         elif self._phase is _Phase.HEAD:
             self._refuse(RequestTimeout(f"the head of the request took longer than {self._limits.head:g} s"))
             self._settle()
         elif self._phase is _Phase.BODY:
             self._check_body()
         elif self._phase is _Phase.LINGERING:
-            self._transport.abort()
+            self._end()
 
     def _check_body(self) -> None:
         """Refuse a body that came too slowly, unless it was the server that did not read."""
         window = self._limits.body_window
+        if self._incoming is not None and self._incoming.complete:
+            self._close(linger=True)
+            return
         waited_for = self._was_paused or (self._incoming is not None and self._incoming.awaits_continue)
-        if waited_for or self._in_window >= MIN_BODY_RATE * window:
+        if waited_for or self._in_window >= MIN_RATE * window:
             self._in_window, self._was_paused = 0, self._paused
             self._set_timer(window)
             return
@@ -291,17 +335,47 @@ class Connection(asyncio.Protocol):
         )
         self._settle()
 
+    # the end
+
     def _close(self, *, linger: bool) -> None:
         """Close after what was written.
 
         A client that still sends would get a reset, and lose the response with it. So `linger` closes only the
         server's side, and what comes is dropped until the client closes too.
         """
-        self._parser.stop()
+        self._stop_parsing()
         if not linger:
-            self._transport.close()
+            self._end()
             return
         self._pause_reading(pause=False)
+        self._places.busy(self)
         self._phase = _Phase.LINGERING
         self._set_timer(self._limits.linger)
         self._transport.write_eof()
+
+    def _end(self) -> None:
+        """Close when the client has taken what was written, or takes no more of it."""
+        self._set_timer(None)
+        self._transport.close()
+        self._outgoing.watch()
+
+    def _give_up(self, unsent: int) -> None:
+        """The client leaves its response unread."""
+        self._places.dropped(unsent)
+        self._transport.abort()
+
+    def _turn_away(self, error: LlmosError) -> None:
+        """There is no place for this connection. No request is made of it: it costs one write."""
+        self._outgoing.write(error_response(error, self.date))
+        if self._places.lingering < LINGERING:
+            self._places.lingering += 1
+            self._close(linger=True)
+        else:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        self._places.busy(self)
+        if self._place is not None:
+            self._places.leave(self._place)
+        elif self._phase is _Phase.LINGERING:
+            self._places.lingering -= 1

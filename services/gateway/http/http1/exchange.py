@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from services.gateway.http import errors
 from services.gateway.http.errors import as_llmos, send_error
 from services.gateway.http.http1.parser import Head
 from shared.errors import LlmosError, Unavailable
@@ -71,6 +72,8 @@ class Exchange:
         """Whether the whole response was written."""
         self.gone = False
         """Whether the client left."""
+        self.unread = 0
+        """Bytes of the body that came after the response was complete."""
 
     @property
     def buffered(self) -> int:
@@ -79,7 +82,9 @@ class Exchange:
 
     def add(self, part: bytes) -> None:
         """A part of the body has come."""
-        if not self.complete:
+        if self.complete:
+            self.unread += len(part)
+        else:
             self._body += part
             self._news.set()
 
@@ -190,6 +195,14 @@ class Exchange:
             self._body.clear()
             self._news.set()
             self._channel.finished()
+
+
+def error_response(error: LlmosError, more: list[tuple[bytes, bytes]]) -> bytes:
+    """The whole response to a client whose request is not read; `more` are headers of every response."""
+    content = errors.body(error)
+    fields = [errors.JSON, (b"content-length", b"%d" % len(content)), *errors.headers(error), *more]
+    lines = b"".join(_line(name, value) for name, value in (*fields, (b"connection", b"close")))
+    return _status_line(errors.status(error)) + lines + b"\r\n" + content
 
 
 def _line(name: bytes, value: bytes) -> bytes:
