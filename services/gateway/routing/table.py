@@ -159,6 +159,15 @@ class RoutingTable:
         live = [load.report for load in self._loads.values() if now - load.at <= LEASE_TTL_S]
         return sorted(live, key=lambda report: report.replica_id)
 
+    def chars_per_token(self, name: str) -> int:
+        """Characters of text that one token stands for, at most, with any replica of a deployment; 0: not known."""
+        figures = [
+            status.chars_per_token
+            for status in self.replicas.values()
+            if status.deployment == name and status.state is ReplicaState.READY
+        ]
+        return max(figures, default=0) if all(figures) else 0
+
     def ready(self, name: str, now: float) -> int:
         """How many replicas of a deployment can take a request."""
         return sum(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from opentelemetry import context as otel_context
 
@@ -21,6 +21,18 @@ from shared.contracts.replica import Accepted, Generate
 from shared.errors import DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """What all answers of one request have in common."""
+
+    prompt: list[int]
+    bad_words: tuple[tuple[int, ...], ...]
+    deadline: float | None
+    """Seconds on the monotonic clock."""
+    accepted_ns: int
+    """Unix time."""
 
 
 class GenerateHandler:
@@ -71,11 +83,28 @@ class GenerateHandler:
             request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        structured = await self._structured.build(request)
+        answers = [(each, await self._structured.build(each)) for each in request.answers()]
         prompt = await self._prompts.token_ids(request)
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
         self._check(deadline)
-        params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
+        arrival = _Arrival(prompt, bad_words, deadline, accepted_ns)
+        opened: list[str] = []
+        try:
+            for answer, structured in answers:
+                self._open(answer, structured, arrival)
+                opened.append(answer.request_id)
+        except BaseException:
+            self._serving.abort(opened, FinishReason.CANCELLED)
+            raise
+        if not request.return_prompt:
+            return Accepted(prompt_tokens=len(prompt))
+        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
+        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+
+    def _open(self, request: Generate, structured: StructuredOutput, arrival: "_Arrival") -> None:
+        """Open the stream of one answer, and submit it."""
+        prompt = arrival.prompt
+        params = self._sampling.resolve(request.sampling, len(prompt), arrival.bad_words)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
@@ -97,8 +126,8 @@ class GenerateHandler:
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
-            deadline=deadline,
-            accepted_ns=accepted_ns,
+            deadline=arrival.deadline,
+            accepted_ns=arrival.accepted_ns,
             context=otel_context.get_current(),
             token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
         )
@@ -106,10 +135,6 @@ class GenerateHandler:
             self._serving.finish_at_once(stream, finish)
         else:
             self._submit(request, prompt, params, stream, structured)
-        if not request.return_prompt:
-            return Accepted(prompt_tokens=len(prompt))
-        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
         """Whether the answer continues a text: then a space at its start separates two words."""
