@@ -82,7 +82,13 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]
         known = keys if settings.auth == "on" else None
-        http = make_app(operations, keys=known, metrics=metrics, cors_origins=settings.allowed_origins)
+        http = make_app(
+            operations,
+            keys=known,
+            metrics=metrics,
+            cors_origins=settings.allowed_origins,
+            trust_trace_context=settings.trust_trace_context,
+        )
         places = Places(
             connections_allowed(settings.max_connections),
             settings.max_connections_per_address,

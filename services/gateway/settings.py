@@ -76,6 +76,8 @@ class Settings(ServiceSettings):
     )
     """Addresses or networks of proxies in front, separated by commas: their `X-Forwarded-For` is believed. Default:
     none, not even on this machine."""
+    trust_trace_context: bool = Field(default=False, validation_alias="LLMOS_GATEWAY_TRUST_TRACE_CONTEXT")
+    """Whether a client's `traceparent` is continued: with clients of your own only. Otherwise traces link to it."""
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
         default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
     )

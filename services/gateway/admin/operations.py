@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from services.gateway.http.body import parse_body, parsed, read_body
 from services.gateway.http.explanation import explain
+from services.gateway.http.middleware import state_of
 from services.gateway.http.operation import Operation
 from shared.contracts.base import Contract
 from shared.errors import InvalidInput
@@ -29,6 +30,8 @@ class Call:
     query: Mapping[str, str]
     body: Any
     """Of the operation's `body` type."""
+    key_id: str = ""
+    """Of the key that asks; empty without authentication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ class AdminOperation:
                 name = min(unknown)
                 raise InvalidInput(f"unrecognized query parameter: {name}", param=name)
             try:
-                result = await self.run(Call(request.path_params, request.query_params, body))
+                result = await self.run(
+                    Call(request.path_params, request.query_params, body, state_of(request.scope).key_id)
+                )
             except ValidationError as error:
                 # A contract rejects a part of the path or the query.
                 raise explain(error) from error

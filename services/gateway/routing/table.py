@@ -128,7 +128,7 @@ class RoutingTable:
         deployment = self.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
-            raise ModelNotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+            raise ModelNotFound(f"the model {name!r:.200} does not exist; models: {existing}", param="model")
         if deployment.task != task:
             raise InvalidInput(
                 f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
