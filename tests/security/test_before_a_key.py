@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.gateway.http.http1.connection import MAX_PIPELINED, MAX_UNREAD, SLICE
+from services.gateway.http.http1.connection import MAX_PIPELINED, MAX_UNREAD
 from services.gateway.http.http1.parser import MAX_HEAD, MAX_LINE, MAX_LINES
+from services.gateway.http.http1.slices import HEAD_SLICE
 from services.gateway.limits.networks import LOOPBACK, NOWHERE
 from services.gateway.limits.places import Places
 from services.gateway.limits.time_limits import TimeLimits
@@ -98,7 +99,7 @@ def test_100_mb_of_one_kind_are_neither_kept_nor_does_another_client_wait_for_th
     ("sent", "status"),
     [
         (b"GET /" + b"y" * MAX_LINE + b" HTTP/1.1\r\n", 414),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (MAX_LINE + SLICE) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (MAX_LINE + HEAD_SLICE) + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * (MAX_LINES + 1), 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * (MAX_HEAD // 5) + b"\r\n") * 6, 431),
     ],

@@ -10,29 +10,25 @@ from collections import deque
 from enum import Enum
 from typing import cast
 
-from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from services.gateway.http.errors import REFUSAL, RequestTimeout
+from services.gateway.http.errors import RequestTimeout
 from services.gateway.http.http1.exchange import Exchange, error_response
 from services.gateway.http.http1.outgoing import MIN_RATE, Outgoing
 from services.gateway.http.http1.parser import END, Head, RequestParser
+from services.gateway.http.http1.scope import NO_HEAD, scope_of
+from services.gateway.http.http1.slices import BODY_SLICE, HEAD_SLICE, Slices
 from services.gateway.limits.places import LINGERING, Places
 from services.gateway.limits.time_limits import TimeLimits
 from shared.errors import InvalidInput, LlmosError
 
 HIGH_WATER = 64 << 10
 """Bytes of a body that wait for the application before reading pauses."""
-SLICE = 16 << 10
-"""Bytes of one client that are parsed in one turn of the event loop: a read may have 250 KB, and libuv makes 32 of
-them before other clients have their turn."""
 MAX_PIPELINED = 64
 """Requests that wait on one connection for the response before theirs."""
 MAX_UNREAD = 256 << 10
 """Bytes of a body after its response, which are dropped so that the connection can be used again: Go's bound."""
-_REFUSED = Head("GET", "/", b"/", b"", "1.1", [], keep_alive=False, expects_continue=False)
-"""Stands for a request whose head could not be read."""
 
 
 class _Phase(Enum):
@@ -65,9 +61,7 @@ class Connection(asyncio.Protocol):
         self._places = places
         self._place: str | None = None
         self._parser = RequestParser()
-        self._unparsed = b""
-        self._turn: asyncio.Handle | None = None
-        """The next turn of the event loop, for what is unparsed."""
+        self._unparsed = Slices(self._loop, self._parse)
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
         self._current: Exchange | None = None
@@ -113,9 +107,7 @@ class Connection(asyncio.Protocol):
         """Bytes have come."""
         if self._phase is _Phase.LINGERING:
             return
-        self._unparsed = self._unparsed + data if self._unparsed else data
-        if self._turn is None:
-            self._parse()
+        self._unparsed.add(data)
 
     def pause_writing(self) -> None:
         """The client does not keep up with the response."""
@@ -184,9 +176,8 @@ class Connection(asyncio.Protocol):
 
     def _parse(self) -> None:
         """Parse a slice; the rest follows when other connections had their turn."""
-        self._turn = None
-        data, self._unparsed = self._unparsed[:SLICE], self._unparsed[SLICE:]
-        for event in self._parser.feed(data):
+        size = HEAD_SLICE if self._incoming is None else BODY_SLICE
+        for event in self._parser.feed(self._unparsed.take(size)):
             if isinstance(event, bytes):
                 self._in_window += len(event)
                 if self._incoming is not None:
@@ -209,13 +200,10 @@ class Connection(asyncio.Protocol):
     def _stop_parsing(self) -> None:
         """Ignore all further bytes."""
         self._parser.stop()
-        self._unparsed = b""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self._unparsed.clear()
 
     def _begin(self, head: Head, refusal: LlmosError | None = None) -> Exchange:
-        exchange = Exchange(self, head, self._scope(head, refusal))
+        exchange = Exchange(self, head, scope_of(head, self._transport, refusal))
         if self._current is None:
             self._start(exchange)
         else:
@@ -237,33 +225,12 @@ class Connection(asyncio.Protocol):
         """Respond with an error, as the application does with its own, and close."""
         self._stop_parsing()
         if self._incoming is None:
-            self._begin(_REFUSED, error)
+            self._begin(NO_HEAD, error)
             return
         failed, self._incoming = self._incoming, None
         failed.fail(error)
         if failed.complete:
             self._close(linger=True)
-
-    def _scope(self, head: Head, refusal: LlmosError | None) -> Scope:
-        server, client = self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
-        scope: Scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": head.version,
-            "server": tuple(server[:2]) if server else None,
-            "client": tuple(client[:2]) if client else None,
-            "scheme": "http",
-            "method": head.method,
-            "root_path": "",
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": head.query,
-            "headers": head.headers,
-            "state": {},
-        }
-        if refusal is not None:
-            scope[REFUSAL] = refusal
-        return scope
 
     # time
 
@@ -273,8 +240,8 @@ class Connection(asyncio.Protocol):
             return
         held = bool(self._waiting) or (self._incoming is not None and self._incoming.buffered > HIGH_WATER)
         self._pause_reading(pause=held or bool(self._unparsed))
-        if self._unparsed and not held and self._turn is None:
-            self._turn = self._loop.call_soon(self._parse)
+        if self._unparsed and not held:
+            self._unparsed.later()
         if self._incoming is not None:
             phase, limit = _Phase.BODY, self._limits.body_window
         elif self._current is not None:
