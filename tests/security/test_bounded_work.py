@@ -13,6 +13,7 @@ from services.gateway.openai.structured_outputs import MAX_CHOICE_TEXTS
 from services.gateway.openai.tool_choice import MAX_TOOLS
 from shared.contracts.replica import MAX_TOGETHER
 from shared.contracts.sampling import MAX_LOGIT_BIAS
+from shared.contracts.tokenization import MAX_CHARS
 from shared.errors import InvalidInput
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand, chat_body
 from tests.support.fakes.scripted_replica import ScriptedReplica
@@ -123,6 +124,14 @@ async def test_each_list_has_a_bound_that_its_error_names_with_the_number(
     assert error["param"] == param
     assert str(bound) in error["message"]
     assert str(bound + 1) in error["message"]
+
+
+async def test_a_text_that_is_not_tokenised_is_refused_before_the_bus(stand: Stand) -> None:
+    await stand.deploy()  # without a replica, which would be asked
+    for body in ({"prompt": "x" * (MAX_CHARS + 1)}, {"messages": [message("x" * MAX_CHARS), message("x")]}):
+        answer = await stand.client.post("/tokenize", json={"model": MODEL, **body})
+        assert answer.status_code == 413, answer.text
+        assert str(MAX_CHARS) in answer.json()["error"]["message"]
 
 
 async def test_a_prompt_that_cannot_fit_is_refused_before_the_bus(stand: Stand) -> None:

@@ -52,8 +52,11 @@ async def collect(dispatcher: Dispatcher, requests: Sequence[GenerationRequest])
 
 async def _collect(dispatcher: Dispatcher, group: Sequence[GenerationRequest], places: "_Places") -> list[Completion]:
     await places.take(len(group))
-    async with generating(dispatcher, group) as generations, asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_completion(generation, places)) for generation in generations]
+    async with generating(dispatcher, group) as generations:
+        if len(generations) == 1:
+            return [await _completion(generations[0], places)]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(_completion(generation, places)) for generation in generations]
     return [task.result() for task in running]
 
 

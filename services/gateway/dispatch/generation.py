@@ -40,8 +40,7 @@ class Generation:
         self._request = request
         self._span = span
         self._attempt: Attempt | None = None
-        left = max(0.0, request.deadline - dispatcher.clock())
-        self._timer = asyncio.get_running_loop().call_later(left, self.expire)
+        self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._tokens: list[int] = []
         self._prompt_scores = 0
@@ -106,6 +105,9 @@ class Generation:
     def begin(self, attempt: Attempt) -> None:
         """A replica has accepted the request."""
         self._attempt = attempt
+        if self._timer is None:
+            left = max(0.0, self._request.deadline - self._dispatcher.clock())
+            self._timer = asyncio.get_running_loop().call_later(left, self.expire)
         self._number += 1
         self._prompt_scores_here = 0
         replica = self._attempt.replica
@@ -123,7 +125,8 @@ class Generation:
 
     def release(self) -> None:
         """No more frames are read: a replica that has not finished is free again."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._count_gaps()
         if self._attempt is not None:
             self._dispatcher.release(self._attempt)

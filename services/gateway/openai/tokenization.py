@@ -16,6 +16,7 @@ from services.gateway.openai.template_options import TemplateRequest
 from services.gateway.openai.tools import ToolRequest
 from shared.contracts.base import Empty
 from shared.contracts.tokenization import (
+    MAX_CHARS,
     MAX_IDS,
     Detokenize,
     Tokenize,
@@ -23,7 +24,7 @@ from shared.contracts.tokenization import (
     tokenize_endpoint,
     tokenizer_info_endpoint,
 )
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, PayloadTooLarge
 
 
 class TokenizeRequest(ToolRequest, TemplateRequest):
@@ -40,10 +41,16 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
     return_token_strs: bool | None = None
 
     def command(self) -> Tokenize:
-        """The contract's; raises `InvalidInput` where one field contradicts another."""
+        """The contract's; raises `InvalidInput` where one field contradicts another, and `PayloadTooLarge`."""
         if (self.prompt is None) == (self.messages is None):
             raise InvalidInput("exactly one of prompt and messages is expected", param="prompt")
         special, messages = self.add_special_tokens, self.messages
+        texts = (self.prompt or "",) if messages is None else [message.content for message in messages]
+        if (chars := sum(map(len, texts))) > MAX_CHARS:
+            raise PayloadTooLarge(
+                f"the text has {chars} characters; at most {MAX_CHARS} are taken",
+                param="prompt" if messages is None else "messages",
+            )
         return Tokenize(
             prompt=self.prompt,
             messages=None if messages is None else tuple(message.chat_message() for message in messages),

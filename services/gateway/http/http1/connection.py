@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser()
         self._unparsed = Slices(self._loop, self._parse)
         self._transport: asyncio.Transport
-        self._outgoing: Outgoing
+        self.outgoing: Outgoing
         self._current: Exchange | None = None
         """The one that is responded to."""
         self._incoming: Exchange | None = None
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
-        self._outgoing = Outgoing(self._transport, self._loop, self._limits.send_window, self._give_up)
+        self.outgoing = Outgoing(self._transport, self._loop, self._limits.send_window, self._give_up)
         self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own protocols
         peer = transport.get_extra_info("peername")
         try:
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.discard(self)
         self._stop_parsing()
         self._set_timer(None)
-        self._outgoing.stop()
+        self.outgoing.stop()
         self._leave()
         for exchange in (self._current, self._incoming):
             if exchange is not None:
@@ -111,11 +111,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not keep up with the response."""
-        self._outgoing.pause()
+        self.outgoing.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._outgoing.resume()
+        self.outgoing.resume()
 
     def shutdown(self) -> None:
         """The server stops (uvicorn calls this): the response that is under way is the last."""
@@ -136,14 +136,6 @@ class Connection(asyncio.Protocol):
     def date(self) -> list[tuple[bytes, bytes]]:
         """The headers of every response: uvicorn's server sets the date once a second."""
         return self._server.default_headers
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        self._outgoing.write(data)
-
-    async def writable(self) -> None:
-        """Return when the client has taken most of what was written."""
-        await self._outgoing.writable()
 
     def body_taken(self) -> None:
         """The application has taken what had come of the body."""
@@ -324,7 +316,7 @@ class Connection(asyncio.Protocol):
         """Close when the client has taken what was written, or takes no more of it."""
         self._set_timer(None)
         self._transport.close()
-        self._outgoing.watch()
+        self.outgoing.watch()
 
     def _give_up(self, unsent: int) -> None:
         """The client leaves its response unread."""
@@ -333,7 +325,7 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, error: LlmosError) -> None:
         """There is no place for this connection. No request is made of it: it costs one write."""
-        self._outgoing.write(error_response(error, self.date))
+        self.outgoing.write(error_response(error, self.date))
         if self._places.lingering < LINGERING:
             self._places.lingering += 1
             self._close(linger=True)
