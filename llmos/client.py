@@ -14,6 +14,7 @@ from llmos.jobs import Jobs
 from llmos.transport import Transport, admin_path
 from llmos.versions import Versions
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.events import EventList
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
 from shared.contracts.monitor import HealthReport, TraceList
@@ -141,6 +142,11 @@ class Client:
         listed = self._gateway.json("GET", admin_path("keys"))
         with self._gateway.understood():
             return [ApiKey.model_validate(item | {"hash": item.get("hash", "")}) for item in listed["keys"]]
+
+    def key_events(self, limit: int) -> EventList:
+        """What happened to keys, newest first."""
+        sent = self._gateway.send("GET", f"{admin_path('keys', 'events')}?limit={limit}")
+        return self._gateway.decoded(EventList, sent)
 
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key, effective at once."""

@@ -66,10 +66,12 @@ and clients do not repeat a POST."""
 KEEP_ALIVE_S: Final = 120.0
 """The gateway keeps an idle connection by default this long: until the client's pool has dropped it. Behind a load
 balancer with longer ones (Google's: 600 s) the setting must be raised."""
-HEAD_S: Final = 30.0
-"""A client has this long to send the head of a request, from its first byte."""
-BODY_WINDOW_S: Final = 30.0
-"""The rate of a request's body is checked over this long."""
+HEAD_S: Final = 10.0
+"""By default a client has this long to send the head of a request, from its first byte."""
+BODY_WINDOW_S: Final = 15.0
+"""By default the rate of a request's body is checked over this long."""
+SEND_WINDOW_S: Final = 30.0
+"""By default the rate at which a client reads its response is checked over this long, while some of it waits."""
 LINGER_S: Final = 2.0
 """A connection that closes while the client still sends stays half open this long: the client can read why."""
 STREAM_COMMENT_S: Final = 15.0

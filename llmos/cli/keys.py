@@ -9,7 +9,7 @@ from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.gateway import Scope
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, events.")
 
 
 @app.command(epilog="Example: llmos key create my-app --scope inference")
@@ -53,6 +53,27 @@ def list_(
         for key in keys
     ]
     print_table(("ID", "NAME", "SCOPES", "CREATED", ""), rows, empty="No keys.")
+
+
+@app.command()
+def events(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    home: HomeOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Who created and revoked keys, newest first."""
+    with Target.resolve(home, url, api_key).client() as client:
+        found = client.key_events(limit).events
+    if json:
+        print_json([event.model_dump(mode="json") for event in found])
+        return
+    rows = [
+        (f"{event.at:%Y-%m-%d %H:%M:%S}", event.kind, event.name, event.detail.get("name", ""), event.actor)
+        for event in found
+    ]
+    print_table(("AT", "WHAT", "KEY", "NAME", "BY"), rows, empty="No events.")
 
 
 @app.command()

@@ -72,6 +72,7 @@ _SERVICES: dict[str, tuple[list[str], list[str]]] = {
     "gateway": (
         [
             f"$KV.{gateway.TENANTS_BUCKET}.>",
+            gateway.KEY_EVENTS_SUBJECT,
             f"$KV.{file.FILES_BUCKET}.>",
             "llmos.v1.registry.>",
             "llmos.v1.scheduler.>",

@@ -12,9 +12,11 @@ from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
-from services.gateway.http.http1.connection import TimeLimits
 from services.gateway.http.server import listen, serving
 from services.gateway.keys import KeyStore, read_key
+from services.gateway.limits.descriptors import connections_allowed
+from services.gateway.limits.networks import LOOPBACK
+from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
@@ -80,6 +82,19 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *health.routes(lambda: context.readiness.reasons, metrics),
         ]
         known = keys if settings.auth == "on" else None
-        http = make_app(operations, keys=known, metrics=metrics, cors_origins=settings.allowed_origins)
-        limits = TimeLimits(keep_alive=settings.keep_alive)
-        yield await stack.enter_async_context(serving(http, listening, settings.drain_timeout, limits))
+        http = make_app(
+            operations,
+            keys=known,
+            metrics=metrics,
+            cors_origins=settings.allowed_origins,
+            trust_trace_context=settings.trust_trace_context,
+        )
+        places = Places(
+            connections_allowed(settings.max_connections),
+            settings.max_connections_per_address,
+            LOOPBACK + settings.proxies,
+        )
+        metrics.show_connections(places)
+        yield await stack.enter_async_context(
+            serving(http, listening, settings.drain_timeout, settings.time_limits, places, proxies=settings.proxies)
+        )

@@ -5,7 +5,7 @@ They are checked against a local copy, so keys work while the bus is down.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,10 @@ from pathlib import Path
 import structlog
 
 from services.gateway import auth
+from services.gateway.key_events import KeyEvents
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.bus.records import Records
+from shared.contracts.events import Event
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
 from shared.contracts.manifest import is_name
 from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
@@ -40,6 +42,7 @@ class KeyStore:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kv = bus.kv(TENANTS_BUCKET)
+        self._events = KeyEvents(bus)
         self._records = Records(self._kv, ApiKey)
         self._random = random
         self._now = now
@@ -78,15 +81,15 @@ class KeyStore:
                 raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0) from error
             raise
 
-    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
-        """A new key: its record, and the key itself, which is stored nowhere."""
+    async def create(self, name: str, scopes: tuple[Scope, ...], *, by: str = "") -> tuple[ApiKey, str]:
+        """A new key, made by the key `by`: its record, and the key itself, which is stored nowhere."""
         key = auth.make_key(self._random(auth.SECRET_BYTES))
         record = auth.new_record(key, name, scopes, self._now())
         await self._store(record, await self._kv.create(record.id, record.encode()))
-        _log.info("key.created", key=record.id, name=name, scopes=[str(scope) for scope in scopes])
+        await self._events.record("key.created", record, by)
         return record, key
 
-    async def revoke(self, key_id: str) -> ApiKey:
+    async def revoke(self, key_id: str, *, by: str = "") -> ApiKey:
         """Make a key invalid at once; the record stays. Raises `NotFound`."""
         while True:
             entry = await self._kv.get(key_id) if is_name(key_id) else None
@@ -99,8 +102,12 @@ class KeyStore:
             except Conflict:
                 continue
             await self._store(revoked, revision)
-            _log.info("key.revoked", key=key_id)
+            await self._events.record("key.revoked", revoked, by)
             return revoked
+
+    async def events(self, count: int) -> Sequence[Event]:
+        """What happened to keys, newest first: at most `count` events."""
+        return await self._events.newest(count)
 
     async def ensure(self, file: Path) -> ApiKey:
         """Make sure that the admin key in `file` has a record; waits while the bus cannot be reached.
@@ -124,6 +131,7 @@ class KeyStore:
                 await asyncio.sleep(RETRY_S)
             else:
                 _log.info("admin_key.recorded", key=record.id, file=str(file))
+                await self._events.record("key.created", record, "the admin key file")
                 return record
 
     async def _store(self, record: ApiKey, revision: int) -> None:

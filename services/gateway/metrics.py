@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import TypeAdapter
 
+from services.gateway.limits.places import Places
 from shared.contracts.gateway import Usage
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.telemetry import genai
@@ -65,6 +66,10 @@ class Metrics:
         """Also show the replicas' load, read from `loads` at every scrape, and whether the bus is there."""
         self._registry.register(_Replicas(loads, connected))
 
+    def show_connections(self, places: Places) -> None:
+        """Also show the server's connections, and those that it refused or dropped."""
+        self._registry.register(_Connections(places))
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -102,6 +107,27 @@ class Metrics:
     def refused(self, replica_id: str, code: str) -> None:
         """A replica did not take a request."""
         self._refusals.labels(replica_id, code).inc()
+
+
+class _Connections(Collector):
+    """Counts of `Places`."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("llmos_http_connections", "Open connections.", float(self._places.open))
+        refused = CounterMetricFamily(
+            "llmos_http_connections_refused", "Connections for which there was no place.", labels=("code",)
+        )
+        for code in ("overloaded", "unavailable"):
+            refused.add_metric((code,), self._places.refused[code])
+        yield refused
+        yield CounterMetricFamily(
+            "llmos_http_connections_dropped",
+            "Connections whose client left its response unread.",
+            self._places.gave_up,
+        )
 
 
 class _Replicas(Collector):

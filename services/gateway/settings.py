@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from services.gateway.dispatch.limits import DispatchLimits
-from shared.deadlines import KEEP_ALIVE_S
+from services.gateway.limits.networks import Networks
+from services.gateway.limits.time_limits import TimeLimits
+from shared.deadlines import BODY_WINDOW_S, HEAD_S, KEEP_ALIVE_S, SEND_WINDOW_S
 from shared.service.settings import ServiceSettings
 
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
@@ -18,6 +20,16 @@ def _check_origins(given: str) -> str:
         if not _ORIGIN.fullmatch(origin):
             msg = f"{origin!r} is no origin: a scheme, a host and, if need be, a port, such as https://a.example.com:8443"
             raise ValueError(msg)
+    return given
+
+
+def _check_networks(given: str) -> str:
+    for name in _split(given):
+        try:
+            Networks((name,))
+        except ValueError as error:
+            msg = f"{error}; name addresses (10.0.0.7) and networks (10.0.0.0/8), separated by commas"
+            raise ValueError(msg) from error
     return given
 
 
@@ -47,6 +59,25 @@ class Settings(ServiceSettings):
     """Largest body of a request in bytes, except for uploads of blobs and files."""
     keep_alive: float = Field(default=KEEP_ALIVE_S, gt=0, le=86400, validation_alias="LLMOS_GATEWAY_KEEP_ALIVE")
     """Seconds that an idle connection stays open: longer than the pools of clients and proxies keep it."""
+    head_timeout: float = Field(default=HEAD_S, gt=0, le=3600, validation_alias="LLMOS_GATEWAY_HEAD_TIMEOUT")
+    """Seconds for a client to send the head of a request, from its first byte; then 408."""
+    body_timeout: float = Field(default=BODY_WINDOW_S, gt=0, le=3600, validation_alias="LLMOS_GATEWAY_BODY_TIMEOUT")
+    """Seconds in which a body must move on, by 240 bytes a second; then 408."""
+    send_timeout: float = Field(default=SEND_WINDOW_S, gt=0, le=3600, validation_alias="LLMOS_GATEWAY_SEND_TIMEOUT")
+    """Seconds in which a client with unread bytes must read on, by 240 bytes a second; then it is dropped."""
+    max_connections: int = Field(default=4096, ge=1, validation_alias="LLMOS_GATEWAY_MAX_CONNECTIONS")
+    """Connections at once. Beyond them the one that has been idle for longest is closed; if none is idle: 503."""
+    max_connections_per_address: int = Field(
+        default=1024, ge=1, validation_alias="LLMOS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"
+    )
+    """Of them, from one address (IPv6: one /64); then 429. Trusted proxies and this machine are exempt."""
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
+        default="", validation_alias="LLMOS_GATEWAY_TRUSTED_PROXIES"
+    )
+    """Addresses or networks of proxies in front, separated by commas: their `X-Forwarded-For` is believed. Default:
+    none, not even on this machine."""
+    trust_trace_context: bool = Field(default=False, validation_alias="LLMOS_GATEWAY_TRUST_TRACE_CONTEXT")
+    """Whether a client's `traceparent` is continued: with clients of your own only. Otherwise traces link to it."""
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
         default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
     )
@@ -64,6 +95,21 @@ class Settings(ServiceSettings):
     def limits(self) -> DispatchLimits:
         """How long dispatch waits."""
         return DispatchLimits(accept=self.accept_timeout, resume=self.resume_timeout)
+
+    @property
+    def time_limits(self) -> TimeLimits:
+        """How long clients are waited for."""
+        return TimeLimits(
+            keep_alive=self.keep_alive,
+            head=self.head_timeout,
+            body_window=self.body_timeout,
+            send_window=self.send_timeout,
+        )
+
+    @property
+    def proxies(self) -> Networks:
+        """The networks in `trusted_proxies`."""
+        return Networks(_split(self.trusted_proxies))
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:

@@ -26,6 +26,12 @@ class Event(Contract):
     detail: dict[str, str] = Field(default_factory=dict)
 
 
+class EventList(Contract):
+    """Events, newest first."""
+
+    events: tuple[Event, ...]
+
+
 def event_subject(kind: str) -> str:
     """Where events of `kind` are published."""
     return f"{EVENTS_SUBJECT}.{kind}"
@@ -38,3 +44,4 @@ Event.EXAMPLE = Event(
     at=datetime.fromisoformat("2026-11-24T12:00:00+00:00"),
     detail={"version": "smollm2:1", "replicas": "1"},
 )
+EventList.EXAMPLE = EventList(events=(Event.EXAMPLE,))

@@ -8,6 +8,9 @@ from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
 from shared.contracts.sampling import Sampling
 
+MAX_TOGETHER = 16
+"""Answers that are asked for at once: as many as one replica has slots for by default."""
+
 
 class ToolCall(Contract):
     """A call that an assistant's message made."""
@@ -79,6 +82,15 @@ class Grammar(Contract):
     """The field of the client's request that errors name."""
 
 
+class FurtherAnswer(Contract):
+    """Another answer to a prompt: a request of its own, but for the prompt and what is not named here."""
+
+    request_id: str
+    seed: int = Field(ge=0, lt=1 << 64)
+    prompt_logprobs: bool = False
+    """Whether it comes with the prompt's log probabilities, as the first does if that asks for them."""
+
+
 class Generate(Contract):
     """Start a generation. Answered at once with `Accepted` or a typed error; tokens follow as frames.
 
@@ -96,6 +108,9 @@ class Generate(Contract):
     resume_token_ids: tuple[int, ...] = ()
     """Tokens that a lost replica had generated: they count as generated, and are not sent again."""
     sampling: Sampling = Sampling()
+    further: tuple[FurtherAnswer, ...] = Field(default=(), max_length=MAX_TOGETHER - 1)
+    """More answers to the prompt, which so crosses the bus, is rendered and is tokenised once. All are accepted, or
+    none is. Not with `resume_token_ids`."""
     return_prompt: bool = False
     """Whether `Accepted` carries the prompt's token ids and text."""
     grammar: Grammar | None = None
@@ -116,7 +131,21 @@ class Generate(Contract):
         if sum(given) != 1:
             msg = "exactly one of messages, prompt and prompt_token_ids is expected"
             raise ValueError(msg)
+        if self.further and self.resume_token_ids:
+            msg = "further answers do not go with resume_token_ids"
+            raise ValueError(msg)
         return self
+
+    def answers(self) -> "tuple[Generate, ...]":
+        """Each answer as a request of its own."""
+        first = self.model_copy(update={"further": ()})
+        return (first, *(first.answer(each) for each in self.further))
+
+    def answer(self, further: FurtherAnswer) -> "Generate":
+        """Another answer to the prompt of this request, as a request of its own."""
+        scores = self.sampling.prompt_logprobs if further.prompt_logprobs else None
+        sampling = self.sampling.model_copy(update={"seed": further.seed, "prompt_logprobs": scores})
+        return self.model_copy(update={"request_id": further.request_id, "sampling": sampling})
 
 
 class Accepted(Contract):
@@ -154,6 +183,7 @@ TemplateOptions.EXAMPLE = TemplateOptions(variables='{"enable_thinking": false}'
 Tool.EXAMPLE = Tool(
     name="weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 )
+FurtherAnswer.EXAMPLE = FurtherAnswer(request_id="req-1-1", seed=7)
 ToolChoice.EXAMPLE = ToolChoice(mode="required", name="weather")
 Grammar.EXAMPLE = Grammar(kind="regex", value="(yes|no)", param="structured_outputs.regex")
 ChatMessage.EXAMPLE = ChatMessage(role="user", content="What is the capital of France?")

@@ -123,6 +123,8 @@ class ReplicaStatus(Contract):
     options: ReplicaOptions
     memory: int = 0
     """Bytes that its processes have resident now; 0: not measured yet."""
+    chars_per_token: int = Field(default=0, ge=0)
+    """Characters of text that one token of its model stands for, at most; 0: not known, as before it is loaded."""
     device: Device = "cpu"
     """What it computes on."""
 

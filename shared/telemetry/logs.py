@@ -14,6 +14,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _QUIET = ("asyncio", "httpx", "httpcore", "urllib3", "grpc")
 """Libraries whose debug and info lines are of no use to an operator."""
+_SEVERAL_LINES = ("exception", "stack")
+"""Fields that are made here, and have line breaks."""
 
 
 def configure_logs(
@@ -91,6 +93,7 @@ def _renderers(format: str) -> list[Processor]:  # noqa: A002  # the setting's n
     colours = sys.stderr.isatty()
     return [
         _drop_on_terminals,
+        _escape_controls,
         structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
     ]
 
@@ -99,6 +102,14 @@ def _drop_on_terminals(_logger: WrappedLogger, _method: str, event: EventDict) -
     """A terminal shows one process: its name, and the span's own id, are noise there."""
     for key in ("service", "span_id"):
         event.pop(key, None)
+    return event
+
+
+def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What a client sent must neither begin a line of its own, which could say anything, nor steer the terminal."""
+    for key, value in event.items():
+        if key not in _SEVERAL_LINES and isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
     return event
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from shared.bus.port import Bus
 from shared.deadlines import TELEMETRY_FLUSH_S
@@ -19,6 +19,8 @@ EXPORT_DELAY_S = 0.25
 """A span is on the bus this long after its end at the latest, so a trace can be read soon after its answer."""
 MAX_QUEUED = 8192
 MAX_BATCH = 512
+SPAN_LIMITS = SpanLimits(max_attribute_length=256, max_span_attributes=64, max_events=64, max_links=8)
+"""Characters of an attribute, and numbers: what a client sent may be part of any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def configure(service: str, instance: str, bus: Bus) -> None:
         {"service.name": service, "service.namespace": "llmos", "service.instance.id": instance}
     )
     spans = BusSpanExporter(bus, loop)
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False, span_limits=SPAN_LIMITS)
     provider.add_span_processor(
         BoundedSpanProcessor(spans, max_queue=MAX_QUEUED, batch=MAX_BATCH, delay_s=EXPORT_DELAY_S)
     )

@@ -11,6 +11,7 @@ from services.gateway.keys import KeyStore
 from shared.bus.port import Bus
 from shared.contracts import monitor, registry, scheduler
 from shared.contracts.base import Empty
+from shared.contracts.events import EventList
 from shared.contracts.gateway import ApiKey
 from shared.errors import InvalidInput
 
@@ -59,6 +60,14 @@ class AdminApi:
             ),
             AdminOperation("GET", "/nodes", "All nodes that are up", scheduler.NodeList, self._nodes),
             AdminOperation("GET", "/keys", "All API keys, without secrets", KeyList, self._list_keys),
+            AdminOperation(
+                "GET",
+                "/keys/events",
+                "What happened to API keys, newest first",
+                EventList,
+                self._key_events,
+                query={"limit": "How many: 1 to 1000, 20 by default"},
+            ),
             AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
             AdminOperation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
             AdminOperation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
@@ -101,20 +110,27 @@ class AdminApi:
 
     async def _create_key(self, call: Call) -> CreatedKey:
         body: NewKey = call.body
-        record, key = await self._keys.create(body.name, body.scopes)
+        record, key = await self._keys.create(body.name, body.scopes, by=call.key_id)
         return CreatedKey(id=record.id, name=record.name, key=key, scopes=record.scopes)
 
     async def _revoke_key(self, call: Call) -> KeyView:
-        return _view(await self._keys.revoke(call.path["id"]))
+        return _view(await self._keys.revoke(call.path["id"], by=call.key_id))
+
+    async def _key_events(self, call: Call) -> EventList:
+        return EventList(events=tuple(await self._keys.events(_limit(call))))
 
     async def _health(self, _call: Call) -> monitor.HealthReport:
         return await self.call(monitor.GET_HEALTH, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
-        limit = call.query.get("limit", "20")
-        if not limit.isdecimal() or len(limit) > 4:
-            raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
-        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=int(limit)))
+        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=_limit(call)))
+
+
+def _limit(call: Call) -> int:
+    limit = call.query.get("limit", "20")
+    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
+        raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
+    return int(limit)
 
 
 def _view(record: ApiKey) -> KeyView:

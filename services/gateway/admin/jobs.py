@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import orjson
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 
 from services.gateway.admin.api import AdminApi
 from services.gateway.admin.operations import PREFIX, TAG, strict
-from services.gateway.http.body import read_body
+from services.gateway.http.body import parsed, read_body
 from services.gateway.http.middleware import state_of
 from services.gateway.http.operation import STREAM, Operation
 from services.gateway.http.sse import EventStream
@@ -83,7 +84,7 @@ class JobsApi:
 
     async def create(self, request: Request) -> Response:
         """Queue a job. Raises `PermissionDenied` for a command, unless the key has the scope `admin`."""
-        body = strict(CreateJob, await read_body(request, self._max_body))
+        body = await parsed(partial(strict, CreateJob), await read_body(request, self._max_body))
         key = state_of(request.scope).key_id  # None: authentication is off
         if body.kind == "run" and key is not None and Scope.ADMIN not in self._keys.scopes(key):
             raise PermissionDenied("a job of kind 'run' runs any program on a node: it needs the scope 'admin'")

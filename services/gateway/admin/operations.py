@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.http.body import parse_body, read_body
+from services.gateway.http.body import parse_body, parsed, read_body
 from services.gateway.http.explanation import explain
 from services.gateway.http.middleware import state_of
 from services.gateway.http.operation import Operation
@@ -30,7 +31,7 @@ class Call:
     body: Any
     """Of the operation's `body` type."""
     key_id: str = ""
-    """Of the API key that asks."""
+    """Of the key that asks; empty without authentication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class AdminOperation:
         """The operation that HTTP serves; `max_body` is in bytes."""
 
         async def handler(request: Request) -> Response:
-            body = strict(self.body, await read_body(request, max_body)) if self.body else None
+            body = await parsed(partial(strict, self.body), await read_body(request, max_body)) if self.body else None
             unknown = set(request.query_params) - set(self.query or ())
             if unknown:
                 name = min(unknown)

@@ -5,7 +5,7 @@ One request may need several attempts: `services.gateway.dispatch.generation` ma
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from opentelemetry import trace
@@ -24,7 +24,7 @@ from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.manifest import Task
 from shared.contracts.replica import Generate, generate_endpoint
-from shared.errors import DeadlineExceeded, LlmosError, Overloaded
+from shared.errors import DeadlineExceeded, Overloaded
 from shared.service.background import background
 from shared.telemetry import genai
 
@@ -84,6 +84,12 @@ class Dispatcher:
             span.set_attribute(genai.ROUTING_REASON, "least_tokens")
         return candidates
 
+    async def place_together(self, requests: Sequence[GenerationRequest]) -> list[Attempt]:
+        """Have one replica accept several answers to one prompt, all or none; raises what `place` raises."""
+        first = requests[0]
+        generate = first.generate.model_copy(update={"further": tuple(each.as_further() for each in requests[1:])})
+        return await self._place(requests, generate, number=0, of=None)
+
     async def place(
         self, request: GenerationRequest, *, number: int, of: tuple[str, int] | None, tokens: tuple[int, ...]
     ) -> Attempt:
@@ -101,13 +107,18 @@ class Dispatcher:
             DeadlineExceeded: The request's deadline has passed.
             LlmosError: The replica says what is wrong with the request.
         """
-        candidates = self.route(request.deployment, number, of=of)
         update = {"request_id": attempt_id(request.request_id, number), "resume_token_ids": tokens}
         generate = request.generate.model_copy(update=update)
+        return (await self._place((request,), generate, number=number, of=of))[0]
+
+    async def _place(
+        self, requests: Sequence[GenerationRequest], generate: Generate, *, number: int, of: tuple[str, int] | None
+    ) -> list[Attempt]:
+        candidates = self.route(requests[0].deployment, number, of=of)
         placed = await offer(
-            request,
+            requests[0],
             candidates,
-            lambda candidate: self._send(candidate, request, generate),
+            lambda candidate: self._send(candidate, requests[0], generate),
             late="the request's time was over before a replica took it",
             clock=self.clock,
             metrics=self.metrics,
@@ -140,37 +151,37 @@ class Dispatcher:
         self.table.finished(attempt.replica.replica_id, attempt.id)
         return unfinished
 
-    async def _send(self, candidate: Candidate, request: GenerationRequest, generate: Generate) -> Attempt:
-        """Have one replica accept the request; raises its refusal."""
+    async def _send(self, candidate: Candidate, request: GenerationRequest, generate: Generate) -> list[Attempt]:
+        """Have one replica accept a request for one or several answers; raises its refusal."""
         replica_id = candidate.replica_id
         resumed = generate.resume_token_ids
         if not resumed:  # a resumed request has a place in every queue
             self._check_refusals(replica_id, request)
-        attempt = self.attempt(generate.request_id, candidate, request.tokens + len(resumed))
-        self._frames.expect(attempt)
+        ids = (generate.request_id, *(each.request_id for each in generate.further))
+        attempts = [self.attempt(each, candidate, request.tokens + len(resumed)) for each in ids]
+        for attempt in attempts:
+            self._frames.expect(attempt)
         timeout = self._accept_timeout(request)
         generate = generate.model_copy(update={"time_left_s": request.time_left(self.clock())})
         reply = asyncio.ensure_future(call(self.bus, generate_endpoint(replica_id), generate, timeout=timeout))
         try:
-            attempt.prompt = await asyncio.shield(reply)
-        except asyncio.CancelledError:
-            # The client left while the replica decides: a cancellation before the decision would find no request.
-            self._drop(attempt)
-            self._cancellations.cancel(attempt, after=reply)
-            raise
-        except DeadlineExceeded:
-            self._drop(attempt)
-            self._cancellations.cancel(attempt)
-            raise
-        except LlmosError as error:
-            self._drop(attempt)
+            prompt = await asyncio.shield(reply)
+        except BaseException as error:
+            for attempt in attempts:
+                self._drop(attempt)
+                if isinstance(error, asyncio.CancelledError):
+                    # The client left while the replica decides: a cancellation before it would find no request.
+                    self._cancellations.cancel(attempt, after=reply)
+                elif isinstance(error, DeadlineExceeded):
+                    self._cancellations.cancel(attempt)
             if isinstance(error, Overloaded) and error.param is None:  # else it refuses that field only
                 self._refusals.remember(replica_id, generate.tenant, error, tokens=request.tokens, now=self.clock())
             raise
-        attempt.accepted = True
-        self._losses.accepted(attempt.watched, self.clock())
-        self.table.accepted(replica_id, attempt.id)
-        return attempt
+        for attempt in attempts:
+            attempt.prompt, attempt.accepted = prompt, True
+            self._losses.accepted(attempt.watched, self.clock())
+            self.table.accepted(replica_id, attempt.id)
+        return attempts
 
     def _accept_timeout(self, request: GenerationRequest) -> float:
         """Seconds for a replica to accept or reject."""

@@ -125,8 +125,10 @@ class Encodings(Stamps):
         return parts
 
     def _truncate(self, model: str, truncate: int | None) -> int | None:
+        if truncate != MODEL_MAX:
+            return truncate
         deployment = self._dispatcher.table.deployments.get(model)
-        return deployment.options.max_len if truncate == MODEL_MAX and deployment is not None else truncate
+        return None if deployment is None else deployment.options.max_len  # without one, routing says so
 
     def _count(self, work: Work, tokens: int) -> None:
         work.span.set_attribute(genai.USAGE_INPUT_TOKENS, tokens)

@@ -1,8 +1,8 @@
 """One generation: frames in order, resumed on another replica when one is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 
 import structlog
 from opentelemetry import trace
@@ -40,6 +40,7 @@ class Generation:
         self._request = request
         self._span = span
         self._attempt: Attempt | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._tokens: list[int] = []
         self._prompt_scores = 0
@@ -101,17 +102,21 @@ class Generation:
                 return
             yield event
 
-    async def place(self) -> None:
-        """Have a replica accept the request; raises what `Dispatcher.place` raises."""
-        of = None if self._attempt is None else (self._attempt.replica.model, self._attempt.replica.version)
-        self._attempt = await self._dispatcher.place(
-            self._request, number=self._number, of=of, tokens=tuple(self._tokens)
-        )
+    def begin(self, attempt: Attempt) -> None:
+        """A replica has accepted the request."""
+        self._attempt = attempt
+        if self._timer is None:
+            left = max(0.0, self._request.deadline - self._dispatcher.clock())
+            self._timer = asyncio.get_running_loop().call_later(left, self.expire)
         self._number += 1
         self._prompt_scores_here = 0
         replica = self._attempt.replica
         self._span.set_attribute(genai.REPLICA, replica.replica_id)
         self._span.set_attribute(genai.RESPONSE_MODEL, self.served_by)
+
+    def tracing(self) -> AbstractContextManager[trace.Span]:
+        """What is traced while the block runs belongs to this generation."""
+        return trace.use_span(self._span, end_on_exit=False, record_exception=False)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -120,6 +125,8 @@ class Generation:
 
     def release(self) -> None:
         """No more frames are read: a replica that has not finished is free again."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._count_gaps()
         if self._attempt is not None:
             self._dispatcher.release(self._attempt)
@@ -169,8 +176,8 @@ class Generation:
         give_up = min(self._request.deadline, clock() + limits.resume)
         while True:
             try:
-                with trace.use_span(self._span, end_on_exit=False, record_exception=False):
-                    await self.place()
+                with self.tracing():
+                    self.begin(await self._place_again())
             except (Overloaded, Draining, Unavailable) as error:
                 if clock() >= self._request.deadline:
                     raise DeadlineExceeded("the answer was not complete within the request's time") from error
@@ -187,6 +194,11 @@ class Generation:
                     self.expire()
                 return
 
+    async def _place_again(self) -> Attempt:
+        assert self._attempt is not None
+        of = (self._attempt.replica.model, self._attempt.replica.version)
+        return await self._dispatcher.place(self._request, number=self._number, of=of, tokens=tuple(self._tokens))
+
     def _complete(self, frame: Frame) -> None:
         assert frame.finish_reason is not None
         self._span.set_attribute(genai.RESPONSE_FINISH_REASONS, [frame.finish_reason.value])
@@ -198,11 +210,25 @@ class Generation:
 
 
 @asynccontextmanager
-async def generating(dispatcher: Dispatcher, request: GenerationRequest) -> AsyncIterator[Generation]:
-    """A generation that a replica has accepted. Leaving the block before its last frame cancels it.
+async def generating(
+    dispatcher: Dispatcher, requests: Sequence[GenerationRequest]
+) -> AsyncIterator[list[Generation]]:
+    """Generations for one prompt that a replica has accepted. Leaving the block early cancels them.
 
     Raises what `Dispatcher.place` raises, before the block is entered.
     """
+    with ExitStack() as stack:
+        generations = [stack.enter_context(_generation(dispatcher, request)) for request in requests]
+        with generations[0].tracing():
+            attempts = await dispatcher.place_together(requests)
+        for generation, attempt in zip(generations, attempts, strict=True):
+            generation.begin(attempt)
+        yield generations
+
+
+@contextmanager
+def _generation(dispatcher: Dispatcher, request: GenerationRequest) -> Iterator[Generation]:
+    """A generation with its span; released at the end of the block."""
     sampling = request.generate.sampling
     chat = request.generate.messages is not None
     operation = genai.OPERATION_CHAT if chat else genai.OPERATION_TEXT_COMPLETION
@@ -214,15 +240,7 @@ async def generating(dispatcher: Dispatcher, request: GenerationRequest) -> Asyn
     attributes = {name: value for name, value in chosen.items() if value is not None}
     with request_span(operation, request.deployment, request.request_id, attributes) as span:
         generation = Generation(dispatcher, request, span)
-        timer: asyncio.TimerHandle | None = None
         try:
-            with trace.use_span(span, end_on_exit=False, record_exception=False):
-                await generation.place()
-            timer = asyncio.get_running_loop().call_later(
-                max(0.0, request.deadline - dispatcher.clock()), generation.expire
-            )
             yield generation
         finally:
-            if timer is not None:
-                timer.cancel()
             generation.release()

@@ -14,7 +14,10 @@ from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, Gen
 from services.gateway.dispatch.stamps import Stamps
 from shared.contracts.replica import ChatMessage, Generate, Grammar, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import Sampling
+from shared.text.context_length import check_context_length
 
+Answer = tuple[str, Sampling]
+"""The request id and the sampling of an answer. Those to one prompt differ in seed and `prompt_logprobs` only."""
 ID_BYTES_PER_TOKEN = 8
 """Bytes of a token id in JSON, at most."""
 
@@ -24,7 +27,6 @@ class _Common(TypedDict):
 
     request_id: str
     gateway_id: str
-    sampling: Sampling
     tenant: str
     cache_salt: str
     grammar: Grammar | None
@@ -37,36 +39,40 @@ class _Common(TypedDict):
 class Generations(Stamps):
     """All that an API dialect needs to generate text."""
 
-    def chat_request(
+    def chat_requests(
         self,
-        request_id: str,
+        answers: Sequence[Answer],
         model: str,
         messages: tuple[ChatMessage, ...],
-        sampling: Sampling,
         caller: Caller = ANONYMOUS,
         *,
         options: OutputOptions = FREE_TEXT,
-    ) -> GenerationRequest:
-        """A request for a conversation's next message."""
-        size = sum(map(_size, messages)) + options.size
-        common = self._common(request_id, sampling, caller, options)
-        return self._request(model, Generate(messages=messages, **common), size)
+    ) -> list[GenerationRequest]:
+        """Requests for a conversation's next message, one for each of `answers`.
 
-    def completion_request(
+        Raises `ContextLengthExceeded` if the conversation cannot fit.
+        """
+        self._check_text(model, sum(len(message.content) for message in messages), "messages")
+        size = sum(map(_size, messages)) + options.size
+        return self._requests(answers, model, Generate(messages=messages, **self._common(caller, options)), size)
+
+    def completion_requests(
         self,
-        request_id: str,
+        answers: Sequence[Answer],
         model: str,
         prompt: str | tuple[int, ...],
-        sampling: Sampling,
         caller: Caller = ANONYMOUS,
         *,
         options: OutputOptions = FREE_TEXT,
-    ) -> GenerationRequest:
-        """A request for a text's continuation."""
-        common = self._common(request_id, sampling, caller, options)
+    ) -> list[GenerationRequest]:
+        """Requests for a text's continuation, as `chat_requests`."""
+        common = self._common(caller, options)
         if isinstance(prompt, str):
-            return self._request(model, Generate(prompt=prompt, **common), len(prompt.encode()))
-        return self._request(model, Generate(prompt_token_ids=prompt, **common), ID_BYTES_PER_TOKEN * len(prompt))
+            self._check_text(model, len(prompt), "prompt")
+            return self._requests(answers, model, Generate(prompt=prompt, **common), len(prompt.encode()))
+        self._check_tokens(model, len(prompt), "prompt")
+        size = ID_BYTES_PER_TOKEN * len(prompt)
+        return self._requests(answers, model, Generate(prompt_token_ids=prompt, **common), size)
 
     async def collect(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """All completions, in order. When one fails, the others are cancelled and its error is raised."""
@@ -76,11 +82,10 @@ class Generations(Stamps):
         """The generations, to be read frame by frame. Leaving the block cancels unfinished ones."""
         return generating_all(self._dispatcher, requests)
 
-    def _common(self, request_id: str, sampling: Sampling, caller: Caller, options: OutputOptions) -> "_Common":
+    def _common(self, caller: Caller, options: OutputOptions) -> "_Common":
         return _Common(
-            request_id=request_id,
+            request_id="",  # each answer has its own
             gateway_id=self._dispatcher.gateway_id,
-            sampling=sampling,
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
             grammar=options.grammar,
@@ -90,8 +95,20 @@ class Generations(Stamps):
             return_prompt=options.return_prompt,
         )
 
-    def _request(self, model: str, generate: Generate, prompt_bytes: int) -> GenerationRequest:
-        return GenerationRequest(model, generate, self.deadline(), prompt_bytes)
+    def _requests(
+        self, answers: Sequence[Answer], model: str, generate: Generate, prompt_bytes: int
+    ) -> list[GenerationRequest]:
+        request = GenerationRequest(model, generate, self.deadline(), prompt_bytes)
+        return [request.further(request_id, sampling) for request_id, sampling in answers]
+
+    def _check_text(self, model: str, chars: int, param: str) -> None:
+        """Raise `ContextLengthExceeded` if a text of so many characters cannot fit, however it is tokenised."""
+        if chars_per_token := self._dispatcher.table.chars_per_token(model):
+            self._check_tokens(model, chars // chars_per_token, param, at_least=True)
+
+    def _check_tokens(self, model: str, tokens: int, param: str, *, at_least: bool = False) -> None:
+        if (deployment := self._dispatcher.table.deployments.get(model)) is not None:
+            check_context_length(tokens, 0, deployment.options.max_len, param=param, at_least=at_least)
 
 
 def _size(message: ChatMessage) -> int:

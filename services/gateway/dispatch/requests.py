@@ -1,9 +1,10 @@
 """Requests to be dispatched, with what is common to every dialect of the API."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.contracts.manifest import Task
-from shared.contracts.replica import Generate, Grammar, TemplateOptions, Tool, ToolChoice
+from shared.contracts.replica import FurtherAnswer, Generate, Grammar, TemplateOptions, Tool, ToolChoice
+from shared.contracts.sampling import Sampling
 
 AUTO = ToolChoice()
 RENDERED = TemplateOptions()
@@ -51,6 +52,30 @@ class GenerationRequest:
     deadline: float
     """Seconds on the monotonic clock."""
     prompt_bytes: int
+
+    def further(self, request_id: str, sampling: Sampling) -> "GenerationRequest":
+        """Another answer to the same prompt. `sampling` differs in its seed and in `prompt_logprobs` only."""
+        return replace(
+            self, generate=self.generate.model_copy(update={"request_id": request_id, "sampling": sampling})
+        )
+
+    def as_further(self) -> FurtherAnswer:
+        """As a part of the request for the first answer."""
+        sampling = self.generate.sampling
+        return FurtherAnswer(
+            request_id=self.request_id,
+            seed=sampling.seed or 0,
+            prompt_logprobs=sampling.prompt_logprobs is not None,
+        )
+
+    def goes_with(self, other: "GenerationRequest") -> bool:
+        """Whether `other` is another answer to the same prompt."""
+        mine, its = self.generate, other.generate
+        return (
+            mine.messages is its.messages
+            and mine.prompt is its.prompt
+            and mine.prompt_token_ids is its.prompt_token_ids
+        )
 
     def time_left(self, now: float) -> float:
         """Seconds until the deadline; 0 when it has passed."""

@@ -11,6 +11,9 @@ from shared.telemetry import genai
 
 tracer = trace.get_tracer("llmos.gateway")
 
+MAX_NAME = 256
+"""Characters of what a client sent that a span keeps."""
+
 
 @contextmanager
 def request_span(
@@ -18,12 +21,12 @@ def request_span(
 ) -> Iterator[trace.Span]:
     """A client span with OpenTelemetry's attributes of generative AI; ends with the block and keeps its error."""
     span = tracer.start_span(
-        f"{operation} {model}",
+        f"{operation} {model:.{MAX_NAME}}",
         kind=SpanKind.CLIENT,
         attributes={
             genai.OPERATION_NAME: operation,
             genai.PROVIDER_NAME: genai.PROVIDER_LLMOS,
-            genai.REQUEST_MODEL: model,
+            genai.REQUEST_MODEL: model[:MAX_NAME],
             genai.REQUEST_ID: request_id,
             **(attributes or {}),
         },
@@ -31,7 +34,7 @@ def request_span(
     try:
         yield span
     except LlmosError as error:
-        span.set_status(Status(StatusCode.ERROR, error.message))
+        span.set_status(Status(StatusCode.ERROR, error.message[:MAX_NAME]))
         span.set_attribute(genai.ERROR_TYPE, error.code)
         raise
     finally:

@@ -18,7 +18,12 @@ from services.gateway.metrics import Metrics
 
 
 def make_app(
-    operations: Sequence[Operation], *, keys: KeyStore | None, metrics: Metrics, cors_origins: tuple[str, ...] = ()
+    operations: Sequence[Operation],
+    *,
+    keys: KeyStore | None,
+    metrics: Metrics,
+    cors_origins: tuple[str, ...] = (),
+    trust_trace_context: bool = False,
 ) -> ASGIApp:
     """The application.
 
@@ -26,6 +31,7 @@ def make_app(
         operations: All routes but the one of the OpenAPI document, which describes them.
         keys: The API keys; None admits every request.
         metrics: Counts every request.
+        trust_trace_context: Whether clients' traces are continued; see `RequestMiddleware`.
         cors_origins: Whose pages may call from a browser; empty: nobody's.
     """
 
@@ -35,5 +41,6 @@ def make_app(
     served = [*operations, Operation("GET", DOCUMENT_PATH, show_document, "This document", "admin")]
     document = orjson.dumps(openapi(served))
     routes = [operation.route() for operation in served]
-    app: ASGIApp = RequestMiddleware(FindRoute(Authentication(serve_route, keys), routes), metrics)
+    found = FindRoute(Authentication(serve_route, keys), routes)
+    app: ASGIApp = RequestMiddleware(found, metrics, trust_trace_context=trust_trace_context)
     return allow_origins(app, cors_origins) if cors_origins else app

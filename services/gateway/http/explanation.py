@@ -1,6 +1,6 @@
 """pydantic's errors in the words of JSON and of this API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,11 +48,18 @@ def _of_field(param: str, first: Mapping[str, Any], message: str) -> str:
         case "too_short":
             return f"{param}: give {first['ctx']['min_length']} or more"
         case "too_long":
-            return f"{param}: at most {first['ctx']['max_length']} are taken"
+            return _too_long(param, first["ctx"], first["input"])
         case kind:
             is_name = first.get("ctx", {}).get("pattern") == NAME_PATTERN
             expected = f"expected {NAME_RULE}" if is_name else _KINDS.get(kind, message)
             return f"{param}: {expected}{_shown(first['input'])}"
+
+
+def _too_long(param: str, context: Mapping[str, Any], given: object) -> str:
+    """Pydantic stops counting behind the bound; what was given says how many there were, unless it was JSON."""
+    count = context["actual_length"] or (len(given) if isinstance(given, Sized) else None)
+    number = f"more than {context['max_length']}" if count is None else str(count)
+    return f"{param}: {number} are given; at most {context['max_length']} are taken"
 
 
 def _shown(given: object) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,11 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.auth import OPEN_PATHS
 from services.gateway.http import errors
 from services.gateway.http.paths import routed_path
+from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
+
+MAX_TEXT = 256
+"""Characters of what a client sent that are kept in a trace or in the log: a path, an agent, what was wrong."""
 
 STATE = "llmos.request"
 """The scope's key for the `RequestState`."""
@@ -48,11 +53,24 @@ def state_of(scope: Scope) -> RequestState:
 
 
 class RequestMiddleware:
-    """Wraps the application: turns every error that it raises into a response."""
+    """Wraps the application: turns every error that it raises into a response.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Anyone can have requests refused, so refusals are all counted, but traced and logged as `Allowance` has it: else
+    a stranger's would push those of tenants out of the stores.
+
+    Args:
+        app: The application.
+        metrics: Counts every request.
+        trust_trace_context: Whether a client's `traceparent` is continued. Otherwise the trace is the gateway's own,
+            with a link to the client's: whoever knows a trace id could write into that trace, or hide a request by
+            the flag that it is not sampled.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, trust_trace_context: bool = False) -> None:
         self._app = app
         self._metrics = metrics
+        self._trust_trace_context = trust_trace_context
+        self._refusals = Allowance()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -66,7 +84,7 @@ class RequestMiddleware:
             trace_id=trace.format_trace_id(span.get_span_context().trace_id),
         )
         scope[STATE] = state
-        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
             try:
                 await self._respond(scope, receive, send, state)
             finally:
@@ -102,11 +120,17 @@ class RequestMiddleware:
         if state.failure is not None:
             span.set_attribute("error.type", state.failure.code)
         if status >= 500:
-            span.set_status(Status(StatusCode.ERROR, state.failure.message if state.failure else ""))
+            span.set_status(Status(StatusCode.ERROR, state.failure.message[:MAX_TEXT] if state.failure else ""))
         self._metrics.ended(method, route, status, seconds)
+        passed_over: int | None = 0
+        if 400 <= status < 500 and not state.key_id:
+            passed_over = self._refusals.take(time.monotonic())
+        if passed_over is None:
+            return  # a span that does not end is not exported
+        span.end()
         fields: dict[str, object] = {
             "method": method,
-            "path": scope["path"],
+            "path": scope["path"][:MAX_TEXT],
             "status": status,
             "ms": round(seconds * 1000, 1),
             "request_id": state.request_id,
@@ -114,13 +138,14 @@ class RequestMiddleware:
         if state.key_id:
             fields["key"] = state.key_id
         if state.failure is not None:
-            fields |= {"code": state.failure.code, "problem": state.failure.message}
+            fields |= {"code": state.failure.code, "problem": state.failure.message[:MAX_TEXT]}
+        if passed_over:
+            fields["refusals_before"] = passed_over
         notable = is_traced(method, scope["path"]) or (status >= 400 and scope["path"] not in OPEN_PATHS)
         write = _log.info if notable else _log.debug
         write("request.ended", **fields)
 
-    @staticmethod
-    def _span(scope: Scope, headers: Mapping[str, str]) -> trace.Span:
+    def _span(self, scope: Scope, headers: Mapping[str, str]) -> trace.Span:
         """The root span; requests that only read (health, metrics, lists) get ids without a trace."""
         method, path = scope["method"], scope["path"]
         if not is_traced(method, path):
@@ -128,13 +153,20 @@ class RequestMiddleware:
         client = scope.get("client")
         attributes = {
             "http.request.method": method,
-            "url.path": path,
+            "url.path": path[:MAX_TEXT],
             "url.scheme": scope.get("scheme", "http"),
             "client.address": client[0] if client else "",
-            "user_agent.original": headers.get("user-agent", ""),
+            "user_agent.original": headers.get("user-agent", "")[:MAX_TEXT],
         }
+        theirs = _PROPAGATOR.extract(headers, Context())
+        their_span = trace.get_current_span(theirs).get_span_context()
+        links = [trace.Link(their_span)] if their_span.is_valid and not self._trust_trace_context else []
         span = tracer.start_span(
-            f"{method} {path}", _PROPAGATOR.extract(headers), kind=SpanKind.SERVER, attributes=attributes
+            f"{method} {path[:MAX_TEXT]}",
+            theirs if self._trust_trace_context else Context(),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            links=links,
         )
         return span if span.get_span_context().is_valid else _unrecorded()
 

@@ -12,7 +12,10 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.gateway.http.http1.connection import Connection, TimeLimits
+from services.gateway.http.http1.connection import Connection
+from services.gateway.limits.networks import NOWHERE, Networks
+from services.gateway.limits.places import Places
+from services.gateway.limits.time_limits import TimeLimits
 from shared.errors import Conflict, InvalidInput
 
 _log = structlog.get_logger("llmos.gateway")
@@ -62,14 +65,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listening: socket.socket, drain_timeout: float, limits: TimeLimits
+    app: ASGIApp,
+    listening: socket.socket,
+    drain_timeout: float,
+    limits: TimeLimits,
+    places: Places,
+    *,
+    proxies: Networks = NOWHERE,
 ) -> AsyncIterator[str]:
     """Serve `app` while the block runs; yields the URL.
+
+    `X-Forwarded-For` and `X-Forwarded-Proto` are believed from `proxies` only. uvicorn would believe every process on
+    this machine, and so each client of a tunnel that ends here.
 
     On leaving: no new connections, and idle ones are closed at once; requests have most of `drain_timeout` seconds to
     finish, after which streams end with an `error` event.
     """
-    protocol = cast("type[asyncio.Protocol]", partial(Connection, limits=limits))
+    protocol = cast("type[asyncio.Protocol]", partial(Connection, limits=limits, places=places))
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -78,6 +90,8 @@ async def serving(
         access_log=False,
         server_header=False,
         ws="none",
+        proxy_headers=bool(proxies.names),
+        forwarded_allow_ips=list(proxies.names),
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="http-server")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 from services.gateway.dispatch.concurrent_generations import Completion, ConcurrentGenerations
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
-from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.body import parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.sse import EventStream
@@ -36,7 +37,7 @@ class ChatApi:
 
     async def create(self, request: Request) -> ASGIApp:
         """A chat completion, streamed if asked for."""
-        body = parse_request(ChatRequest, await read_body(request, self._max_body))
+        body = await parsed(partial(parse_request, ChatRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("chatcmpl"), self._generations.created()
         caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
         options = OutputOptions(
@@ -46,18 +47,11 @@ class ChatApi:
             body.template_options(),
             return_prompt=body.returns_prompt,
         )
-        messages = body.chat_messages()
-        requests = [
-            self._generations.chat_request(
-                completion_id if index == 0 else f"{completion_id}-{index}",
-                body.model,
-                messages,
-                sampling,
-                caller,
-                options=options,
-            )
+        answers = [
+            (completion_id if index == 0 else f"{completion_id}-{index}", sampling)
             for index, sampling in enumerate(body.samplings(self._generations.seed()))
         ]
+        requests = self._generations.chat_requests(answers, body.model, body.chat_messages(), caller, options=options)
         head = {"id": completion_id, "created": created, "model": body.model}
         if body.stream:
             return EventStream(lambda: self._chunks(requests, head, body))

@@ -1,7 +1,9 @@
 """`POST /v1/completions`: one or several prompts, each with its own choices."""
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,7 +13,7 @@ from starlette.types import ASGIApp
 from services.gateway.dispatch.concurrent_generations import Completion, ConcurrentGenerations
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
-from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.body import parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.sse import EventStream
@@ -36,17 +38,21 @@ class CompletionsApi:
 
     async def create(self, request: Request) -> ASGIApp:
         """A completion of every prompt, streamed if asked for."""
-        body = parse_request(CompletionRequest, await read_body(request, self._max_body))
+        body = await parsed(partial(parse_request, CompletionRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("cmpl"), self._generations.created()
         samplings = body.samplings(self._generations.seed())
         caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
         options = OutputOptions(body.grammar(), return_prompt=body.returns_prompt)
-        choices = [(prompt, sampling) for prompt in body.prompt for sampling in samplings]
         requests = [
-            self._generations.completion_request(
-                f"{completion_id}-{index}", body.model, prompt, sampling, caller, options=options
+            request
+            for first, prompt in zip(itertools.count(step=len(samplings)), body.prompt)
+            for request in self._generations.completion_requests(
+                [(f"{completion_id}-{index}", sampling) for index, sampling in enumerate(samplings, start=first)],
+                body.model,
+                prompt,
+                caller,
+                options=options,
             )
-            for index, (prompt, sampling) in enumerate(choices)
         ]
         head = {"id": completion_id, "object": "text_completion", "created": created, "model": body.model}
         if body.stream:

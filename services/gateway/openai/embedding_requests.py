@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
+from services.gateway.openai.json_values import are_ids
 from services.gateway.openai.parameters import check_parameter
 
 MAX_INPUTS = 2048
@@ -20,23 +21,19 @@ def _texts(given: object) -> object:
     if not isinstance(given, list) or not given:
         msg = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
         raise ValueError(msg)
-    texts = [given] if all(_is_id(item) for item in given) else given
+    texts = [given] if are_ids(given) else given
     if len(texts) > MAX_INPUTS:
-        msg = f"at most {MAX_INPUTS} texts go into one request"
+        msg = f"there are {len(texts)} texts; at most {MAX_INPUTS} go into one request"
         raise ValueError(msg)
     kinds = {type(item) for item in texts}
     if kinds - {str, list} or len(kinds) > 1:
         msg = "all texts must be strings, or all lists of token ids"
         raise ValueError(msg)
     for index, item in enumerate(texts):
-        if isinstance(item, list) and not (item and all(_is_id(token) for token in item)):
+        if isinstance(item, list) and not are_ids(item):
             msg = f"text {index} must be a string, or a list of one or more token ids"
             raise ValueError(msg)
     return tuple(tuple(item) if isinstance(item, list) else item for item in texts)
-
-
-def _is_id(item: object) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1 << 31
 
 
 _STRINGS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
@@ -94,7 +91,7 @@ def _strings(given: object) -> object:
         msg = "expected a string, or a list of one or more strings"
         raise ValueError(msg)
     if len(texts) > MAX_INPUTS:
-        msg = f"at most {MAX_INPUTS} texts go into one request"
+        msg = f"there are {len(texts)} texts; at most {MAX_INPUTS} go into one request"
         raise ValueError(msg)
     return tuple(texts)
 

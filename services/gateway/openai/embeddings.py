@@ -4,13 +4,14 @@ import base64
 import sys
 from array import array
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.dispatch.encodings import Encodings, Work
-from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.body import parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.openai.embedding_requests import (
@@ -39,7 +40,9 @@ class EmbeddingsApi:
 
     async def embed(self, request: Request) -> Response:
         """OpenAI's embeddings."""
-        body = parse_encoder_request(EmbeddingRequest, await read_body(request, self._max_body))
+        body = await parsed(
+            partial(parse_encoder_request, EmbeddingRequest), await read_body(request, self._max_body)
+        )
         with self._working(genai.OPERATION_EMBEDDINGS, "embd", body, request) as work:
             embedding = self._encodings.embed(work, body.strings, body.token_ids, body.dimensions)
             parts = await unless_gone(request.receive, embedding)
@@ -54,7 +57,7 @@ class EmbeddingsApi:
 
     async def classify(self, request: Request) -> Response:
         """Classes in vLLM's form: the most probable label and the scores of all."""
-        body = parse_encoder_request(ClassifyRequest, await read_body(request, self._max_body))
+        body = await parsed(partial(parse_encoder_request, ClassifyRequest), await read_body(request, self._max_body))
         with self._working(genai.OPERATION_CLASSIFY, "classify", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, body.input))
         data = [
@@ -72,7 +75,7 @@ class EmbeddingsApi:
 
     async def rerank(self, request: Request) -> Response:
         """Documents by relevance to the query, best first."""
-        body = parse_encoder_request(RerankRequest, await read_body(request, self._max_body))
+        body = await parsed(partial(parse_encoder_request, RerankRequest), await read_body(request, self._max_body))
         queries = [body.query] * len(body.documents)
         with self._working(genai.OPERATION_CLASSIFY, "rerank", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, queries, body.documents))

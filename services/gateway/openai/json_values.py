@@ -10,6 +10,11 @@ from pydantic import AfterValidator, BeforeValidator
 from shared.text.client_json import TooDeep, json_text, parse_json
 
 
+def are_ids(items: "list[Any]") -> bool:
+    """Whether a list has token ids, one or more, and nothing else. Without a step of Python for each of them."""
+    return set(map(type, items)) == {int} and min(items) >= 0 and max(items) < 1 << 31
+
+
 def _checked(value: dict[str, Any]) -> dict[str, Any]:
     json_text(value)
     return value

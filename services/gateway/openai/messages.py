@@ -5,9 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from services.gateway.openai.tool_choice import MAX_TOOLS
 from services.gateway.openai.tools import MessageToolCall
 from shared.contracts.replica import ChatMessage
 
+MAX_MESSAGES = 2048
+"""Of one conversation."""
+MAX_PARTS = 2048
+"""Text parts of one message."""
 _TEXTS = ("text", "refusal")
 """Types of parts; each is also the key of the part's text."""
 
@@ -21,6 +26,9 @@ def _flatten(content: object) -> object:
     if not isinstance(content, list | tuple):
         msg = "expected a string or a list of text parts"
         raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
+    if len(content) > MAX_PARTS:
+        msg = f"it has {len(content)} parts; at most {MAX_PARTS} are taken"
+        raise ValueError(msg)
     texts = []
     for index, part in enumerate(content):
         if not isinstance(part, Mapping) or "type" not in part:
@@ -60,7 +68,7 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, BeforeValidator(_flatten), WithJsonSchema(_TextParts)] = ""
     name: str | None = None
-    tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False)
+    tool_calls: tuple[MessageToolCall, ...] | None = Field(default=None, strict=False, max_length=MAX_TOOLS)
     """Of an assistant's message."""
     tool_call_id: str | None = None
     """Of a tool's message: the call whose result it is."""

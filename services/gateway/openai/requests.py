@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from services.gateway.http.body import parse_body
-from services.gateway.openai.messages import Message
+from services.gateway.openai.json_values import are_ids
+from services.gateway.openai.messages import MAX_MESSAGES, Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
 from services.gateway.openai.structured_outputs import StructuredRequest
@@ -26,7 +27,7 @@ DEFAULT_COMPLETION_TOKENS = 16
 class ChatRequest(SamplingRequest, StructuredRequest, ToolRequest, TemplateRequest):
     """The body of `/v1/chat/completions`."""
 
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
     """OpenAI's newer name of `max_tokens`; it wins."""
@@ -56,21 +57,17 @@ def _prompts(prompt: object) -> object:
     if not isinstance(prompt, list) or not prompt:
         msg = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
         raise ValueError(msg)
-    prompts = [prompt] if all(_is_id(item) for item in prompt) else prompt
+    prompts = [prompt] if are_ids(prompt) else prompt
     if len(prompts) > MAX_PROMPTS:
-        msg = f"at most {MAX_PROMPTS} prompts go into one request"
+        msg = f"there are {len(prompts)} prompts; at most {MAX_PROMPTS} go into one request"
         raise ValueError(msg)
     for index, item in enumerate(prompts):
         if isinstance(item, str):
             continue
-        if not isinstance(item, list) or not item or not all(_is_id(token) for token in item):
+        if not isinstance(item, list) or not are_ids(item):
             msg = f"prompt {index} must be a string or a list of token ids"
             raise ValueError(msg)
     return tuple(tuple(item) if isinstance(item, list) else item for item in prompts)
-
-
-def _is_id(item: object) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) and item >= 0
 
 
 class CompletionRequest(SamplingRequest, StructuredRequest):

@@ -42,7 +42,7 @@ def _bias_pairs(bias: object) -> object:
         msg = 'expected an object of token ids and numbers, like {"1234": -100}'
         raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
     if len(bias) > MAX_LOGIT_BIAS:
-        msg = f"at most {MAX_LOGIT_BIAS} tokens may be named"
+        msg = f"{len(bias)} tokens are named; at most {MAX_LOGIT_BIAS} may be"
         raise ValueError(msg)
     for key in bias:
         if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10):

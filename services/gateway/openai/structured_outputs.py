@@ -13,7 +13,12 @@ from services.gateway.openai.json_values import SchemaText
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 
-Choices = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+MAX_CHOICE_TEXTS = 4096
+"""Texts of which the answer is one."""
+Choices = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(strict=False, min_length=1, max_length=MAX_CHOICE_TEXTS),
+]
 
 
 class JsonSchemaFormat(BaseModel):

@@ -1,5 +1,6 @@
 """`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, as vLLM has them."""
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,15 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.dispatch.tokenizations import Tokenizations
-from services.gateway.http.body import parse_body, read_body, unless_gone
+from services.gateway.http.body import parse_body, parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
-from services.gateway.openai.messages import Message
+from services.gateway.openai.messages import MAX_MESSAGES, Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.template_options import TemplateRequest
 from services.gateway.openai.tools import ToolRequest
 from shared.contracts.base import Empty
 from shared.contracts.tokenization import (
+    MAX_CHARS,
     MAX_IDS,
     Detokenize,
     Tokenize,
@@ -23,7 +25,7 @@ from shared.contracts.tokenization import (
     tokenize_endpoint,
     tokenizer_info_endpoint,
 )
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, PayloadTooLarge
 
 
 class TokenizeRequest(ToolRequest, TemplateRequest):
@@ -34,16 +36,22 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
     model: str | None = None
     """A deployment; not needed where there is exactly one (or exactly one that generates text)."""
     prompt: str | None = None
-    messages: tuple[Message, ...] | None = Field(default=None, strict=False, min_length=1)
+    messages: tuple[Message, ...] | None = Field(default=None, strict=False, min_length=1, max_length=MAX_MESSAGES)
     add_special_tokens: bool | None = None
     """Whether BOS is added; default: yes for a prompt, no for messages, whose template adds it."""
     return_token_strs: bool | None = None
 
     def command(self, tenant: str) -> Tokenize:
-        """The contract's; raises `InvalidInput` where one field contradicts another."""
+        """The contract's; raises `InvalidInput` where one field contradicts another, and `PayloadTooLarge`."""
         if (self.prompt is None) == (self.messages is None):
             raise InvalidInput("exactly one of prompt and messages is expected", param="prompt")
         special, messages = self.add_special_tokens, self.messages
+        texts = (self.prompt or "",) if messages is None else [message.content for message in messages]
+        if (chars := sum(map(len, texts))) > MAX_CHARS:
+            raise PayloadTooLarge(
+                f"the text has {chars} characters; at most {MAX_CHARS} are taken",
+                param="prompt" if messages is None else "messages",
+            )
         return Tokenize(
             prompt=self.prompt,
             messages=None if messages is None else tuple(message.chat_message() for message in messages),
@@ -79,7 +87,7 @@ class TokenizationApi:
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text or a conversation."""
         data = await read_body(request, self._max_body)
-        body = parse_body(TokenizeRequest, data)
+        body = await parsed(partial(parse_body, TokenizeRequest), data)
         for name, value in (body.model_extra or {}).items():
             check_parameter(name, value)
         for index, message in enumerate(body.messages or ()):
@@ -104,7 +112,7 @@ class TokenizationApi:
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
         data = await read_body(request, self._max_body)
-        body = parse_body(DetokenizeRequest, data)
+        body = await parsed(partial(parse_body, DetokenizeRequest), data)
         for name, value in (body.model_extra or {}).items():
             check_parameter(name, value)
         asking = self._tokenizations.ask(

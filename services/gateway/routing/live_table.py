@@ -87,6 +87,10 @@ class LiveTable:
         self.refresh()
         return self._table.choose(name, self._clock(), of=of, task=task)
 
+    def chars_per_token(self, name: str) -> int:
+        """`RoutingTable.chars_per_token`."""
+        return self._table.chars_per_token(name)
+
     def ready(self, name: str) -> int:
         """How many replicas of a deployment can take a request."""
         self.refresh()

@@ -128,7 +128,7 @@ class RoutingTable:
         deployment = self.deployments.get(name)
         if deployment is None:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
-            raise ModelNotFound(f"the model {name!r} does not exist; models: {existing}", param="model")
+            raise ModelNotFound(f"the model {name!r:.200} does not exist; models: {existing}", param="model")
         if deployment.task != task:
             raise InvalidInput(
                 f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
@@ -158,6 +158,15 @@ class RoutingTable:
         """The reports of all replicas that are not silent, by id."""
         live = [load.report for load in self._loads.values() if now - load.at <= LEASE_TTL_S]
         return sorted(live, key=lambda report: report.replica_id)
+
+    def chars_per_token(self, name: str) -> int:
+        """Characters of text that one token stands for, at most, with any replica of a deployment; 0: not known."""
+        figures = [
+            status.chars_per_token
+            for status in self.replicas.values()
+            if status.deployment == name and status.state is ReplicaState.READY
+        ]
+        return max(figures, default=0) if all(figures) else 0
 
     def ready(self, name: str, now: float) -> int:
         """How many replicas of a deployment can take a request."""

@@ -29,6 +29,11 @@ _log = structlog.get_logger("llmos.replica")
 class Replica(Protocol):
     """A version that takes requests: a decoder or an encoder."""
 
+    @property
+    def chars_per_token(self) -> int:
+        """Characters of text that one token stands for, at most; 0: longer texts are cut, and so taken."""
+        ...
+
     def stalled_s(self) -> float:
         """Seconds without a step if it has stalled, else 0."""
         ...
@@ -57,6 +62,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
             message = error.message if isinstance(error, LlmosError) else str(error)
             await lease.become(ReplicaState.FAILED, message)
             raise
+        lease.describe(chars_per_token=replica.chars_per_token)
         await lease.become(ReplicaState.READY)
         _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
         await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())

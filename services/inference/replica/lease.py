@@ -51,6 +51,10 @@ class StatusLease:
                 except LlmosError as error:  # the log has the reason, too
                     _log.warning("replica_status.not_written", error=error.message)
 
+    def describe(self, *, chars_per_token: int) -> None:
+        """Say what was found out when the version was loaded; written with the next change of the state."""
+        self._status = self._status.model_copy(update={"chars_per_token": chars_per_token})
+
     async def become(self, state: ReplicaState, message: str = "") -> None:
         """Change the state; written on return if the bus is connected. Raises ValueError on an illegal transition."""
         if state not in _NEXT[self._status.state]:

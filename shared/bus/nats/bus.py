@@ -23,6 +23,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, with_trace
 from shared.bus.names import check_subject
+from shared.bus.nats.budget import FREE, ByteBudgets
 from shared.bus.nats.client import Receiver
 from shared.bus.nats.connection import NatsConnection
 from shared.bus.nats.jetstream import JetStream
@@ -56,6 +57,7 @@ class NatsBus:
         self._connection.on_new_client = self._subscribe_again
         self._jetstream = JetStream(self._connection)
         self._objects = NatsObjects(self._jetstream)
+        self._budgets = ByteBudgets()
         self._subscriptions: set[NatsSubscription] = set()
         self._consumptions: set[Consumption] = set()
         self._buckets: dict[tuple[str, float | None], NatsKeyValue] = {}
@@ -132,8 +134,11 @@ class NatsBus:
         sent = with_trace(dict(headers or {}))
         started = time.monotonic()
         try:
-            if len(data) <= OBJECT_THRESHOLD:
+            if len(data) <= FREE:
                 return await self._ask(subject, data, sent, timeout)
+            if len(data) <= OBJECT_THRESHOLD:
+                async with asyncio.timeout(timeout), self._budgets.holding(subject, len(data)):
+                    return await self._ask(subject, data, sent, timeout)
             async with asyncio.timeout(timeout):
                 ref = await self._objects.put(data)
                 try:

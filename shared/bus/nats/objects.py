@@ -25,7 +25,8 @@ OBJECTS_BYTES = 512 * 1024 * 1024
 """Bytes of all objects in flight; beyond that senders get `Overloaded`."""
 CHUNK = 256 * 1024
 IN_FLIGHT = 8
-"""Chunks on the wire at once."""
+"""Chunks on the wire at once in each direction, of all payloads of a connection: nats-server cuts a client off that
+leaves 64 MiB unread."""
 _FULL = 10077
 """JetStream's error code of "maximum bytes exceeded"."""
 
@@ -54,16 +55,17 @@ class NatsObjects:
     def __init__(self, jetstream: JetStream) -> None:
         self._jetstream = jetstream
         self._ready = False
+        self._putting = asyncio.Semaphore(IN_FLIGHT)
+        self._getting = asyncio.Semaphore(IN_FLIGHT)
 
     async def put(self, data: bytes) -> ObjectRef:
         """Store the payload; raises `PayloadTooLarge`, `Overloaded` when the stream is full, `Unavailable`."""
         check_size(len(data))
         ref = ObjectRef(uuid.uuid4().hex, -(-len(data) // CHUNK), len(data))
-        free = asyncio.Semaphore(IN_FLIGHT)
 
         async def put_chunk(index: int) -> None:
             chunk = data[index * CHUNK : (index + 1) * CHUNK]
-            async with free:
+            async with self._putting:
                 await self._jetstream.call(
                     lambda: self._jetstream.context.publish(f"{OBJECTS_SUBJECT}.{ref.id}.{index}", chunk),
                     ensure=self._ensure,
@@ -81,10 +83,9 @@ class NatsObjects:
     async def get(self, ref: ObjectRef) -> bytes:
         """The payload; raises `Unavailable` when it is no longer there."""
         parts: list[bytes] = [b""] * ref.chunks
-        free = asyncio.Semaphore(IN_FLIGHT)
 
         async def get_chunk(index: int) -> None:
-            async with free:
+            async with self._getting:
                 message = await self._jetstream.call(
                     lambda: self._jetstream.manager.get_msg(
                         OBJECTS_STREAM, subject=f"{OBJECTS_SUBJECT}.{ref.id}.{index}", direct=True

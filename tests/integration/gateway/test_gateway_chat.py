@@ -251,6 +251,7 @@ async def test_sixteen_streams_at_once_get_each_their_own_text(stand: Stand) -> 
         assert text == expected_text(f"question {n}", n, 6)
 
 
+@pytest.mark.parametrize("gateway_settings", [{"trust_trace_context": True}])
 async def test_one_trace_holds_request_routing_and_dispatch(spans: InMemorySpanExporter, stand: Stand) -> None:
     await stand.deploy()
     replica = await stand.replica()

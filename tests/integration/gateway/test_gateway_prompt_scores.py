@@ -140,7 +140,7 @@ async def test_prompt_logprobs_stand_beside_the_choices_of_a_chat_and_in_those_o
     assert [choice["prompt_logprobs"] for choice in choices] == [expected] * 2 + [expected[:2]] * 2
     assert [choice["logprobs"] for choice in choices] == [None] * 4
     assert all(PROMPT not in choice["text"] for choice in choices)
-    computed = [each.sampling.prompt_logprobs for each in replica.received]
+    computed = [each.sampling.prompt_logprobs for sent in replica.received for each in sent.answers()]
     assert computed.count(0) == 3, "once for each prompt"
     assert computed.count(None) == 3
     plain = await stand.chat()

@@ -1,31 +1,17 @@
 """HTTP on raw sockets: the gateway's server with operations that show what was read."""
 
-import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
-import uvloop
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
 
-from services.gateway.http.app import make_app
-from services.gateway.http.body import read_body, unless_gone
-from services.gateway.http.http1.connection import TimeLimits
-from services.gateway.http.http1.parser import MAX_HEAD, MAX_TARGET
-from services.gateway.http.operation import Operation
-from services.gateway.http.responses import json_response
-from services.gateway.http.server import listen, serving
-from services.gateway.http.sse import EventStream
-from services.gateway.metrics import Metrics
-from shared.errors import Overloaded
+from services.gateway.http.http1.connection import MAX_UNREAD
+from services.gateway.http.http1.parser import MAX_LINE, MAX_TARGET
+from services.gateway.limits.time_limits import TimeLimits
 from tests.support.harness.raw_http import RawClient, raw_client
-from tests.support.harness.wait import eventually
+from tests.support.harness.raw_server import RawServer, serving_raw
 
-LIMIT = 1 << 20
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
 WEBSOCKET = (
     b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -35,119 +21,25 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"3\r\nhel\r\n2;name=value\r\nlo\r\n0\r\n\r\n"
 
 
-@dataclass
-class Server:
-    """A server in a thread of its own, so that tests may block on sockets."""
-
-    url: str
-    stop: Callable[[], None]
-    left: threading.Event = field(default_factory=threading.Event)
-    """A client of /hold left."""
-    go: threading.Event = field(default_factory=threading.Event)
-    """Lets /hold respond."""
-    served: list[str] = field(default_factory=list)
-    """The requests that reached an operation."""
-
-    def operations(self) -> list[Operation]:
-        async def echo(request: Request) -> Response:
-            body = await read_body(request, LIMIT)
-            self.served.append(f"{request.method} {request.url.path}")
-            return json_response({"body": body.decode(), "headers": sorted(request.headers)})
-
-        async def deny(request: Request) -> Response:
-            self.served.append(f"{request.method} {request.url.path}")
-            raise Overloaded("try later")
-
-        async def hold(request: Request) -> Response:
-            self.served.append(f"{request.method} {request.url.path}")
-            try:
-                await unless_gone(request.receive, eventually(self.go.is_set, timeout=60))
-            except Exception:
-                self.left.set()
-                raise
-            return json_response({"held": True})
-
-        async def stream(_request: Request) -> EventStream:
-            return EventStream(_events)
-
-        async def broken(_request: Request) -> Response:
-            async def parts() -> AsyncIterator[bytes]:
-                yield b"a"
-                raise ZeroDivisionError
-
-            return StreamingResponse(parts())
-
-        async def large(_request: Request) -> Response:
-            return Response(b"x" * (8 << 20), media_type="text/plain")
-
-        return [
-            Operation("POST", "/echo", echo, "", "test"),
-            Operation("POST", "/deny", deny, "", "test"),
-            Operation("GET", "/hold", hold, "", "test"),
-            Operation("GET", "/stream", stream, "", "test"),
-            Operation("GET", "/broken", broken, "", "test"),
-            Operation("GET", "/large", large, "", "test"),
-        ]
-
-
-@asynccontextmanager
-async def _events() -> AsyncIterator[AsyncIterator[bytes]]:
-    async def events() -> AsyncIterator[bytes]:
-        for number in range(3):
-            yield b"%d" % number
-
-    yield events()
-
-
-@contextmanager
-def running(limits: TimeLimits, loop: str = "uvloop") -> Iterator[Server]:
-    ready, stop = threading.Event(), asyncio.Event()
-    found: list[Server] = []
-
-    async def serve() -> None:
-        here = asyncio.get_running_loop()
-        server = Server("", lambda: here.call_soon_threadsafe(stop.set))
-        app = make_app(server.operations(), keys=None, metrics=Metrics())
-        async with serving(app, listen("127.0.0.1", 0), 5.0, limits) as server.url:
-            found.append(server)
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
-            runner.run(serve())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield found[0]
-    finally:
-        found[0].go.set()
-        found[0].stop()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
 @pytest.fixture(params=["uvloop", "asyncio"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running(TimeLimits(), request.param) as started:
+def server(request: pytest.FixtureRequest) -> Iterator[RawServer]:
+    with serving_raw(TimeLimits(), request.param) as started:
         yield started
 
 
 @pytest.fixture
-def hurried() -> Iterator[Server]:
-    with running(TimeLimits(keep_alive=0.2, head=0.3, body_window=0.3, linger=0.5)) as started:
+def hurried() -> Iterator[RawServer]:
+    with serving_raw(TimeLimits(keep_alive=0.2, head=0.3, body_window=0.3, linger=0.5)) as started:
         yield started
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[RawClient]:
+def client(server: RawServer) -> Iterator[RawClient]:
     with raw_client(server.url) as connected:
         yield connected
 
 
-def wait_until_served(server: Server) -> None:
+def wait_until_served(server: RawServer) -> None:
     deadline = time.monotonic() + 10
     while not server.served:
         assert time.monotonic() < deadline
@@ -170,7 +62,7 @@ def test_an_upgrade_is_ignored_and_the_body_read(
         assert "upgrade" not in response.headers
 
 
-def test_the_body_of_an_upgrade_is_never_a_request(server: Server, client: RawClient) -> None:
+def test_the_body_of_an_upgrade_is_never_a_request(server: RawServer, client: RawClient) -> None:
     inner = request(line=b"POST /deny HTTP/1.1")
     client.send(request(H2C + b"Content-Length: %d\r\n" % len(inner), inner), request(LENGTH, b"after"))
     assert client.response().json["body"] == inner.decode()
@@ -197,7 +89,7 @@ def test_the_body_of_an_upgrade_is_never_a_request(server: Server, client: RawCl
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_what_could_be_read_in_two_ways_is_400_and_closes(server: Server, client: RawClient, bad: bytes) -> None:
+def test_what_could_be_read_in_two_ways_is_400_and_closes(server: RawServer, client: RawClient, bad: bytes) -> None:
     client.send(request(LENGTH, b"first") + bad + request(LENGTH, b"after"))
     assert client.response().json["body"] == "first"
     response = client.response()
@@ -208,14 +100,14 @@ def test_what_could_be_read_in_two_ways_is_400_and_closes(server: Server, client
     assert server.served == ["POST /echo"]
 
 
-def test_pipelined_requests_are_answered_in_order(server: Server, client: RawClient) -> None:
+def test_pipelined_requests_are_answered_in_order(server: RawServer, client: RawClient) -> None:
     server.go.set()
     client.send(request(line=b"GET /hold HTTP/1.1") + request(LENGTH, b"hello") + request(CHUNKED, CHUNKS) * 20)
     assert client.response().json == {"held": True}
     assert [client.response().json["body"] for _ in range(21)] == ["hello"] * 21
 
 
-def test_a_client_that_pipelines_without_end_is_not_read_without_end(server: Server, client: RawClient) -> None:
+def test_a_client_that_pipelines_without_end_is_not_read_without_end(server: RawServer, client: RawClient) -> None:
     client.send(request(line=b"GET /hold HTTP/1.1"))
     client.socket.settimeout(0.5)
     with pytest.raises(TimeoutError):  # the kernel's buffers fill up, since the server has stopped reading
@@ -231,7 +123,7 @@ def test_expect_100_continue_is_answered_when_the_body_is_wanted(client: RawClie
 
 
 def test_expect_100_continue_that_is_refused_closes_since_the_body_may_not_come(
-    server: Server, client: RawClient
+    server: RawServer, client: RawClient
 ) -> None:
     client.send(request(LENGTH + b"Expect: 100-continue\r\n", line=b"POST /deny HTTP/1.1"))
     response = client.response()
@@ -242,7 +134,7 @@ def test_expect_100_continue_that_is_refused_closes_since_the_body_may_not_come(
 
 
 def test_a_response_before_the_end_of_the_body_leaves_the_connection_usable(client: RawClient) -> None:
-    size = 4 << 20
+    size = MAX_UNREAD
     client.send(request(b"Content-Length: %d\r\n" % size, line=b"POST /deny HTTP/1.1"))
     assert client.response().status == 429
     client.send(b"x" * size, request(LENGTH, b"hello"))
@@ -288,7 +180,7 @@ def test_a_response_that_breaks_off_does_not_look_complete(client: RawClient, ve
         client.response()
 
 
-def test_a_client_that_leaves_is_noticed(server: Server) -> None:
+def test_a_client_that_leaves_is_noticed(server: RawServer) -> None:
     with raw_client(server.url) as client:
         client.send(request(line=b"GET /hold HTTP/1.1"))
         wait_until_served(server)
@@ -310,7 +202,7 @@ def test_a_slow_reader_gets_all_of_a_large_response(client: RawClient) -> None:
     [
         (b"GET /" + b"y" * MAX_TARGET + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),
         (b"GET /" + b"y" * (1 << 20), 414, "uri_too_long"),
-        (request(b"X: " + b"y" * MAX_HEAD + b"\r\n"), 431, "headers_too_large"),
+        (request(b"X: " + b"y" * MAX_LINE + b"\r\n"), 431, "headers_too_large"),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * (4 << 20), 431, "headers_too_large"),
         (b"GET / HTTP/1.1\r\nHost: x" + b"\r\nName: value" * 100_000, 431, "headers_too_large"),
     ],
@@ -325,7 +217,7 @@ def test_long_targets_and_headers_are_refused_in_words_and_not_by_a_reset(
     assert client.closed()
 
 
-def test_an_idle_connection_is_closed_after_its_time_and_not_before(hurried: Server) -> None:
+def test_an_idle_connection_is_closed_after_its_time_and_not_before(hurried: RawServer) -> None:
     with raw_client(hurried.url) as client:
         began = time.monotonic()
         client.send(request(LENGTH, b"hello"))
@@ -336,7 +228,7 @@ def test_an_idle_connection_is_closed_after_its_time_and_not_before(hurried: Ser
         assert silent.closed()
 
 
-def test_a_head_that_takes_too_long_is_408(hurried: Server) -> None:
+def test_a_head_that_takes_too_long_is_408(hurried: RawServer) -> None:
     with raw_client(hurried.url, timeout=0.05) as client:
         client.send(b"GET /echo HTTP/1.1\r\n")
         began = time.monotonic()
@@ -353,7 +245,7 @@ def client_has_news(client: RawClient) -> bool:
         return False
 
 
-def test_a_body_that_comes_too_slowly_is_408(hurried: Server) -> None:
+def test_a_body_that_comes_too_slowly_is_408(hurried: RawServer) -> None:
     with raw_client(hurried.url, timeout=0.05) as client:
         client.send(request(b"Content-Length: 1000\r\n"))
         while not client_has_news(client):
@@ -365,21 +257,21 @@ def test_a_body_that_comes_too_slowly_is_408(hurried: Server) -> None:
     assert hurried.served == []
 
 
-def test_a_slow_body_that_nobody_reads_any_more_is_cut_off_too(hurried: Server) -> None:
+def test_a_slow_body_that_nobody_reads_any_more_is_cut_off_too(hurried: RawServer) -> None:
     with raw_client(hurried.url) as client:
         client.send(request(b"Content-Length: 1000\r\n", line=b"POST /deny HTTP/1.1"))
         assert client.response().status == 429
         assert client.closed()
 
 
-def test_a_long_answer_is_not_limited_by_the_times_of_requests(hurried: Server) -> None:
+def test_a_long_answer_is_not_limited_by_the_times_of_requests(hurried: RawServer) -> None:
     with raw_client(hurried.url) as client:
         client.send(request(line=b"GET /hold HTTP/1.1"))
         threading.Timer(0.8, hurried.go.set).start()
         assert client.response().json == {"held": True}
 
 
-def test_a_client_that_does_not_close_its_side_is_dropped(hurried: Server) -> None:
+def test_a_client_that_does_not_close_its_side_is_dropped(hurried: RawServer) -> None:
     with raw_client(hurried.url) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.response().status == 400
@@ -397,7 +289,7 @@ def still_takes(client: RawClient) -> bool:
     return True
 
 
-def test_a_stop_does_not_wait_for_idle_connections(server: Server) -> None:
+def test_a_stop_does_not_wait_for_idle_connections(server: RawServer) -> None:
     with raw_client(server.url) as used, raw_client(server.url) as silent, raw_client(server.url) as partial:
         used.send(request(LENGTH, b"hello"))
         assert used.response().status == 200
@@ -409,7 +301,7 @@ def test_a_stop_does_not_wait_for_idle_connections(server: Server) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_a_stop_lets_the_request_in_progress_finish_and_serves_none_after_it(server: Server) -> None:
+def test_a_stop_lets_the_request_in_progress_finish_and_serves_none_after_it(server: RawServer) -> None:
     with raw_client(server.url) as client:
         client.send(request(line=b"GET /hold HTTP/1.1") + request(LENGTH, b"after"))
         wait_until_served(server)

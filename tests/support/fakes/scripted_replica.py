@@ -73,6 +73,8 @@ class ScriptedReplica:
         self.omit_last = False
         """Leaves out the last frame, once."""
         self.queued_tokens = 0
+        self.chars_per_token = 0
+        """What its status says; 0: that it does not know."""
         self.received: list[Generate] = []
         self.contexts: list[Context] = []
         """The trace context of each request received."""
@@ -114,6 +116,7 @@ class ScriptedReplica:
             state=state,
             message=message,
             options=ReplicaOptions(slots=4, max_len=1024),
+            chars_per_token=self.chars_per_token,
         )
 
     async def heartbeat(self) -> None:
@@ -152,13 +155,18 @@ class ScriptedReplica:
         self.contexts.append(context.get_current())
         if self.rejection is not None:
             raise self.rejection
-        if self.most is not None and self.running >= self.most:
+        answers = request.answers()
+        if self.most is not None and self.running + len(answers) > self.most:
             raise Overloaded("the queue is full", retry_after=2.0)
+        for answer in answers:
+            self._begin(answer)
+        text = prompt_text(request)
+        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
+
+    def _begin(self, request: Generate) -> None:
         task = asyncio.create_task(self._emit(request))
         self._running[request.request_id] = task
         task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
-        text = prompt_text(request)
-        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
 
     async def _cancel(self, request: Cancel) -> Empty:
         self.cancelled.append(request.request_id)

@@ -8,6 +8,7 @@ import pytest
 from services.gateway.openai.requests import ChatRequest, parse_request
 from shared.errors import InvalidInput
 
+TOOL = {"type": "function", "function": {"name": "f"}}
 HELLO = {"role": "user", "content": "hi"}
 
 
@@ -29,7 +30,7 @@ def error_of(body: bytes) -> InvalidInput:
         ({"max_tokens": 1.5}, "max_tokens: expected a whole number (got 1.5)"),
         ({"temperature": "hot"}, "temperature: expected a number (got 'hot')"),
         ({"tools": "x"}, "tools: expected a list (got 'x')"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, "tools: at most 128 are taken"),
+        ({"tools": [TOOL] * 129}, "tools: 129 are given; at most 128 are taken"),
         ({"guided_choice": []}, "guided_choice is empty; give one or more"),
         ({"stream_options": {"x": 1}}, "unrecognized request argument: stream_options.x"),
         ({"max_tokens": 1 << 63}, f"max_tokens: Input should be less than {1 << 63} (got {1 << 63})"),

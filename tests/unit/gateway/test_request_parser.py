@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.http.errors import HeadersTooLarge, UriTooLong
-from services.gateway.http.http1.parser import END, MAX_HEAD, MAX_TARGET, Event, Head, RequestParser
+from services.gateway.http.http1.parser import (
+    END,
+    FREE_CHUNKS,
+    MAX_HEAD,
+    MAX_LINE,
+    MAX_LINES,
+    MAX_TARGET,
+    Event,
+    Head,
+    RequestParser,
+)
 from shared.errors import InvalidInput, LlmosError
 
 OFFERS = [
@@ -222,6 +232,17 @@ def test_a_target_that_is_too_long_is_named_as_such() -> None:
     assert requests(parse(request(line=b"GET /" + b"y" * (MAX_TARGET - 1) + b" HTTP/1.1")))[0][2]
 
 
-def test_headers_just_below_the_limit_are_read() -> None:
-    assert requests(parse(request(b"X: " + b"y" * (MAX_HEAD - 100) + b"\r\n")))[0][2]
-    assert isinstance(refusal(parse(request(b"X: " + b"y" * MAX_HEAD + b"\r\n"))), HeadersTooLarge)
+def test_headers_just_below_the_limits_are_read() -> None:
+    line = b"X: " + b"y" * (MAX_LINE - 3) + b"\r\n"
+    assert requests(parse(request(line * 3)))[0][2]
+    assert isinstance(refusal(parse(request(line * 5))), HeadersTooLarge)
+    assert isinstance(refusal(parse(request(b"X: " + b"y" * MAX_LINE + b"\r\n"))), HeadersTooLarge)
+    assert requests(parse(request(b"X: y\r\n" * (MAX_LINES - 1))))[0][2]
+    assert isinstance(refusal(parse(request(b"X: y\r\n" * MAX_LINES))), HeadersTooLarge)
+
+
+def test_a_body_of_many_small_chunks_is_refused_and_one_of_usual_chunks_is_read() -> None:
+    head = b"Transfer-Encoding: chunked\r\n"
+    assert isinstance(refusal(parse(request(head, b"1\r\nx\r\n" * 10_000))), InvalidInput)
+    assert requests(parse(request(head, b"1\r\nx\r\n" * FREE_CHUNKS + b"0\r\n\r\n")))[0][2]
+    assert requests(parse(request(head, (b"50\r\n" + b"x" * 80 + b"\r\n") * 10_000 + b"0\r\n\r\n")))[0][2]

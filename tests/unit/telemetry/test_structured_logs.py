@@ -107,3 +107,20 @@ def test_a_terminal_gets_readable_lines(capsys, tracer):
     assert "request done" in text
     assert "tokens=8" in text
     assert format_trace_id(span.get_span_context().trace_id) in text
+
+
+@pytest.mark.parametrize("path", ["/\n2026-11-30 [info] key.created key=forged", "/\x1b[2J", "/\u2028forged"])
+def test_what_a_client_sent_neither_begins_a_line_nor_steers_a_terminal(capsys, path):
+    configure_logs("console", "info")
+    structlog.get_logger("llmos.test").info("request.ended", path=path)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+
+
+def test_an_exception_on_a_terminal_keeps_its_lines(capsys):
+    configure_logs("console", "info")
+    try:
+        _ = {}["the reason"]
+    except KeyError:
+        structlog.get_logger("llmos.test").exception("it.failed")
+    assert len(capsys.readouterr().err.splitlines()) > 3

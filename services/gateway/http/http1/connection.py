@@ -7,36 +7,28 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
-from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from services.gateway.http.errors import REFUSAL, RequestTimeout
-from services.gateway.http.http1.exchange import Exchange
+from services.gateway.http.errors import RequestTimeout
+from services.gateway.http.http1.exchange import Exchange, error_response
+from services.gateway.http.http1.outgoing import MIN_RATE, Outgoing
 from services.gateway.http.http1.parser import END, Head, RequestParser
-from shared.deadlines import BODY_WINDOW_S, HEAD_S, KEEP_ALIVE_S, LINGER_S
-from shared.errors import LlmosError
+from services.gateway.http.http1.scope import NO_HEAD, scope_of
+from services.gateway.http.http1.slices import BODY_SLICE, HEAD_SLICE, Slices
+from services.gateway.limits.places import LINGERING, Places
+from services.gateway.limits.time_limits import TimeLimits
+from shared.errors import InvalidInput, LlmosError
 
 HIGH_WATER = 64 << 10
 """Bytes of a body that wait for the application before reading pauses."""
-MIN_BODY_RATE = 240
-"""Bytes per second of a body, in each window of time: half of Apache's. A slower client holds a place for nothing."""
-_REFUSED = Head("GET", "/", b"/", b"", "1.1", [], keep_alive=False, expects_continue=False)
-"""Stands for a request whose head could not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
-    """How long the server waits for a client, in seconds."""
-
-    keep_alive: float = KEEP_ALIVE_S
-    head: float = HEAD_S
-    body_window: float = BODY_WINDOW_S
-    linger: float = LINGER_S
+MAX_PIPELINED = 64
+"""Requests that wait on one connection for the response before theirs."""
+MAX_UNREAD = 256 << 10
+"""Bytes of a body after its response, which are dropped so that the connection can be used again: Go's bound."""
 
 
 class _Phase(Enum):
@@ -50,7 +42,7 @@ class _Phase(Enum):
 
 
 class Connection(asyncio.Protocol):
-    """Serves one client. The arguments are uvicorn's, but for the last."""
+    """Serves one client. The arguments are uvicorn's, but for the last two."""
 
     def __init__(
         self,
@@ -59,14 +51,19 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, object],  # noqa: ARG002  # uvicorn's, of the lifespan
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        limits: TimeLimits = TimeLimits(),
+        limits: TimeLimits,
+        places: Places,
     ) -> None:
         self._app = config.loaded_app
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
         self._limits = limits
+        self._places = places
+        self._place: str | None = None
         self._parser = RequestParser()
+        self._unparsed = Slices(self._loop, self._parse)
         self._transport: asyncio.Transport
+        self.outgoing: Outgoing
         self._current: Exchange | None = None
         """The one that is responded to."""
         self._incoming: Exchange | None = None
@@ -78,23 +75,29 @@ class Connection(asyncio.Protocol):
         self._in_window = 0
         self._paused = False
         self._was_paused = False
-        self._writable = asyncio.Event()
-        self._writable.set()
 
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
+        self.outgoing = Outgoing(self._transport, self._loop, self._limits.send_window, self._give_up)
         self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own protocols
+        peer = transport.get_extra_info("peername")
+        try:
+            self._place = self._places.take(peer[0] if peer else "")
+        except LlmosError as error:
+            self._turn_away(error)
+            return
         self._settle()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """The connection has ended; the application learns of it by `http.disconnect`."""
         self._server.connections.discard(self)
-        self._parser.stop()
+        self._stop_parsing()
         self._set_timer(None)
-        self._writable.set()
+        self.outgoing.stop()
+        self._leave()
         for exchange in (self._current, self._incoming):
             if exchange is not None:
                 exchange.leave()
@@ -104,34 +107,28 @@ class Connection(asyncio.Protocol):
         """Bytes have come."""
         if self._phase is _Phase.LINGERING:
             return
-        for event in self._parser.feed(data):
-            if isinstance(event, bytes):
-                self._in_window += len(event)
-                if self._incoming is not None:
-                    self._incoming.add(event)
-            elif isinstance(event, Head):
-                self._incoming = self._begin(event)
-            elif event is END:
-                self._end_of_body()
-            elif isinstance(event, LlmosError):
-                self._refuse(event)
-        self._settle()
+        self._unparsed.add(data)
 
     def pause_writing(self) -> None:
         """The client does not keep up with the response."""
-        self._writable.clear()
+        self.outgoing.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._writable.set()
+        self.outgoing.resume()
 
     def shutdown(self) -> None:
         """The server stops (uvicorn calls this): the response that is under way is the last."""
-        self._parser.stop()
+        self._stop_parsing()
         if self._current is None:
-            self._transport.close()
+            self._end()
         else:
             self._current.keep_alive = False
+
+    def close_idle(self) -> None:
+        """Another client needs the place."""
+        self._stop_parsing()
+        self._end()
 
     # what an exchange needs
 
@@ -139,16 +136,6 @@ class Connection(asyncio.Protocol):
     def date(self) -> list[tuple[bytes, bytes]]:
         """The headers of every response: uvicorn's server sets the date once a second."""
         return self._server.default_headers
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    async def writable(self) -> None:
-        """Return when the client has taken most of what was written."""
-        if not self._writable.is_set():
-            await self._writable.wait()
 
     def body_taken(self) -> None:
         """The application has taken what had come of the body."""
@@ -169,9 +156,9 @@ class Connection(asyncio.Protocol):
 
     def break_off(self, *, reset: bool) -> None:
         """End the connection in the middle of a response; with `reset` where that would look like its end."""
-        self._parser.stop()
+        self._stop_parsing()
         if not reset:
-            self._transport.close()
+            self._end()
             return
         connected = self._transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -179,8 +166,36 @@ class Connection(asyncio.Protocol):
 
     # requests
 
+    def _parse(self) -> None:
+        """Parse a slice; the rest follows when other connections had their turn."""
+        size = HEAD_SLICE if self._incoming is None else BODY_SLICE
+        for event in self._parser.feed(self._unparsed.take(size)):
+            if isinstance(event, bytes):
+                self._in_window += len(event)
+                if self._incoming is not None:
+                    self._incoming.add(event)
+            elif isinstance(event, Head):
+                if len(self._waiting) >= MAX_PIPELINED:
+                    self._refuse(
+                        InvalidInput(f"more than {MAX_PIPELINED} requests wait on one connection; read the responses")
+                    )
+                    break
+                self._incoming = self._begin(event)
+            elif event is END:
+                self._end_of_body()
+            elif isinstance(event, LlmosError):
+                self._refuse(event)
+        if self._incoming is not None and self._incoming.unread > MAX_UNREAD:
+            self._close(linger=True)
+        self._settle()
+
+    def _stop_parsing(self) -> None:
+        """Ignore all further bytes."""
+        self._parser.stop()
+        self._unparsed.clear()
+
     def _begin(self, head: Head, refusal: LlmosError | None = None) -> Exchange:
-        exchange = Exchange(self, head, self._scope(head, refusal))
+        exchange = Exchange(self, head, scope_of(head, self._transport, refusal))
         if self._current is None:
             self._start(exchange)
         else:
@@ -200,35 +215,14 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: LlmosError) -> None:
         """Respond with an error, as the application does with its own, and close."""
-        self._parser.stop()
+        self._stop_parsing()
         if self._incoming is None:
-            self._begin(_REFUSED, error)
+            self._begin(NO_HEAD, error)
             return
         failed, self._incoming = self._incoming, None
         failed.fail(error)
         if failed.complete:
             self._close(linger=True)
-
-    def _scope(self, head: Head, refusal: LlmosError | None) -> Scope:
-        server, client = self._transport.get_extra_info("sockname"), self._transport.get_extra_info("peername")
-        scope: Scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": head.version,
-            "server": tuple(server[:2]) if server else None,
-            "client": tuple(client[:2]) if client else None,
-            "scheme": "http",
-            "method": head.method,
-            "root_path": "",
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": head.query,
-            "headers": head.headers,
-            "state": {},
-        }
-        if refusal is not None:
-            scope[REFUSAL] = refusal
-        return scope
 
     # time
 
@@ -236,8 +230,10 @@ class Connection(asyncio.Protocol):
         """Read or pause, and wait for what is next with its time limit."""
         if self._transport.is_closing() or self._phase is _Phase.LINGERING:
             return
-        full = self._incoming is not None and self._incoming.buffered > HIGH_WATER
-        self._pause_reading(pause=full or bool(self._waiting))
+        held = bool(self._waiting) or (self._incoming is not None and self._incoming.buffered > HIGH_WATER)
+        self._pause_reading(pause=held or bool(self._unparsed))
+        if self._unparsed and not held:
+            self._unparsed.later()
         if self._incoming is not None:
             phase, limit = _Phase.BODY, self._limits.body_window
         elif self._current is not None:
@@ -247,6 +243,10 @@ class Connection(asyncio.Protocol):
         else:
             phase, limit = _Phase.IDLE, self._limits.keep_alive
         if phase is not self._phase:
+            if phase is _Phase.IDLE:
+                self._places.idle(self)
+            elif self._phase is _Phase.IDLE:
+                self._places.busy(self)
             self._phase, self._in_window = phase, 0
             self._set_timer(limit)
 
@@ -267,20 +267,23 @@ class Connection(asyncio.Protocol):
 
     def _time_is_over(self) -> None:
         if self._phase is _Phase.IDLE:
-            self._transport.close()
+            self._end()
         elif self._phase is _Phase.HEAD:
             self._refuse(RequestTimeout(f"the head of the request took longer than {self._limits.head:g} s"))
             self._settle()
         elif self._phase is _Phase.BODY:
             self._check_body()
         elif self._phase is _Phase.LINGERING:
-            self._transport.abort()
+            self._end()
 
     def _check_body(self) -> None:
         """Refuse a body that came too slowly, unless it was the server that did not read."""
         window = self._limits.body_window
+        if self._incoming is not None and self._incoming.complete:
+            self._close(linger=True)
+            return
         waited_for = self._was_paused or (self._incoming is not None and self._incoming.awaits_continue)
-        if waited_for or self._in_window >= MIN_BODY_RATE * window:
+        if waited_for or self._in_window >= MIN_RATE * window:
             self._in_window, self._was_paused = 0, self._paused
             self._set_timer(window)
             return
@@ -291,17 +294,47 @@ class Connection(asyncio.Protocol):
         )
         self._settle()
 
+    # the end
+
     def _close(self, *, linger: bool) -> None:
         """Close after what was written.
 
         A client that still sends would get a reset, and lose the response with it. So `linger` closes only the
         server's side, and what comes is dropped until the client closes too.
         """
-        self._parser.stop()
+        self._stop_parsing()
         if not linger:
-            self._transport.close()
+            self._end()
             return
         self._pause_reading(pause=False)
+        self._places.busy(self)
         self._phase = _Phase.LINGERING
         self._set_timer(self._limits.linger)
         self._transport.write_eof()
+
+    def _end(self) -> None:
+        """Close when the client has taken what was written, or takes no more of it."""
+        self._set_timer(None)
+        self._transport.close()
+        self.outgoing.watch()
+
+    def _give_up(self, unsent: int) -> None:
+        """The client leaves its response unread."""
+        self._places.dropped(unsent)
+        self._transport.abort()
+
+    def _turn_away(self, error: LlmosError) -> None:
+        """There is no place for this connection. No request is made of it: it costs one write."""
+        self.outgoing.write(error_response(error, self.date))
+        if self._places.lingering < LINGERING:
+            self._places.lingering += 1
+            self._close(linger=True)
+        else:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        self._places.busy(self)
+        if self._place is not None:
+            self._places.leave(self._place)
+        elif self._phase is _Phase.LINGERING:
+            self._places.lingering -= 1

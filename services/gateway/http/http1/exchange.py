@@ -7,7 +7,9 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from services.gateway.http import errors
 from services.gateway.http.errors import as_llmos, send_error
+from services.gateway.http.http1.outgoing import Outgoing
 from services.gateway.http.http1.parser import Head
 from shared.errors import LlmosError, Unavailable
 
@@ -23,11 +25,9 @@ class Channel(Protocol):
     def date(self) -> list[tuple[bytes, bytes]]:
         """The headers of every response."""
 
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-
-    async def writable(self) -> None:
-        """Return when the client has taken most of what was written."""
+    @property
+    def outgoing(self) -> Outgoing:
+        """What is sent."""
 
     def body_taken(self) -> None:
         """The application has taken what had come of the body."""
@@ -50,6 +50,7 @@ class Exchange:
 
     def __init__(self, channel: Channel, head: Head, scope: Scope) -> None:
         self._channel = channel
+        self._outgoing = channel.outgoing
         self._head = head
         self._scope = scope
         self._news = asyncio.Event()
@@ -71,6 +72,8 @@ class Exchange:
         """Whether the whole response was written."""
         self.gone = False
         """Whether the client left."""
+        self.unread = 0
+        """Bytes of the body that came after the response was complete."""
 
     @property
     def buffered(self) -> int:
@@ -79,7 +82,9 @@ class Exchange:
 
     def add(self, part: bytes) -> None:
         """A part of the body has come."""
-        if not self.complete:
+        if self.complete:
+            self.unread += len(part)
+        else:
             self._body += part
             self._news.set()
 
@@ -120,7 +125,7 @@ class Exchange:
         """ASGI's `receive`; raises the error of a body that cannot be read."""
         if self.awaits_continue and not self._started:
             self.awaits_continue = False
-            self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self.gone or self.complete):
             if self._body or (self.received and not self._end_delivered):
                 body, self._body = bytes(self._body), bytearray()
@@ -135,7 +140,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """ASGI's `send`."""
-        await self._channel.writable()
+        await self._outgoing.writable()
         if self.gone:
             return
         if self.complete or self._started == (message["type"] == "http.response.start"):
@@ -166,7 +171,7 @@ class Exchange:
             added.append((b"transfer-encoding", b"chunked"))
         head = _status_line(status) + b"".join(_line(name, value) for name, value in (*headers, *added)) + b"\r\n"
         if self._left is None and not self._silent:
-            self._channel.write(head)  # a stream: its first event may take long
+            self._outgoing.write(head)  # a stream: its first event may take long
         else:
             self._held = head
 
@@ -184,12 +189,20 @@ class Exchange:
         if self._held:
             body, self._held = self._held + body, b""
         if body:
-            self._channel.write(body)
+            self._outgoing.write(body)
         if not more:
             self.complete = True
             self._body.clear()
             self._news.set()
             self._channel.finished()
+
+
+def error_response(error: LlmosError, more: list[tuple[bytes, bytes]]) -> bytes:
+    """The whole response to a client whose request is not read; `more` are headers of every response."""
+    content = errors.body(error)
+    fields = [errors.JSON, (b"content-length", b"%d" % len(content)), *errors.headers(error), *more]
+    lines = b"".join(_line(name, value) for name, value in (*fields, (b"connection", b"close")))
+    return _status_line(errors.status(error)) + lines + b"\r\n" + content
 
 
 def _line(name: bytes, value: bytes) -> bytes:

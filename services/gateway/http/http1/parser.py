@@ -21,8 +21,15 @@ from shared.errors import InvalidInput, LlmosError
 
 MAX_TARGET = 8192
 """Bytes of a path with its query: RFC 9110, 4.1 asks for 8000; nginx takes as many."""
+MAX_LINE = 16 << 10
+"""Bytes of one header."""
+MAX_LINES = 100
+"""Headers of a request, and trailers of a chunked body: Apache's bound."""
 MAX_HEAD = 64 << 10
 """Bytes of a request's line and headers, and of the trailers of a chunked body."""
+FREE_CHUNKS = 4096
+MIN_CHUNK = 64
+"""Bytes in each chunk behind the first `FREE_CHUNKS`, on average: each costs three calls."""
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
@@ -66,6 +73,11 @@ class RequestParser:
         self._keep_alive = True
         self._size = 0
         """Bytes of the headers of this request, or of its trailers."""
+        self._lines = 0
+        """Their number."""
+        self._chunks = 0
+        self._body = 0
+        """Bytes of the body of this request."""
         self._silent = 0
         """Bytes since the last callback: of a header or a chunk's extension that has not ended yet."""
         self._upgrade_ignored = False
@@ -82,8 +94,8 @@ class RequestParser:
         self._silent += len(data)
         while data and not self._over:
             data = self._feed(data)
-        if self._silent > MAX_HEAD:
-            self._refuse(_too_large())
+        if self._silent > MAX_LINE:
+            self._refuse(_line_too_long())
         return self._events
 
     def stop(self) -> None:
@@ -117,7 +129,8 @@ class RequestParser:
     def on_message_begin(self) -> None:
         """A request begins."""
         if not (self._repeating or self._over):
-            self._target, self._headers, self._size = b"", [], 0
+            self._target, self._headers = b"", []
+            self._size = self._lines = self._chunks = self._body = 0
             self.in_head = True
 
     def on_url(self, part: bytes) -> None:
@@ -133,9 +146,15 @@ class RequestParser:
         self._silent = 0
         if self._repeating:
             return
-        self._size += len(name) + len(value)
-        if self._size > MAX_HEAD:
-            self._refuse(_too_large())
+        size = len(name) + len(value)
+        self._size += size
+        self._lines += 1
+        if size > MAX_LINE:
+            self._refuse(_line_too_long())
+        elif self._lines > MAX_LINES:
+            self._refuse(HeadersTooLarge(f"the request has more than {MAX_LINES} headers"))
+        elif self._size > MAX_HEAD:
+            self._refuse(HeadersTooLarge(f"the headers of the request are larger than {MAX_HEAD >> 10} KiB"))
         elif self.in_head:
             self._headers.append((name.lower(), value))
 
@@ -144,7 +163,8 @@ class RequestParser:
         self._silent = 0
         if self._repeating or self._over:
             return
-        self.in_head, self._size = False, 0
+        self.in_head = False
+        self._size = self._lines = 0
         try:
             head = self._checked()
         except InvalidInput as error:
@@ -157,10 +177,19 @@ class RequestParser:
     def on_chunk_header(self) -> None:
         """A chunk of the body begins."""
         self._silent = 0
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS and self._body < MIN_CHUNK * (self._chunks - FREE_CHUNKS):
+            self._refuse(
+                InvalidInput(
+                    f"the body has {self._chunks} chunks for {self._body} bytes; send chunks of {MIN_CHUNK} bytes or"
+                    " more"
+                )
+            )
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
         self._silent = 0
+        self._body += len(part)
         if not self._over:
             self._events.append(part)
 
@@ -216,5 +245,5 @@ def _split(target: bytes) -> tuple[bytes, bytes]:
     return path, query
 
 
-def _too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(f"the headers of the request are larger than {MAX_HEAD >> 10} KiB")
+def _line_too_long() -> HeadersTooLarge:
+    return HeadersTooLarge(f"a line of the request's head is longer than {MAX_LINE >> 10} KiB")

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.control_plane import ControlPlane
-from services.gateway.http.body import parse_body, read_body
+from services.gateway.http.body import parse_body, parsed, read_body
 from services.gateway.http.middleware import state_of
 from services.gateway.http.operation import Operation
 from services.gateway.http.responses import json_response
@@ -63,7 +64,7 @@ class FineTuningApi:
 
     async def create(self, request: Request) -> Response:
         """Queue a job; raises what `JobCreation.create` raises."""
-        body = parse_body(FineTuningRequest, await read_body(request, self._max_body))
+        body = await parsed(partial(parse_body, FineTuningRequest), await read_body(request, self._max_body))
         return _answer(await self._creation.create(body, state_of(request.scope).key_id or ""))
 
     async def list(self, request: Request) -> Response:

@@ -29,6 +29,9 @@ _log = structlog.get_logger("llmos.replica")
 class EncoderReplica:
     """A running encoder, to be drained."""
 
+    chars_per_token = 0
+    """A longer text may be asked to be cut."""
+
     def __init__(self, runner: EncoderRunner) -> None:
         self._runner = runner
 

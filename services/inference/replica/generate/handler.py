@@ -1,9 +1,9 @@
 """Handles generate requests: checks each, opens its stream, and submits it to the engine."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from opentelemetry import context as otel_context
 
@@ -23,6 +23,18 @@ from shared.contracts.replica import Accepted, Generate
 from shared.errors import Conflict, DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """What all answers of one request have in common."""
+
+    prompt: list[int]
+    bad_words: tuple[tuple[int, ...], ...]
+    deadline: float | None
+    """Seconds on the monotonic clock."""
+    accepted_ns: int
+    """Unix time."""
 
 
 class GenerateHandler:
@@ -83,16 +95,35 @@ class GenerateHandler:
             request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        with self._cancellable(request.request_id):
-            structured = await self._structured.build(request)
+        answers = request.answers()
+        with self._cancellable([each.request_id for each in answers]):
+            structured = [await self._structured.build(each) for each in answers]
             async with self._turns.turn(request.tenant):
                 self._check(deadline)
-                self._check_cancelled(request.request_id)
+                self._waited_for(answers)
                 prompt = await self._prompts.token_ids(request)
                 bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
             self._check(deadline)
-            self._check_cancelled(request.request_id)
-        params = self._sampling.resolve(request.sampling, len(prompt), bad_words)
+            waited_for = self._waited_for(answers)
+        arrival = _Arrival(prompt, bad_words, deadline, accepted_ns)
+        opened: list[str] = []
+        try:
+            for answer, structure in zip(answers, structured, strict=True):
+                if answer.request_id in waited_for:
+                    self._open(answer, structure, arrival)
+                    opened.append(answer.request_id)
+        except BaseException:
+            self._serving.abort(opened, FinishReason.CANCELLED)
+            raise
+        if not request.return_prompt:
+            return Accepted(prompt_tokens=len(prompt))
+        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
+        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+
+    def _open(self, request: Generate, structured: StructuredOutput, arrival: "_Arrival") -> None:
+        """Open the stream of one answer, and submit it."""
+        prompt = arrival.prompt
+        params = self._sampling.resolve(request.sampling, len(prompt), arrival.bad_words)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
@@ -114,8 +145,8 @@ class GenerateHandler:
             prompt_tokens=len(prompt),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
-            deadline=deadline,
-            accepted_ns=accepted_ns,
+            deadline=arrival.deadline,
+            accepted_ns=arrival.accepted_ns,
             context=otel_context.get_current(),
             token_texts=None if params.logprobs is None and params.prompt_logprobs is None else self._token_texts,
         )
@@ -123,10 +154,6 @@ class GenerateHandler:
             self._serving.finish_at_once(stream, finish)
         else:
             self._submit(request, prompt, params, stream, structured)
-        if not request.return_prompt:
-            return Accepted(prompt_tokens=len(prompt))
-        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
         """Whether the answer continues a text: then a space at its start separates two words."""
@@ -134,16 +161,19 @@ class GenerateHandler:
         return not begins and any(map(self._tokenizer.token_bytes, prompt))
 
     @contextmanager
-    def _cancellable(self, request_id: str) -> Iterator[None]:
-        self._preparing.add(request_id)
+    def _cancellable(self, ids: Iterable[str]) -> Iterator[None]:
+        self._preparing |= set(ids)
         try:
             yield
         finally:
-            self._preparing.discard(request_id)
+            self._preparing -= set(ids)
 
-    def _check_cancelled(self, request_id: str) -> None:
-        if request_id not in self._preparing:
+    def _waited_for(self, answers: Sequence[Generate]) -> set[str]:
+        """Ids of the answers that were not cancelled meanwhile; raises `Conflict` if all were."""
+        left = {each.request_id for each in answers} & self._preparing
+        if not left:
             raise Conflict("the request was cancelled by its sender", param="request_id")
+        return left
 
     def _check(self, deadline: float | None) -> None:
         if self._serving.draining:

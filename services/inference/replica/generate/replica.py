@@ -43,9 +43,10 @@ _log = structlog.get_logger("llmos.replica")
 class DecoderReplica:
     """A running decoder, to be drained."""
 
-    def __init__(self, serving: Serving, engine: Engine) -> None:
+    def __init__(self, serving: Serving, engine: Engine, chars_per_token: int) -> None:
         self._serving = serving
         self._engine = engine
+        self.chars_per_token = chars_per_token
 
     def stalled_s(self) -> float:
         """Seconds without a step if the engine has stalled, else 0."""
@@ -96,7 +97,7 @@ async def serve_decoder(
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
         await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, serving))
-        yield DecoderReplica(serving, engine)
+        yield DecoderReplica(serving, engine, model.tokenizer.chars_per_token)
 
 
 async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProcess | None:
