@@ -92,6 +92,8 @@ class Generate(Contract):
     template: TemplateOptions = TemplateOptions()
     """With `messages`."""
     prompt: str | None = None
+    parse_special: bool = False
+    """With `prompt`: whether the control tokens spelled in it are control tokens; otherwise they are text."""
     prompt_token_ids: tuple[int, ...] | None = None
     resume_token_ids: tuple[int, ...] = ()
     """Tokens that a lost replica had generated: they count as generated, and are not sent again."""

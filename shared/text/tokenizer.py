@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer as HfTokenizer
 
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.text.literal import LiteralEncoder, Rendered
 
 _SPACE = "▁"
 """How SentencePiece writes a space."""
@@ -25,9 +26,8 @@ class _Decoder(Enum):
 class Tokenizer:
     """A version's `tokenizer.json`.
 
-    Control tokens that stand in a text (`<|im_end|>`) become their ids, as with vLLM and Hugging Face: chat templates
-    are made of them. A user who writes one into a message therefore ends that message early and can pose as another
-    role, which affects only that conversation. Programs that put foreign text into a prompt must remove such tokens.
+    `encode` makes ids of the control tokens in a text (`<|im_end|>`), as vLLM and Hugging Face do; it is for texts of
+    the model's author. `encode_plain` and `encode_rendered` are for texts of others.
 
     Args:
         definition: The content of `tokenizer.json`.
@@ -51,6 +51,10 @@ class Tokenizer:
         """Whether the whole text loses one space at its start (SentencePiece adds one before the first word)."""
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = frozenset(token for token, entry in added.items() if entry.special)
+        self._literal = LiteralEncoder(self._tokenizer)
+        self._folds = self._tokenizer.normalizer is not None and any(
+            entry.special and entry.normalized for entry in added.values()
+        )
         self._added = {token: entry.content.encode() for token, entry in added.items()}
         longest = max(map(len, self._tokenizer.get_vocab(with_added_tokens=True)), default=1)
         # A normaliser may shorten a text: NFC makes one character of at most four.
@@ -74,6 +78,32 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """The ids of a text in which control tokens are text.
+
+        Raises:
+            InvalidInput: The vocabulary has no other way to write one.
+        """
+        ids = self.encode(text)
+        if self._special.isdisjoint(ids):
+            return ids
+        return self._literal.encode(Rendered(text), self._special, meant=False)
+
+    def encode_rendered(self, text: Rendered, control: frozenset[int]) -> list[int]:
+        """The ids of a rendered prompt, in which those of `control` are text where guards were; raises as above."""
+        if not text.places and not self._folds:
+            return self.encode(text.text)
+        return self._literal.encode(text, control, meant=True)
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of control tokens."""
+        return self._special
+
+    def added_in(self, text: str) -> frozenset[int]:
+        """The ids of added tokens, control tokens or not, that stand in `text`."""
+        return frozenset(token for token, content in self._added.items() if content and content.decode() in text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The whole text at once, without control tokens, as the library decodes it."""

@@ -61,11 +61,13 @@ class Generations(Stamps):
         caller: Caller = ANONYMOUS,
         *,
         options: OutputOptions = FREE_TEXT,
+        parse_special: bool = False,
     ) -> GenerationRequest:
         """A request for a text's continuation."""
         common = self._common(request_id, sampling, caller, options)
         if isinstance(prompt, str):
-            return self._request(model, Generate(prompt=prompt, **common), len(prompt.encode()))
+            generate = Generate(prompt=prompt, parse_special=parse_special, **common)
+            return self._request(model, generate, len(prompt.encode()))
         return self._request(model, Generate(prompt_token_ids=prompt, **common), ID_BYTES_PER_TOKEN * len(prompt))
 
     async def collect(self, requests: Sequence[GenerationRequest]) -> list[Completion]:

@@ -44,7 +44,13 @@ class CompletionsApi:
         choices = [(prompt, sampling) for prompt in body.prompt for sampling in samplings]
         requests = [
             self._generations.completion_request(
-                f"{completion_id}-{index}", body.model, prompt, sampling, caller, options=options
+                f"{completion_id}-{index}",
+                body.model,
+                prompt,
+                sampling,
+                caller,
+                options=options,
+                parse_special=bool(body.parse_special),
             )
             for index, (prompt, sampling) in enumerate(choices)
         ]

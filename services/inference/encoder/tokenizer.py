@@ -9,6 +9,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as HfTokenizer
 
 from services.inference.encoder.request import TokenRow
+from services.inference.encoder.special_words import without_special_words
 from shared.errors import CorruptFile, InvalidInput, PayloadTooLarge
 from shared.text.context_length import check_context_length
 
@@ -18,6 +19,8 @@ MAX_CHARS = 1_000_000
 
 class EncoderTokenizer:
     """A version's `tokenizer.json`, with the special tokens that its post-processor adds.
+
+    A special token that stands in a text (`[SEP]`) is text: it would end a query or a document early.
 
     Args:
         definition: The content of `tokenizer.json`; its truncation and padding are switched off.
@@ -30,12 +33,14 @@ class EncoderTokenizer:
 
     def __init__(self, definition: str, *, vocab_size: int, max_len: int) -> None:
         try:
+            definition = without_special_words(definition)
             self._plain, self._cutting = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
         except Exception as error:  # the library raises bare Exception
             raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
         for tokenizer in (self._plain, self._cutting):
             tokenizer.no_truncation()
             tokenizer.no_padding()
+            tokenizer.encode_special_tokens = True
         known = self._plain.get_vocab_size(with_added_tokens=True)
         if known > vocab_size:
             raise CorruptFile(
