@@ -110,7 +110,7 @@ class Generate(Contract):
     tenant: str = ""
     """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)
-    """Prompts share their beginnings in the prefix cache only with prompts of the same salt."""
+    """Prompts share their beginnings in the prefix cache only with prompts of the same tenant and salt."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "Generate":

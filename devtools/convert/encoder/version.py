@@ -16,6 +16,7 @@ from devtools.convert.encoder.weights import EncoderWeights
 from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
 from devtools.convert.memory_need import PACKED, PROCESS
+from devtools.convert.source_folder import check_source_folder
 from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.errors import CorruptFile, UnsupportedFormat
@@ -64,10 +65,12 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
     Raises:
         NotFound: a file is missing.
         CorruptFile: a file is damaged, or contradicts another.
+        InvalidInput: a file leads out of the directory.
         UnsupportedFormat: a kind of model that LLMOS cannot convert.
         StorageFull: no room for the files.
     """
     progress("read", 0.0)
+    check_source_folder(source)
     config = read_encoder_config(source)
     tokenizer = _read_tokenizer(source, config)
     exported = find_exported(source)

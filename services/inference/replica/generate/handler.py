@@ -10,6 +10,7 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.replica.generate.bad_words import bad_word_ids
+from services.inference.replica.generate.cache_scope import cache_scope
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import Finish, Stream
@@ -35,6 +36,7 @@ class GenerateHandler:
         structured: Builds the structure that their answers must have.
         parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
             not show the answer again.
+        share_cache: Whether tenants share what was computed earlier.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class GenerateHandler:
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
         parallel_calls: bool = True,
+        share_cache: bool = False,
     ) -> None:
         self._serving = serving
         self._engine = engine
@@ -55,6 +58,7 @@ class GenerateHandler:
         self._sampling = sampling
         self._structured = structured
         self._parallel_calls = parallel_calls
+        self._share_cache = share_cache
         self._token_texts = TokenTexts(tokenizer)
 
     async def __call__(self, request: Generate) -> Accepted:
@@ -71,7 +75,8 @@ class GenerateHandler:
             request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        structured = await self._structured.build(request)
+        scope = cache_scope(request, shared=self._share_cache)
+        structured = await self._structured.build(request, scope)
         prompt = await self._prompts.token_ids(request)
         bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
         self._check(deadline)
@@ -105,7 +110,7 @@ class GenerateHandler:
         if (finish := _complete(stream, params, structured)) is not None:
             self._serving.finish_at_once(stream, finish)
         else:
-            self._submit(request, prompt, params, stream, structured)
+            self._submit(request, prompt, params, stream, structured, scope=scope)
         if not request.return_prompt:
             return Accepted(prompt_tokens=len(prompt))
         text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
@@ -129,6 +134,8 @@ class GenerateHandler:
         params: SamplingParams,
         stream: Stream,
         structured: StructuredOutput,
+        *,
+        scope: str,
     ) -> None:
         sequence = SequenceRequest(
             request.request_id,
@@ -136,7 +143,7 @@ class GenerateHandler:
             request.resume_token_ids,
             sampling=params,
             tenant=request.tenant,
-            cache_salt=request.cache_salt,
+            cache_salt=scope,
             constraint=structured.constraint,
         )
         self._serving.open(stream)

@@ -88,6 +88,7 @@ async def serve_decoder(
             sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
             structured=await _structured(model, manifest, assignment.options, stack),
             parallel_calls=traits.parallel_calls,
+            share_cache=assignment.options.share_cache,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))
         reports = report_load(bus, assignment, engine.load)

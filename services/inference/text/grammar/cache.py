@@ -39,14 +39,14 @@ class GrammarCache:
         self._compiled: OrderedDict[bytes, CompiledGrammar | str] = OrderedDict()
         self._compiling: dict[bytes, asyncio.Task[CompiledGrammar | str]] = {}
 
-    async def compile(self, source: GrammarSource) -> CompiledGrammar:
-        """The compiled grammar.
+    async def compile(self, source: GrammarSource, scope: str = "") -> CompiledGrammar:
+        """The compiled grammar, shared by those who ask with the same `scope`: its time says that one had it before.
 
         Raises:
             InvalidInput: It does not compile, or not within the limits; the field is named.
             Overloaded: Too many new grammars wait, or it had to wait too long.
         """
-        key = hashlib.sha256(source.lark.encode()).digest()
+        key = hashlib.sha256(f"{len(scope)}:{scope}{source.lark}".encode()).digest()
         result = self._compiled.get(key)
         if result is None:
             result = await self._shared_compile(key, source)
