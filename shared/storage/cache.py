@@ -60,8 +60,16 @@ class BlobCache:
         if fd is not None:
             os.close(fd)
 
-    async def add(self, digest: str, size: int, chunks: AsyncIterator[bytes]) -> Path:
+    async def drop(self, digest: str) -> None:
+        """Remove the copy of a blob, whoever holds it: it was found damaged."""
+        self.release(digest)
+        path = self._blobs / digest
+        await self._on_disk(f"removing blob {digest}", partial(path.unlink, missing_ok=True))
+
+    async def add(self, digest: str, size: int, chunks: AsyncIterator[bytes], *, clone: Path | None = None) -> Path:
         """Take in a blob of `size` bytes and hold it; a copy that arrived meanwhile is used instead.
+
+        The blocks of the file `clone` are shared instead of copied, if the file system can do that.
 
         Raises:
             CorruptFile: The bytes do not hash to `digest`.
@@ -75,9 +83,10 @@ class BlobCache:
             await self._on_disk(doing, partial(self._free_space, size))
             file = await self._on_disk(doing, partial(IncomingFile, self._incoming), needed=size)
             try:
-                async with aclosing(batches(chunks, CHUNK)) as pieces:
-                    async for data in pieces:
-                        await self._on_disk(doing, partial(file.write, data), needed=size)
+                if clone is None or not await self._on_disk(doing, partial(file.clone, clone)):
+                    async with aclosing(batches(chunks, CHUNK)) as pieces:
+                        async for data in pieces:
+                            await self._on_disk(doing, partial(file.write, data), needed=size)
                 require_digest(file.digest, digest, file.size)
                 await self._on_disk(doing, partial(file.place, self._blobs / digest), needed=size)
             finally:
