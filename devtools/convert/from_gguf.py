@@ -16,6 +16,7 @@ from devtools.convert.gguf.quants import DENSE, check_supported
 from devtools.convert.gguf.source import GgufSource
 from devtools.convert.gguf.split import read_parts
 from devtools.convert.gguf.tokenizer import read_text
+from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.quantise.version import write_quantised_version
 from devtools.convert.sampling_defaults import read_defaults
 from devtools.quantization import Quantize
@@ -54,6 +55,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
         defaults=_sampling_defaults(gguf),
     )
     model.check()
+    try_hostile_texts(model.text.tokenizer)
     return model
 
 

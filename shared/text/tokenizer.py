@@ -9,7 +9,8 @@ from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 
-from shared.errors import CorruptFile, UnsupportedFormat
+from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
+from shared.panics import no_panics
 from shared.text.literal import LiteralEncoder, Rendered
 
 _SPACE = "▁"
@@ -39,11 +40,12 @@ class Tokenizer:
     """
 
     def __init__(self, definition: str) -> None:
-        try:
-            self._tokenizer = HfTokenizer.from_str(definition)
-            decoder = json.loads(definition).get("decoder")
-        except Exception as error:  # the library raises bare Exception
-            raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
+        with no_panics(_unreadable):
+            try:
+                self._tokenizer = HfTokenizer.from_str(definition)
+                decoder = json.loads(definition).get("decoder")
+            except Exception as error:  # the library raises bare Exception
+                raise _unreadable(str(error)) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._decoder = _decoder_kind(decoder)
@@ -76,8 +78,13 @@ class Tokenizer:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works.
+
+        Raises:
+            InvalidInput: The tokenizer fails on it.
+        """
+        with no_panics(tokenizer_failed):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_plain(self, text: str) -> list[int]:
         """The ids of a text in which control tokens are text.
@@ -88,13 +95,15 @@ class Tokenizer:
         ids = self.encode(text)
         if self._special.isdisjoint(ids):
             return ids
-        return self._literal.encode(Rendered(text), self._special, meant=False)
+        with no_panics(tokenizer_failed):
+            return self._literal.encode(Rendered(text), self._special, meant=False)
 
     def encode_rendered(self, text: Rendered, control: frozenset[int]) -> list[int]:
         """The ids of a rendered prompt, in which those of `control` are text where guards were; raises as above."""
         if not text.places and not self._folds:
             return self.encode(text.text)
-        return self._literal.encode(text, control, meant=True)
+        with no_panics(tokenizer_failed):
+            return self._literal.encode(text, control, meant=True)
 
     @property
     def control_ids(self) -> frozenset[int]:
@@ -107,7 +116,8 @@ class Tokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The whole text at once, without control tokens, as the library decodes it."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        with no_panics(tokenizer_failed):
+            return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def token(self, token_id: int) -> str | None:
         """The token in the vocabulary's spelling, or None for an unknown id."""
@@ -142,6 +152,17 @@ class Tokenizer:
         if (byte := _BYTE_TOKEN.fullmatch(token)) is not None:
             return bytes([int(byte[1], 16)])
         return token.replace(_SPACE, " ").encode()
+
+
+def tokenizer_failed(reason: str) -> InvalidInput:
+    """The error for a text or ids on which a tokenizer panics."""
+    return InvalidInput(
+        f"the model's tokenizer fails on this text ({reason}); shorten long runs of one character in it"
+    )
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; import the model again")
 
 
 def _byte_alphabet() -> dict[str, int]:

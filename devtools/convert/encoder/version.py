@@ -15,11 +15,13 @@ from devtools.convert.encoder.graph import LOGITS, STATES, EncoderGraphBuilder
 from devtools.convert.encoder.weights import EncoderWeights
 from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
+from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.memory_need import PACKED, PROCESS
 from devtools.convert.source_folder import check_source_folder
 from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.panics import no_panics
 
 TOOL = "devtools.convert"
 _BUILD, _EXPORTED = "float32", "as exported"
@@ -174,18 +176,24 @@ def _memory(config: EncoderConfig, weights: int) -> MemoryNeed:
 def _read_tokenizer(source: Path, config: EncoderConfig) -> Tokenizer:
     """The tokenizer, without the truncation and padding that a file may ask for: the replica decides on both."""
     text = read_text(source / "tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception
-        raise CorruptFile(f"tokenizer.json can't be read: {error}; download it again", param="source") from error
+    with no_panics(_unreadable):
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise _unreadable(str(error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    try_hostile_texts(tokenizer)
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size > config.vocab_size:
         raise CorruptFile(
             f"tokenizer.json has {size} tokens, but config.json says {config.vocab_size}", param="source"
         )
     return tokenizer
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; download it again", param="source")
 
 
 def _digest(source: Path, weights: tuple[Path, ...]) -> str:

@@ -11,7 +11,9 @@ from tokenizers import Tokenizer as HfTokenizer
 from services.inference.encoder.request import TokenRow
 from services.inference.encoder.special_words import without_special_words
 from shared.errors import CorruptFile, InvalidInput, PayloadTooLarge
+from shared.panics import no_panics
 from shared.text.context_length import check_context_length
+from shared.text.tokenizer import tokenizer_failed
 
 MAX_CHARS = 1_000_000
 """Characters of one text: tokenising them takes about a second."""
@@ -32,11 +34,12 @@ class EncoderTokenizer:
     """
 
     def __init__(self, definition: str, *, vocab_size: int, max_len: int) -> None:
-        try:
-            definition = without_special_words(definition)
-            self._plain, self._cutting = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
-        except Exception as error:  # the library raises bare Exception
-            raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
+        with no_panics(_unreadable):
+            try:
+                definition = without_special_words(definition)
+                self._plain, self._cutting = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
+            except Exception as error:  # the library raises bare Exception
+                raise _unreadable(str(error)) from error
         for tokenizer in (self._plain, self._cutting):
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -60,7 +63,8 @@ class EncoderTokenizer:
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """The ids of a text of any length, with the special tokens or without. Releases the GIL while it works."""
-        return list(self._plain.encode(text, add_special_tokens=special).ids)
+        with no_panics(tokenizer_failed):
+            return list(self._plain.encode(text, add_special_tokens=special).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, special tokens included; raises `InvalidInput` for an id that the model does not have."""
@@ -70,7 +74,8 @@ class EncoderTokenizer:
                     f"tokens.{index} is {token_id}; this model's token ids are 0 to {self._vocab_size - 1}",
                     param="tokens",
                 )
-        return str(self._plain.decode(list(token_ids), skip_special_tokens=False))
+        with no_panics(tokenizer_failed):
+            return str(self._plain.decode(list(token_ids), skip_special_tokens=False))
 
     def token(self, token_id: int) -> str | None:
         """The token in the vocabulary's spelling, or None for an unknown id."""
@@ -108,7 +113,8 @@ class EncoderTokenizer:
                     param=param,
                 )
         pairs = list(texts) if second is None else list(zip(texts, second, strict=True))
-        encodings = self._encode(pairs, truncate)
+        with no_panics(tokenizer_failed):
+            encodings = self._encode(pairs, truncate)
         return tuple(
             TokenRow(self._checked(encoding.ids, first_index + index, param), _type_ids(encoding))
             for index, encoding in enumerate(encodings)
@@ -165,6 +171,10 @@ class EncoderTokenizer:
                 f"{param}.{index} has a token id outside 0 to {self._vocab_size - 1}", param=f"{param}.{index}"
             )
         return tokens
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; import the model again")
 
 
 def _type_ids(encoding: Encoding) -> "np.ndarray[tuple[int], np.dtype[np.int64]] | None":
