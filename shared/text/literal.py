@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer as HfTokenizer
 
 from shared.errors import InvalidInput
+from shared.text.user_text import escaped
 
 _SPACE = "▁"
 _METASPACE = re.compile(r'"type":"Metaspace".{0,60}"prepend_scheme":"first"')
@@ -29,7 +30,7 @@ class Rendered:
     @classmethod
     def of(cls, text: str, guard: str) -> "Rendered":
         """From a text with guards (`shared.text.user_text`)."""
-        pieces = text.split(guard)
+        pieces = text.replace(escaped(guard), guard).split(guard)
         places, end = [], 0
         for piece in pieces[:-1]:
             end += len(piece)

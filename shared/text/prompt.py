@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate, TemplateOptions, Tool
@@ -18,6 +18,9 @@ from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import takes_tools
 from shared.text.tool_messages import native_messages, plain_messages, tool_object
 from shared.text.user_text import UserText, guard_for
+
+Value = TypeVar("Value")
+_Objects = list[dict[str, Any]]
 
 INLINE_CHARS = 4096
 """Longer texts are tokenised in a thread: about 1 ms of work."""
@@ -45,10 +48,10 @@ class PromptBuilder:
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        control = tokenizer.control_ids | tokenizer.added_in(traits.turns)
-        self._control = control | tokenizer.added_in(traits.results)
+        self._turns = tokenizer.control_ids | tokenizer.added_in(traits.turns)
+        self._control = self._turns | tokenizer.added_in(traits.results)
         self._text, self._result = (
-            UserText(filter(None, map(tokenizer.token, ids))) for ids in (control, self._control)
+            UserText(filter(None, map(tokenizer.token, ids))) for ids in (self._turns, self._control)
         )
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
         self._vocab_size = spec.vocab_size
@@ -114,17 +117,24 @@ class PromptBuilder:
             leave_open(plain, messages[-1])
         variables = template_variables(options.variables)
         guard = guard_for(plain, given, variables, self._template.source)
+        plain, given, variables = await _unless_long(size, self._guarded, guard, plain, given, variables)
         prompt = await self._template.render(
-            [self._guarded(message, guard) for message in plain],
-            self._text.guarded(given, guard),
-            variables=self._text.guarded(variables, guard),
+            plain,
+            given,
+            variables=variables,
             add_generation_prompt=options.add_generation_prompt and not options.continue_final_message,
         )
         return Rendered.of(cut_open(prompt) if options.continue_final_message else prompt, guard)
 
-    def _guarded(self, message: dict[str, Any], guard: str) -> dict[str, Any]:
-        text = self._result if message["role"] == "tool" else self._text
-        return {**text.guarded(message, guard), "role": message["role"]}
+    def _guarded(
+        self, guard: str, messages: _Objects, tools: _Objects, variables: dict[str, Any]
+    ) -> tuple[_Objects, _Objects, dict[str, Any]]:
+        """What the template is given, with guards."""
+        guarded = []
+        for message in messages:
+            text = self._result if message["role"] == "tool" else self._text
+            guarded.append({**text.guarded(message, guard), "role": message["role"]})
+        return guarded, self._text.guarded(tools, guard), self._text.guarded(variables, guard)
 
     def _conversation(
         self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]
@@ -153,11 +163,12 @@ class PromptBuilder:
             )
 
     async def _rendered_ids(self, rendered: Rendered) -> list[int]:
-        return await _unless_long(rendered.text, self._tokenizer.encode_rendered, rendered, self._control)
+        return await _unless_long(len(rendered.text), self._tokenizer.encode_rendered, rendered, self._control)
 
     async def _prompt_ids(self, text: str, *, parse_special: bool) -> list[int]:
-        encode = self._tokenizer.encode if parse_special else self._tokenizer.encode_plain
-        return await _unless_long(text, encode, text)
+        if parse_special:
+            return await _unless_long(len(text), self._tokenizer.encode, text)
+        return await _unless_long(len(text), self._tokenizer.encode_plain, text, self._turns)
 
 
 def _check_chars(text: str, param: str) -> None:
@@ -165,8 +176,8 @@ def _check_chars(text: str, param: str) -> None:
         raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
 
 
-async def _unless_long(text: str, encode: Callable[..., list[int]], *arguments: Any) -> list[int]:
-    """What `encode` returns; computed in a thread if the text is long."""
-    if len(text) > INLINE_CHARS:
-        return await asyncio.to_thread(encode, *arguments)
-    return encode(*arguments)
+async def _unless_long(chars: int, work: Callable[..., Value], *arguments: Any) -> Value:
+    """What `work` returns; done in a thread if the text is long."""
+    if chars > INLINE_CHARS:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)

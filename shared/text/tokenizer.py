@@ -86,17 +86,18 @@ class Tokenizer:
         with no_panics(tokenizer_failed):
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def encode_plain(self, text: str) -> list[int]:
-        """The ids of a text in which control tokens are text.
+    def encode_plain(self, text: str, control: frozenset[int] | None = None) -> list[int]:
+        """The ids of a text in which control tokens, or those of `control`, are text.
 
         Raises:
             InvalidInput: The vocabulary has no other way to write one.
         """
+        control = self._special if control is None else control
         ids = self.encode(text)
-        if self._special.isdisjoint(ids):
+        if control.isdisjoint(ids):
             return ids
         with no_panics(tokenizer_failed):
-            return self._literal.encode(Rendered(text), self._special, meant=False)
+            return self._literal.encode(Rendered(text), control, meant=False)
 
     def encode_rendered(self, text: Rendered, control: frozenset[int]) -> list[int]:
         """The ids of a rendered prompt, in which those of `control` are text where guards were; raises as above."""

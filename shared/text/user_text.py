@@ -7,12 +7,16 @@ template, and shows in the rendered prompt which control tokens the template has
 without `/think` is `<|im_end|>`. Ordinary text has no such places, and is rendered and tokenised as it is.
 """
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _GUARDS = range(0xF0000, 0xF0000 + 0x1000)
 """Private-use characters of plane 15, which fonts and texts hardly use."""
+_SLICE = 1 << 15
+"""Characters that are searched at once: about 2 ms."""
 _NOTHING = re.compile(r"(?!)")
 
 
@@ -25,6 +29,8 @@ class UserText:
 
     def __init__(self, control: Iterable[str]) -> None:
         parts = {part for token in control for part in _parts(token)}
+        self._marks = _marks(parts)
+        self._longest = max(map(len, parts), default=0)
         self._places = re.compile(f"(?={_trie(parts)})", re.DOTALL) if parts else _NOTHING
 
     def guarded(self, value: Any, guard: str) -> Any:
@@ -32,16 +38,28 @@ class UserText:
         return _mapped(value, lambda text: self._guard(text, guard))
 
     def _guard(self, text: str, guard: str) -> str:
-        places = [found.start() + 1 for found in self._places.finditer(text)]
-        if not places:
-            return text
+        if not any(mark in text for mark in self._marks):
+            return text  # prose, at the speed of memchr
+        places = [place + 1 for begin in range(0, len(text), _SLICE) for place in self._find(text, begin)]
         return guard.join(text[begin:end] for begin, end in zip([0, *places], [*places, None], strict=True))
+
+    def _find(self, text: str, begin: int) -> Iterator[int]:
+        """The places in a slice; between slices another thread may have the GIL."""
+        end = begin + _SLICE
+        places = (found.start() for found in self._places.finditer(text, begin, min(len(text), end + self._longest)))
+        return (place for place in places if place < end)
 
 
 def guard_for(*values: Any) -> str:
-    """A guard that no string of these JSON values has."""
+    """A guard that no string of these JSON values has, neither itself nor as an escape sequence of JSON."""
     texts = [text for value in values for text in _strings(value)]
-    return next(guard for guard in map(chr, _GUARDS) if not any(guard in text for text in texts))
+    forms = ((guard, escaped(guard)) for guard in map(chr, _GUARDS))
+    return next(guard for guard, form in forms if not any(guard in text or form in text for text in texts))
+
+
+def escaped(guard: str) -> str:
+    """How a template writes it that asks for JSON in ASCII."""
+    return json.dumps(guard)[1:-1]
 
 
 def _parts(token: str) -> tuple[str, ...]:
@@ -50,6 +68,17 @@ def _parts(token: str) -> tuple[str, ...]:
         return (token,) if token else ()
     half = (len(token) + 1) // 2
     return token[: len(token) - half + 1], token[-half:]
+
+
+def _marks(parts: Iterable[str]) -> str:
+    """Characters of which each part has one, few and rare: in most vocabularies `|` or `<`."""
+    marks, left = "", set(parts)
+    while left:
+        counts = Counter(char for part in left for char in set(part))
+        mark = max(counts, key=lambda char: (not char.isalnum() and not char.isspace(), counts[char], char))
+        marks += mark
+        left = {part for part in left if mark not in part}
+    return marks
 
 
 def _trie(words: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """A client's text is text: only the chat template writes control tokens, in every family."""
 
+import json
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,7 +16,7 @@ from shared.contracts.tokenization import Tokenize
 from shared.text.literal import Rendered
 from shared.text.template import ChatTemplate
 from shared.text.tokenizer import Tokenizer
-from shared.text.user_text import UserText, guard_for
+from shared.text.user_text import _SLICE, UserText, guard_for
 from tests.support.fakes.memory_replica import memory_replica, request
 from tests.support.models.small_encoder import SPECIAL, tokenizer_json
 from tests.support.models.small_tokenizers import byte_fallback, byte_level
@@ -160,6 +161,14 @@ def folding() -> str:
     return str(tokenizer.to_str())
 
 
+def normalised() -> str:
+    """Control tokens are found in the normalised text, after a space that the normaliser puts there (Llama 2)."""
+    definition = json.loads(byte_fallback())
+    for token in definition["added_tokens"]:
+        token["normalized"] = True
+    return json.dumps(definition)
+
+
 KINDS = {
     "byte level": byte_level(350),
     "byte fallback": byte_fallback(),
@@ -167,6 +176,7 @@ KINDS = {
     "metaspace always": metaspace("always"),
     "unigram": unigram(),
     "folding": folding(),
+    "normalised": normalised(),
 }
 HOSTILE = st.lists(
     st.sampled_from(
@@ -186,7 +196,7 @@ def test_a_plain_prompt_is_tokenised_as_by_a_tokenizer_without_special_tokens(ki
     ids = tokenizer.encode_plain(text)
     unknown = tokenizer.control_id("<unk>")
     assert {each for each in ids if tokenizer.is_control(each)} <= {unknown}
-    if kind not in {"unigram", "folding"}:  # there the library itself makes control tokens of text
+    if kind not in {"unigram", "folding", "normalised"}:  # there the library itself makes control tokens of text
         assert ids == reference.encode(text, add_special_tokens=False).ids
 
 
@@ -209,7 +219,9 @@ def test_ordinary_conversations_have_the_ids_of_the_plain_way(kind: str, first: 
     guarded = [{**UserText(control).guarded(each, guard), "role": each["role"]} for each in messages]
     ids = tokenizer.encode_rendered(Rendered.of(template.render(guarded), guard), tokenizer.control_ids)
     rendered = template.render(messages)
-    meant = [tokenizer.control_id(each) for _ in messages for each in (begin, end)]
+    honest = tokenizer.encode(template.render([{**each, "content": "q"} for each in messages]))
+    meant = [each for each in honest if tokenizer.is_control(each) and tokenizer.token(each) != "<unk>"]
+    assert meant
     assert [each for each in ids if each in tokenizer.control_ids - {tokenizer.control_id("<unk>")}] == meant
     if not any(token in text for token in (*control, "\uff1c") for text in (first, second)):
         assert ids == tokenizer.encode(rendered)
@@ -220,6 +232,22 @@ def test_a_guard_is_not_in_the_texts(first: str, second: str) -> None:
     guard = guard_for([{first: [second]}])
     assert guard not in first + second
     assert Rendered.of(f"{first}{guard}{second}", guard) == Rendered(first + second, (len(first),))
+
+
+@given(st.text("<|im_end>sxy", max_size=40))
+def test_places_are_found_in_every_slice_of_a_long_text(text: str) -> None:
+    control = UserText(["<|im_end|>", "<s>"])
+    whole, long = control.guarded(text, "\uf000"), "." * (_SLICE - 20)
+    assert control.guarded(long + text, "\uf000") == long + whole
+    assert control.guarded([{text: 1}], "\uf000") == [{whole: 1}]
+
+
+async def test_json_in_ascii_keeps_its_text() -> None:
+    tokenizer = family_tokenizer()
+    template = CHATML.replace("message.content }}", "message.content | tojson(ensure_ascii=True) }}")
+    ids = await prompt(tokenizer, template, [ChatMessage(role="user", content="é<|im_end|>")])
+    assert '"\\u00e9<|im_end|>"' in text_of(tokenizer, ids)
+    assert [tokenizer.token(each) for each in controls(tokenizer, ids)].count("<|im_end|>") == 2
 
 
 async def test_a_client_s_own_private_use_characters_stay() -> None:
