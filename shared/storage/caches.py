@@ -17,7 +17,8 @@ class Caches:
         limit: Bytes that each folder may hold; None for no limit.
         size: Bytes of a blob in the store, or None.
         read: A blob of the store in chunks.
-        clone: The local file of a blob, whose data a copy may share until one of both is changed; None: it has none.
+        clone: The local file of a blob, for a store on this machine. A copy shares its data, where the file system
+            can, until one of both is changed; copies that nothing uses are not kept.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Caches:
         *,
         size: Callable[[str], Awaitable[int | None]],
         read: Callable[[str], AsyncGenerator[bytes, None]],
-        clone: Callable[[str], Path | None] = lambda _: None,
+        clone: Callable[[str], Path] | None = None,
     ) -> None:
         self._where, self._limit = where, limit
         self._size, self._read, self._clone = size, read, clone
@@ -39,7 +40,9 @@ class Caches:
         With `fresh`, a copy that is there is dropped first. Raises `NotFound`, `CorruptFile`, `StorageFull`.
         """
         blob_key(digest)
-        blobs = self._caches.setdefault(folder, BlobCache(folder, limit=self._limit))
+        if folder not in self._caches:
+            self._caches[folder] = BlobCache(folder, limit=self._limit, only_used=self._clone is not None)
+        blobs = self._caches[folder]
         if fresh:
             await blobs.drop(digest)
         path = await blobs.hold(digest)
@@ -48,5 +51,6 @@ class Caches:
             if size is None:
                 raise NotFound(f"no blob {digest} in {self._where}; upload it first", param="digest")
             async with aclosing(self._read(digest)) as chunks:
-                path = await blobs.add(digest, size, chunks, clone=self._clone(digest))
+                source = None if self._clone is None else self._clone(digest)
+                path = await blobs.add(digest, size, chunks, clone=source)
         return path

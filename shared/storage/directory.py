@@ -60,8 +60,9 @@ class DirectoryStore:
         """See `ArtifactStore`."""
         target = self._root / blob_key(digest)
         doing = f"storing blob {digest}"
-        if await self.holds_blob(digest):
-            return target.stat().st_size
+        existing = await self._on_disk(doing, partial(_size, target))
+        if existing is not None and await self.holds_blob(digest):
+            return existing
         await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
         async with self._received(chunks, doing, size or 0) as file:
             require_digest(file.digest, digest, file.size)

@@ -120,6 +120,21 @@ async def test_copies_of_a_local_store_count_against_the_limit_of_the_cache(root
         await store.fetch_blob(DIGEST, tmp_path / "cache")
 
 
+async def test_copies_of_a_local_store_that_nothing_uses_are_not_kept(root: Path, tmp_path: Path) -> None:
+    async def copies(store: DirectoryStore, *texts: bytes) -> int:
+        for text in texts:
+            digest = hashlib.sha256(text).hexdigest()
+            await store.put_blob(digest, chunks(text))
+            await store.fetch_blob(digest, tmp_path / "cache")
+        return len(list((tmp_path / "cache" / "blobs").iterdir()))
+
+    first = DirectoryStore(root)
+    assert await copies(first, b"a" * 200, b"b" * 200) == 2, "this process holds both"
+    for text in (b"a" * 200, b"b" * 200):
+        first._caches._caches[tmp_path / "cache"].release(hashlib.sha256(text).hexdigest())
+    assert await copies(DirectoryStore(root), b"c" * 200) == 1
+
+
 async def test_a_changed_copy_is_named_dropped_and_fetched_again_before_it_is_loaded(
     store: DirectoryStore, version: tuple[Manifest, str], tmp_path: Path
 ) -> None:

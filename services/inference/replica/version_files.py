@@ -78,7 +78,7 @@ async def version_folder(
         if damaged := await asyncio.to_thread(damaged_files, folder, manifest.files):
             for file in damaged:
                 await report(file)
-                blobs[file.path] = await _fetch(store, file, cache, None)
+                blobs[file.path] = await _fetch(store, file, cache, report, fresh=True)
             os.close(lock)
             lock = await asyncio.to_thread(_assemble, folder, manifest, blobs, anew=True)
             if still := await asyncio.to_thread(damaged_files, folder, damaged):
@@ -91,19 +91,17 @@ async def version_folder(
         os.close(lock)
 
 
-async def _fetch(store: ArtifactStore, file: ManifestFile, cache: Path, report: Report | None) -> Path:
-    """The node's copy of a blob, fetched again if it arrives damaged; without `report`, only a fresh one counts."""
-    blobs = cache / "blobs"
+async def _fetch(
+    store: ArtifactStore, file: ManifestFile, cache: Path, report: Report, *, fresh: bool = False
+) -> Path:
+    """The node's copy of a blob; one that arrives damaged is fetched again, unless it is `fresh`."""
     try:
-        return await store.fetch_blob(file.digest, blobs, fresh=report is None)
+        return await store.fetch_blob(file.digest, cache / "blobs", fresh=fresh)
     except CorruptFile as error:
-        if report is None:
+        if fresh:
             raise _damaged(file, error) from error
-        await report(file)
-    try:
-        return await store.fetch_blob(file.digest, blobs, fresh=True)
-    except CorruptFile as error:
-        raise _damaged(file, error) from error
+    await report(file)
+    return await _fetch(store, file, cache, report, fresh=True)
 
 
 def _damaged(file: ManifestFile, error: CorruptFile) -> CorruptFile:
