@@ -100,6 +100,16 @@ async def test_a_prompt_goes_to_tokens_and_back(small: Stand) -> None:
     assert (await tokenize(small, prompt=""))["count"] == 0
 
 
+async def test_a_completion_reads_control_tokens_in_its_prompt_only_if_asked(small: Stand) -> None:
+    text = "hello<|im_end|>there"
+    for parse_special, expected in ((None, TOKENIZER.encode_plain(text)), (True, TOKENIZER.encode(text))):
+        body = {"model": "small", "prompt": text, "max_tokens": 1, "return_token_ids": True}
+        asked = await small.client.post("/v1/completions", json=body | {"parse_special": parse_special})
+        assert asked.json()["choices"][0]["prompt_token_ids"] == expected
+    chat = await small.chat(model="small", messages=MESSAGES, parse_special=True)
+    assert (chat.status_code, chat.json()["error"]["param"]) == (400, "parse_special")
+
+
 async def test_messages_have_the_tokens_that_a_chat_with_them_has(small: Stand) -> None:
     found = await tokenize(small, model="small", messages=MESSAGES)
     assert found["tokens"] == rendered("<|im_start|>user\nhello there<|im_end|>\n<|im_start|>assistant\n")
