@@ -5,7 +5,6 @@ from pathlib import Path
 from devtools.convert.decoder_version import (
     DecoderModel,
     Progress,
-    file_digest,
     files_digest,
     no_progress,
     write_version,
@@ -22,6 +21,7 @@ from devtools.convert.sampling_defaults import read_defaults
 from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
+from shared.storage.digest import file_digest
 
 _SAMPLING = {
     "general.sampling.temp": "temperature",

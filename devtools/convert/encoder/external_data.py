@@ -9,6 +9,12 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from shared.errors import CorruptFile
 
+_BITS: dict[int, int] = {
+    onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, onnx.TensorProto.FLOAT4E2M1: 4,
+    onnx.TensorProto.INT2: 2, onnx.TensorProto.UINT2: 2,
+}  # fmt: skip
+"""Of the types of which several elements share a byte."""
+
 
 def data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
     """The files beside `path` that have weights of its graph.
@@ -50,15 +56,12 @@ def _bytes(path: Path, tensor: onnx.TensorProto) -> int:
     if any(length < 0 for length in tensor.dims):
         raise _corrupt(path, tensor, "has a negative length")
     count = math.prod(tensor.dims)
-    if tensor.data_type in _HALF_BYTES:
-        return -(-count // 2)
+    if (bits := _BITS.get(tensor.data_type)) is not None:
+        return -(-count * bits // 8)
     try:
         return count * int(tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except (KeyError, TypeError, ValueError):
         raise _corrupt(path, tensor, f"is of the unknown type {tensor.data_type}") from None
-
-
-_HALF_BYTES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

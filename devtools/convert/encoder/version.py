@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from tokenizers import Tokenizer
 
-from devtools.convert.decoder_version import Progress, describe_file, file_digest, no_progress, staged
+from devtools.convert.decoder_version import Progress, describe_file, no_progress, staged
 from devtools.convert.encoder.check import check_against_reference, check_rows_independent
 from devtools.convert.encoder.config import FAMILIES, EncoderConfig, Pooling, read_encoder_config, read_license
 from devtools.convert.encoder.exported import find_exported, read_exported
@@ -22,6 +22,7 @@ from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.errors import CorruptFile, UnsupportedFormat
 from shared.panics import no_panics
+from shared.storage.digest import file_digest
 
 TOOL = "devtools.convert"
 _BUILD, _EXPORTED = "float32", "as exported"

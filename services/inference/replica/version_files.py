@@ -79,8 +79,8 @@ async def version_folder(
             for file in damaged:
                 await report(file)
                 blobs[file.path] = await _fetch(store, file, cache, report, fresh=True)
-            os.close(lock)
-            lock = await asyncio.to_thread(_assemble, folder, manifest, blobs, anew=True)
+            damaged_folder, lock = lock, await asyncio.to_thread(_assemble, folder, manifest, blobs, anew=True)
+            os.close(damaged_folder)
             if still := await asyncio.to_thread(damaged_files, folder, damaged):
                 raise CorruptFile(
                     f"file {still[0].path!r} in {folder} was fetched again and still does not have its digest; check"
