@@ -183,7 +183,7 @@ def _size(path: Path) -> int:
 
 
 def _is_needed(name: Any) -> bool:
-    return isinstance(name, str) and any(fnmatch(name, pattern) for pattern in _NEEDED)
+    return isinstance(name, str) and "/" not in name and any(fnmatch(name, pattern) for pattern in _NEEDED)
 
 
 def _described(sibling: dict[str, Any]) -> _File:

@@ -22,6 +22,7 @@ from devtools.convert.source import WeightSource
 from devtools.convert.verify.check import check_graph
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
+from shared.storage.digest import file_digest
 from shared.storage.scratch import scratch_folder
 
 Progress = Callable[[str, float], None]
@@ -146,12 +147,6 @@ def staged(destination: Path) -> Iterator[Path]:
             f"no room for the converted model in {destination.parent} ({os.strerror(error.errno)}):"
             " free some space, or choose another folder"
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_digest(files: Iterable[Path], progress: Progress = no_progress) -> str:

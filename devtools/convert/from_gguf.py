@@ -5,7 +5,6 @@ from pathlib import Path
 from devtools.convert.decoder_version import (
     DecoderModel,
     Progress,
-    file_digest,
     files_digest,
     no_progress,
     write_version,
@@ -16,11 +15,13 @@ from devtools.convert.gguf.quants import DENSE, check_supported
 from devtools.convert.gguf.source import GgufSource
 from devtools.convert.gguf.split import read_parts
 from devtools.convert.gguf.tokenizer import read_text
+from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.quantise.version import write_quantised_version
 from devtools.convert.sampling_defaults import read_defaults
 from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
+from shared.storage.digest import file_digest
 
 _SAMPLING = {
     "general.sampling.temp": "temperature",
@@ -54,6 +55,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
         defaults=_sampling_defaults(gguf),
     )
     model.check()
+    try_hostile_texts(model.text.tokenizer)
     return model
 
 

@@ -11,6 +11,7 @@ from devtools.convert.hf.directory import read_json, read_tensors, read_text, we
 from devtools.convert.hf.source import SafetensorsSource
 from devtools.convert.hf.text import read_model_text, sampling_defaults
 from devtools.convert.quantise.version import write_quantised_version
+from devtools.convert.source_folder import check_source_folder
 from devtools.quantization import Quantize
 from shared.contracts.manifest import Manifest
 from shared.errors import CorruptFile
@@ -34,9 +35,11 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progr
 
     Raises:
         CorruptFile: a file is damaged, missing, or contradicts another.
+        InvalidInput: a file leads out of the directory.
         UnsupportedFormat: an architecture, a tensor type or a tokenizer that LLMOS cannot convert.
     """
     progress("read", 0.0)
+    check_source_folder(folder)
     config = _language_config(read_json(folder / "config.json"))
     architecture = read_config(config)
     tensors = read_tensors(folder)

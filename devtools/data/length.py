@@ -10,8 +10,13 @@ from devtools.data.libraries import load
 from devtools.data.rows import Row
 from devtools.data.texts import texts_of
 from shared.errors import CorruptFile, InvalidInput, NotFound
+from shared.panics import no_panics
 
 _BUILT: dict[str, Any] = {}
+
+
+def _failed(reason: str) -> InvalidInput:
+    return InvalidInput(f"the tokenizer fails on a text ({reason}); take another tokenizer.json", param="tokenizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,12 @@ class Tokenizer:
         if self.digest not in _BUILT:
             tokenizers = load("tokenizers", "devtools")
             try:
-                _BUILT[self.digest] = tokenizers.Tokenizer.from_buffer(self.content)
+                with no_panics(_failed):
+                    _BUILT[self.digest] = tokenizers.Tokenizer.from_buffer(self.content)
             except Exception as error:
                 raise ValueError(str(error)) from error
-        return len(_BUILT[self.digest].encode(text, add_special_tokens=False).ids)
+        with no_panics(_failed):
+            return len(_BUILT[self.digest].encode(text, add_special_tokens=False).ids)
 
     def count_row(self, row: Row) -> int:
         """Tokens of all texts of a row; those of a chat template are not among them."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from shared.contracts.job import Checkpoint, Input
 from shared.contracts.manifest import FileList, ManifestFile
 from shared.errors import CorruptFile, NotFound
+from shared.storage.digest import file_digest
 from shared.storage.port import CHUNK, ArtifactStore
 
 ManifestT = TypeVar("ManifestT", bound=FileList)
@@ -93,12 +94,17 @@ async def fetch_file(store: ArtifactStore, file: ManifestFile, target: Path, cac
     """Place a file at `target`, unless it is there."""
     if await asyncio.to_thread(_size, target) == file.size:
         return
-    source = await store.fetch_blob(file.digest, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.draft")
-    # A copy, not a link: a tool may write to its inputs, and a blob must never change.
-    await asyncio.to_thread(shutil.copyfile, source, draft)
-    draft.rename(target)
+    for fresh in (False, True):
+        source = await store.fetch_blob(file.digest, cache, fresh=fresh)
+        # A copy, not a link: a tool may write to its inputs, and a blob must never change.
+        await asyncio.to_thread(shutil.copyfile, source, draft)
+        if await asyncio.to_thread(file_digest, draft) == file.digest:
+            draft.rename(target)
+            return
+    draft.unlink()
+    raise CorruptFile(f"{file.path} changes while it is copied from {cache}: the disk of this node is damaged")
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
@@ -113,9 +119,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -125,7 +125,7 @@ async def work(folder: Path, messages: Messages) -> int:
         secret = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
         store = open_store(settings.store_url, access_key=settings.s3_access_key, secret_key=secret)
         tool = _tool(assignment.spec.kind)
-        await tool(Run(assignment, workspace, store, settings.cache_dir or folder / "blobs", messages, stop))
+        await tool(Run(assignment, workspace, store, (settings.cache_dir or folder) / "blobs", messages, stop))
     except Stopped:
         return STOPPED_EXIT_CODE
     except LlmosError as error:

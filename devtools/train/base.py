@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from devtools.convert.decoder_version import DecoderModel, file_digest
+from devtools.convert.decoder_version import DecoderModel
 from devtools.convert.from_gguf import read_gguf_model
 from devtools.convert.from_hf import read_hf_model
 from devtools.convert.hf.directory import is_model_directory
 from devtools.convert.served.version import MANIFEST_FILE, is_version_folder, read_version
 from shared.errors import InvalidInput, NotFound
+from shared.storage.digest import file_digest
 
 
 def open_base(path: Path) -> DecoderModel:

@@ -15,7 +15,7 @@ from llmos.cli.options import (
     ThreadsOption,
     UrlOption,
 )
-from llmos.cli.output import note, print_json, print_table, say
+from llmos.cli.output import note, print_json, print_table, say, write_document
 from llmos.config import Target
 from shared.contracts.job import CreateJob, Desired, Job, JobState
 from shared.contracts.manifest import Kind
@@ -96,7 +96,7 @@ def logs(
     with Target.resolve(home, url, api_key).client() as client:
         for event in client.jobs.events(job, follow=follow):
             if json:
-                print(event.encode().decode(), flush=True)  # one line each, also while it follows
+                write_document(event.encode().decode() + "\n")  # one line each, also while it follows
             elif event.kind == "log":
                 say(event.message)
             else:

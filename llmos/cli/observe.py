@@ -11,7 +11,7 @@ import typer
 
 from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import note, print_json, print_table, print_tree, say
+from llmos.cli.output import note, print_json, print_table, print_tree, say, write_document
 from llmos.cli.trace_view import tree
 from llmos.client import why_not_ready
 from llmos.config import Target
@@ -205,4 +205,4 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _print_line(path: Path, line: str) -> None:
-    print(f"{path.stem}: {line}", flush=True)
+    write_document(f"{path.stem}: {line}\n")

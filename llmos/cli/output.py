@@ -6,7 +6,6 @@ control characters are shown escaped. What is styled is a `Text`.
 
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,12 +18,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from llmos.progress import Progress as Report
+from shared import printable as characters
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-_ESCAPED = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's categories of controls, halves of surrogate pairs and separators of lines."""
 
 
 def settle_streams() -> None:
@@ -36,14 +33,22 @@ def settle_streams() -> None:
 
 def printable(text: object) -> str:
     """`text` on one line, without anything that a terminal would obey."""
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character) in _ESCAPED else character for character in str(text)
-    )
+    return characters.printable(str(text))
 
 
 def say(text: object, *, style: str = "") -> None:
     """One line on standard output, whole however narrow the terminal."""
     console.print(Text(printable(text), style=style))
+
+
+def write(text: str) -> None:
+    """A piece of a text of several lines on standard output, at once."""
+    print(characters.printable(text.replace("\r\n", "\n"), keep="\n\t"), end="", flush=True)
+
+
+def write_document(text: str) -> None:
+    """JSON or TOML of one or several lines on standard output, at once; it means what `text` means."""
+    print(characters.printable_document(text), end="", flush=True)
 
 
 def note(text: object, *, style: str = "") -> None:
@@ -61,9 +66,9 @@ def print_json(value: object) -> None:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if sys.stdout.encoding.lower().replace("-", "") == "utf8":
-        print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        write_document(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
     else:
-        print(json.dumps(value, indent=2))
+        write_document(json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager

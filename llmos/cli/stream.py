@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llmos.cli.output import note
+from llmos.cli.output import note, write
 from llmos.client import ChatDelta
 
 TOGETHER_S = 0.001
@@ -65,9 +65,9 @@ def print_stream(deltas: Iterator[ChatDelta]) -> PrintedText:
     speed, trace_id = Speed(time.perf_counter()), ""
     for delta in deltas:
         speed.add(delta, time.perf_counter())
-        print(delta.text, end="", flush=True)
+        write(delta.text)
         parts.append(delta.text)
         trace_id = delta.trace_id
-    print()
+    write("\n")
     note(f"{speed} · trace {trace_id}", style="dim")
     return PrintedText("".join(parts), trace_id)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption
-from llmos.cli.output import console, errors
+from llmos.cli.output import errors, say
 from llmos.config import Target
 from llmos.embedded.logs import last_line
 from llmos.home import Home
@@ -67,7 +67,7 @@ def down(home: HomeOption = None) -> None:
     chosen = Target.resolve(home, None, None).home
     process = chosen.holder()
     if process is None:
-        console.print(f"nothing runs from {chosen.root}")
+        say(f"nothing runs from {chosen.root}")
         return
     try:
         process.send_signal(signal.SIGTERM)
@@ -79,7 +79,7 @@ def down(home: HomeOption = None) -> None:
     with errors.status("draining"):
         while time.monotonic() < deadline:
             if not process.lives():
-                console.print("stopped")
+                say("stopped")
                 return
             time.sleep(0.05)
     raise Unavailable(f"pid {process.pid} did not stop within {DOWN_S:.0f} s; see {chosen.logs}")
@@ -88,7 +88,7 @@ def down(home: HomeOption = None) -> None:
 def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
     running_now = home.system()
     if running_now is not None:
-        console.print(f"already running at {running_now.url} (pid {running_now.pid})")
+        say(f"already running at {running_now.url} (pid {running_now.pid})")
         return
     log = home.logs / "llmos.log"
     command = [*python_module("llmos", "up", "--home", str(home.root))]
@@ -111,7 +111,7 @@ def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) ->
                 raise Unavailable(f"LLMOS did not start: {last_line(log)}; see {log}")
             system = home.system()
             if system is not None and system.ready:
-                console.print(f"ready at {system.url}/v1 (pid {system.pid}, log {log}); stop it with 'llmos down'")
+                say(f"ready at {system.url}/v1 (pid {system.pid}, log {log}); stop it with 'llmos down'")
                 return
             time.sleep(0.1)
     child.terminate()

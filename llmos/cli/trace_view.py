@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from llmos.cli.output import printable
 from shared.telemetry import genai
 
 SHOWN = (
@@ -91,20 +92,20 @@ def tree(document: dict[str, Any], trace_id: str) -> Tree:
 
     A duration is by the clock of one machine. Children are in the order of their starts, by the clocks of theirs.
     """
-    top = Tree(Text(f"trace {trace_id}", style="bold"))
+    top = Tree(Text(printable(f"trace {trace_id}"), style="bold"))
     for root in roots(spans(document)):
         _hang(root, top)
     return top
 
 
 def _hang(span: Span, tree: Tree) -> None:
-    line = Text(span.name, style="red" if span.error else "bold")
+    line = Text(printable(span.name), style="red" if span.error else "bold")
     line.append(f"  {span.milliseconds:.1f} ms", style="cyan")
-    line.append(f"  {span.service}", style="dim")
+    line.append(printable(f"  {span.service}"), style="dim")
     _append(line, span.attributes, SHOWN)
     branch = tree.add(line)
     for name, found in span.events:
-        event = Text(name, style="yellow")
+        event = Text(printable(name), style="yellow")
         _append(event, found, EVENT_SHOWN)
         branch.add(event)
     for child in span.children:
@@ -116,4 +117,4 @@ def _append(line: Text, found: dict[str, Any], names: tuple[str, ...]) -> None:
         if name in found:
             value = found[name]
             shown = ",".join(map(str, value)) if isinstance(value, list) else value
-            line.append(f"  {name.rsplit('.', 1)[-1]}={shown}", style="green")
+            line.append(printable(f"  {name.rsplit('.', 1)[-1]}={shown}"), style="green")

@@ -16,7 +16,7 @@ from llmos.cli.options import (
     ThreadsOption,
     UrlOption,
 )
-from llmos.cli.output import note, size
+from llmos.cli.output import note, size, write_document
 from llmos.config import Target
 from llmos.training import METHODS, Training, changed, from_version, from_words
 from shared.errors import InvalidInput
@@ -89,7 +89,7 @@ def train(
         from devtools.jobs.train.plan import Plan  # noqa: PLC0415  # other commands start without it
 
         Plan.of(asked.recipe)
-        print(asked.text(), end="")
+        write_document(asked.text())
         return
     start_training(target, asked, memory=memory, threads=threads, priority=priority, retries=retries, detach=detach)
 

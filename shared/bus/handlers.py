@@ -10,6 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
 from shared.bus.port import Handler, Message, Receive
+from shared.panics import STOPS
 
 _log = structlog.get_logger("llmos.bus")
 
@@ -66,7 +67,9 @@ def hand_over(receive: Receive, message: Message) -> None:
     """Call the receiver; log what it raises."""
     try:
         receive(message)
-    except Exception:  # noqa: BLE001  # the boundary of a service: one bad message must not end the subscription
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001  # the boundary of a service: one bad message must not end the subscription
         _log.exception("bus.receiver_failed", subject=message.subject)
 
 
@@ -75,7 +78,9 @@ async def run_handler(handler: Handler, message: Message) -> bool:
     attach_trace(message)
     try:
         await handler(message)
-    except Exception:  # noqa: BLE001  # the boundary of a service: one bad message must not end the subscription
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001  # the boundary of a service: one bad message must not end the subscription
         _log.exception("bus.handler_failed", subject=message.subject)
         return False
     return True

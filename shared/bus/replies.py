@@ -1,5 +1,6 @@
 """Replies on the wire: data, or an error as JSON with a header that says so."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from shared.bus.port import MAX_OBJECT, Message, Responder
 from shared.errors import ErrorPayload, Internal, LlmosError, PayloadTooLarge, from_payload
+from shared.panics import STOPS
 
 ERROR_HEADER = "Llmos-Error"
 """Carries the error's code; the body is an `ErrorPayload` then."""
@@ -25,17 +27,32 @@ class Reply:
 
 
 async def reply_of(responder: Responder, message: Message) -> Reply:
-    """The responder's reply. Never raises: an unexpected error is logged with an id and becomes `Internal`."""
+    """The responder's reply: an unexpected error is logged with an id and becomes `Internal`.
+
+    Raises only what ends this task or the process.
+    """
     try:
         return Reply(await responder(message))
     except LlmosError as error:
         return error_reply(error)
-    except Exception:  # noqa: BLE001  # the boundary of a service: the caller gets an id, the log the trace
-        error_id = uuid.uuid4().hex[:12]
-        _log.exception("bus.responder_failed", subject=message.subject, error_id=error_id)
-        return error_reply(
-            Internal(f"{message.subject} failed unexpectedly; the log of its service has error id {error_id}")
-        )
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _unexpected(message)  # something that the responder waited for was cancelled
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001  # the boundary of a service: the caller gets an id, the log the trace; panics too
+        return _unexpected(message)
+
+
+def _unexpected(message: Message) -> Reply:
+    """The reply for the error that is being handled, which is logged under an id."""
+    error_id = uuid.uuid4().hex[:12]
+    _log.exception("bus.responder_failed", subject=message.subject, error_id=error_id)
+    return error_reply(
+        Internal(f"{message.subject} failed unexpectedly; the log of its service has error id {error_id}")
+    )
 
 
 def error_reply(error: LlmosError) -> Reply:

@@ -104,6 +104,8 @@ class Generate(Contract):
     template: TemplateOptions = TemplateOptions()
     """With `messages`."""
     prompt: str | None = None
+    parse_special: bool = False
+    """With `prompt`: whether the control tokens spelled in it are control tokens; otherwise they are text."""
     prompt_token_ids: tuple[int, ...] | None = None
     resume_token_ids: tuple[int, ...] = ()
     """Tokens that a lost replica had generated: they count as generated, and are not sent again."""
@@ -123,7 +125,7 @@ class Generate(Contract):
     tenant: str = ""
     """The id of the API key. Tenants take turns and share the queue."""
     cache_salt: str = Field(default="", max_length=256)
-    """Prompts share their beginnings in the prefix cache only with prompts of the same salt."""
+    """Prompts share their beginnings in the prefix cache only with prompts of the same tenant and salt."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "Generate":

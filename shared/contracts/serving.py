@@ -43,6 +43,9 @@ class ServingOptions(Contract):
     prefix_cache: int | None = Field(default=None, ge=0, le=MAX_BYTES, json_schema_extra={"unit": "bytes"})
     """Memory for earlier prompts in each replica, such as 512MiB; 0: none. Default: a quarter of the memory of the
     slots, at most 1 GiB."""
+    share_cache: bool | None = None
+    """Whether tenants share the prefix cache and compiled grammars. Whoever may ask can then find out, by the time of
+    an answer and its cached_tokens, what others have sent. Default: each tenant has its own part."""
     draft_tokens: int | None = Field(default=None, ge=0, le=MAX_DRAFT_TOKENS)
     """Tokens computed ahead in a step where a text repeats itself (a CPU with LLMOS's own operators); changes no
     answer. 0: none. Default: 7."""
@@ -64,6 +67,7 @@ class ReplicaOptions(ServingOptions):
     threads: int = Field(default=0, ge=0)
     """Reserved CPU threads; 0: none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    share_cache: bool = False
     draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0)
     additional_properties: Literal["closed", "open"] = "closed"
     prefix_cache: int = Field(default=0, ge=0)

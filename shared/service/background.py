@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.bus.tasks import end
+from shared.panics import STOPS
 
 
 @asynccontextmanager
@@ -40,5 +41,7 @@ async def background(
 async def _reporting(run: Coroutine[Any, Any, None], on_failure: Callable[[BaseException], None]) -> None:
     try:
         await run
-    except Exception as error:  # noqa: BLE001  # handed to `on_failure`
+    except STOPS:
+        raise
+    except BaseException as error:  # noqa: BLE001  # handed to `on_failure`
         on_failure(error)

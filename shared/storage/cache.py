@@ -38,13 +38,17 @@ class _Copy(NamedTuple):
 
 
 class BlobCache:
-    """Blobs under `folder`, at most `limit` bytes of them (None: no limit)."""
+    """Blobs under `folder`, at most `limit` bytes of them (None: no limit).
 
-    def __init__(self, folder: Path, *, limit: int | None) -> None:
+    With `only_used`, copies that no process uses are evicted with the next arrival: they are as easily made again.
+    """
+
+    def __init__(self, folder: Path, *, limit: int | None, only_used: bool = False) -> None:
         self._folder = folder
         self._blobs = folder / "blobs"
         self._incoming = folder / "incoming"
         self._limit = limit
+        self._only_used = only_used
         self._held: dict[str, int] = {}
         self._held_lock = Lock()
         self._workers = Workers(_WORKERS)
@@ -60,8 +64,16 @@ class BlobCache:
         if fd is not None:
             os.close(fd)
 
-    async def add(self, digest: str, size: int, chunks: AsyncIterator[bytes]) -> Path:
+    async def drop(self, digest: str) -> None:
+        """Remove the copy of a blob, whoever holds it: it was found damaged."""
+        self.release(digest)
+        path = self._blobs / digest
+        await self._on_disk(f"removing blob {digest}", partial(path.unlink, missing_ok=True))
+
+    async def add(self, digest: str, size: int, chunks: AsyncIterator[bytes], *, clone: Path | None = None) -> Path:
         """Take in a blob of `size` bytes and hold it; a copy that arrived meanwhile is used instead.
+
+        The blocks of the file `clone` are shared instead of copied, if the file system can do that.
 
         Raises:
             CorruptFile: The bytes do not hash to `digest`.
@@ -75,9 +87,10 @@ class BlobCache:
             await self._on_disk(doing, partial(self._free_space, size))
             file = await self._on_disk(doing, partial(IncomingFile, self._incoming), needed=size)
             try:
-                async with aclosing(batches(chunks, CHUNK)) as pieces:
-                    async for data in pieces:
-                        await self._on_disk(doing, partial(file.write, data), needed=size)
+                if clone is None or not await self._on_disk(doing, partial(file.clone, clone)):
+                    async with aclosing(batches(chunks, CHUNK)) as pieces:
+                        async for data in pieces:
+                            await self._on_disk(doing, partial(file.write, data), needed=size)
                 require_digest(file.digest, digest, file.size)
                 await self._on_disk(doing, partial(file.place, self._blobs / digest), needed=size)
             finally:
@@ -119,19 +132,20 @@ class BlobCache:
         return path
 
     def _free_space(self, size: int) -> None:
-        if self._limit is None:
+        if self._limit is None and not self._only_used:
             return
         copies = sorted(self._copies())
         total = sum(copy.size for copy in copies)
+        limit = total + size if self._limit is None else self._limit
         for copy in copies:
-            if total + size <= self._limit:
+            if total + size <= limit and not self._only_used:
                 return
             if _evict(copy.path):
                 total -= copy.size
                 _log.info("blob.evicted", digest=copy.path.name, size=copy.size)
-        if total + size > self._limit:
+        if total + size > limit:
             raise StorageFull(
-                f"the cache {self._folder} may hold {readable_bytes(self._limit)}: {readable_bytes(size)} more "
+                f"the cache {self._folder} may hold {readable_bytes(limit)}: {readable_bytes(size)} more "
                 f"needed, {readable_bytes(total)} in use by running replicas; raise the limit or stop a replica"
             )
 

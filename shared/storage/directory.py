@@ -1,4 +1,4 @@
-"""A store in a directory: the embedded default. Model files are used in place, without a copy.
+"""A store in a directory: the embedded default.
 
 Several processes may use it at once. A file is written under `incoming/`, synced and then renamed, so that what is
 visible is whole even after a power cut.
@@ -17,7 +17,8 @@ import structlog
 
 from shared.contracts.manifest import Kind
 from shared.errors import Conflict, NotFound
-from shared.storage.digest import require_digest
+from shared.storage.caches import Caches
+from shared.storage.digest import file_digest, require_digest, verified
 from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
 from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
 from shared.storage.port import CHUNK, Stored
@@ -30,10 +31,18 @@ _WORKERS = 8
 
 
 class DirectoryStore:
-    """`ArtifactStore` under `root`, which is made when it is missing; raises `Unavailable` when it can't be."""
+    """`ArtifactStore` under `root`, which is made when it is missing; raises `Unavailable` when it can't be.
 
-    def __init__(self, root: Path) -> None:
+    `fetch_blob` keeps at most `cache_limit` bytes in a cache folder; None: no limit.
+    """
+
+    def __init__(self, root: Path, *, cache_limit: int | None = None) -> None:
         self._root = root
+        self._verified: dict[str, _State] = {}
+        """Blobs whose digest was checked, in the state in which that was done."""
+        self._caches = Caches(
+            str(root), cache_limit, size=self.blob_size, read=self._read, clone=lambda d: root / blob_key(d)
+        )
         self._incoming = root / "incoming"
         self._workers = Workers(_WORKERS)
         try:
@@ -52,13 +61,18 @@ class DirectoryStore:
         target = self._root / blob_key(digest)
         doing = f"storing blob {digest}"
         existing = await self._on_disk(doing, partial(_size, target))
-        if existing is not None:
+        if existing is not None and await self.holds_blob(digest):
             return existing
         await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
         async with self._received(chunks, doing, size or 0) as file:
             require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
         return file.size
+
+    async def holds_blob(self, digest: str) -> bool:
+        """See `ArtifactStore`. A file that was not touched since the last time is not read again."""
+        path = self._root / blob_key(digest)
+        return await self._on_disk(f"checking blob {digest}", partial(self._is_right, digest, path))
 
     async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
         """See `ArtifactStore`."""
@@ -68,20 +82,22 @@ class DirectoryStore:
             await self._on_disk(doing, partial(file.place, self._root / blob_key(digest)), needed=file.size)
         return digest, file.size
 
-    async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
+    def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
+        return verified(digest, self._read(digest))
+
+    async def _read(self, digest: str) -> AsyncGenerator[bytes, None]:
         doing = f"reading blob {digest}"
-        path = await self.fetch_blob(digest, self._root)
+        path = self._root / blob_key(digest)
+        if await self.blob_size(digest) is None:
+            raise NotFound(f"no blob {digest} in {self._root}; upload it first", param="digest")
         with await self._on_disk(doing, partial(_open, path)) as file:
             while data := await self._on_disk(doing, partial(file.read, CHUNK)):
                 yield data
 
-    async def fetch_blob(self, digest: str, cache: Path) -> Path:  # noqa: ARG002  # the port's; used in place here
-        """See `ArtifactStore`."""
-        path = self._root / blob_key(digest)
-        if await self.blob_size(digest) is None:
-            raise NotFound(f"no blob {digest} in {self._root}; upload it first", param="digest")
-        return path
+    async def fetch_blob(self, digest: str, cache: Path, *, fresh: bool = False) -> Path:
+        """See `ArtifactStore`. A copy: no process that reads a version can change what is stored."""
+        return await self._caches.fetch(digest, cache, fresh=fresh)
 
     async def delete_blob(self, digest: str) -> None:
         """See `ArtifactStore`."""
@@ -156,6 +172,16 @@ class DirectoryStore:
         except OSError as error:
             raise disk_error(error, self._root, doing, needed) from error
 
+    def _is_right(self, digest: str, path: Path) -> bool:
+        state = _state(path)
+        if state is None:
+            return False
+        if self._verified.get(digest) != state:
+            if file_digest(path) != digest:
+                return False
+            self._verified[digest] = state
+        return True
+
     def _require_space(self, size: int) -> None:
         if free_bytes(self._root) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -179,6 +205,18 @@ class DirectoryStore:
             modified = datetime.fromtimestamp(stat.st_mtime, UTC)
             found[path.relative_to(self._root).as_posix()] = Stored(size=stat.st_size, modified=modified)
         return found
+
+
+_State = tuple[int, int, int]
+"""Number of the file, its size, and the time of the last change, which no program can set."""
+
+
+def _state(path: Path) -> _State | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_ctime_ns
 
 
 def _size(path: Path) -> int | None:

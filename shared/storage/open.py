@@ -23,7 +23,7 @@ def open_store(
             without an endpoint, Amazon's).
         access_key: For S3.
         secret_key: For S3.
-        cache_limit: Bytes that `fetch_blob` may keep in its cache folder; None for no limit. A folder needs no cache.
+        cache_limit: Bytes that `fetch_blob` may keep in its cache folder; None for no limit.
 
     Raises:
         InvalidInput: Not such an URL.
@@ -33,7 +33,7 @@ def open_store(
     if parts.scheme == "file":
         if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
             raise _wrong(f"{url!r} must name a folder on this machine by its full path")
-        return DirectoryStore(Path(unquote(parts.path)))
+        return DirectoryStore(Path(unquote(parts.path)), cache_limit=cache_limit)
     if parts.scheme == "s3":
         return _open_s3(parts, access_key, secret_key, cache_limit)
     raise _wrong(f"{url!r} is not the URL of a store")

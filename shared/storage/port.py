@@ -37,11 +37,15 @@ class ArtifactStore(Protocol):
     async def blob_size(self, digest: str) -> int | None:
         """Bytes of a blob, or None when it is not there."""
 
+    async def holds_blob(self, digest: str) -> bool:
+        """Whether a blob is there and its bytes hash to its digest: it is read, unless it was checked before."""
+
     async def put_blob(self, digest: str, chunks: AsyncIterator[bytes], *, size: int | None = None) -> int:
         """Store a blob and return its size.
 
         Raises `CorruptFile` when the bytes do not hash to `digest`, `StorageFull` when there is no space; nothing
-        stays behind then. A blob that exists already is not written again, and its `chunks` are not read.
+        stays behind then. A blob that is there with its digest is not written again, and its `chunks` are not read;
+        one that was changed is replaced.
         With `size`, the bytes to come, a store without space for them raises before it takes the first.
         """
 
@@ -53,10 +57,14 @@ class ArtifactStore(Protocol):
         """
 
     def read_blob(self, digest: str) -> AsyncIterator[bytes]:
-        """The blob in chunks; raises `NotFound`."""
+        """The blob in chunks; raises `NotFound`, or `CorruptFile` before the last one if they are not its bytes."""
 
-    async def fetch_blob(self, digest: str, cache: Path) -> Path:
-        """A local file with the blob's content: in place where the store is local, else verified into `cache`."""
+    async def fetch_blob(self, digest: str, cache: Path, *, fresh: bool = False) -> Path:
+        """A local file with the blob's content, verified into `cache` unless it is there.
+
+        With `fresh`, what is there is dropped first: it was found damaged. Raises `NotFound`, `StorageFull`, or
+        `CorruptFile` if the bytes in the store are not the blob's.
+        """
 
     async def delete_blob(self, digest: str) -> None:
         """Remove a blob; a missing one is no error."""

@@ -20,9 +20,10 @@ from uuid import uuid4
 from minio.error import S3Error
 
 from shared.contracts.manifest import Kind
-from shared.errors import Conflict, LlmosError, NotFound
+from shared.errors import Conflict, CorruptFile, LlmosError, NotFound
 from shared.storage.bucket import Bucket
-from shared.storage.cache import BlobCache
+from shared.storage.caches import Caches
+from shared.storage.digest import verified
 from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
 from shared.storage.pipe import VerifiedPipe
 from shared.storage.port import CHUNK, Stored
@@ -73,8 +74,7 @@ class S3Store:
             region=region,
             connections=2 * _WORKERS,
         )
-        self._cache_limit = cache_limit
-        self._caches: dict[Path, BlobCache] = {}
+        self._caches = Caches(self._bucket.address, cache_limit, size=self.blob_size, read=self._read)
         self._workers = Workers(_WORKERS)
         # An upload keeps its thread as long as its client takes: a slow one must not keep others from reading.
         self._uploads = Workers(_WORKERS)
@@ -87,11 +87,23 @@ class S3Store:
         """See `ArtifactStore`."""
         key, doing = blob_key(digest), f"storing blob {digest}"
         existing = await self._ask(doing, partial(self._bucket.size, key))
-        if existing is not None:
+        if existing is not None and await self.holds_blob(digest):
             return existing
         pipe = VerifiedPipe(digest)
         await self._upload(key, pipe, chunks, doing, part=max(_PART, -(-(size or 0) // _MAX_PARTS)))
         return pipe.size
+
+    async def holds_blob(self, digest: str) -> bool:
+        """See `ArtifactStore`."""
+        if await self.blob_size(digest) is None:
+            return False
+        try:
+            async with aclosing(self.read_blob(digest)) as chunks:
+                async for _ in chunks:
+                    pass
+        except CorruptFile:
+            return False
+        return True
 
     async def put_new(self, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
         """See `ArtifactStore`."""
@@ -128,8 +140,11 @@ class S3Store:
             await finished(upload)
             raise
 
-    async def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
+    def read_blob(self, digest: str) -> AsyncGenerator[bytes, None]:
         """See `ArtifactStore`."""
+        return verified(digest, self._read(digest))
+
+    async def _read(self, digest: str) -> AsyncGenerator[bytes, None]:
         key, doing = blob_key(digest), f"reading blob {digest}"
         response = await self._ask(doing, partial(self._bucket.open, key))
         if response is None:
@@ -141,20 +156,9 @@ class S3Store:
             response.close()
             response.release_conn()
 
-    async def fetch_blob(self, digest: str, cache: Path) -> Path:
+    async def fetch_blob(self, digest: str, cache: Path, *, fresh: bool = False) -> Path:
         """See `ArtifactStore`. The file stays in `cache` at least as long as this process lives."""
-        blob_key(digest)
-        if cache not in self._caches:
-            self._caches[cache] = BlobCache(cache, limit=self._cache_limit)
-        blobs = self._caches[cache]
-        path = await blobs.hold(digest)
-        if path is None:
-            size = await self.blob_size(digest)
-            if size is None:
-                raise NotFound(f"no blob {digest} in {self._bucket.address}; upload it first", param="digest")
-            async with aclosing(self.read_blob(digest)) as chunks:
-                path = await blobs.add(digest, size, chunks)
-        return path
+        return await self._caches.fetch(digest, cache, fresh=fresh)
 
     async def delete_blob(self, digest: str) -> None:
         """See `ArtifactStore`."""

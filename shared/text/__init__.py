@@ -13,6 +13,7 @@ Serving and training render with the same code, so a model is trained on the pro
 | `call_arguments`, `single_calls` | calls in the history, as a template can show them |
 | `client_json` | JSON that a client sent as text |
 | `context_length` | whether a prompt and its answer fit |
+| `user_text`, `literal` | control tokens that a client wrote are text |
 | `special_tokens` | texts of special tokens, by their names in templates |
 | `prompt` | a request's prompt as token ids |
 """

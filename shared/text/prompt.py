@@ -1,13 +1,15 @@
 """A request's prompt as token ids."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from shared.contracts.manifest import DecoderSpec
 from shared.contracts.replica import ChatMessage, Generate, TemplateOptions, Tool
 from shared.contracts.tokenization import MAX_CHARS, Tokenize
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.context_length import check_context_length
+from shared.text.literal import Rendered
 from shared.text.template import MAX_PROMPT
 from shared.text.template_options import cut_open, leave_open, template_variables
 from shared.text.template_process import TemplateProcess
@@ -15,6 +17,10 @@ from shared.text.template_traits import TYPICAL, TemplateTraits
 from shared.text.tokenizer import Tokenizer
 from shared.text.tool_form import takes_tools
 from shared.text.tool_messages import native_messages, plain_messages, tool_object
+from shared.text.user_text import UserText, guard_for
+
+Value = TypeVar("Value")
+_Objects = list[dict[str, Any]]
 
 INLINE_CHARS = 4096
 """Longer texts are tokenised in a thread: about 1 ms of work."""
@@ -42,6 +48,11 @@ class PromptBuilder:
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        self._turns = tokenizer.control_ids | tokenizer.added_in(traits.turns)
+        self._control = self._turns | tokenizer.added_in(traits.results)
+        self._text, self._result = (
+            UserText(filter(None, map(tokenizer.token, ids))) for ids in (self._turns, self._control)
+        )
         self._bos = [spec.bos_token_id] if spec.add_bos_token and spec.bos_token_id is not None else []
         self._vocab_size = spec.vocab_size
         self._max_len = max_len
@@ -54,13 +65,18 @@ class PromptBuilder:
         """The prompt of `request`.
 
         A rendered template has its own BOS token; a plain prompt gets one if the model was trained so; token ids are
-        taken as they are. Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
+        taken as they are. Control tokens are those that the template writes, and those of a plain prompt with
+        `parse_special`; spelled anywhere else they are text. Raises `InvalidInput` (with the field) or
+        `PayloadTooLarge`.
         """
         if request.messages is not None:
             tools = () if request.tool_choice.mode == "none" else request.tools
-            return await self._encode(await self._render(request.messages, tools, request.template), "messages")
+            rendered = await self._render(request.messages, tools, request.template)
+            self._check_size(rendered.text, "messages")
+            return await self._rendered_ids(rendered)
         if request.prompt is not None:
-            return self._bos + await self._encode(request.prompt, "prompt")
+            self._check_size(request.prompt, "prompt")
+            return self._bos + await self._prompt_ids(request.prompt, parse_special=request.parse_special)
         ids = list(request.prompt_token_ids or ())
         for token in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= token < self._vocab_size:
@@ -75,17 +91,18 @@ class PromptBuilder:
 
         Raises `InvalidInput` (with the field) or `PayloadTooLarge`.
         """
-        text, param = request.prompt or "", "prompt"
+        bos = self._bos if request.add_special_tokens else []
         if request.messages is not None:
-            param = "messages"
-            text = await self._render(request.messages, request.tools, request.template)
-        if len(text) > MAX_CHARS:
-            raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
-        return (self._bos if request.add_special_tokens else []) + await self._ids(text)
+            rendered = await self._render(request.messages, request.tools, request.template)
+            _check_chars(rendered.text, "messages")
+            return bos + await self._rendered_ids(rendered)
+        text = request.prompt or ""
+        _check_chars(text, "prompt")
+        return bos + await self._prompt_ids(text, parse_special=request.parse_special)
 
     async def _render(
         self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...], options: TemplateOptions
-    ) -> str:
+    ) -> Rendered:
         if self._template is None:
             raise InvalidInput(
                 "this model has no chat template, so it takes no messages; use /v1/completions", param="messages"
@@ -98,13 +115,26 @@ class PromptBuilder:
         plain, given = self._conversation(messages, tools)
         if options.continue_final_message:
             leave_open(plain, messages[-1])
+        variables = template_variables(options.variables)
+        guard = guard_for(plain, given, variables, self._template.source)
+        plain, given, variables = await _unless_long(size, self._guarded, guard, plain, given, variables)
         prompt = await self._template.render(
             plain,
             given,
-            variables=template_variables(options.variables),
+            variables=variables,
             add_generation_prompt=options.add_generation_prompt and not options.continue_final_message,
         )
-        return cut_open(prompt) if options.continue_final_message else prompt
+        return Rendered.of(cut_open(prompt) if options.continue_final_message else prompt, guard)
+
+    def _guarded(
+        self, guard: str, messages: _Objects, tools: _Objects, variables: dict[str, Any]
+    ) -> tuple[_Objects, _Objects, dict[str, Any]]:
+        """What the template is given, with guards."""
+        guarded = []
+        for message in messages:
+            text = self._result if message["role"] == "tool" else self._text
+            guarded.append({**text.guarded(message, guard), "role": message["role"]})
+        return guarded, self._text.guarded(tools, guard), self._text.guarded(variables, guard)
 
     def _conversation(
         self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]
@@ -125,15 +155,29 @@ class PromptBuilder:
         fewest = chars // self._tokenizer.chars_per_token
         check_context_length(fewest, 0, self._max_len, param=param, at_least=True)
 
-    async def _encode(self, text: str, param: str) -> list[int]:
+    def _check_size(self, text: str, param: str) -> None:
         self._check_length(len(text), param)  # tokenising megabytes takes seconds
         if len(text) > MAX_PROMPT:
             raise PayloadTooLarge(
                 f"the prompt has {len(text)} characters; at most {MAX_PROMPT} are taken", param=param
             )
-        return await self._ids(text)
 
-    async def _ids(self, text: str) -> list[int]:
-        if len(text) > INLINE_CHARS:
-            return await asyncio.to_thread(self._tokenizer.encode, text)
-        return self._tokenizer.encode(text)
+    async def _rendered_ids(self, rendered: Rendered) -> list[int]:
+        return await _unless_long(len(rendered.text), self._tokenizer.encode_rendered, rendered, self._control)
+
+    async def _prompt_ids(self, text: str, *, parse_special: bool) -> list[int]:
+        if parse_special:
+            return await _unless_long(len(text), self._tokenizer.encode, text)
+        return await _unless_long(len(text), self._tokenizer.encode_plain, text, self._turns)
+
+
+def _check_chars(text: str, param: str) -> None:
+    if len(text) > MAX_CHARS:
+        raise PayloadTooLarge(f"the text has {len(text)} characters; at most {MAX_CHARS} are taken", param=param)
+
+
+async def _unless_long(chars: int, work: Callable[..., Value], *arguments: Any) -> Value:
+    """What `work` returns; done in a thread if the text is long."""
+    if chars > INLINE_CHARS:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)

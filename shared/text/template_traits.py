@@ -29,6 +29,11 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {"probe_key": {"type": "string"}}},
     },
 }
+_TURNS = [
+    {"role": "user", "content": "question"},
+    {"role": "assistant", "content": "answer"},
+    {"role": "user", "content": "question"},
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,10 @@ class TemplateTraits:
     """Arguments that are text and no object."""
     short_ids: bool = False
     """Ids of calls have nine letters and digits."""
+    turns: str = ""
+    """A rendered conversation: tokens of the vocabulary in it separate turns, and no message may forge them."""
+    results: str = ""
+    """A rendered conversation with results of tools, which must not forge the tokens around them."""
 
     def arguments(self, given: Arguments) -> Arguments:
         """Arguments as the template takes them. Text is lost where it takes objects only, as with vLLM."""
@@ -61,14 +70,23 @@ TYPICAL = TemplateTraits()
 
 
 async def traits_of(template: TemplateProcess | None) -> TemplateTraits:
-    """What a version's template takes; typical for one that renders no tools, and where there is none.
+    """What a version's template takes, and the tokens it writes; typical where there is none.
 
     Raises:
         Draining: The template's process was left.
     """
-    if template is None or not takes_tools(template.source):
+    if template is None:
         return TYPICAL
-    return await template_traits(template)
+    traits = await template_traits(template) if takes_tools(template.source) else TYPICAL
+    results = _conversation(traits, traits.arguments(_VALUE), _NAMES[:1]) if takes_tools(template.source) else _TURNS
+    return replace(traits, turns=await _rendered(template, _TURNS), results=await _rendered(template, results))
+
+
+async def _rendered(template: TemplateProcess, messages: list[dict[str, Any]]) -> str:
+    try:
+        return await template.render(messages, add_generation_prompt=False)
+    except InvalidInput:
+        return ""
 
 
 async def template_traits(template: TemplateProcess) -> TemplateTraits:

@@ -9,7 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 
-from shared.errors import CorruptFile, UnsupportedFormat
+from shared.errors import CorruptFile, InvalidInput, UnsupportedFormat
+from shared.panics import no_panics
+from shared.text.literal import LiteralEncoder, Rendered
 
 _SPACE = "▁"
 """How SentencePiece writes a space."""
@@ -25,9 +27,8 @@ class _Decoder(Enum):
 class Tokenizer:
     """A version's `tokenizer.json`.
 
-    Control tokens that stand in a text (`<|im_end|>`) become their ids, as with vLLM and Hugging Face: chat templates
-    are made of them. A user who writes one into a message therefore ends that message early and can pose as another
-    role, which affects only that conversation. Programs that put foreign text into a prompt must remove such tokens.
+    `encode` makes ids of the control tokens in a text (`<|im_end|>`), as vLLM and Hugging Face do; it is for texts of
+    the model's author. `encode_plain` and `encode_rendered` are for texts of others.
 
     Args:
         definition: The content of `tokenizer.json`.
@@ -39,11 +40,12 @@ class Tokenizer:
     """
 
     def __init__(self, definition: str) -> None:
-        try:
-            self._tokenizer = HfTokenizer.from_str(definition)
-            decoder = json.loads(definition).get("decoder")
-        except Exception as error:  # the library raises bare Exception
-            raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
+        with no_panics(_unreadable):
+            try:
+                self._tokenizer = HfTokenizer.from_str(definition)
+                decoder = json.loads(definition).get("decoder")
+            except Exception as error:  # the library raises bare Exception
+                raise _unreadable(str(error)) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._decoder = _decoder_kind(decoder)
@@ -51,6 +53,10 @@ class Tokenizer:
         """Whether the whole text loses one space at its start (SentencePiece adds one before the first word)."""
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = frozenset(token for token, entry in added.items() if entry.special)
+        self._literal = LiteralEncoder(self._tokenizer)
+        self._folds = self._tokenizer.normalizer is not None and any(
+            entry.special and entry.normalized for entry in added.values()
+        )
         self._added = {token: entry.content.encode() for token, entry in added.items()}
         longest = max(map(len, self._tokenizer.get_vocab(with_added_tokens=True)), default=1)
         # A normaliser may shorten a text: NFC makes one character of at most four.
@@ -72,12 +78,47 @@ class Tokenizer:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """The token ids of `text`, with nothing added at its start or end. Releases the GIL while it works.
+
+        Raises:
+            InvalidInput: The tokenizer fails on it.
+        """
+        with no_panics(tokenizer_failed):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_plain(self, text: str, control: frozenset[int] | None = None) -> list[int]:
+        """The ids of a text in which control tokens, or those of `control`, are text.
+
+        Raises:
+            InvalidInput: The vocabulary has no other way to write one.
+        """
+        control = self._special if control is None else control
+        ids = self.encode(text)
+        if control.isdisjoint(ids):
+            return ids
+        with no_panics(tokenizer_failed):
+            return self._literal.encode(Rendered(text), control, meant=False)
+
+    def encode_rendered(self, text: Rendered, control: frozenset[int]) -> list[int]:
+        """The ids of a rendered prompt, in which those of `control` are text where guards were; raises as above."""
+        if not text.places and not self._folds:
+            return self.encode(text.text)
+        with no_panics(tokenizer_failed):
+            return self._literal.encode(text, control, meant=True)
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of control tokens."""
+        return self._special
+
+    def added_in(self, text: str) -> frozenset[int]:
+        """The ids of added tokens, control tokens or not, that stand in `text`."""
+        return frozenset(token for token, content in self._added.items() if content and content.decode() in text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The whole text at once, without control tokens, as the library decodes it."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        with no_panics(tokenizer_failed):
+            return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def token(self, token_id: int) -> str | None:
         """The token in the vocabulary's spelling, or None for an unknown id."""
@@ -112,6 +153,17 @@ class Tokenizer:
         if (byte := _BYTE_TOKEN.fullmatch(token)) is not None:
             return bytes([int(byte[1], 16)])
         return token.replace(_SPACE, " ").encode()
+
+
+def tokenizer_failed(reason: str) -> InvalidInput:
+    """The error for a text or ids on which a tokenizer panics."""
+    return InvalidInput(
+        f"the model's tokenizer fails on this text ({reason}); shorten long runs of one character in it"
+    )
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; import the model again")
 
 
 def _byte_alphabet() -> dict[str, int]:

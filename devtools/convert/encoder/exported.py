@@ -9,6 +9,7 @@ from typing import get_args
 import onnx
 
 from devtools.convert.encoder.config import Pooling
+from devtools.convert.encoder.external_data import data_files
 from shared.contracts.manifest import EncoderInput
 from shared.errors import CorruptFile, UnsupportedFormat
 
@@ -65,7 +66,7 @@ def read_exported(path: Path) -> ExportedGraph:
     """What the graph at `path` says.
 
     Raises:
-        CorruptFile: It is no ONNX file, or weights are missing.
+        CorruptFile: It is no ONNX file, or weights are missing or not what their file can hold.
         UnsupportedFormat: inputs that LLMOS can't give it, or operators that come with code of their own.
     """
     try:
@@ -96,19 +97,5 @@ def read_exported(path: Path) -> ExportedGraph:
         path=path,
         inputs=tuple(name for name in known if name in names),
         outputs={put.name: len(put.type.tensor_type.shape.dim) for put in model.graph.output},
-        data=_data_files(path, model),
+        data=data_files(path, model),
     )
-
-
-def _data_files(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
-    places = {
-        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
-    for place in sorted(places):
-        if Path(place).name != place or not (path.parent / place).is_file():
-            raise CorruptFile(
-                f"{path.name} keeps weights in {place[:80]!r}; expected a file that lies beside it", param="source"
-            )
-    if "model.onnx" in places:
-        raise CorruptFile(f"{path.name} keeps weights in model.onnx itself", param="source")
-    return tuple(path.parent / place for place in sorted(places))

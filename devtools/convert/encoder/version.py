@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 from tokenizers import Tokenizer
 
-from devtools.convert.decoder_version import Progress, describe_file, file_digest, no_progress, staged
+from devtools.convert.decoder_version import Progress, describe_file, no_progress, staged
 from devtools.convert.encoder.check import check_against_reference, check_rows_independent
 from devtools.convert.encoder.config import FAMILIES, EncoderConfig, Pooling, read_encoder_config, read_license
 from devtools.convert.encoder.exported import find_exported, read_exported
@@ -15,10 +15,14 @@ from devtools.convert.encoder.graph import LOGITS, STATES, EncoderGraphBuilder
 from devtools.convert.encoder.weights import EncoderWeights
 from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
+from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.memory_need import PACKED, PROCESS
+from devtools.convert.source_folder import check_source_folder
 from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.panics import no_panics
+from shared.storage.digest import file_digest
 
 TOOL = "devtools.convert"
 _BUILD, _EXPORTED = "float32", "as exported"
@@ -64,10 +68,12 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
     Raises:
         NotFound: a file is missing.
         CorruptFile: a file is damaged, or contradicts another.
+        InvalidInput: a file leads out of the directory.
         UnsupportedFormat: a kind of model that LLMOS cannot convert.
         StorageFull: no room for the files.
     """
     progress("read", 0.0)
+    check_source_folder(source)
     config = read_encoder_config(source)
     tokenizer = _read_tokenizer(source, config)
     exported = find_exported(source)
@@ -171,18 +177,24 @@ def _memory(config: EncoderConfig, weights: int) -> MemoryNeed:
 def _read_tokenizer(source: Path, config: EncoderConfig) -> Tokenizer:
     """The tokenizer, without the truncation and padding that a file may ask for: the replica decides on both."""
     text = read_text(source / "tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception
-        raise CorruptFile(f"tokenizer.json can't be read: {error}; download it again", param="source") from error
+    with no_panics(_unreadable):
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise _unreadable(str(error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    try_hostile_texts(tokenizer)
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size > config.vocab_size:
         raise CorruptFile(
             f"tokenizer.json has {size} tokens, but config.json says {config.vocab_size}", param="source"
         )
     return tokenizer
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; download it again", param="source")
 
 
 def _digest(source: Path, weights: tuple[Path, ...]) -> str:

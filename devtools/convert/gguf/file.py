@@ -21,6 +21,16 @@ MAX_METADATA_ENTRIES = 65_536
 MAX_TENSORS = 65_536
 MAX_NAME_BYTES = 65_535
 MAX_DIMENSIONS = 4
+MAX_STRING_BYTES = 16 << 20
+"""The largest values are chat templates, of some 10 KB."""
+_LONG = frozenset(f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "scores", "merges"))
+"""Arrays that grow with the vocabulary."""
+_MAX_LONG = 4 << 20
+"""Elements of those; the largest vocabularies have some 300,000 tokens and as many merges."""
+_MAX_SHORT = 4096
+"""Elements of other arrays, one per layer at most. Longer ones have no use here and are stepped over."""
+_MAX_STEPS = 16 << 20
+"""Elements of all arrays of a file that do not grow with the vocabulary, except those stepped over at once."""
 _MAX_ARRAY_DEPTH = 4
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -43,7 +53,7 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A validated GGUF: every tensor lies inside the file."""
+    """A validated GGUF: every tensor lies inside the file. Long arrays that LLMOS has no use for are left out."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -57,6 +67,7 @@ class _Header:
         self.data = data
         self.path = path
         self.offset = 0
+        self._steps = 0
 
     def corrupt(self, what: str) -> CorruptFile:
         return CorruptFile(f"{self.path.name}: {what}; download or copy the file again", param="source")
@@ -73,31 +84,54 @@ class _Header:
         return struct.unpack("<" + letter, self.take(struct.calcsize("<" + letter)))[0]
 
     def string(self) -> str:
-        raw = self.take(self.scalar("Q"))
+        size = self.scalar("Q")
+        if MAX_STRING_BYTES < size <= len(self.data) - self.offset:
+            raise self.corrupt(f"a text at byte {self.offset:,} claims {size:,} bytes")
+        raw = self.take(size)
         try:
             return str(raw, "utf-8")
         except UnicodeDecodeError:
             raise self.corrupt(f"the text before byte {self.offset:,} is not UTF-8") from None
 
-    def value(self, kind: int, depth: int = 0) -> Any:
+    def value(self, kind: int, longest: int, depth: int = 0) -> Any:
+        """A value; None for an array of more than `longest` elements, of which none is read."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
-            return self.array(depth + 1)
+            return self.array(longest, depth + 1)
         if kind not in _SCALARS:
             raise self.corrupt(f"metadata value of unknown type {kind} at byte {self.offset:,}")
         return self.scalar(_SCALARS[kind])
 
-    def array(self, depth: int) -> list[Any]:
+    def array(self, longest: int, depth: int) -> list[Any] | None:
         kind, length = self.scalar("I"), self.scalar("Q")
-        if kind in _SCALARS:
-            letter = _SCALARS[kind]
+        letter = _SCALARS.get(kind)
+        if letter is not None:
             raw = self.take(length * struct.calcsize("<" + letter))
+            if length > longest:
+                return None
+            self._count(length, longest)
             return list(struct.unpack(f"<{length}{letter}", raw))
         smallest = 12 if kind == _ARRAY else 8
         if depth > _MAX_ARRAY_DEPTH or length * smallest > len(self.data) - self.offset:
             raise self.corrupt(f"an array at byte {self.offset:,} claims {length:,} values")
-        return [self.value(kind, depth) for _ in range(length)]
+        self._count(length, longest)
+        if length <= longest:
+            return [self.value(kind, longest, depth) for _ in range(length)]
+        for _ in range(length):
+            self._step_over(kind, depth)
+        return None
+
+    def _count(self, length: int, longest: int) -> None:
+        self._steps += 0 if longest == _MAX_LONG else length
+        if self._steps > _MAX_STEPS:
+            raise self.corrupt(f"its arrays have more than {_MAX_STEPS:,} elements (byte {self.offset:,})")
+
+    def _step_over(self, kind: int, depth: int) -> None:
+        if kind == _STRING:
+            self.take(self.scalar("Q"))
+        else:
+            self.value(kind, 0, depth)
 
 
 def read_gguf(path: Path) -> GgufFile:
@@ -146,11 +180,17 @@ def _check_magic(header: _Header) -> None:
 
 def _read_metadata(header: _Header, count: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
+    known: set[str] = set()
     for _ in range(count):
         key = header.string()
-        if key in metadata:
+        if key in known:
             raise header.corrupt(f"the metadata key {key[:80]!r} stands twice in the file")
-        metadata[key] = header.value(header.scalar("I"))
+        known.add(key)
+        value = header.value(header.scalar("I"), _MAX_LONG if key in _LONG else _MAX_SHORT)
+        if value is not None:
+            metadata[key] = value
+        elif key in _LONG:
+            raise header.corrupt(f"{key} has more than {_MAX_LONG:,} elements")
     return metadata
 
 

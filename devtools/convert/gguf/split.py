@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from devtools.convert.gguf.file import GgufFile, GgufTensor, read_gguf
+from devtools.convert.source_folder import check_inside
 from shared.errors import CorruptFile, UnsupportedFormat
 
 _NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE | re.DOTALL)
@@ -37,6 +38,7 @@ def read_parts(path: Path) -> tuple[GgufFile, tuple[Path, ...]]:
             f" {', '.join(missing[:3])}{more}: download all parts into one folder, then import any of them",
             param="source",
         )
+    check_inside(path.parent, [part for part in paths if part != path])
     parts = [given if i == number else read_gguf(part) for i, part in enumerate(paths)]
     for i, part in enumerate(parts):
         if _position(part) != (i, count):

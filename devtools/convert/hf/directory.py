@@ -15,8 +15,10 @@ from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-MAX_JSON_BYTES = 200_000_000
+MAX_TEXT_BYTES = 200_000_000
 """The largest tokenizer.json in use has some 40 MB."""
+MAX_JSON_BYTES = 32_000_000
+"""Of what is parsed into objects, which take ten times as much; the largest index in use has some 10 MB."""
 MAX_SHARDS = 4096
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 
@@ -27,11 +29,11 @@ def is_model_directory(path: Path) -> bool:
     return (path / "config.json").is_file() and (weights or any(path.glob("*.safetensors")))
 
 
-def read_text(path: Path) -> str:
-    """A text file of limited size; raises CorruptFile, PayloadTooLarge or InvalidInput, naming the file."""
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """A text file of at most `limit` bytes; raises CorruptFile, NotFound or InvalidInput, naming the file."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CorruptFile(f"{path.name} has more than {MAX_JSON_BYTES // 1_000_000} MB", param="source")
+        if path.stat().st_size > limit:
+            raise CorruptFile(f"{path.name} has more than {limit // 1_000_000} MB", param="source")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotFound(f"{path.parent} has no {path.name}; download the model again", param="source") from None
@@ -44,7 +46,7 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; raises CorruptFile where the file is not one, NotFound where there is none."""
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(read_text(path, MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path.name} is not JSON ({error}); download it again", param="source") from None
     if not isinstance(value, dict):

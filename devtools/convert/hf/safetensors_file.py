@@ -18,8 +18,8 @@ from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.source import Rows
 from shared.errors import CorruptFile, InvalidInput, NotFound, UnsupportedFormat
 
-MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit."""
+MAX_HEADER_BYTES = 16_000_000
+"""The format allows 100 MB, a gigabyte of objects; ten thousand tensors take 1 MB."""
 MAX_DIMENSIONS = 8
 _METADATA = "__metadata__"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4,
@@ -97,7 +97,11 @@ def _header(path: Path, data: memoryview) -> tuple[dict[str, Any], int]:
         raise _corrupt(path, f"it has {len(data)} bytes: it is truncated")
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER_BYTES:
-        raise _corrupt(path, f"this is not a safetensors file (its header claims {length:,} bytes)")
+        raise _corrupt(
+            path,
+            f"this is not a safetensors file (its header claims {length:,} bytes, and at most {MAX_HEADER_BYTES:,}"
+            " are read)",
+        )
     if length > len(data) - 8:
         raise _corrupt(path, f"the header claims {length:,} bytes, but the file has {len(data):,}: it is truncated")
     try:

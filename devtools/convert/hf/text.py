@@ -7,9 +7,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from devtools.convert.hf.directory import read_json, read_optional_json, read_text
+from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.model_text import END_TOKENS, ModelText
 from devtools.convert.sampling_defaults import read_defaults
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.panics import no_panics
 from shared.text.template import SPECIAL_TOKENS
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
@@ -58,16 +60,20 @@ def _tokenizer(folder: Path) -> Tokenizer:
             param="source",
         )
     text = read_text(path)
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001  # the library raises nothing more specific
-        raise CorruptFile(
-            f"tokenizer.json can't be used ({str(error)[:200]}); download it again", param="source"
-        ) from None
+    with no_panics(_unusable):
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # noqa: BLE001  # the library raises nothing more specific
+            raise _unusable(str(error)) from None
+    try_hostile_texts(tokenizer)  # before any other text is given to it
     # A text that is too long is refused, never cut.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _unusable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be used ({reason[:200]}); download it again", param="source")
 
 
 def _beginning(tokenizer: Tokenizer, *sources: Mapping[str, Any]) -> tuple[int | None, bool]:

@@ -14,6 +14,7 @@ from devtools.convert.served.places import GraphPlaces
 from devtools.convert.served.source import ServedSource
 from shared.contracts.manifest import DecoderSpec, Manifest
 from shared.errors import CorruptFile, UnsupportedFormat
+from shared.panics import no_panics
 
 MANIFEST_FILE = "manifest.json"
 """In a folder that stands for a version: what `is_version_folder` looks for."""
@@ -93,10 +94,15 @@ def read_graph(folder: Path, spec: DecoderSpec) -> tuple[Architecture, ServedSou
 
 
 def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the tokenizers library raises no narrower class
-        raise CorruptFile(f"{path}: the version's tokenizer can't be read: {error}", param="source") from error
+    with no_panics(lambda reason: _unreadable(path, reason)):
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the tokenizers library raises no narrower class
+            raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, reason: str) -> CorruptFile:
+    return CorruptFile(f"{path}: the version's tokenizer can't be read: {reason}", param="source")
 
 
 def _same(source: ServedSource) -> bool:

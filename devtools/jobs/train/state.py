@@ -13,11 +13,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from devtools.jobs.files import fetch_checkpoint, file_digest, upload_folder
+from devtools.jobs.files import fetch_checkpoint, upload_folder
 from devtools.jobs.tool import Run
 from shared.contracts.job import Checkpoint
 from shared.contracts.manifest import ManifestFile
 from shared.errors import CorruptFile, LlmosError, NotFound
+from shared.storage.digest import file_digest
 
 UPLOAD_EVERY_S = 2.0
 """At most one checkpoint is uploaded in this time. A node reports the newest one within it."""

@@ -11,7 +11,7 @@ from llmos.cli.data.options import ReferenceArgument, RegionOption, TokenizerOpt
 from llmos.cli.data.print import line, print_findings, summary
 from llmos.cli.jobs import start
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
-from llmos.cli.output import print_json, progress_bars
+from llmos.cli.output import print_json, progress_bars, write_document
 from llmos.config import Target
 from llmos.dataset_versions import Classifier, prepare_rows
 from shared.contracts.job import CreateJob
@@ -108,7 +108,7 @@ def prepare(
             processes=count,
         )
     if show:
-        print(found.toml(), end="")
+        write_document(found.toml())
         return
     if job:
         found.verify(tokenizer=tokenizer is not None, classify=None)

@@ -20,10 +20,13 @@ class BlobsApi:
         self._store = store
 
     async def show(self, request: Request) -> Response:
-        """Whether a blob exists, and its bytes for GET; raises `NotFound`."""
+        """Whether a blob exists with its digest, and its bytes for GET; raises `NotFound`.
+
+        The bytes of a blob that was changed in the store end early.
+        """
         digest, store = _digest(request), self._opened()
         size = await store.blob_size(digest)
-        if size is None:
+        if size is None or (request.method == "HEAD" and not await store.holds_blob(digest)):
             raise NotFound(f"there is no blob {digest}", param="digest")
         headers = {"content-length": str(size), "etag": f'"{digest}"'}
         if request.method == "HEAD":
@@ -31,14 +34,16 @@ class BlobsApi:
         return StreamingResponse(store.read_blob(digest), headers=headers, media_type="application/octet-stream")
 
     async def put(self, request: Request) -> Response:
-        """Store a blob: 201 when it is new, 200 when it was there. Raises `CorruptFile` when the digest differs."""
+        """Store a blob: 201 when it is new or replaces a damaged one, 200 when it was there.
+
+        Raises `CorruptFile` when the digest differs.
+        """
         check_encoding(request)
         digest, store = _digest(request), self._opened()
-        size = await store.blob_size(digest)
         body = stream_body(request)
         try:
-            if size is not None:
-                return json_response({"digest": digest, "size": size})
+            if await store.holds_blob(digest):
+                return json_response({"digest": digest, "size": await store.blob_size(digest)})
             size = await store.put_blob(digest, body, size=_announced(request))
         finally:
             # Clients that are still sending would see a reset connection instead of the response.

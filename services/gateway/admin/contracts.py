@@ -3,13 +3,20 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from shared.contracts.base import Contract
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.gateway import Scope
 from shared.contracts.manifest import Manifest, Name
 from shared.contracts.report import ReportManifest
+from shared.printable import is_printable
+
+
+def _shown(name: str) -> str:
+    if not is_printable(name):
+        raise ValueError("expected printable characters: a name is shown in terminals")
+    return name
 
 
 class NewModelVersion(Contract):
@@ -42,7 +49,7 @@ class AliasTarget(Contract):
 class NewKey(Contract):
     """The body of `POST /keys`."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_shown)]
     scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
 
 

@@ -64,12 +64,14 @@ class Generations(Stamps):
         caller: Caller = ANONYMOUS,
         *,
         options: OutputOptions = FREE_TEXT,
+        parse_special: bool = False,
     ) -> list[GenerationRequest]:
         """Requests for a text's continuation, as `chat_requests`."""
         common = self._common(caller, options)
         if isinstance(prompt, str):
             self._check_text(model, len(prompt), "prompt")
-            return self._requests(answers, model, Generate(prompt=prompt, **common), len(prompt.encode()))
+            generate = Generate(prompt=prompt, parse_special=parse_special, **common)
+            return self._requests(answers, model, generate, len(prompt.encode()))
         self._check_tokens(model, len(prompt), "prompt")
         size = ID_BYTES_PER_TOKEN * len(prompt)
         return self._requests(answers, model, Generate(prompt_token_ids=prompt, **common), size)

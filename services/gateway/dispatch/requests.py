@@ -17,7 +17,7 @@ class Caller:
     tenant: str = ""
     """The API key's id; empty without authentication."""
     cache_salt: str = ""
-    """Prompts share the prefix cache only with prompts of the same salt."""
+    """Prompts share the prefix cache only with prompts of the same tenant and salt."""
 
 
 @dataclass(frozen=True, slots=True)

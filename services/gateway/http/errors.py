@@ -90,7 +90,7 @@ class MethodNotAllowed(HttpError):
         self.allowed = allowed
 
 
-def as_llmos(error: Exception, method: str, path: str) -> LlmosError:
+def as_llmos(error: BaseException, method: str, path: str) -> LlmosError:
     """Any error as an `LlmosError`. An unknown one is logged under an id and becomes `Internal`."""
     if isinstance(error, LlmosError):
         return error

@@ -19,6 +19,7 @@ from services.gateway.http.paths import routed_path
 from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Metrics
 from shared.errors import LlmosError
+from shared.panics import STOPS
 
 _log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
@@ -106,7 +107,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_ids)
         except errors.ClientGone:
             state.status = errors.CLIENT_GONE
-        except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a response, unknown ones are logged
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the boundary: every error becomes a response, unknown ones are logged
             state.failure = errors.as_llmos(error, scope["method"], scope["path"])
             if not state.status:
                 await errors.send_error(send_with_ids, state.failure, method=scope["method"])

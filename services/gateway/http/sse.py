@@ -15,6 +15,7 @@ from services.gateway.http.body import unless_gone
 from services.gateway.http.middleware import state_of
 from shared.deadlines import STREAM_COMMENT_S
 from shared.errors import LlmosError, Unavailable
+from shared.panics import STOPS
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -52,7 +53,9 @@ class EventStream:
                 # The gateway stops and cannot wait any longer, or the client has left: then this is not sent.
                 await _end(send, _error_event(Unavailable("the gateway is shutting down")))
                 raise
-            except Exception as error:  # noqa: BLE001  # the boundary: sent to the client, unknown ones are logged
+            except STOPS:
+                raise
+            except BaseException as error:  # noqa: BLE001  # the boundary: sent to the client, unknown ones are logged
                 failure = errors.as_llmos(error, scope["method"], scope["path"])
                 state_of(scope).failure = failure
                 last = _error_event(failure)

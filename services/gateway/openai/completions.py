@@ -52,6 +52,7 @@ class CompletionsApi:
                 prompt,
                 caller,
                 options=options,
+                parse_special=bool(body.parse_special),
             )
         ]
         head = {"id": completion_id, "object": "text_completion", "created": created, "model": body.model}

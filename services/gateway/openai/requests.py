@@ -87,6 +87,8 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
             }
         ),
     ]
+    parse_special: bool | None = None
+    """Whether `<|im_end|>` in a text prompt is the control token. Default: it is text."""
     echo: bool | None = None
     best_of: int | None = Field(default=None, ge=1)
     """Equal to `n` if given: LLMOS returns all completions that it generates."""

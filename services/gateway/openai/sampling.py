@@ -88,7 +88,7 @@ class SamplingRequest(Sampling):
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: log probabilities name tokens as `token_id:1234`."""
     cache_salt: str | None = Field(default=None, min_length=1, max_length=256)
-    """vLLM's: prompts share the prefix cache only with prompts of the same salt."""
+    """vLLM's: of one key's prompts, those share the prefix cache that have the same salt."""
 
     @property
     def choices(self) -> int:

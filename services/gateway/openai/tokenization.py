@@ -39,12 +39,19 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
     messages: tuple[Message, ...] | None = Field(default=None, strict=False, min_length=1, max_length=MAX_MESSAGES)
     add_special_tokens: bool | None = None
     """Whether BOS is added; default: yes for a prompt, no for messages, whose template adds it."""
+    parse_special: bool | None = None
+    """Whether control tokens spelled in `prompt` are control tokens. Default: they are text."""
     return_token_strs: bool | None = None
 
     def command(self, tenant: str) -> Tokenize:
         """The contract's; raises `InvalidInput` where one field contradicts another, and `PayloadTooLarge`."""
         if (self.prompt is None) == (self.messages is None):
             raise InvalidInput("exactly one of prompt and messages is expected", param="prompt")
+        if self.parse_special and self.prompt is None:
+            raise InvalidInput(
+                "parse_special is for prompt; in messages control tokens are text, and the template writes its own",
+                param="parse_special",
+            )
         special, messages = self.add_special_tokens, self.messages
         texts = (self.prompt or "",) if messages is None else [message.content for message in messages]
         if (chars := sum(map(len, texts))) > MAX_CHARS:
@@ -57,6 +64,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
             messages=None if messages is None else tuple(message.chat_message() for message in messages),
             tools=() if self.contract_choice().mode == "none" else self.contract_tools(),
             add_special_tokens=messages is None if special is None else special,
+            parse_special=bool(self.parse_special),
             template=self.template_options(),
             return_token_strs=bool(self.return_token_strs),
             tenant=tenant,

@@ -11,4 +11,5 @@
 | `graph` | the interface of a model; `runtime.onnx_encoder.OnnxEncoder` is one |
 | `pooling` | pure: token vectors to one vector per text, normalising, shortening, scores |
 | `tokenizer` | texts to tokens |
+| `special_words` | keeps a vocabulary from finding special tokens in a text |
 """

@@ -165,7 +165,7 @@ class EncoderRunner:
                 self._compute(batch)
             with self._wake:
                 self._deliver(self._batcher.fail_all(ReplicaLost("the replica was stopped")))
-        except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
+        except BaseException as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
             self._break_down(error)
 
     def _next_batch(self) -> Batch | None:
@@ -200,7 +200,7 @@ class EncoderRunner:
     def _run(self, batch: Batch) -> list[NDArray[np.float32]] | LlmosError:
         try:
             vectors = list(self._graph.run(batch.rows))
-        except Exception as error:
+        except BaseException as error:
             error_id = uuid.uuid4().hex[:12]
             _log.exception("encoder.batch_failed", error_id=error_id, rows=len(batch.rows))
             self._failures += 1
@@ -223,7 +223,7 @@ class EncoderRunner:
                 future.set_result(request.result)
         self._wake.notify_all()
 
-    def _break_down(self, error: Exception) -> None:
+    def _break_down(self, error: BaseException) -> None:
         """Fail all requests, reject new ones, and call `on_fatal`."""
         _log.error("encoder.broken", exc_info=error)
         with self._wake:

@@ -9,8 +9,11 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as HfTokenizer
 
 from services.inference.encoder.request import TokenRow
+from services.inference.encoder.special_words import without_special_words
 from shared.errors import CorruptFile, InvalidInput, PayloadTooLarge
+from shared.panics import no_panics
 from shared.text.context_length import check_context_length
+from shared.text.tokenizer import tokenizer_failed
 
 MAX_CHARS = 1_000_000
 """Characters of one text: tokenising them takes about a second."""
@@ -18,6 +21,8 @@ MAX_CHARS = 1_000_000
 
 class EncoderTokenizer:
     """A version's `tokenizer.json`, with the special tokens that its post-processor adds.
+
+    A special token that stands in a text (`[SEP]`) is text: it would end a query or a document early.
 
     Args:
         definition: The content of `tokenizer.json`; its truncation and padding are switched off.
@@ -29,13 +34,16 @@ class EncoderTokenizer:
     """
 
     def __init__(self, definition: str, *, vocab_size: int, max_len: int) -> None:
-        try:
-            self._plain, self._cutting = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
-        except Exception as error:  # the library raises bare Exception
-            raise CorruptFile(f"tokenizer.json can't be read: {error}; import the model again") from error
+        with no_panics(_unreadable):
+            try:
+                definition = without_special_words(definition)
+                self._plain, self._cutting = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
+            except Exception as error:  # the library raises bare Exception
+                raise _unreadable(str(error)) from error
         for tokenizer in (self._plain, self._cutting):
             tokenizer.no_truncation()
             tokenizer.no_padding()
+            tokenizer.encode_special_tokens = True
         known = self._plain.get_vocab_size(with_added_tokens=True)
         if known > vocab_size:
             raise CorruptFile(
@@ -55,7 +63,8 @@ class EncoderTokenizer:
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """The ids of a text of any length, with the special tokens or without. Releases the GIL while it works."""
-        return list(self._plain.encode(text, add_special_tokens=special).ids)
+        with no_panics(tokenizer_failed):
+            return list(self._plain.encode(text, add_special_tokens=special).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, special tokens included; raises `InvalidInput` for an id that the model does not have."""
@@ -65,7 +74,8 @@ class EncoderTokenizer:
                     f"tokens.{index} is {token_id}; this model's token ids are 0 to {self._vocab_size - 1}",
                     param="tokens",
                 )
-        return str(self._plain.decode(list(token_ids), skip_special_tokens=False))
+        with no_panics(tokenizer_failed):
+            return str(self._plain.decode(list(token_ids), skip_special_tokens=False))
 
     def token(self, token_id: int) -> str | None:
         """The token in the vocabulary's spelling, or None for an unknown id."""
@@ -103,7 +113,8 @@ class EncoderTokenizer:
                     param=param,
                 )
         pairs = list(texts) if second is None else list(zip(texts, second, strict=True))
-        encodings = self._encode(pairs, truncate)
+        with no_panics(tokenizer_failed):
+            encodings = self._encode(pairs, truncate)
         return tuple(
             TokenRow(self._checked(encoding.ids, first_index + index, param), _type_ids(encoding))
             for index, encoding in enumerate(encodings)
@@ -160,6 +171,10 @@ class EncoderTokenizer:
                 f"{param}.{index} has a token id outside 0 to {self._vocab_size - 1}", param=f"{param}.{index}"
             )
         return tokens
+
+
+def _unreadable(reason: str) -> CorruptFile:
+    return CorruptFile(f"tokenizer.json can't be read: {reason}; import the model again")
 
 
 def _type_ids(encoding: Encoding) -> "np.ndarray[tuple[int], np.dtype[np.int64]] | None":

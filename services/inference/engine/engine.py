@@ -188,7 +188,7 @@ class Engine:
             with self._wake:
                 self._collect(self._batcher.fail_all(ReplicaLost("the replica was stopped"), self._clock()))
             self._publish()
-        except Exception as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
+        except BaseException as error:  # noqa: BLE001  # the thread's boundary: nothing above it would see the error
             self._break_down(error)
 
     def _wait_for_work(self) -> bool:
@@ -246,7 +246,7 @@ class Engine:
             self._counters.cancelled += sum([update.finish is FinishReason.CANCELLED for update in updates])
             self._on_step(updates)
 
-    def _break_down(self, error: Exception) -> None:
+    def _break_down(self, error: BaseException) -> None:
         """End every sequence with an error, refuse new requests, and let the owner end the process."""
         _log.error("engine.broken", exc_info=error)
         with self._wake:

@@ -72,7 +72,7 @@ class Executor:
         try:
             rows, chunks = [row.span for row in plan.decode], [chunk.span for chunk in plan.prefill]
             logits = self._decoder.compute([*rows, *chunks])
-        except Exception as error:  # noqa: BLE001  # the part that is to blame shows when they are computed apart
+        except BaseException as error:  # noqa: BLE001  # the part that is to blame shows when they are computed apart
             _log.warning("engine.step_failed", exc_info=error, next="its parts are computed one by one")
             return None
         ends = list(accumulate((span.logits for span in chunks), initial=len(rows) + plan.draft_tokens))
@@ -118,7 +118,7 @@ class Executor:
                 begin = end
             for store in [row.store for row in rows if row.store is not None]:
                 self._store(store)
-        except Exception as error:  # noqa: BLE001  # an error of the model's runtime must not end the others
+        except BaseException as error:  # noqa: BLE001  # an error of the model's runtime must not end the others
             return self._failed("decode", error, rows=len(rows))
         self._failures["decode"] = 0
         return decoded
@@ -139,7 +139,7 @@ class Executor:
                 token = chosen[0] if chosen else None
             for store in chunk.stores:
                 self._store(store)
-        except Exception as error:  # noqa: BLE001  # as above
+        except BaseException as error:  # noqa: BLE001  # as above
             return self._failed("prefill", error, request_id=chunk.request_id)
         self._failures["prefill"] = 0
         return token
@@ -175,7 +175,7 @@ class Executor:
         slot, start, block = store
         self._decoder.store(slot, start, block)
 
-    def _failed(self, part: str, error: Exception, **where: int | str) -> LlmosError:
+    def _failed(self, part: str, error: BaseException, **where: int | str) -> LlmosError:
         """The error that the sequences of the part end with; raises `error` if the decoder failed too often."""
         error_id = uuid.uuid4().hex[:12]
         _log.error("engine.decoder_failed", error_id=error_id, part=part, exc_info=error, **where)

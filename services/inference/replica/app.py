@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from services.inference.replica.damage import reporting
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
 from services.inference.replica.lease import StatusLease
@@ -78,13 +79,13 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
 async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Replica:
     """Load the version and take requests until `stack` is closed."""
     await lease.become(ReplicaState.LOADING)
-    manifest, folder = await _fetch(settings, stack)
+    manifest, folder = await _fetch(context, settings, stack)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
     serve = serve_decoder if manifest.generates else serve_encoder
     return await stack.enter_async_context(serve(context, settings, manifest, folder, threads=threads))
 
 
-async def _fetch(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Path]:
+async def _fetch(context: Context, settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Path]:
     assignment = settings.assignment
     secret = settings.s3_secret_key
     store = open_store(
@@ -94,5 +95,8 @@ async def _fetch(settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, P
         cache_limit=settings.cache_limit,
     )
     manifest = await fetch_manifest(store, assignment)
-    folder = await stack.enter_async_context(version_folder(store, manifest, assignment.digest, settings.cache_dir))
+    report = reporting(context.bus, assignment, node=settings.node_id)
+    folder = await stack.enter_async_context(
+        version_folder(store, manifest, assignment.digest, settings.cache_dir, report)
+    )
     return manifest, folder

@@ -24,7 +24,7 @@ class Settings(ServiceSettings):
     cache_dir: Path
     """The node's cache of model files; its replicas share it."""
     cache_limit: int | None = Field(default=None, gt=0)
-    """Bytes of blobs that the cache may hold. A store in a folder needs no cache. Default: no limit."""
+    """Bytes of blobs that the cache may hold. Default: no limit."""
     s3_access_key: str | None = None
     """Access key of an S3 store; not needed for a folder."""
     s3_secret_key: SecretStr | None = None

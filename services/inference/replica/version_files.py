@@ -5,14 +5,15 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
-from shared.contracts.manifest import Manifest
+from services.inference.replica.damage import Report, damaged_files
+from shared.contracts.manifest import Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
@@ -42,34 +43,69 @@ async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) ->
         raise CorruptFile(f"the manifest of {reference} can't be read: {error}") from error
 
 
+async def _unreported(_: ManifestFile) -> None:
+    """Nobody is told."""
+
+
 @asynccontextmanager
-async def version_folder(store: ArtifactStore, manifest: Manifest, digest: str, cache: Path) -> AsyncIterator[Path]:
+async def version_folder(
+    store: ArtifactStore, manifest: Manifest, digest: str, cache: Path, report: Report = _unreported
+) -> AsyncIterator[Path]:
     """A folder with all files of the version under their manifest paths, kept while inside; replicas share it.
 
-    Blobs are hard-linked, or linked symbolically where the store's blobs and the cache are on different file systems:
-    nothing is copied. An incomplete folder (a blob was deleted, the disk was full) is built again. Folders that
-    no process uses are removed first, so that the store may evict their blobs.
+    The files are links to the node's own copies of the blobs. Each file is read and its digest checked; a damaged one
+    is dropped and fetched again, once. An incomplete folder (the disk was full) is built again. Folders that no
+    process uses are removed first, so that the cache may evict their blobs.
 
     Args:
         store: Where the blobs are.
         manifest: Names the files.
         digest: Of the manifest; names the folder.
         cache: The node's cache folder.
+        report: Is told of each damaged file.
 
     Raises:
         NotFound: A blob is missing in the store.
-        CorruptFile: A blob does not match its digest.
+        CorruptFile: A file does not have its digest, though it was fetched again; it is named.
         StorageFull: The cache is full.
         OSError: The cache can't be written.
     """
     folder = cache / "versions" / digest
     await asyncio.to_thread(_remove_unused, folder)
-    blobs = [(file.path, await store.fetch_blob(file.digest, cache / "blobs")) for file in manifest.files]
+    blobs = {file.path: await _fetch(store, file, cache, report) for file in manifest.files}
     lock = await asyncio.to_thread(_assemble, folder, manifest, blobs)
     try:
+        if damaged := await asyncio.to_thread(damaged_files, folder, manifest.files):
+            for file in damaged:
+                await report(file)
+                blobs[file.path] = await _fetch(store, file, cache, report, fresh=True)
+            damaged_folder, lock = lock, await asyncio.to_thread(_assemble, folder, manifest, blobs, anew=True)
+            os.close(damaged_folder)
+            if still := await asyncio.to_thread(damaged_files, folder, damaged):
+                raise CorruptFile(
+                    f"file {still[0].path!r} in {folder} was fetched again and still does not have its digest; check"
+                    " the disk of this node"
+                )
         yield folder
     finally:
         os.close(lock)
+
+
+async def _fetch(
+    store: ArtifactStore, file: ManifestFile, cache: Path, report: Report, *, fresh: bool = False
+) -> Path:
+    """The node's copy of a blob; one that arrives damaged is fetched again, unless it is `fresh`."""
+    try:
+        return await store.fetch_blob(file.digest, cache / "blobs", fresh=fresh)
+    except CorruptFile as error:
+        if fresh:
+            raise _damaged(file, error) from error
+    await report(file)
+    return await _fetch(store, file, cache, report, fresh=True)
+
+
+def _damaged(file: ManifestFile, error: CorruptFile) -> CorruptFile:
+    return CorruptFile(f"file {file.path!r} is damaged in the store; import the model again ({error.message})")
 
 
 @contextmanager
@@ -96,17 +132,19 @@ def _remove_unused(keep: Path) -> None:
                     os.close(fd)
 
 
-def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -> int:
+def _assemble(folder: Path, manifest: Manifest, blobs: Mapping[str, Path], *, anew: bool = False) -> int:
     """Build the folder beside its place and rename it, so that readers never see an incomplete folder.
+
+    One that is whole is used as it is, unless it is to be built `anew`.
 
     Returns a file descriptor: the folder is in use until it is closed.
     """
     with _exclusive(folder.parent):
-        if not _is_whole(folder, manifest):
+        if anew or not _is_whole(folder, manifest):
             shutil.rmtree(folder, ignore_errors=True)
             draft = folder.parent / f".{folder.name}.draft"
             shutil.rmtree(draft, ignore_errors=True)
-            for path, blob in blobs:
+            for path, blob in blobs.items():
                 target = draft / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(blob.resolve(), target)

@@ -52,8 +52,10 @@ class StructuredOutputBuilder:
         self._opening_id = tokenizer.control_id(self._form.opening) if self._form.opening else None
         self._control_texts = {} if self._opening_id is None else {self._opening_id: self._form.opening}
 
-    async def build(self, request: Generate) -> StructuredOutput:
+    async def build(self, request: Generate, scope: str = "") -> StructuredOutput:
         """The structure of the answer, advanced by the request's `resume_token_ids`.
+
+        Compiled grammars are shared by requests of one `scope`.
 
         Raises `InvalidInput` (with the field), `PayloadTooLarge` or `Overloaded`.
         """
@@ -65,7 +67,7 @@ class StructuredOutputBuilder:
                 f"ignore_eos does not go with {source.param}: the answer ends where its grammar ends",
                 param="ignore_eos",
             )
-        compiled = await self._grammars.compile(source, request.tenant)
+        compiled = await self._grammars.compile(source, tenant=request.tenant, scope=scope)
         constraint = await _start(compiled, request.resume_token_ids, source.param)
         if not _may_call(request):
             return StructuredOutput(constraint)

@@ -86,14 +86,28 @@ def rendered(text: str) -> list[int]:
 
 async def test_a_prompt_goes_to_tokens_and_back(small: Stand) -> None:
     ids = TOKENIZER.encode("hello there<|im_end|>")
-    found = await tokenize(small, model="small", prompt="hello there<|im_end|>")
+    found = await tokenize(small, model="small", prompt="hello there<|im_end|>", parse_special=True)
     assert found == {"count": len(ids), "max_model_len": MAX_LEN, "tokens": ids, "token_strs": None}
-    named = await tokenize(small, prompt="hello there<|im_end|>", return_token_strs=True, add_special_tokens=False)
+    named = await tokenize(
+        small, prompt="hello there<|im_end|>", parse_special=True, return_token_strs=True, add_special_tokens=False
+    )
     assert named["tokens"] == ids
     assert named["token_strs"] == [TOKENIZER.token(token) for token in ids]
     back = await small.client.post("/detokenize", json={"tokens": ids})
     assert back.json() == {"prompt": "hello there<|im_end|>"}
+    text = await tokenize(small, prompt="hello there<|im_end|>")
+    assert text["tokens"] == TOKENIZER.encode_plain("hello there<|im_end|>") != ids
     assert (await tokenize(small, prompt=""))["count"] == 0
+
+
+async def test_a_completion_reads_control_tokens_in_its_prompt_only_if_asked(small: Stand) -> None:
+    text = "hello<|im_end|>there"
+    for parse_special, expected in ((None, TOKENIZER.encode_plain(text)), (True, TOKENIZER.encode(text))):
+        body = {"model": "small", "prompt": text, "max_tokens": 1, "return_token_ids": True}
+        asked = await small.client.post("/v1/completions", json=body | {"parse_special": parse_special})
+        assert asked.json()["choices"][0]["prompt_token_ids"] == expected
+    chat = await small.chat(model="small", messages=MESSAGES, parse_special=True)
+    assert (chat.status_code, chat.json()["error"]["param"]) == (400, "parse_special")
 
 
 async def test_messages_have_the_tokens_that_a_chat_with_them_has(small: Stand) -> None:
@@ -145,7 +159,7 @@ async def test_a_client_that_keeps_its_tokenizer_here_finds_what_it_needs(small:
     assert info["chat_template"] == TEMPLATE
     assert info["tokenizer_class"]
     assert info["model_max_length"] == MAX_LEN
-    eos = await tokenize(small, prompt=info["eos_token"], add_special_tokens=False)
+    eos = await tokenize(small, prompt=info["eos_token"], parse_special=True, add_special_tokens=False)
     assert eos["tokens"] == [2]
 
 
@@ -154,6 +168,7 @@ WRONG: list[tuple[str, dict[str, object], str, str]] = [
     ("/tokenize", {"prompt": "a", "messages": MESSAGES}, "exactly one of prompt and messages", "prompt"),
     ("/tokenize", {"prompt": 3}, "prompt", "prompt"),
     ("/tokenize", {"messages": []}, "messages", "messages"),
+    ("/tokenize", {"messages": MESSAGES, "parse_special": True}, "parse_special is for prompt", "parse_special"),
     ("/tokenize", {"prompt": "a", "promt": "b"}, "unrecognized request argument: promt", "promt"),
     (
         "/tokenize",

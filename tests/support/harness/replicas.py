@@ -156,6 +156,7 @@ async def replica_process(
     device: Device = "cpu",
     gpu_memory: int = 0,
     additional_properties: Literal["closed", "open"] = "closed",
+    share_cache: bool = False,
     module: str = "services.inference.replica",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
@@ -173,6 +174,7 @@ async def replica_process(
             prefix_cache=prefix_cache,
             draft_tokens=0,
             additional_properties=additional_properties,
+            share_cache=share_cache,
         ),
         resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
         device=device,

@@ -129,7 +129,7 @@ async def test_more_new_grammars_of_a_tenant_than_may_wait_are_turned_away(gramm
 
 
 async def test_tenants_that_ask_for_the_same_grammar_get_the_same_object(grammars):
-    tasks = [grammars.compile(source("regex", "a+"), tenant) for tenant in ("x", "y", "x")]
+    tasks = [grammars.compile(source("regex", "a+"), tenant=tenant) for tenant in ("x", "y", "x")]
     assert len(set(map(id, await asyncio.gather(*tasks)))) == 1
 
 

@@ -30,7 +30,7 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
     assert deploy() == ServingOptions()
     given = ["--max-len", "9", "--slots", "2", "--threads", "3", "--device", "cpu"]
     given += ["--prefix-cache", "1.5MiB", "--draft-tokens", "0", "--max-wait", "2.5"]
-    given += ["--additional-properties", "open"]
+    given += ["--additional-properties", "open", "--share-cache"]
     assert {given[i].removeprefix("--").replace("-", "_") for i in range(0, len(given), 2)} == set(
         ServingOptions.model_fields
     )
@@ -43,6 +43,7 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
         draft_tokens=0,
         max_wait=2.5,
         additional_properties="open",
+        share_cache=True,
     )
 
 

@@ -56,20 +56,20 @@ async def test_a_completion_begins_with_the_space_that_its_tokens_have(stack, na
 
 
 @pytest.mark.parametrize(
-    "fields", [{"prompt_token_ids": (BOS,)}, {"messages": (ChatMessage(role="user", content="<s>"),)}]
+    "fields", [{"prompt_token_ids": (BOS,)}, {"messages": (ChatMessage(role="user", content="hi"),)}]
 )
 async def test_an_answer_that_begins_a_text_has_no_space_before_it(stack, fields):
     tokenizer = TOKENIZERS["sentencepiece"]
     answer = tokenizer.encode(PROMPT)
-    replica = await scripted(stack, tokenizer, [BOS], answer, template="{{ messages[0].content }}")
+    replica = await scripted(stack, tokenizer, [BOS], answer, template="<s>")
     frames = await replica.frames_of(request(**fields, sampling={"max_tokens": len(answer)}))
     assert "".join(frame.text for frame in frames) == PROMPT
 
 
 async def test_what_a_grammar_matches_keeps_its_space_in_a_chat_too(stack):
     tokenizer = TOKENIZERS["sentencepiece"]
-    replica = await scripted(stack, tokenizer, [BOS], [], template="{{ messages[0].content }}")
-    messages = (ChatMessage(role="user", content="<s>"),)
+    replica = await scripted(stack, tokenizer, [BOS], [], template="<s>")
+    messages = (ChatMessage(role="user", content="hi"),)
     grammar = Grammar(kind="regex", value=" the")
     frames = await replica.frames_of(request(messages=messages, grammar=grammar, sampling={"ignore_eos": False}))
     assert "".join(frame.text for frame in frames) == " the"
@@ -80,8 +80,8 @@ async def test_log_probabilities_spell_the_text_that_the_answer_has(stack, as_ch
     tokenizer = TOKENIZERS["sentencepiece"]
     prompt = [BOS] if as_chat else [BOS, *tokenizer.encode("So:")]
     answer = tokenizer.encode(PROMPT + ANSWER)
-    replica = await scripted(stack, tokenizer, prompt, answer, template="{{ messages[0].content }}")
-    messages = (ChatMessage(role="user", content="<s>"),)
+    replica = await scripted(stack, tokenizer, prompt, answer, template="<s>")
+    messages = (ChatMessage(role="user", content="hi"),)
     fields = {"messages": messages} if as_chat else {"prompt_token_ids": tuple(prompt)}
     sampling = {"max_tokens": len(answer), "logprobs": 1}
     frames = await replica.frames_of(request(**fields, sampling=sampling))

@@ -73,14 +73,14 @@ def names(cache):
     return sorted(path.name for path in (cache / "versions").iterdir())
 
 
-async def test_files_lie_under_their_paths_without_a_copy(store, version, cache):
+async def test_files_are_the_nodes_copies_of_blobs_under_their_paths(store, version, cache):
     async with version_folder(store, *version, cache) as folder:
         assert contents(folder) == CONTENTS
-        blob = await store.fetch_blob(version[0].files[1].digest, cache)
+        blob = await store.fetch_blob(version[0].files[1].digest, cache / "blobs")
         assert (folder / "model.onnx.data").samefile(blob)
 
 
-async def test_blobs_on_another_file_system_are_linked_symbolically(store, version, cache, monkeypatch):
+async def test_where_hard_links_are_impossible_files_are_linked_symbolically(store, version, cache, monkeypatch):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 

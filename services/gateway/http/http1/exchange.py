@@ -12,6 +12,7 @@ from services.gateway.http.errors import as_llmos, send_error
 from services.gateway.http.http1.outgoing import Outgoing
 from services.gateway.http.http1.parser import Head
 from shared.errors import LlmosError, Unavailable
+from shared.panics import STOPS
 
 _NO_LINE_BREAK = re.compile(rb"[^\x00\r\n]*")
 _BODILESS = (204, 304)
@@ -113,7 +114,9 @@ class Exchange:
                 error = Unavailable("the gateway is shutting down")
                 await send_error(self.send, error, method=self._head.method)
             raise
-        except Exception as error:  # noqa: BLE001  # the boundary: the application's own one failed
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the boundary: the application's own one failed
             failure = as_llmos(error, self._head.method, self._head.path)
             if not self._started:
                 await send_error(self.send, failure, method=self._head.method)

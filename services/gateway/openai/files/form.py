@@ -10,6 +10,7 @@ from services.gateway.http.multipart import Part, read_field, read_parts
 from services.gateway.openai.files.rows_check import RowsCheck
 from shared.contracts.file import Purpose, Rows
 from shared.errors import InvalidInput, PayloadTooLarge
+from shared.printable import is_printable, printable
 from shared.storage.port import ArtifactStore
 
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -60,6 +61,11 @@ async def read_upload(
         async for part in parts:
             if part.name == "file" and stored is None:
                 name = (part.filename or "")[:_NAME_LENGTH] or "file"
+                if not is_printable(name):
+                    raise InvalidInput(
+                        f"file: the file name {printable(name)!r} has control characters; rename the file",
+                        param="file",
+                    )
                 check = RowsCheck(name)
                 early = "purpose" in fields and _purpose(fields) == "fine-tune"
                 stored = await store.put_new(_watched(part, check, limit, early=early))

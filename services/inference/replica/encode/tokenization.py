@@ -36,6 +36,11 @@ class TokenizationHandler:
             raise PayloadTooLarge(
                 f"the text has {len(request.prompt)} characters; at most {MAX_CHARS} are taken", param="prompt"
             )
+        if request.parse_special:
+            raise InvalidInput(
+                "this model encodes texts, in which special tokens are text; leave parse_special out",
+                param="parse_special",
+            )
         async with self._turns.turn(request.tenant):
             ids = await asyncio.to_thread(self._tokenizer.encode, request.prompt, special=request.add_special_tokens)
         strings = None

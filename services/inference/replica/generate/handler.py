@@ -11,6 +11,7 @@ from services.inference.engine.engine import Engine
 from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.replica.generate.bad_words import bad_word_ids
+from services.inference.replica.generate.cache_scope import cache_scope
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import Finish, Stream
@@ -31,6 +32,8 @@ class _Arrival:
 
     prompt: list[int]
     bad_words: tuple[tuple[int, ...], ...]
+    scope: str
+    """Who shares what was computed earlier (`cache_scope`)."""
     deadline: float | None
     """Seconds on the monotonic clock."""
     accepted_ns: int
@@ -50,6 +53,7 @@ class GenerateHandler:
         turns: In which prompts are rendered and tokenised.
         parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
             not show the answer again.
+        share_cache: Whether tenants share what was computed earlier.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class GenerateHandler:
         structured: StructuredOutputBuilder,
         turns: Turns,
         parallel_calls: bool = True,
+        share_cache: bool = False,
     ) -> None:
         self._serving = serving
         self._engine = engine
@@ -72,6 +77,7 @@ class GenerateHandler:
         self._structured = structured
         self._turns = turns
         self._parallel_calls = parallel_calls
+        self._share_cache = share_cache
         self._token_texts = TokenTexts(tokenizer)
         self._preparing: set[str] = set()
         """Requests that do not enter the engine's queue yet, without those that were cancelled meanwhile."""
@@ -95,9 +101,9 @@ class GenerateHandler:
             request = request.model_copy(update={"tool_choice": single})
         if not request.resume_token_ids:  # a resumed answer may be complete, and then does not enter the queue
             self._engine.check_queue(request.tenant)
-        answers = request.answers()
+        answers, scope = request.answers(), cache_scope(request, shared=self._share_cache)
         with self._cancellable([each.request_id for each in answers]):
-            structured = [await self._structured.build(each) for each in answers]
+            structured = [await self._structured.build(each, scope) for each in answers]
             async with self._turns.turn(request.tenant):
                 self._check(deadline)
                 self._waited_for(answers)
@@ -105,7 +111,7 @@ class GenerateHandler:
                 bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
             self._check(deadline)
             waited_for = self._waited_for(answers)
-        arrival = _Arrival(prompt, bad_words, deadline, accepted_ns)
+        arrival = _Arrival(prompt, bad_words, scope, deadline, accepted_ns)
         opened: list[str] = []
         try:
             for answer, structure in zip(answers, structured, strict=True):
@@ -153,7 +159,7 @@ class GenerateHandler:
         if (finish := _complete(stream, params, structured)) is not None:
             self._serving.finish_at_once(stream, finish)
         else:
-            self._submit(request, prompt, params, stream, structured)
+            self._submit(request, arrival, params, stream, structured)
 
     def _continues_text(self, request: Generate, prompt: Sequence[int]) -> bool:
         """Whether the answer continues a text: then a space at its start separates two words."""
@@ -184,18 +190,18 @@ class GenerateHandler:
     def _submit(
         self,
         request: Generate,
-        prompt: Sequence[int],
+        arrival: "_Arrival",
         params: SamplingParams,
         stream: Stream,
         structured: StructuredOutput,
     ) -> None:
         sequence = SequenceRequest(
             request.request_id,
-            prompt,
+            arrival.prompt,
             request.resume_token_ids,
             sampling=params,
             tenant=request.tenant,
-            cache_salt=request.cache_salt,
+            cache_salt=arrival.scope,
             constraint=structured.constraint,
         )
         self._serving.open(stream)

@@ -45,15 +45,17 @@ class GrammarCache:
         self._compiling: dict[tuple[str, bytes], asyncio.Task[CompiledGrammar | str]] = {}
         self._turns = Turns("new grammars", places=MAX_WAITING, charge=charge, most_s=CPU_LIMIT_S)
 
-    async def compile(self, source: GrammarSource, tenant: str = "") -> CompiledGrammar:
-        """The compiled grammar. A new one waits for its tenant's turn.
+    async def compile(self, source: GrammarSource, *, tenant: str = "", scope: str = "") -> CompiledGrammar:
+        """The compiled grammar. A new one waits for the turn of `tenant`.
+
+        It is shared by those who ask with the same `scope`: its time says that one had it before.
 
         Raises:
             InvalidInput: It does not compile, or not within the limits; the field is named.
             Overloaded: Too many new grammars of the tenant wait, or it had to wait too long. The field is named,
                 because requests without it are not refused.
         """
-        key = hashlib.sha256(source.lark.encode()).digest()
+        key = hashlib.sha256(f"{len(scope)}:{scope}{source.lark}".encode()).digest()
         result = self._compiled.get(key)
         if result is None:
             result = await self._shared_compile(key, source, tenant)

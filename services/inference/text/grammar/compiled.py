@@ -11,6 +11,7 @@ from services.inference.text.grammar.compile_error import compile_error
 from services.inference.text.grammar.limits import MASK_LIMIT_S, limits
 from services.inference.text.grammar.source import GrammarSource
 from shared.errors import InvalidInput
+from shared.panics import no_panics
 
 
 class CompiledGrammar:
@@ -27,7 +28,9 @@ class CompiledGrammar:
         self._param = source.param
         self._words = -(-tokenizer.vocab_size // 32)
         self._eos = np.array(tokenizer.eos_tokens, dtype=np.int64)
-        self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(source.lark), log_level=0, limits=limits())
+        with no_panics(lambda reason: compile_error(source, reason)):
+            grammar = LLMatcher.grammar_from_lark(source.lark)
+            self._matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits())
         if self._matcher.is_error():
             raise compile_error(source, self._matcher.get_error())
 
@@ -64,7 +67,8 @@ class GrammarConstraint:
         """See `Constraint.mask`."""
         self.check()
         begun = time.thread_time()
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        with no_panics(self._too_complex):
+            self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         if time.thread_time() - begun > MASK_LIMIT_S:
             self._slow = True
         self.check()
@@ -72,13 +76,17 @@ class GrammarConstraint:
 
     def accept(self, token: int) -> None:
         """See `Constraint.accept`."""
-        self._matcher.consume_token(token)
+        with no_panics(self._too_complex):
+            self._matcher.consume_token(token)
         self.finished = self._matcher.is_stopped() and not self._matcher.is_error()
 
     def check(self) -> None:
         """Raise `InvalidInput` if the sequence cannot go on: the grammar is too complex, or a token did not fit."""
         if self._matcher.is_error() or self._slow:
             reason = "a step takes too long" if self._slow else self._matcher.get_error().splitlines()[0]
-            raise InvalidInput(
-                f"{self._param} is too complex to go on with the answer ({reason}); simplify it", param=self._param
-            )
+            raise self._too_complex(reason)
+
+    def _too_complex(self, reason: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self._param} is too complex to go on with the answer ({reason}); simplify it", param=self._param
+        )
