@@ -121,6 +121,12 @@ def _gateway(settings: Settings) -> tuple[str, str]:
 
 def _key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        key = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise NotFound(f"LLMOS_JOB_API_KEY_FILE: {path} can't be read: {error.strerror}") from None
+    if not key:
+        raise InvalidInput(
+            f"LLMOS_JOB_API_KEY_FILE: {path} is empty; put a key into it, of"
+            " 'llmos key create jobs --scope inference --scope read'"
+        )
+    return key

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
@@ -44,7 +45,7 @@ class KindOfJob:
     def lacks(self, environment: Mapping[str, str]) -> str:
         """What is missing for it here, and what to do; "" if nothing is."""
         for extra in self.extras:
-            if missing := sorted(set(_missing(extra))):
+            if missing := sorted({name for name in required(extra) if not _installed(name)}):
                 return (
                     f"{sys.executable} lacks {', '.join(missing)}: run \"pip install 'llmos[{extra}]'\" with it, or"
                     " set LLMOS_INFERENCE_JOB_COMMAND to a Python that has them, then start the node again"
@@ -75,21 +76,22 @@ def lacking() -> dict[str, str]:
     return {kind: reason for kind, reason in found.items() if reason}
 
 
-def _missing(extra: str) -> Iterator[str]:
-    """The distributions of an extra that are not installed."""
+def required(extra: str) -> Iterator[str]:
+    """The distributions of an extra of LLMOS."""
     for line in metadata.requires("llmos") or ():
         found = _REQUIREMENT.fullmatch(line)
         if found is None or found["of"] != extra:
             continue
-        if found["extra"] is not None and found["name"] == "llmos":
-            yield from _missing(found["extra"])
-        elif not _installed(found["name"]) and not _installed(_INSTEAD.get(found["name"], found["name"])):
+        if found["name"] == "llmos":
+            yield from required(found["extra"])
+        else:
             yield found["name"]
 
 
 def _installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    for name in (distribution, _INSTEAD.get(distribution)):
+        with suppress(metadata.PackageNotFoundError):
+            if name is not None:
+                metadata.distribution(name)
+                return True
+    return False
