@@ -76,12 +76,22 @@ def notes(evaluation: Evaluation, items: Sequence[ReportItem]) -> Iterator[str]:
         if fault := SCORERS[name].fault:
             suites = ", ".join(dict.fromkeys(item.suite for item in items if item.scorer == name))
             yield f"{suites} ({name}): {fault}"
-    judged = [item.subject for item in items if item.scorer == "judge"]
+    yield from _notes_on_judge(evaluation, items)
+    if evaluation.options.typos:
+        yield f"Figures with .typos: {evaluation.options.typos:.0%} of the letters of each prompt have typing errors."
+
+
+def _notes_on_judge(evaluation: Evaluation, items: Sequence[ReportItem]) -> Iterator[str]:
+    judge, judged = evaluation.judge, [item.subject for item in items if item.scorer == "judge"]
+    if judge is None or not judged:
+        return
+    yield f"The judge is {judge.reference}, asked in both orders."
+    for one in evaluation.versions:
+        if one.digest == judge.digest:
+            yield f"{one.reference} judges its own answers."
     validated = sum("judge_agreement" in score.values for score in judged)
-    if judged and validated < VALIDATED_FROM:
+    if validated < VALIDATED_FROM:
         yield (
             f"Unvalidated judge: {validated} answers have a human verdict (labels.human_answer,"
             f" labels.human_verdict); its agreement is known from {VALIDATED_FROM} on."
         )
-    if evaluation.options.typos:
-        yield f"Figures with .typos: {evaluation.options.typos:.0%} of the letters of each prompt have typing errors."
