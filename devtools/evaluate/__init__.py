@@ -19,5 +19,6 @@
 | `scores` | from items to figures |
 | `report` | the manifest and the items |
 | `gate` | pass, fail or undecided |
+| `policy` | the rules of a gate, by suite; `gate.toml` |
 | `gated` | a gate over reports |
 """
