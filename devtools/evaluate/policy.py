@@ -1,16 +1,4 @@
-"""What a gate asks: suites, and a rule for each. As a file it is `gate.toml`, which a team keeps beside its code.
-
-against = "smollm2@prod"
-may_fall_by = 0.02          # of each suite that says nothing else
-
-[suites.team]
-
-[suites.piqa]
-may_fall_by = 0.05
-
-[suites.tickets]
-must_rise_by = 0.1
-"""
+"""What a gate asks: suites, and a rule for each. As a file it is `gate.toml`, which a team keeps beside its code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

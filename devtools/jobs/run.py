@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from devtools.jobs.protocol import Messages, claim_output
 from devtools.jobs.settings import Settings
 from devtools.jobs.tool import Run, Stopped
-from devtools.jobs.tools import LACKING, lacking, tool_of
+from devtools.jobs.tools import lacking, tool_of
 from devtools.jobs.workspace import Workspace
-from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE
+from shared.contracts.job import LACKING_OPTION, REFUSED_EXIT_CODE, STOPPED_EXIT_CODE
 from shared.errors import InvalidInput, LlmosError
 from shared.storage.open import open_store
 
@@ -75,7 +75,7 @@ def _disk(error: OSError, folder: Path) -> str:
 
 def main() -> int:
     """Run the job whose folder is the argument, or say what is missing here, by kind of job."""
-    if sys.argv[1] == LACKING:
+    if sys.argv[1] == LACKING_OPTION:
         sys.stdout.write(json.dumps(lacking()))
         return 0
     messages = claim_output()

@@ -17,8 +17,6 @@ from devtools.jobs.tool import Run
 from shared.errors import UnsupportedFormat
 
 Tool = Callable[[Run], Awaitable[None]]
-LACKING = "--lacking"
-"""Instead of a folder: the process prints what `lacking` finds, as JSON."""
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[(?P<extra>\w+)\])?[^;]*; extra == ['\"](?P<of>[\w-]+)['\"]")
 _INSTEAD = {"onnxruntime": "onnxruntime-gpu"}
 """Distributions that have the modules of another one."""

@@ -12,7 +12,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from services.inference.agent.job_process import job_environment
-from shared.contracts.job import JobKind
+from shared.contracts.job import LACKING_OPTION, JobKind
 from shared.service.tether import tethered
 
 _log = structlog.get_logger("llmos.agent")
@@ -25,7 +25,7 @@ async def find_lacking(argv: Sequence[str]) -> dict[JobKind, str]:
     """Kinds of jobs that this node can't run, and what is missing for each.
 
     Args:
-        argv: The job command; with `--lacking` it prints its answer as JSON.
+        argv: The job command; with `LACKING_OPTION` it prints its answer.
     """
     try:
         lacking = await _ask(argv)
@@ -40,7 +40,7 @@ async def find_lacking(argv: Sequence[str]) -> dict[JobKind, str]:
 
 async def _ask(argv: Sequence[str]) -> dict[JobKind, str]:
     process = await asyncio.create_subprocess_exec(
-        *tethered(*argv, "--lacking"),
+        *tethered(*argv, LACKING_OPTION),
         env=job_environment(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=PIPE,

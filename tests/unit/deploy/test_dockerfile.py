@@ -86,7 +86,7 @@ def test_the_environment_that_serves_has_no_code_and_no_libraries_of_jobs():
     assert "torch" not in build
 
 
-@pytest.mark.parametrize(("jobs", "parent"), [("none", "build"), ("tools", "build"), ("train", "jobs-tools")])
+@pytest.mark.parametrize(("jobs", "parent"), [("none", "tools"), ("tools", "tools"), ("train", "jobs-tools")])
 def test_every_choice_of_jobs_is_a_stage_that_makes_their_environment(jobs, parent):
     begin, *stage = stages()[f"jobs-{jobs}"]
     assert begin[1].startswith(f"{parent} ")
