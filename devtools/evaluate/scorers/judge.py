@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from devtools.data.rows import Item
-from devtools.evaluate.metric import Metric
+from devtools.evaluate.metric import Metric, ratio
 from devtools.evaluate.scorers.scorer import Model, Scorer, needs_question
 from devtools.evaluate.statistics import Floats
 from shared.contracts.replica import ChatMessage
@@ -20,8 +20,6 @@ from shared.errors import InvalidInput
 
 Verdict = Literal["win", "tie", "loss"]
 WORTH: dict[str, float] = {"win": 1.0, "tie": 0.5, "loss": 0.0}
-VALIDATED_FROM = 20
-"""Human verdicts below which a judge is called unvalidated."""
 _VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _INSTRUCTION = """Two answers to the same request follow. Say which one is better: more correct, more complete, and \
 doing what was asked. Their order and their length do not matter. Reply with A, B, or tie.
@@ -90,9 +88,8 @@ async def score_judged(item: Item, model: Model) -> ItemScore:
     values = {
         "judge_win_rate": WORTH[combined(first, second)],
         "judge_consistent": float((first, second) in {("A", "B"), ("B", "A"), ("tie", "tie")}),
-        "judge_position_bias": position_bias(first, second),
     }
-    sums = {}
+    sums: dict[str, tuple[float, ...]] = {"judge_position_bias": (position_bias(first, second), 1.0)}
     human = next((verdict for verdict in _VERDICTS if verdict == item.labels.get("human_verdict")), None)
     if human is not None:
         judged = combined(*await both_orders(item, item.labels["human_answer"], model))
@@ -111,7 +108,10 @@ def _needs(item: Item) -> str:
 JUDGE = Scorer(
     "judge",
     (
-        *(Metric(name) for name in ("judge_win_rate", "judge_consistent", "judge_position_bias", "judge_agreement")),
+        Metric("judge_win_rate"),
+        Metric("judge_consistent"),
+        Metric("judge_position_bias", combine=ratio),  # no rate, also where no item has -1
+        Metric("judge_agreement"),
         Metric("judge_kappa", combine=kappa),
     ),
     score_judged,

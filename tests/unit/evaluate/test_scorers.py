@@ -200,18 +200,13 @@ def judge_that(rule):
 
 def test_a_judge_is_asked_in_both_orders():
     longest = judge_that(lambda a, b: "A" if len(a) > len(b) else "B")
-    assert scored(JUDGED, longest, "j").values == {
-        "judge_win_rate": 1.0,
-        "judge_consistent": 1.0,
-        "judge_position_bias": 0.0,
-    }
+    found = scored(JUDGED, longest, "j")
+    assert found.values == {"judge_win_rate": 1.0, "judge_consistent": 1.0}
+    assert found.sums == {"judge_position_bias": (0.0, 1.0)}
     assert [model for model, *_ in longest.asked] == ["m", "j", "j"]
-    first = judge_that(lambda _a, _b: "A")
-    assert scored(JUDGED, first, "j").values == {
-        "judge_win_rate": 0.5,
-        "judge_consistent": 0.0,
-        "judge_position_bias": 1.0,
-    }
+    first = scored(JUDGED, judge_that(lambda _a, _b: "A"), "j")
+    assert first.values == {"judge_win_rate": 0.5, "judge_consistent": 0.0}
+    assert first.sums == {"judge_position_bias": (1.0, 1.0)}
     assert [combined(*pair) for pair in (("A", "B"), ("B", "A"), ("tie", "A"))] == ["win", "loss", "tie"]
 
 
