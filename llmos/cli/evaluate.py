@@ -135,6 +135,7 @@ def gate(
     from devtools.evaluate.gate import MAY_FALL_BY, Outcome, Rule, overall  # noqa: PLC0415  # others start without it
     from devtools.evaluate.policy import Policy, read_gate  # noqa: PLC0415
 
+    target = Target.resolve(home, url, api_key)
     suites, reports = _names(suite), list(report or ())
     if policy is not None:
         given = {"--suite": suites, "--may-fall-by": may_fall_by, "--must-rise-by": must_rise_by}
@@ -148,7 +149,6 @@ def gate(
         rules = Policy(dict.fromkeys(suites, rule), rule)
     if against is None:
         raise InvalidInput("what is it compared with? Give --against REF, or 'against' in --policy", param="against")
-    target = Target.resolve(home, url, api_key)
     if suites and not reports:
         options = _options(reference, against, n=n, typos=0.0, judge=judge)
         reports = [_here(target, options, suites, None).reference]
