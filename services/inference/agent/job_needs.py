@@ -29,7 +29,7 @@ async def find_lacking(argv: Sequence[str]) -> dict[JobKind, str]:
     """
     try:
         lacking = await _ask(argv)
-    except (OSError, TimeoutError, ValidationError) as error:
+    except OSError as error:  # TimeoutError is one
         said = str(error) or f"it did not answer within {_TIMEOUT_S:.0f} s"
         reason = f"LLMOS_INFERENCE_JOB_COMMAND does not work: {' '.join(argv)}: {said.strip().splitlines()[-1]}"
         lacking = dict.fromkeys(get_args(JobKind), reason)
@@ -54,4 +54,7 @@ async def _ask(argv: Sequence[str]) -> dict[JobKind, str]:
             process.kill()
     if process.returncode != 0:
         raise OSError(errors.decode(errors="replace").strip() or f"it ended with {process.returncode}")
-    return _LACKING.validate_json(out)
+    try:
+        return _LACKING.validate_json(out)
+    except ValidationError:
+        raise OSError(f"expected a JSON object of kinds of jobs and reasons, it printed {out[:80]!r}") from None

@@ -25,8 +25,8 @@ async def test_the_job_command_says_what_the_node_lacks():
         (("no-such-python", "-m", "devtools.jobs.run"), "no-such-python"),
         (python("import nothing_of_this_name"), "No module named 'nothing_of_this_name'"),
         (python("import sys; sys.exit(3)"), "it ended with 3"),
-        (python("print('hello')"), "LLMOS_INFERENCE_JOB_COMMAND does not work"),
-        (python('print(\'{"dream": "no"}\')'), "LLMOS_INFERENCE_JOB_COMMAND does not work"),
+        (python("print('hello')"), "it printed b'hello"),
+        (python('print(\'{"dream": "no"}\')'), "expected a JSON object of kinds of jobs and reasons"),
     ],
 )
 async def test_a_job_command_that_does_not_work_is_the_reason_of_every_kind(command, says):
