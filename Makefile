@@ -51,7 +51,7 @@ docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the com
 	@$(BIN)/python deploy/make_configuration.py
 
 lock:  ## write the lock files anew (needs uv)
-	@for extra in registry scheduler inference inference-gpu gateway monitor embedded dev; do \
+	@for extra in registry scheduler inference inference-gpu gateway monitor jobs embedded dev; do \
 	  uv pip compile -q pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
 	    --no-header --no-annotate -o requirements/$$extra.lock || exit 1; done
 	@for set in build demo test-data; do \

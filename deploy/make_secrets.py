@@ -2,6 +2,7 @@
 
 `.env`                     passwords of the bus's users and the store's keys; mode 0600
 `deploy/secrets/admin-key` the first API key, mounted into the gateway
+`deploy/secrets/job-key`   empty: for the key with which evaluations ask the gateway, mounted into nodes
 
 What is there stays as it is; what is missing is made at random. The gateway runs as another user than the one who
 owns the key file, so the file may be read by all and its folder entered by its owner alone: a mount needs no folder.
@@ -49,6 +50,8 @@ def make(root: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "admin-key").exists():
         _write(folder / "admin-key", new_admin_key() + "\n", mode=0o644)
+    if not (folder / "job-key").exists():
+        _write(folder / "job-key", "", mode=0o644)
 
 
 def _is_empty_secret(line: str) -> bool:

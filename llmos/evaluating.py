@@ -14,9 +14,10 @@ from shared.contracts.report import ReportManifest
 from shared.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from devtools.evaluate.gate import Rule, Verdict
+    from devtools.evaluate.gate import Verdict
     from devtools.evaluate.gated import Report
     from devtools.evaluate.options import Options
+    from devtools.evaluate.policy import Policy
     from devtools.evaluate.subject import Subject
     from devtools.evaluate.suites import Suite
 
@@ -107,11 +108,13 @@ def gate(
     against: str,
     reports: Sequence[str],
     *,
-    rule: "Rule",
-    suites: Sequence[str],
+    policy: "Policy",
     folder: Path,
 ) -> "list[Verdict]":
-    """Verdicts on the suites of reports; without any, of the newest report that has both versions."""
+    """Verdicts on suites of the reports, those that the policy asks for.
+
+    Without any report, the newest one that has both versions is taken.
+    """
     from devtools.evaluate.gated import joined, verdicts  # noqa: PLC0415
 
     subject, baseline = version_of(client, reference), version_of(client, against)
@@ -120,7 +123,7 @@ def gate(
     found = [_report(client, reference, folder) for reference in reports]
     if not found:
         found = [_report(client, _newest(client, subject, baseline), folder)]
-    return verdicts(joined(found, subject.digest, baseline.digest), rule, suites)
+    return verdicts(joined(found, subject.digest, baseline.digest), policy)
 
 
 def check_report_name(name: str) -> None:

@@ -18,6 +18,8 @@
 | `metric` | what is measured |
 | `scores` | from items to figures |
 | `report` | the manifest and the items |
+| `judge_notes` | what a report says of its judge |
 | `gate` | pass, fail or undecided |
+| `policy` | the rules of a gate, by suite; `gate.toml` |
 | `gated` | a gate over reports |
 """

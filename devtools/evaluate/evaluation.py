@@ -27,6 +27,7 @@ class Evaluation:
     subject: Subject
     baseline: Subject | None
     suites: tuple[Suite, ...]
+    judge: Subject | None = None
 
     @property
     def versions(self) -> tuple[Subject, ...]:
@@ -48,11 +49,10 @@ async def prepare(gateway: Gateway, options: Options, suites: Sequence[Suite]) -
         raise InvalidInput(
             f"{options.subject} and {options.against} are one version, {subject.reference}", param="against"
         )
-    if options.judge is not None:
-        await find_subject(gateway, options.judge)
-    elif any("judge" in suite.scorers for suite in suites):
+    judge = await find_subject(gateway, options.judge) if options.judge is not None else None
+    if judge is None and any("judge" in suite.scorers for suite in suites):
         raise InvalidInput("the scorer judge needs a deployment that judges: --judge NAME", param="judge")
-    return Evaluation(options, subject, baseline, tuple(suites))
+    return Evaluation(options, subject, baseline, tuple(suites), judge)
 
 
 async def measure(
@@ -68,11 +68,11 @@ async def measure(
     Raises:
         Conflict: A deployment serves another version by now.
     """
-    options = evaluation.options
+    options, judge = evaluation.options, evaluation.judge
     tasks = [
         task
         for subject in evaluation.versions
-        for task in tasks_of(Model(gateway, subject, options.judge), evaluation.suites)
+        for task in tasks_of(Model(gateway, subject, judge.deployment if judge else None), evaluation.suites)
     ]
     on_progress(len(finished.scores), len(tasks))
 
@@ -83,7 +83,7 @@ async def measure(
     complete = await run(tasks, dict(finished.scores), on_score, typos=options.typos, stop=stop)
     if not complete:
         return None
-    for subject in evaluation.versions:
+    for subject in (*evaluation.versions, *([judge] if judge else ())):
         await check_still_served(gateway, subject)
     return report_items(evaluation, finished)
 

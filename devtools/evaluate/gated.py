@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from devtools.evaluate.gate import Rule, Verdict, judge
+from devtools.evaluate.gate import Verdict, judge
+from devtools.evaluate.policy import Policy
 from devtools.evaluate.scores import paired, parts
 from shared.contracts.manifest import Digest
 from shared.contracts.report import ItemScore, ReportItem, ReportManifest
@@ -40,24 +41,21 @@ def joined(reports: Iterable[Report], subject: Digest, baseline: Digest) -> list
     ]
 
 
-def verdicts(items: Sequence[ReportItem], rule: Rule, suites: Sequence[str] = ()) -> list[Verdict]:
-    """On the first metric of each scorer of each suite.
+def verdicts(items: Sequence[ReportItem], policy: Policy) -> list[Verdict]:
+    """On the first metric of each scorer of each suite that the policy asks for.
 
     Args:
         items: Of both versions.
-        rule: What is asked.
-        suites: `name:version` or `name` of those that count; empty: all.
+        policy: What is asked.
 
     Raises:
         InvalidInput: A suite has no items of both versions.
     """
     found = []
-    seen: set[str] = set()
     for part in parts(items):
-        names = {part.suite, part.suite.rsplit(":", 1)[0]}
-        if suites and not names & set(suites):
+        rule = policy.rule_of(part.suite)
+        if rule is None:
             continue
-        seen |= names
         ours, theirs, groups = paired(part, part.primary)
         if not ours:
             raise InvalidInput(
@@ -65,6 +63,6 @@ def verdicts(items: Sequence[ReportItem], rule: Rule, suites: Sequence[str] = ()
                 param="suite",
             )
         found.append(judge(part.suite, part.primary, ours, theirs, groups, rule=rule))
-    if missing := [suite for suite in suites if suite not in seen]:
+    if missing := policy.missing({item.suite for item in items}):
         raise InvalidInput(f"the reports have no items of {', '.join(missing)}", param="suite")
     return found

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from devtools.evaluate.evaluation import Evaluation
+from devtools.evaluate.judge_notes import judge_notes
 from devtools.evaluate.scorers.catalogue import SCORERS
-from devtools.evaluate.scorers.judge import VALIDATED_FROM
 from devtools.evaluate.scores import differences, scores
 from shared.contracts.manifest import ManifestFile
 from shared.contracts.report import ReportItem, ReportManifest
@@ -76,12 +76,6 @@ def notes(evaluation: Evaluation, items: Sequence[ReportItem]) -> Iterator[str]:
         if fault := SCORERS[name].fault:
             suites = ", ".join(dict.fromkeys(item.suite for item in items if item.scorer == name))
             yield f"{suites} ({name}): {fault}"
-    judged = [item.subject for item in items if item.scorer == "judge"]
-    validated = sum("judge_agreement" in score.values for score in judged)
-    if judged and validated < VALIDATED_FROM:
-        yield (
-            f"Unvalidated judge: {validated} answers have a human verdict (labels.human_answer,"
-            f" labels.human_verdict); its agreement is known from {VALIDATED_FROM} on."
-        )
+    yield from judge_notes(evaluation, items)
     if evaluation.options.typos:
         yield f"Figures with .typos: {evaluation.options.typos:.0%} of the letters of each prompt have typing errors."

@@ -1,5 +1,6 @@
 """From the scores of items to the figures of a report: values, and differences on the same items."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -106,6 +107,8 @@ def _score(
     if not some:
         return
     result = metric.estimate([score for score, _ in some], [group for _, group in some])
+    if not math.isfinite(result.value):  # such as the kappa of verdicts that are all the same
+        return
     yield Score(
         suite=suite,
         metric=name,

@@ -4,6 +4,7 @@
 |---|---|
 | `run` | the process: `python -P -m devtools.jobs.run FOLDER`, started by the node agent |
 | `tool` | what the tool of a kind gets |
+| `tools` | the tool of each kind, and what is missing for it here |
 | `settings` | where the store is, and the gateway |
 | `protocol` | messages to the node agent, as lines on standard output |
 | `workspace` | the folder of a job |

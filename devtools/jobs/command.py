@@ -20,9 +20,56 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
+from devtools.jobs.results import Made, version_of
+from devtools.jobs.tool import Run, Stopped
+from devtools.quantization import Quantize, scheme_after
+from devtools.train.result.hf_directory import export_version
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.job import Checkpoint, Progress
+from shared.contracts.manifest import Manifest
+from shared.errors import LlmosError
 from shared.service.tether import tethered
 
 _PLACES = ("base", "data", "output", "checkpoints")
+
+
+async def run_user_command(run: Run) -> None:
+    """A job of kind `run`."""
+    spec, workspace = run.assignment.spec, run.workspace
+    folders = {"output": workspace.output, "checkpoints": workspace.checkpoints}
+    if run.assignment.checkpoint is not None:
+        await fetch_checkpoint(run.store, run.assignment.checkpoint, workspace.checkpoints, run.cache)
+    base = None
+    if spec.base is not None:
+        folder, base = await fetch_version(run.store, spec.base, Manifest, workspace.inputs, run.cache)
+        folders["base"] = await _as_hugging_face(folder, base)
+    for dataset in spec.datasets:
+        await fetch_version(run.store, dataset, DatasetManifest, workspace.inputs, run.cache)
+        folders["data"] = workspace.inputs
+    code = await run_command(spec.command, folders, run.stop)
+    if run.stop.is_set():
+        saved = await upload_folder(run.store, workspace.checkpoints)
+        run.messages.send(checkpoint=Checkpoint(step=run.assignment.attempt, files=saved))
+        raise Stopped
+    if code != 0:
+        how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+        raise LlmosError(f"{spec.command[0]} {how}; see its log")
+    run.messages.send(progress=Progress(step=1, steps=1))
+    if spec.result is not None:
+        quantize: Quantize = scheme_after(base.lineage.quantization) if base is not None else "auto"
+        made = Made(job=run.assignment.id, quantize=quantize, base=base, base_folder=folders.get("base"))
+        run.messages.send(result=await version_of(spec, workspace.output, run.store, made))
+
+
+async def _as_hugging_face(folder: Path, manifest: Manifest) -> Path:
+    """A decoder as a Hugging Face directory, which trainers read; an encoder's files as they are."""
+    if not manifest.generates:
+        return folder
+    exported = folder.with_name(f"{folder.name}-hf")
+    if not exported.exists():
+        await asyncio.to_thread(export_version, folder, exported)
+    return exported
 
 
 async def run_command(command: Sequence[str], folders: Mapping[str, Path], stop: asyncio.Event) -> int:

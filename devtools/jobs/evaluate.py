@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devtools.jobs.files import fetch_checkpoint, fetch_version, upload_folder
-from devtools.jobs.settings import Settings
+from devtools.jobs.settings import NO_GATEWAY, Settings
 from devtools.jobs.tool import Run, Stopped
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import Checkpoint, NewVersion, Progress
@@ -16,6 +16,11 @@ from shared.errors import Conflict, InvalidInput, NotFound
 CHECKPOINT_EVERY_S = 20.0
 _PROGRESS_EVERY_S = 0.5
 _FINISHED_FILE = "finished.jsonl"
+
+
+async def evaluate_served(run: Run) -> None:
+    """The tool: `evaluate` with this node's settings."""
+    await evaluate(run, Settings())  # pyright: ignore[reportCallIssue]  # from the environment
 
 
 async def evaluate(run: Run, settings: Settings) -> None:
@@ -110,15 +115,18 @@ class _Reporter:
 def _gateway(settings: Settings) -> tuple[str, str]:
     """URL and key; raises InvalidInput where the node does not have them."""
     if settings.job_gateway_url is None or settings.job_api_key_file is None:
-        raise InvalidInput(
-            "this node does not know the gateway that an evaluation asks: set LLMOS_JOB_GATEWAY_URL and"
-            " LLMOS_JOB_API_KEY_FILE for its node agent, or run 'llmos evaluate --here'"
-        )
+        raise InvalidInput(NO_GATEWAY)
     return settings.job_gateway_url, _key(settings.job_api_key_file)
 
 
 def _key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        key = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise NotFound(f"LLMOS_JOB_API_KEY_FILE: {path} can't be read: {error.strerror}") from None
+    if not key:
+        raise InvalidInput(
+            f"LLMOS_JOB_API_KEY_FILE: {path} is empty; put a key into it, of"
+            " 'llmos key create jobs --scope inference --scope read'"
+        )
+    return key

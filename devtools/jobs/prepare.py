@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from devtools.data.block_source import Input
 from devtools.data.executors import Here
@@ -12,42 +11,38 @@ from devtools.data.pipeline import prepare, work_folder
 from devtools.data.recipe import Recipe
 from devtools.jobs.files import fetch_version, upload_folder
 from devtools.jobs.protocol import Messages
-from devtools.jobs.workspace import Workspace
+from devtools.jobs.tool import Run, Stopped
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.job import JobAssignment, NewVersion, Progress
+from shared.contracts.job import NewVersion, Progress
 from shared.contracts.manifest import Kind, Manifest
 from shared.errors import InvalidInput
-from shared.storage.port import ArtifactStore
 
 
 class Interrupted(Exception):
     """The job was asked to stop."""
 
 
-async def prepare_rows(
-    assignment: JobAssignment,
-    workspace: Workspace,
-    *,
-    store: ArtifactStore,
-    cache: Path,
-    messages: Messages,
-    stop: asyncio.Event,
-) -> bool:
-    """Do the job; False if it was asked to stop: it begins again later, for it saves nothing meanwhile."""
-    spec = assignment.spec
+async def prepare_version(run: Run) -> None:
+    """Prepare the rows and make the version.
+
+    Raises:
+        Stopped: SIGTERM came; the job begins again later, for it saves nothing meanwhile.
+        InvalidInput: The recipe is wrong.
+    """
+    spec, workspace, store = run.assignment.spec, run.workspace, run.store
     if not spec.datasets or spec.result is not Kind.DATASET or spec.result_name is None:
         raise InvalidInput("a job of kind prepare takes datasets and makes a dataset", param="datasets")
     recipe = Recipe.parse(spec.recipe)
     given = []
     for dataset in spec.datasets:
-        folder, manifest = await fetch_version(store, dataset, DatasetManifest, workspace.inputs, cache)
+        folder, manifest = await fetch_version(store, dataset, DatasetManifest, workspace.inputs, run.cache)
         given.append(Input(folder, manifest, dataset.digest))
     tokenizer = None
     if spec.base is not None:
-        base, _ = await fetch_version(store, spec.base, Manifest, workspace.inputs, cache)
+        base, _ = await fetch_version(store, spec.base, Manifest, workspace.inputs, run.cache)
         tokenizer = Tokenizer.from_file(base / "tokenizer.json")
     inputs, plan = recipe.plan(given, tokenizer=tokenizer)
-    progress = _reporter(messages, stop, plan.stages)
+    progress = _reporter(run.messages, run.stop, plan.stages)
     folder = workspace.output / "version"
     for left in (folder, work_folder(folder)):  # of an attempt that was killed
         await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
@@ -56,10 +51,9 @@ async def prepare_rows(
             prepare, inputs, plan, folder, executor=Here(recipe.processes), progress=progress
         )
     except Interrupted:
-        return False
+        raise Stopped from None
     await upload_folder(store, folder)
-    messages.send(result=NewVersion(name=spec.result_name, kind=Kind.DATASET, manifest=manifest))
-    return True
+    run.messages.send(result=NewVersion(name=spec.result_name, kind=Kind.DATASET, manifest=manifest))
 
 
 def _reporter(messages: Messages, stop: asyncio.Event, stages: int) -> Callable[[str, float], None]:

@@ -5,6 +5,11 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+NO_GATEWAY = (
+    "this node does not know the gateway that an evaluation asks: set LLMOS_JOB_GATEWAY_URL and"
+    " LLMOS_JOB_API_KEY_FILE for its node agent, or run 'llmos evaluate --here'"
+)
+
 
 class Settings(BaseSettings):
     """Where the store is, and the gateway."""

@@ -1,6 +1,7 @@
 """`llmos evaluate` and `llmos gate`: measure what is served, and decide whether it may take another's place."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,15 +97,28 @@ def evaluate(
 
 def gate(
     reference: SubjectArgument,
-    against: Annotated[str, typer.Option(help="What it is compared with: a deployment, or a version of one.")],
+    against: Annotated[
+        str | None, typer.Option(help="What it is compared with: a deployment, or a version of one.")
+    ] = None,
     suite: SuiteOption = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A gate.toml: suites with a margin each, in place of the options for these."
+        ),
+    ] = None,
     report: Annotated[
         list[str] | None,
         typer.Option("--report", help="Reports that have the items; may be repeated. [default: the newest of both]"),
     ] = None,
     may_fall_by: Annotated[
-        float, typer.Option(min=0, help="How much worse it may be: 0.02 is two points, or 2 % of a perplexity.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            min=0,
+            help="How much worse it may be: 0.02 is two points, or 2 % of a perplexity. [default: 0.02]",
+            show_default=False,
+        ),
+    ] = None,
     must_rise_by: Annotated[float | None, typer.Option(min=0, help="How much better it must be, instead.")] = None,
     n: CountOption = None,
     judge: JudgeOption = None,
@@ -115,20 +129,31 @@ def gate(
 ) -> None:
     """Whether a version may take another's place. Exit code 0: pass, 1: fail, 3: undecided.
 
-    With --suite alone, the suites are put to both now. With --report, or with neither, reports that exist are used.
+    With --suite or --policy alone, the suites are put to both now. With --report, or with none of them, reports that
+    exist are used.
     """
-    from devtools.evaluate.gate import Outcome, Rule, overall  # noqa: PLC0415  # other commands start without it
+    from devtools.evaluate.gate import MAY_FALL_BY, Outcome, Rule, overall  # noqa: PLC0415  # others start without it
+    from devtools.evaluate.policy import Policy, read_gate  # noqa: PLC0415
 
     target = Target.resolve(home, url, api_key)
-    reports, suites = list(report or ()), _names(suite)
+    suites, reports = _names(suite), list(report or ())
+    if policy is not None:
+        given = {"--suite": suites, "--may-fall-by": may_fall_by, "--must-rise-by": must_rise_by}
+        if twice := [option for option, value in given.items() if value not in (None, [])]:
+            raise InvalidInput(f"--policy says it already: leave out {', '.join(twice)}", param="policy")
+        file = read_gate(policy)
+        rules, suites = file.policy(), list(file.suites)
+        against, n, judge = against or file.against, n or file.n, judge or file.judge
+    else:
+        rule = Rule(MAY_FALL_BY if may_fall_by is None else may_fall_by, must_rise_by)
+        rules = Policy(dict.fromkeys(suites, rule), rule)
+    if against is None:
+        raise InvalidInput("what is it compared with? Give --against REF, or 'against' in --policy", param="against")
     if suites and not reports:
         options = _options(reference, against, n=n, typos=0.0, judge=judge)
         reports = [_here(target, options, suites, None).reference]
-    rule = Rule(may_fall_by, must_rise_by)
     with target.client() as client, work_folder() as folder:
-        verdicts = evaluating.gate(
-            client, reference, against, reports, rule=rule, suites=_plain(suites), folder=folder
-        )
+        verdicts = evaluating.gate(client, reference, against, reports, policy=rules, folder=folder)
     outcome = overall(verdicts)
     if json:
         print_json({"outcome": outcome, "suites": [asdict(verdict) for verdict in verdicts]})
@@ -153,11 +178,6 @@ def _options(reference: str, against: str | None, *, n: int | None, typos: float
 def _names(suites: list[str] | None) -> list[str]:
     """`a,b` and further ones as a list."""
     return [name.strip() for given in suites or () for name in given.split(",") if name.strip()]
-
-
-def _plain(suites: list[str]) -> list[str]:
-    """References as reports have them: `name`, or `name:3`; of an alias, the name."""
-    return [suite.split("@", 1)[0] for suite in suites]
 
 
 def _print_verdicts(verdicts: "list[Verdict]") -> None:

@@ -1,12 +1,14 @@
 """`llmos node …`."""
 
 from collections import Counter
+from typing import get_args
 
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, print_table, size
 from llmos.config import Target
+from shared.contracts.job import JobKind
 from shared.contracts.scheduler import NodeView
 
 app = typer.Typer(no_args_is_help=True, help="Machines that run replicas.")
@@ -21,7 +23,7 @@ def group() -> None:
 def list_(
     home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
 ) -> None:
-    """Nodes that are up, their capacity and what is granted on them."""
+    """Nodes that are up, their capacity and what is granted on them. --json says why kinds of jobs can't run."""
     with Target.resolve(home, url, api_key).client() as client:
         nodes = client.nodes().nodes
     if json:
@@ -33,11 +35,21 @@ def list_(
             f"{size(node.granted.memory)} of {size(node.status.capacity.memory)}",
             f"{node.granted.threads} of {node.status.capacity.threads}",
             _gpus(node),
+            _jobs(node),
             ", ".join(node.replicas),
         )
         for node in nodes
     ]
-    print_table(("NODE", "MEMORY", "THREADS", "GPUS", "REPLICAS"), rows, empty="No node is up. See: llmos status")
+    columns = ("NODE", "MEMORY", "THREADS", "GPUS", "JOBS", "REPLICAS")
+    print_table(columns, rows, empty="No node is up. See: llmos status")
+
+
+def _jobs(node: NodeView) -> str:
+    """The kinds of jobs that it can run: `all`, `all but train`, `none`."""
+    lacking = node.status.lacking
+    if len(lacking) == len(get_args(JobKind)):
+        return "none"
+    return f"all but {', '.join(sorted(lacking))}" if lacking else "all"
 
 
 def _gpus(node: NodeView) -> str:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
+from services.inference.agent.job_needs import find_lacking
 from services.inference.agent.job_process import JobCommand
 from services.inference.settings import Settings
 from shared.contracts.resources import Resources
@@ -16,6 +17,7 @@ from shared.service.context import Context
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Runs this node's replicas; leaving drains them within the service's drain time."""
+    gpus, lacking = await asyncio.gather(asyncio.to_thread(find_gpus), find_lacking(settings.job_command))
     node = Node(
         id=settings.node_id,
         instance=context.instance,
@@ -25,7 +27,8 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         load_timeout=settings.load_timeout,
         jobs=JobCommand(settings.job_command, settings.job_dir, settings.log_dir),
         log_dir=settings.log_dir,
-        gpus=await asyncio.to_thread(find_gpus),
+        gpus=gpus,
+        lacking=lacking,
     )
     drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
     async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):

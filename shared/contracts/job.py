@@ -69,6 +69,9 @@ class Desired(StrEnum):
     CANCEL = "cancel"
 
 
+LACKING_OPTION = "--lacking"
+"""The job command, with this in place of a folder, prints a JSON object: kinds of jobs that it can't do, and why."""
+
 JobKind = Literal["train", "search", "evaluate", "prepare", "run"]
 
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pydantic import AliasChoices, ConfigDict, Field
 
 from shared.contracts.base import Contract, Empty, Endpoint
-from shared.contracts.job import JobAssignment
+from shared.contracts.job import JobAssignment, JobKind
 from shared.contracts.manifest import Digest, Name, Task
 from shared.contracts.resources import Resources
 from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
@@ -84,6 +84,8 @@ class NodeStatus(Contract):
     capacity: Resources
     """What replicas may use in all."""
     gpus: tuple[Gpu, ...] = ()
+    lacking: dict[JobKind, str] = Field(default_factory=dict)
+    """Kinds of jobs that can't run here, and what is missing for each."""
     started_at: datetime
     instance: str = ""
     """Of the agent: another one with the same id is another process."""

@@ -1,5 +1,7 @@
 """What docker-compose.yml describes, run as plain processes: no Docker engine is needed, no container is tested."""
 
+import json
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -13,6 +15,7 @@ from shared.bus.nats.objects import OBJECTS_STREAM
 from shared.contracts.registry import MODELS
 from shared.contracts.scheduler import Deploy
 from shared.errors import Disconnected, InvalidInput, PermissionDenied
+from tests.support.harness.commands import run_commands
 from tests.support.harness.compose import SERVICES
 from tests.support.harness.deployment import Deployment
 from tests.support.harness.embedded import BRIEF
@@ -32,12 +35,19 @@ def test_every_service_passes_its_health_check(deployment):
     assert {service: deployment.health(service) for service in SERVICES} == dict.fromkeys(SERVICES, (True, "ready"))
 
 
+def deploy_smollm2(client: Client) -> None:
+    """Import and deploy it, unless it is deployed."""
+    if any(one.deployment.name == "smollm2" for one in client.deployments().deployments):
+        return
+    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None)
+    client.deploy(Deploy(reference=version.reference, name="smollm2", slots=4, max_len=2048))
+    for _ in wait_ready(client, "smollm2", 120):
+        pass
+
+
 def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployment):
     with Client(deployment.url, deployment.admin_key) as client:
-        version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None)
-        client.deploy(Deploy(reference=version.reference, name="smollm2"))
-        for _ in wait_ready(client, "smollm2", 120):
-            pass
+        deploy_smollm2(client)
         question = [
             {"role": "system", "content": BRIEF},
             {"role": "user", "content": "What is the capital of France?"},
@@ -49,6 +59,34 @@ def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployme
     assert "Violation" not in deployment.log("nats")  # every service has the permissions that it uses
     # The node's own health file is not its replica's.
     assert deployment.health("inference") == (True, "ready")
+
+
+def test_a_node_runs_a_program_prepares_rows_and_evaluates_once_it_has_a_key(deployment, tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "Capital of France?"}], "references": ["Paris"]}]
+    (tmp_path / "team.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with Client(deployment.url, deployment.admin_key) as client:
+        deploy_smollm2(client)
+        key = client.create_key("jobs", ["inference", "read"])["key"]
+    admin = {"LLMOS_URL": deployment.url, "LLMOS_API_KEY": deployment.admin_key, "LLMOS_HOME": str(tmp_path / "home")}
+    evaluation = ["evaluate", "smollm2", "--suite", "team", "--name", "by-job"]
+    imported, run, prepared, without_key = run_commands(
+        [
+            ["data", "import", str(tmp_path / "team.jsonl"), "--name", "team", "--as", "evaluation"],
+            ["job", "run", "--base", "smollm2", "--", sys.executable, "-c", "import os; print(os.listdir('inputs'))"],
+            ["data", "prepare", "team", "--near", "0.8", "--job", "--name", "prepared"],
+            evaluation,
+        ],
+        admin,
+    )
+    assert [imported.code, run.code, prepared.code] == [0, 0, 0], (imported, run, prepared)
+    assert "model-smollm2-1-hf" in run.out
+    assert without_key.code == 1
+    assert "job-key is empty; put a key into it, of 'llmos key create jobs" in without_key.err
+    (deployment.root / "deploy/secrets/job-key").write_text(key + "\n", encoding="utf-8")
+    (evaluated,) = run_commands([evaluation], admin)
+    assert evaluated.code == 0, evaluated
+    assert "exact_match" in evaluated.out
+    assert "Violation" not in deployment.log("nats")
 
 
 def test_the_gateway_asks_for_a_key(deployment):

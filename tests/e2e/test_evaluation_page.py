@@ -9,7 +9,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+import sacrebleu
 
+from devtools.evaluate.rouge import rouge
 from devtools.evaluate.scorers.catalogue import SCORERS
 from tests.support.harness.compose import ROOT
 from tests.support.harness.embedded import BRIEF, Embedded, until
@@ -20,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 FILE = re.compile(r"<!-- (?P<name>\S+) -->\n```\n(?P<text>.*?)```", re.DOTALL)
 BLOCK = re.compile(r"^```\n(?P<text>llmos .*?)^```", re.DOTALL | re.MULTILINE)
-DATASETS = ("team", "summaries", "piqa", "news", "stereoset", "crows", "bbq")
+DATASETS = ("team", "summaries", "piqa", "news", "stereoset", "crows", "bbq", "translations", "judged")
 
 
 def commands() -> list[tuple[str, int]]:
@@ -68,7 +70,7 @@ def system(demo: Embedded) -> Iterator[Embedded]:
             yield demo
         finally:
             demo.cli("undeploy", "helper")
-            for report in ("smollm2", "helper", "bias"):
+            for report in ("smollm2", "helper", "bias", "texts", "judged"):
                 client.delete(f"/llmos/v1/reports/{report}")
             for dataset in DATASETS:
                 client.delete(f"/llmos/v1/datasets/{dataset}")
@@ -109,16 +111,42 @@ def test_the_page_is_true(system: Embedded, tmp_path: Path) -> None:
     bias = outputs["llmos report show bias --categories"]
     assert "Blodgett et al. 2021" in bias
     assert "stereotype_share/intersentence-" in bias
+    judged = outputs["llmos evaluate helper --suite judged --judge smollm2 --here --name judged"]
+    for figure in ("judge_win_rate", "judge_consistent", "judge_position_bias", "judge_agreement", "judge_kappa"):
+        assert figure in judged, judged
+    assert "note: The judge is smollm2:1, asked in both orders." in judged
+    assert "Unvalidated judge: 2 answers" in judged
+    check_overlap(system)
     gates = [text for command, text in outputs.items() if command.startswith("llmos gate")]
-    assert [text.splitlines()[-1] for text in gates] == ["pass", "undecided", "pass", "fail"]
+    assert [text.splitlines()[-1] for text in gates] == ["pass", "undecided", "pass", "fail", "pass"]
     assert "items would decide" in gates[1]
     typos = orjson.loads(next(text for command, text in outputs.items() if "--typos" in command))
     assert {"contains", "contains.typos", "contains.fall"} <= {one["metric"] for one in typos["manifest"]["scores"]}
 
 
+def check_overlap(system: Embedded) -> None:
+    """BLEU, chrF and ROUGE in the report are those of the answers that it keeps."""
+    manifest = system.json("report", "show", "texts")["manifest"]
+    with system.http() as client:
+        lines = client.get(f"/llmos/v1/blobs/{manifest['files'][0]['digest']}").text.splitlines()
+    answers: dict[str, list[str]] = {"translations:1": [], "summaries:1": []}
+    for item in map(orjson.loads, lines):
+        answers[item["suite"]].append(item["subject"]["answer"])
+    found = {(score["suite"], score["metric"]): score["value"] for score in manifest["scores"]}
+    french = ["Bonjour.", "Merci beaucoup.", "Le chat est sur la table.", "Je t'aime."]
+    summaries = [summary for _, summary in xsum_pairs(4)]
+    for suite, references in (("translations:1", french), ("summaries:1", summaries)):
+        assert found[suite, "bleu"] == pytest.approx(sacrebleu.corpus_bleu(answers[suite], [references]).score)
+        assert found[suite, "chrf"] == pytest.approx(sacrebleu.corpus_chrf(answers[suite], [references]).score)
+        assert found[suite, "chrf"] > 1, answers[suite]
+    rouges = [rouge(*pair) for pair in zip(answers["summaries:1"], summaries, strict=True)]
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found["summaries:1", name] == pytest.approx(sum(one[name] for one in rouges) / 4)
+
+
 def test_scorers_of_the_page_are_those_that_there_are() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| (.*?) \|", PAGE[PAGE.index("## Scorers") : PAGE.index("## Evaluate")], re.MULTILINE
+        r"^\| `(\w+)` \| (.*?) \|", PAGE[PAGE.index("## Scorers") : PAGE.index("### Translations")], re.MULTILINE
     )
     assert [name for name, _ in rows] == list(SCORERS)
     for name, figures in rows:
@@ -158,6 +186,9 @@ def test_a_report_of_a_job_has_its_job_and_its_items(system: Embedded, tmp_path:
         ("llmos evaluate smollm2 --suite team --here --judge nobody", "no model 'nobody'"),
         ("llmos evaluate smollm2 --suite team --here --name Ähm", "--name 'Ähm': expected"),
         ("llmos gate smollm2 --against smollm2", "are one version, smollm2:1"),
+        ("llmos gate smollm2", "Give --against REF, or 'against' in --policy"),
+        ("llmos gate smollm2 --policy nothing.toml", "the gate nothing.toml can't be read"),
+        ("llmos gate smollm2 --policy gate.toml --suite team", "--policy says it already: leave out --suite"),
         ("llmos gate helper --against smollm2 --report nothing", "no report 'nothing'"),
     ],
 )
@@ -219,7 +250,9 @@ def test_every_scorer_works_on_a_model(system: Embedded, tmp_path: Path) -> None
     assert 0 < values["counterfactual.counterfactual_gap"] < 1
     assert values["refusal.refusal_right"] == 1.0
     assert values["judge.judge_win_rate"] in {0.0, 0.5, 1.0}
+    assert -1 <= values["judge.judge_position_bias"] <= 1
     assert "judge.judge_agreement" in values
+    assert values.get("judge.judge_kappa", 0.0) == 0.0, "one verdict agrees not more than by chance"
     assert 0 < values["latency.first_token_s"] < 60
     assert values["latency.tokens_per_second"] > 0.1
     assert any(note.startswith("Unvalidated judge: 1 answers") for note in manifest["notes"])

@@ -11,7 +11,7 @@ from devtools.jobs.search.state import SearchState
 from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.train.inputs import fetch_inputs
 from devtools.jobs.train.plan import TABLE as JOB
-from devtools.jobs.train.process import Event, require_torch, run_trainer, trainer
+from devtools.jobs.train.process import Event, run_trainer, trainer
 from devtools.jobs.train.tool import result_of, threads_of
 from devtools.toml import toml_text
 from devtools.train.search.names import RESULT
@@ -28,12 +28,11 @@ async def search(run: Run) -> None:
 
     Raises:
         Stopped: SIGTERM came; what was found is in the store.
-        InvalidInput: The recipe, the search, the rows or the base are wrong, or this Python has no PyTorch.
+        InvalidInput: The recipe, the search, the rows or the base are wrong.
         StorageFull: No room for a checkpoint or the result; what was saved stays.
         LlmosError: The search ended without a result.
     """
     plan = SearchPlan.read(run.assignment.spec.recipe)
-    require_torch()
     inputs = await fetch_inputs(run, plan.training)
     output = run.workspace.output
     state = SearchState(run, output)

@@ -9,29 +9,18 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from devtools.jobs.train.inputs import Inputs
 from devtools.jobs.train.plan import Plan
 from shared.deadlines import JOB_STOP_S
-from shared.errors import UnsupportedFormat
 from shared.service.python import python_module, safe_path
 from shared.service.tether import tethered, tethered_to_parent
 
 Event = Mapping[str, Any]
 """A line of `devtools.train`: its `event`, and what `devtools.train.progress` says of it."""
 _LINE_LIMIT = 1 << 20
-
-
-def require_torch() -> None:
-    """Raise UnsupportedFormat where this Python can't train. PyTorch is not imported."""
-    if find_spec("torch") is None:
-        raise UnsupportedFormat(
-            f"training needs PyTorch, and {sys.executable} has none: run \"pip install 'llmos[train]'\" with it, or"
-            " set LLMOS_INFERENCE_JOB_COMMAND on the node to a Python that has it: PYTHON -P -m devtools.jobs.run"
-        )
 
 
 def trainer(

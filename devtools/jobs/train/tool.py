@@ -13,7 +13,7 @@ from devtools.jobs.results import Made, version_of
 from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.train.inputs import Inputs, fetch_inputs
 from devtools.jobs.train.plan import Plan
-from devtools.jobs.train.process import Event, require_torch, run_trainer, trainer
+from devtools.jobs.train.process import Event, run_trainer, trainer
 from devtools.jobs.train.state import SHAPE_FILE, StoredState
 from shared.contracts.job import STOPPED_EXIT_CODE, Progress
 from shared.errors import ErrorPayload, LlmosError, from_payload
@@ -27,12 +27,11 @@ async def train(run: Run) -> None:
 
     Raises:
         Stopped: SIGTERM came; a checkpoint is in the store.
-        InvalidInput: The recipe, the rows or the base are wrong, or this Python has no PyTorch.
+        InvalidInput: The recipe, the rows or the base are wrong.
         StorageFull: No room for a checkpoint or the result; what was saved stays.
         LlmosError: The training ended without a result.
     """
     plan = Plan.read(run.assignment.spec.recipe)
-    require_torch()
     inputs = await fetch_inputs(run, plan)
     output = run.workspace.output
     state = StoredState(run, output)

@@ -6,6 +6,7 @@
 | `reconcile` | pure: desired and existing replicas -> what to start and stop |
 | `replica_process` | one supervised replica process: its environment, its end, its drain |
 | `jobs` | the jobs of the node: starts, stops and reports them, registers what they made |
+| `job_needs` | what the node lacks for jobs, by what the job command says |
 | `job_process` | one process of a job, with what it says |
 | `hang` | pure: when a replica's process hangs |
 | `gpus` | the node's GPUs, from the driver |

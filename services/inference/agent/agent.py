@@ -2,9 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from services.inference.agent.reconcile import Defer, ExistingReplica, Start, St
 from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
 from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.contracts.job import JobKind
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
@@ -58,6 +59,8 @@ class Node:
     jobs: JobCommand
     log_dir: Path | None = None
     gpus: tuple[Gpu, ...] = ()
+    lacking: Mapping[JobKind, str] = field(default_factory=dict)
+    """Kinds of jobs that can't run here, and why."""
 
 
 class NodeAgent:
@@ -71,6 +74,7 @@ class NodeAgent:
             id=node.id,
             capacity=node.capacity,
             gpus=node.gpus,
+            lacking=dict(node.lacking),
             started_at=datetime.now(UTC),
             instance=node.instance,
             host=socket.gethostname(),

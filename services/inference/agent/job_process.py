@@ -85,7 +85,7 @@ class JobProcess:
         program, *arguments = self._command.argv
         self._process = await asyncio.create_subprocess_exec(
             *tethered(program, *arguments, str(folder)),
-            env=_environment(os.environ),
+            env=job_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -172,7 +172,8 @@ class JobProcess:
             self._on_line(text)
 
 
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+def job_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a job's process inherits of its agent's environment."""
     return safe_path({name: value for name, value in inherited.items() if name not in _WITHHELD})
 
 

@@ -2,7 +2,8 @@
 
 Serving comes first: replicas are placed as if the youngest jobs were not there, as far as that lets one more of them
 run. A job keeps its node while it fits there; one that waits goes to the node with the most free memory. Jobs with a
-higher priority choose first, then older ones. A job that does not fit lets those behind it go first.
+higher priority choose first, then older ones. A job that does not fit lets those behind it go first. A node that
+lacks what a kind of job needs gets none of that kind.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from datetime import datetime
 from services.scheduler.policy.fit import FreeCapacity, readable_bytes, why_no_fit
 from services.scheduler.policy.job_rules import assignment, preempt, start, wait
 from services.scheduler.policy.placement import Placement
-from shared.contracts.job import Job, JobState
+from shared.contracts.job import Job, JobKind, JobState
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import NodeAssignment, NodeStatus
 
@@ -64,9 +65,11 @@ def place_jobs(
             after.append(job)
         capacity.hold(job.resources)
     for job in (job for job in in_order if job.state is JobState.QUEUED):
-        fitting = [capacity for capacity in free.values() if _fits(capacity, job.resources)]
+        able = [capacity for key, capacity in free.items() if job.spec.kind not in nodes[key].lacking]
+        fitting = [capacity for capacity in able if _fits(capacity, job.resources)]
         if not fitting:
-            after.append(wait(job, why_no_fit(free.values(), job.resources)))
+            reason = why_no_fit(able, job.resources) if able or not free else _why_unable(job.spec.kind, nodes)
+            after.append(wait(job, reason))
             continue
         capacity = max(fitting, key=lambda one: (one.memory, one.threads, one.node))
         capacity.hold(job.resources)
@@ -99,6 +102,15 @@ def _held(jobs: Iterable[Job]) -> dict[str, list[Resources]]:
 
 def _missing(placement: Placement) -> int:
     return sum(len(reasons) for reasons in placement.unplaced.values())
+
+
+def _why_unable(kind: JobKind, nodes: Mapping[str, NodeStatus]) -> str:
+    """`no node can run it; node-a: this Python lacks torch`; nodes that lack the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for key in sorted(nodes):
+        by_reason.setdefault(nodes[key].lacking[kind], []).append(key)
+    each = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    return f"no node can run a job of kind {kind}; {each}"
 
 
 def _fits(capacity: FreeCapacity, need: Resources) -> bool:

@@ -214,16 +214,30 @@ async def test_a_full_disk_keeps_what_was_saved_and_says_what_to_do(system):
     await succeeds(system, job)
 
 
-async def test_a_python_without_torch_says_what_to_install(system):
+async def test_a_training_waits_for_a_node_with_torch_and_says_what_to_install(system):
     await base_version(system, system.folder)
     await rows_version(system, turns())
-    without = "import sys; sys.modules['torch'] = None; from devtools.jobs.run import main; sys.exit(main())"
-    await system.start_agent(job_command=(sys.executable, "-P", "-c", without))
-    job = await train(system, recipe())
-    failed = await system.reaches(job.id, JobState.FAILED, timeout=WAIT_S)
-    assert failed.attempt == 1, "trying again would change nothing"
-    assert "pip install 'llmos[train]'" in failed.message
-    assert "LLMOS_INFERENCE_JOB_COMMAND" in failed.message
+    without = (
+        "import sys; from importlib import metadata; found = metadata.distribution\n"
+        "def hide(name):\n"
+        "    if name == 'torch': raise metadata.PackageNotFoundError(name)\n"
+        "    return found(name)\n"
+        "metadata.distribution = hide\n"
+        "from devtools.jobs.run import main; sys.exit(main())"
+    )
+    await system.start_agent("node-a", job_command=(sys.executable, "-P", "-c", without))
+    job = await train(system, recipe(4))
+
+    async def waiting():
+        return (await system.job(job.id)).message
+
+    reason = await eventually(waiting)
+    for words in ("no node can run a job of kind train", "node-a: ", " lacks torch: ", "pip install 'llmos[train]'"):
+        assert words in reason
+    assert "LLMOS_INFERENCE_JOB_COMMAND" in reason
+    await system.start_agent("node-b")
+    done = await system.reaches(job.id, JobState.SUCCEEDED, timeout=WAIT_S)
+    assert done.attempt == 1
 
 
 WRONG = {

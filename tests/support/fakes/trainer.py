@@ -10,6 +10,7 @@ import sys
 from devtools.jobs import run as runner
 from devtools.jobs.files import read_manifest
 from devtools.jobs.tool import Run, Stopped
+from devtools.jobs.tools import TOOLS, KindOfJob
 from devtools.jobs.uploads import uploaded_dataset
 from shared.contracts.job import Checkpoint, NewVersion, Progress
 from shared.contracts.manifest import Kind, Manifest
@@ -47,5 +48,5 @@ async def train(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    runner._TOOLS["train"] = train
+    TOOLS["train"] = KindOfJob(__name__, "train")
     sys.exit(runner.main())

@@ -78,6 +78,8 @@ class Deployment:
         value = re.sub(r"@nats:4222$", f"@127.0.0.1:{self.nats_port}", value)
         value = value.replace("http://minio:9000", self._s3.endpoint)
         value = value.replace("http://jaeger:4317", f"http://127.0.0.1:{free_port()}")
+        value = value.replace("http://gateway:8000", self.url)
+        value = value.replace("/opt/jobs/bin/python", sys.executable)
         value = value.replace("/run/secrets/", f"{self.root}/deploy/secrets/")
         return value.replace("/var/lib/llmos", str(self.root / "var"))
 

@@ -1,4 +1,4 @@
-"""Imports a service as if only its own lock file were installed: `python -P only_from_lock.py SERVICE LOCK`.
+"""Imports a package as if only its own lock file were installed: `python -P only_from_lock.py PACKAGE LOCK`.
 
 Everything else that is installed here is refused by name. Prints how many modules were imported.
 """
@@ -47,13 +47,13 @@ class OnlyFrom(importlib.abc.MetaPathFinder):
 
 
 def main() -> None:
-    """Import every module of the service, and the store's client where the service has a store."""
-    service, lock = sys.argv[1], Path(sys.argv[2])
+    """Import every module of the package, and the store's client where the service has a store."""
+    name, lock = sys.argv[1], Path(sys.argv[2])
     sys.meta_path.insert(0, OnlyFrom(locked(lock)))
-    package = importlib.import_module(f"services.{service}")
-    names = [found.name for found in pkgutil.walk_packages(package.__path__, f"services.{service}.")]
-    for name in names:
-        importlib.import_module(name)
+    package = importlib.import_module(name)
+    names = [found.name for found in pkgutil.walk_packages(package.__path__, f"{name}.")]
+    for module in names:
+        importlib.import_module(module)
     if "minio" in locked(lock):
         importlib.import_module("shared.storage.s3")  # imported only when the store's URL asks for it
     sys.stdout.write(f"{len(names)}\n")

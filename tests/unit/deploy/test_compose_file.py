@@ -4,6 +4,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from deploy.make_secrets import ENV_SECRETS, complete
+from devtools.jobs.settings import Settings as JobSettings
 from services.gateway.settings import Settings as GatewaySettings
 from services.inference.replica.settings import Settings as ReplicaSettings
 from services.inference.settings import Settings as InferenceSettings
@@ -15,8 +16,8 @@ from tests.support.harness.compose import ROOT, SERVICES, MissingVariable, compo
 READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
     "registry": (RegistrySettings,),
     "scheduler": (SchedulerSettings,),
-    "inference": (InferenceSettings, ReplicaSettings),
-    "inference-gpu": (InferenceSettings, ReplicaSettings),
+    "inference": (InferenceSettings, ReplicaSettings, JobSettings),
+    "inference-gpu": (InferenceSettings, ReplicaSettings, JobSettings),
     "gateway": (GatewaySettings,),
     "monitor": (MonitorSettings,),
 }
@@ -100,6 +101,17 @@ def test_a_service_with_a_published_port_is_on_the_network_that_reaches_out(docu
     assert [name for name, network in networks.items() if not network.get("internal")] == ["edge"]
     for name, service in document["services"].items():
         assert ("edge" in service["networks"]) == bool(service.get("ports")), name
+
+
+@pytest.mark.parametrize("service", ["inference", "inference-gpu"])
+def test_jobs_reach_the_gateway_with_a_key_of_their_own_and_keep_their_folders(document, service):
+    shown, gateway = document["services"][service], document["services"]["gateway"]
+    environment = shown["environment"]
+    assert environment["LLMOS_JOB_GATEWAY_URL"] == f"http://gateway:{gateway['environment']['LLMOS_GATEWAY_PORT']}"
+    assert set(shown["networks"]) & set(gateway["networks"])
+    assert environment["LLMOS_JOB_API_KEY_FILE"] == f"/run/secrets/{shown['secrets'][0]}"
+    (volume,) = (mount.split(":")[1] for mount in shown["volumes"])
+    assert environment["LLMOS_INFERENCE_JOB_DIR"].startswith(f"{volume}/"), "/tmp is memory"
 
 
 @pytest.mark.parametrize("service", [*OURS, "create-bucket"])

@@ -39,6 +39,16 @@ def test_the_containers_user_can_read_the_mounted_key(tmp_path):
     assert stat.S_IMODE((tmp_path / "deploy/secrets/admin-key").stat().st_mode) == 0o644
 
 
+def test_the_key_of_jobs_is_a_persons_to_make_and_stays(tmp_path):
+    make(tmp_path)
+    key = tmp_path / "deploy/secrets/job-key"
+    assert key.read_text() == ""
+    assert stat.S_IMODE(key.stat().st_mode) == 0o644
+    key.write_text("llmos-given\n")
+    make(tmp_path)
+    assert key.read_text() == "llmos-given\n"
+
+
 def test_the_admin_key_is_one_that_the_gateway_takes(tmp_path):
     make(tmp_path)
     assert read_key(tmp_path / "deploy/secrets/admin-key").startswith("llmos-")

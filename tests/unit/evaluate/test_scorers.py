@@ -9,7 +9,7 @@ from devtools.data.rows import Item
 from devtools.evaluate.gateway import Reply, ScoredText
 from devtools.evaluate.scorers.catalogue import METRICS, SCORERS, scorer_of
 from devtools.evaluate.scorers.counterfactual import swapped
-from devtools.evaluate.scorers.judge import combined
+from devtools.evaluate.scorers.judge import combined, counts_of, kappa, position_bias
 from devtools.evaluate.scorers.likelihood import calibration, of_choices
 from devtools.evaluate.scorers.perplexity import windows
 from devtools.evaluate.scorers.refusals import is_refusal
@@ -200,10 +200,13 @@ def judge_that(rule):
 
 def test_a_judge_is_asked_in_both_orders():
     longest = judge_that(lambda a, b: "A" if len(a) > len(b) else "B")
-    assert scored(JUDGED, longest, "j").values == {"judge_win_rate": 1.0, "judge_consistent": 1.0}
+    found = scored(JUDGED, longest, "j")
+    assert found.values == {"judge_win_rate": 1.0, "judge_consistent": 1.0}
+    assert found.sums == {"judge_position_bias": (0.0, 1.0)}
     assert [model for model, *_ in longest.asked] == ["m", "j", "j"]
-    first = judge_that(lambda _a, _b: "A")
-    assert scored(JUDGED, first, "j").values == {"judge_win_rate": 0.5, "judge_consistent": 0.0}
+    first = scored(JUDGED, judge_that(lambda _a, _b: "A"), "j")
+    assert first.values == {"judge_win_rate": 0.5, "judge_consistent": 0.0}
+    assert first.sums == {"judge_position_bias": (1.0, 1.0)}
     assert [combined(*pair) for pair in (("A", "B"), ("B", "A"), ("tie", "A"))] == ["win", "loss", "tie"]
 
 
@@ -215,6 +218,35 @@ def test_a_judge_is_compared_with_people():
     assert scored(item, longest, "j").values["judge_agreement"] == 1.0
     shortest = judge_that(lambda a, b: "A" if len(a) < len(b) else "B")
     assert scored(item, shortest, "j").values["judge_agreement"] == 0.0
+
+
+def test_the_bias_of_a_judge_for_a_place_is_0_without_one():
+    pairs = {
+        ("A", "A"): 1.0,
+        ("B", "B"): -1.0,
+        ("A", "B"): 0.0,
+        ("B", "A"): 0.0,
+        ("A", "tie"): 0.5,
+        ("tie", "B"): -0.5,
+    }
+    assert {pair: position_bias(*pair) for pair in pairs} == pairs
+
+
+def test_kappa_is_cohens():
+    def of(table):
+        verdicts = ("win", "tie", "loss")
+        counts = [
+            np.array(counts_of(ours, theirs)) * number
+            for ours, row in zip(verdicts, table, strict=True)
+            for theirs, number in zip(verdicts, row, strict=True)
+        ]
+        return kappa(np.sum(counts, axis=0, keepdims=True))[0]
+
+    assert of([[20, 0, 5], [0, 0, 0], [10, 0, 15]]) == pytest.approx(0.4)
+    # 44, 20 and 6 of 100 agree; 0.6 * 0.5 + 0.3 * 0.35 + 0.1 * 0.15 would by chance.
+    assert of([[44, 13, 3], [4, 20, 6], [2, 2, 6]]) == pytest.approx((0.7 - 0.42) / (1 - 0.42))
+    assert of([[30, 10, 10], [0, 0, 0], [0, 0, 0]]) == pytest.approx(0.0), "a judge that always says win"
+    assert np.isnan(of([[5, 0, 0], [0, 0, 0], [0, 0, 0]]))
 
 
 def test_json_is_checked_by_its_schema():

@@ -13,6 +13,7 @@ from devtools.evaluate.gate import Outcome, Rule, overall
 from devtools.evaluate.gated import joined, verdicts
 from devtools.evaluate.gateway import Reply
 from devtools.evaluate.options import Options
+from devtools.evaluate.policy import Policy
 from devtools.evaluate.report import ITEMS_FILE, write_report
 from devtools.evaluate.report import read_items as read_report
 from devtools.evaluate.runner import run, tasks_of, with_falls
@@ -80,10 +81,11 @@ def test_a_gate_reads_one_report_or_one_of_each_version(tmp_path):
     of_theirs = [item.model_copy(update={"subject": item.baseline, "baseline": None}) for item in items]
     one = joined([(manifest, items)], SUBJECT.digest, BASELINE.digest)
     two = joined([(theirs, of_theirs), (ours, alone)], SUBJECT.digest, BASELINE.digest)
-    assert verdicts(one, Rule()) == verdicts(two, Rule())
-    assert overall(verdicts(one, Rule(), ["numbers"])) is Outcome.FAIL
+    assert verdicts(one, Policy()) == verdicts(two, Policy())
+    assert overall(verdicts(one, Policy({"numbers": Rule()}))) is Outcome.FAIL
+    assert overall(verdicts(one, Policy({"numbers:1": Rule(may_fall_by=1.0)}))) is Outcome.PASS
     with pytest.raises(InvalidInput, match="no items of letters"):
-        verdicts(one, Rule(), ["numbers", "letters"])
+        verdicts(one, Policy(dict.fromkeys(("numbers", "letters"), Rule())))
     with pytest.raises(InvalidInput, match="no item that both versions"):
         joined([(ours, alone)], SUBJECT.digest, BASELINE.digest)
 

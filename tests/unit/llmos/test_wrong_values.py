@@ -169,6 +169,7 @@ def extra(words: tuple[str, ...]) -> list[str]:
         ("model", "delete"): ["-y"],
         ("data", "alias"): ["1"],
         ("data", "delete"): ["-y"],
+        ("gate",): ["--against", "x"],
     }.get(words, [])
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.job_placement import place_beside_jobs, place_jobs, with_jobs
 from services.scheduler.policy.placement import place
-from shared.contracts.job import Desired, Job, JobState
+from shared.contracts.job import Desired, Job, JobSpec, JobState
 from shared.contracts.scheduler import Deployment, NodeAssignment, NodeStatus
 from tests.support.factories.jobs import CREATED, job_of
 from tests.support.factories.scheduling import GIB, deployment, node, replica, runs
@@ -47,6 +47,30 @@ def test_a_job_that_fits_nowhere_waits_and_says_why():
     after, _ = decide([job_of("j", memory=5 * GIB)], [node("a")])
     assert after["j"].state is JobState.QUEUED
     assert after["j"].message.startswith("waits: no node has 5.0 GiB free: a has 4.0 GiB")
+
+
+def test_a_job_goes_to_a_node_that_has_what_its_kind_needs():
+    lacks = node("a", memory=8 * GIB).model_copy(update={"lacking": {"train": "no torch", "search": "no torch"}})
+    training = job_of("j", spec=JobSpec(kind="train"))
+    after, _ = decide([training, job_of("k")], [lacks, node("b")])
+    assert (after["j"].node, after["k"].node) == ("b", "a")
+
+
+def test_a_job_that_no_node_can_run_waits_and_says_what_is_missing():
+    nodes = [
+        node(key).model_copy(update={"lacking": {"train": f"{key[0]} lacks torch"}}) for key in ("a1", "a2", "b")
+    ]
+    after, _ = decide([job_of("j", spec=JobSpec(kind="train"))], nodes)
+    assert after["j"].state is JobState.QUEUED
+    assert after["j"].message == (
+        "waits: no node can run a job of kind train; a1, a2: a lacks torch; b: b lacks torch"
+    )
+
+
+def test_of_the_nodes_that_can_run_a_job_those_without_room_are_named():
+    lacks = node("a", memory=8 * GIB).model_copy(update={"lacking": {"run": "nothing"}})
+    after, _ = decide([job_of("j", memory=5 * GIB)], [lacks, node("b")])
+    assert after["j"].message.startswith("waits: no node has 5.0 GiB free: b has 4.0 GiB")
 
 
 def test_higher_priority_comes_first_then_the_older_one():
