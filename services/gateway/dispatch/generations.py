@@ -16,8 +16,8 @@ from shared.contracts.replica import ChatMessage, Generate, Grammar, TemplateOpt
 from shared.contracts.sampling import Sampling
 from shared.text.context_length import check_context_length
 
-Answer = tuple[str, Sampling]
-"""The request id and the sampling of an answer. Those to one prompt differ in seed and `prompt_logprobs` only."""
+Choice = tuple[str, Sampling]
+"""The request id and the sampling of a choice. Those for one prompt differ in seed and `prompt_logprobs` only."""
 ID_BYTES_PER_TOKEN = 8
 """Bytes of a token id in JSON, at most."""
 
@@ -41,24 +41,24 @@ class Generations(Stamps):
 
     def chat_requests(
         self,
-        answers: Sequence[Answer],
+        choices: Sequence[Choice],
         model: str,
         messages: tuple[ChatMessage, ...],
         caller: Caller = ANONYMOUS,
         *,
         options: OutputOptions = FREE_TEXT,
     ) -> list[GenerationRequest]:
-        """Requests for a conversation's next message, one for each of `answers`.
+        """Requests for a conversation's next message, one for each of `choices`.
 
         Raises `ContextLengthExceeded` if the conversation cannot fit.
         """
         self._check_text(model, sum(len(message.content) for message in messages), "messages")
         size = sum(map(_size, messages)) + options.size
-        return self._requests(answers, model, Generate(messages=messages, **self._common(caller, options)), size)
+        return self._requests(choices, model, Generate(messages=messages, **self._common(caller, options)), size)
 
     def completion_requests(
         self,
-        answers: Sequence[Answer],
+        choices: Sequence[Choice],
         model: str,
         prompt: str | tuple[int, ...],
         caller: Caller = ANONYMOUS,
@@ -71,10 +71,10 @@ class Generations(Stamps):
         if isinstance(prompt, str):
             self._check_text(model, len(prompt), "prompt")
             generate = Generate(prompt=prompt, parse_special=parse_special, **common)
-            return self._requests(answers, model, generate, len(prompt.encode()))
+            return self._requests(choices, model, generate, len(prompt.encode()))
         self._check_tokens(model, len(prompt), "prompt")
         size = ID_BYTES_PER_TOKEN * len(prompt)
-        return self._requests(answers, model, Generate(prompt_token_ids=prompt, **common), size)
+        return self._requests(choices, model, Generate(prompt_token_ids=prompt, **common), size)
 
     async def collect(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """All completions, in order. When one fails, the others are cancelled and its error is raised."""
@@ -86,7 +86,7 @@ class Generations(Stamps):
 
     def _common(self, caller: Caller, options: OutputOptions) -> "_Common":
         return _Common(
-            request_id="",  # each answer has its own
+            request_id="",  # each choice has its own
             gateway_id=self._dispatcher.gateway_id,
             tenant=caller.tenant,
             cache_salt=caller.cache_salt,
@@ -98,10 +98,10 @@ class Generations(Stamps):
         )
 
     def _requests(
-        self, answers: Sequence[Answer], model: str, generate: Generate, prompt_bytes: int
+        self, choices: Sequence[Choice], model: str, generate: Generate, prompt_bytes: int
     ) -> list[GenerationRequest]:
         request = GenerationRequest(model, generate, self.deadline(), prompt_bytes)
-        return [request.further(request_id, sampling) for request_id, sampling in answers]
+        return [request.further(request_id, sampling) for request_id, sampling in choices]
 
     def _check_text(self, model: str, chars: int, param: str) -> None:
         """Raise `ContextLengthExceeded` if a text of so many characters cannot fit, however it is tokenised."""

@@ -80,7 +80,7 @@ class Outgoing:
         connected = self._transport.get_extra_info("socket")
         try:
             (queued,) = struct.unpack("i", fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, bytes(4)))
-        except OSError:  # closed at this moment
+        except (OSError, ValueError):  # closed at this moment
             return pending
         return pending + int(queued)
 
