@@ -33,6 +33,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE, Checkpoint, Progress
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput, LlmosError, UnsupportedFormat
+from shared.panics import STOPS
 from shared.storage.open import open_store
 
 NICENESS = 10
@@ -138,7 +139,9 @@ async def work(folder: Path, messages: Messages) -> int:
         traceback.print_exc()
         messages.send(failure=_disk(error, folder))
         return 1
-    except Exception as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
+    except STOPS:
+        raise
+    except BaseException as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
         traceback.print_exc()
         messages.send(failure=f"{type(error).__name__}: {error}")
         return 1
