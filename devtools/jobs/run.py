@@ -23,6 +23,7 @@ from devtools.jobs.tools import lacking, tool_of
 from devtools.jobs.workspace import Workspace
 from shared.contracts.job import LACKING_OPTION, REFUSED_EXIT_CODE, STOPPED_EXIT_CODE
 from shared.errors import InvalidInput, LlmosError
+from shared.panics import STOPS
 from shared.storage.open import open_store
 
 NICENESS = 10
@@ -60,7 +61,9 @@ async def work(folder: Path, messages: Messages) -> int:
         traceback.print_exc()
         messages.send(failure=_disk(error, folder))
         return 1
-    except Exception as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
+    except STOPS:
+        raise
+    except BaseException as error:  # noqa: BLE001  # the boundary of the process: the traceback is in the log
         traceback.print_exc()
         messages.send(failure=f"{type(error).__name__}: {error}")
         return 1

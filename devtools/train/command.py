@@ -28,6 +28,7 @@ from devtools.train.progress import Event, Failed, Stepped, as_line
 from devtools.train.recipe import read_recipe
 from devtools.train.run import train
 from shared.errors import InvalidInput, LlmosError, StorageFull, TrainingDiverged
+from shared.panics import STOPS
 
 DONE, FAULT, REFUSED, DIVERGED, STORAGE_FULL, PAUSED = 0, 1, 2, 3, 4, os.EX_TEMPFAIL
 _STEPS_EVERY_S = 0.5
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LlmosError as error:
         emit(Failed(error.code, error.message, error.param))
         return exit_code(error)
-    except Exception:  # noqa: BLE001  # the boundary of the process: who reads the events has to know
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001  # the boundary of the process: who reads the events has to know
         traceback.print_exc()
         emit(Failed("internal", "a fault of LLMOS; its traceback is on standard error. Please report it"))
         return FAULT

@@ -61,6 +61,6 @@ async def test_a_grammar_is_compiled_for_each_tenant() -> None:
             lambda: grammar_tokenizer(tokenizer, vocab_size=tokenizer.vocab_size, eos_token_ids=(2,)), process
         )
         source = grammar_source(Grammar(kind="regex", value="[a-z]{3}secret"))
-        mine = await grammars.compile(source, "1:a")
-        assert await grammars.compile(source, "1:a") is mine
-        assert await grammars.compile(source, "1:b") is not mine
+        mine = await grammars.compile(source, scope="1:a")
+        assert await grammars.compile(source, scope="1:a") is mine
+        assert await grammars.compile(source, scope="1:b") is not mine

@@ -23,7 +23,8 @@ Report = Callable[[ManifestFile], Awaitable[None]]
 def damaged_files(folder: Path, files: Sequence[ManifestFile]) -> list[ManifestFile]:
     """Those of `files` whose bytes in `folder` do not hash to their digest. Blocking; logs its rate.
 
-    All bytes are read, which the load that follows would do as well; SHA-256 itself runs at 0.4 to 2 GB/s per core.
+    All bytes are read, which the load that follows would do as well. SHA-256 itself took 0.08 s
+    for SmolLM2's 98 MB (1.1 to 1.25 GiB/s) on one core with SHA instructions.
     """
     begun = time.perf_counter()
     damaged = [file for file in files if file_digest(folder / file.path) != file.digest]

@@ -16,6 +16,7 @@ from services.inference.text.grammar.patterns import without_irregular_patterns,
 from services.inference.text.grammar.schema import check_keywords
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
+from shared.panics import no_panics
 
 MAX_SOURCE = 256 << 10
 """Characters that a grammar may have."""
@@ -148,7 +149,8 @@ def literal(text: str) -> str:
 def _regex(pattern: str, param: str) -> str:
     if not pattern:
         raise InvalidInput(f"{param} is empty: no answer would match it but an empty one", param=param)
-    return f"start: /{regex_to_lark(pattern, 'd')}/"  # \d is 0 to 9
+    with no_panics(lambda reason: InvalidInput(f"{param} can't be read: {reason}", param=param)):
+        return f"start: /{regex_to_lark(pattern, 'd')}/"  # \d is 0 to 9
 
 
 def _choices(value: str, param: str) -> list[str]:
