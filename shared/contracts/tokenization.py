@@ -24,8 +24,9 @@ class Tokenize(Contract):
     add_special_tokens: bool = True
     """Whether the ids begin with BOS if the model was trained so; of an encoder: whether its special tokens are
     added. A chat template has its own."""
-    parse_special: bool = False
-    """With `prompt`: whether the control tokens spelled in it are control tokens; otherwise they are text."""
+    parse_special: bool | None = None
+    """With `prompt`: whether the control tokens spelled in it are control tokens; otherwise they are text. None: they
+    are for a decoder, because clients look ids up here, and render conversations; never for an encoder."""
     template: TemplateOptions = TemplateOptions()
     """With `messages`."""
     return_token_strs: bool = False

@@ -98,7 +98,7 @@ class PromptBuilder:
             return bos + await self._rendered_ids(rendered)
         text = request.prompt or ""
         _check_chars(text, "prompt")
-        return bos + await self._prompt_ids(text, parse_special=request.parse_special)
+        return bos + await self._prompt_ids(text, parse_special=request.parse_special is not False)
 
     async def _render(
         self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...], options: TemplateOptions

@@ -40,7 +40,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
     add_special_tokens: bool | None = None
     """Whether BOS is added; default: yes for a prompt, no for messages, whose template adds it."""
     parse_special: bool | None = None
-    """Whether control tokens spelled in `prompt` are control tokens. Default: they are text."""
+    """Whether control tokens spelled in `prompt` are control tokens. Default: where the model generates text."""
     return_token_strs: bool | None = None
 
     def command(self, tenant: str) -> Tokenize:
@@ -64,7 +64,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
             messages=None if messages is None else tuple(message.chat_message() for message in messages),
             tools=() if self.contract_choice().mode == "none" else self.contract_tools(),
             add_special_tokens=messages is None if special is None else special,
-            parse_special=bool(self.parse_special),
+            parse_special=self.parse_special,
             template=self.template_options(),
             return_token_strs=bool(self.return_token_strs),
             tenant=tenant,

@@ -86,16 +86,14 @@ def rendered(text: str) -> list[int]:
 
 async def test_a_prompt_goes_to_tokens_and_back(small: Stand) -> None:
     ids = TOKENIZER.encode("hello there<|im_end|>")
-    found = await tokenize(small, model="small", prompt="hello there<|im_end|>", parse_special=True)
+    found = await tokenize(small, model="small", prompt="hello there<|im_end|>")
     assert found == {"count": len(ids), "max_model_len": MAX_LEN, "tokens": ids, "token_strs": None}
-    named = await tokenize(
-        small, prompt="hello there<|im_end|>", parse_special=True, return_token_strs=True, add_special_tokens=False
-    )
+    named = await tokenize(small, prompt="hello there<|im_end|>", return_token_strs=True, add_special_tokens=False)
     assert named["tokens"] == ids
     assert named["token_strs"] == [TOKENIZER.token(token) for token in ids]
     back = await small.client.post("/detokenize", json={"tokens": ids})
     assert back.json() == {"prompt": "hello there<|im_end|>"}
-    text = await tokenize(small, prompt="hello there<|im_end|>")
+    text = await tokenize(small, prompt="hello there<|im_end|>", parse_special=False)
     assert text["tokens"] == TOKENIZER.encode_plain("hello there<|im_end|>") != ids
     assert (await tokenize(small, prompt=""))["count"] == 0
 
@@ -159,7 +157,7 @@ async def test_a_client_that_keeps_its_tokenizer_here_finds_what_it_needs(small:
     assert info["chat_template"] == TEMPLATE
     assert info["tokenizer_class"]
     assert info["model_max_length"] == MAX_LEN
-    eos = await tokenize(small, prompt=info["eos_token"], parse_special=True, add_special_tokens=False)
+    eos = await tokenize(small, prompt=info["eos_token"], add_special_tokens=False)
     assert eos["tokens"] == [2]
 
 
