@@ -21,6 +21,9 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         instance=context.instance,
         capacity=Resources(memory=settings.memory, threads=settings.threads),
         replica_command=settings.replica_command,
+        replica_nats_url=settings.replica_nats_url.get_secret_value()
+        if settings.replica_nats_url
+        else settings.nats_url,
         drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
         jobs=JobCommand(settings.job_command, settings.job_dir, settings.log_dir),

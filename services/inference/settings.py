@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.contracts.manifest import Name
 from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
@@ -55,6 +55,8 @@ class Settings(ServiceSettings):
     """Bytes that all replicas together may use. Default: 80 % of what is available at the start."""
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
     """CPU threads that all replicas together may use. Default: the CPUs of this process."""
+    replica_nats_url: SecretStr | None = Field(default=None, validation_alias="LLMOS_INFERENCE_REPLICA_NATS_URL")
+    """Address of the bus, with the user and password of replicas. Default: `LLMOS_NATS_URL`, for a bus without users."""
     replica_command: tuple[str, ...] = Field(
         default=python_module("services.inference.replica"),
         min_length=1,

@@ -15,6 +15,7 @@ import structlog
 from shared.deadlines import CHILD_STOP_S
 from shared.errors import NotFound
 from shared.service import child_log
+from shared.service.environment import without_secrets
 from shared.service.health_file import HEALTH_FILE_VARIABLE
 from shared.service.parent import PARENT_BIRTH_VARIABLE, PARENT_PID_VARIABLE
 from shared.service.process_identity import ProcessIdentity, birth
@@ -41,6 +42,8 @@ class ChildSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the supervisor's own environment (less its instance name and health file, which are its own)."""
+    inherits_secrets: bool = True
+    """Whether the supervisor's environment goes on with its secrets."""
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
     log_limit: int = child_log.LIMIT
@@ -163,7 +166,8 @@ class Child:
         self._changed()
 
     async def _spawn(self) -> None:
-        inherited = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
+        given = os.environ if self.spec.inherits_secrets else without_secrets(os.environ)
+        inherited = {key: value for key, value in given.items() if key not in _OWN_VARIABLES}
         this = ProcessIdentity.own()
         own = {
             PARENT_PID_VARIABLE: str(this.pid),

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +51,8 @@ class Node:
     """The agent's own name; each start has a new one."""
     capacity: Resources
     replica_command: tuple[str, ...]
+    replica_nats_url: str = field(repr=False)
+    """The bus, with the user that replicas have."""
     drain_timeout: float
     """Seconds that a removed replica has to finish its requests."""
     load_timeout: float
@@ -205,7 +207,10 @@ class NodeAgent:
         spec = ChildSpec(
             name=f"replica {assignment.id}",
             argv=node.replica_command,
-            env=replica_environment(assignment, node=node.id, drain_timeout=node.drain_timeout),
+            env=replica_environment(
+                assignment, node=node.id, drain_timeout=node.drain_timeout, nats_url=node.replica_nats_url
+            ),
+            inherits_secrets=False,
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
             stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )

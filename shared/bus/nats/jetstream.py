@@ -26,10 +26,17 @@ Result = TypeVar("Result")
 
 
 class JetStream:
-    """JetStream on the connection's client of the moment."""
+    """JetStream on the connection's client of the moment.
 
-    def __init__(self, connection: NatsConnection) -> None:
+    Args:
+        connection: To the server.
+        owner: Whether streams and consumers are made on first use. Only the owner of the bus may make any; all
+            others find what it has made (`shared.bus.access`).
+    """
+
+    def __init__(self, connection: NatsConnection, *, owner: bool) -> None:
         self.connection = connection
+        self.owner = owner
 
     @property
     def context(self) -> JetStreamContext:
@@ -46,7 +53,7 @@ class JetStream:
     ) -> Result:
         """`work()` with our errors; APIErrors other than "not there" and "not now" pass through.
 
-        `ensure` makes what `work` needs; its argument is true when the server seems to have lost it.
+        `ensure` makes what `work` needs, as the owner; its argument is true when the server seems to have lost it.
         Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `RECOVERY_S`.
         """
         deadline = time.monotonic() + RECOVERY_S
@@ -55,13 +62,14 @@ class JetStream:
         while True:
             self.check_connected()
             try:
-                if ensure is not None:
+                if ensure is not None and self.owner:
                     await cancellable(ensure(lost))
                 return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(
-                        f"JetStream does not respond: {error}; is it enabled in nats-server?"
+                        f"JetStream does not respond: {error}; if it is enabled in nats-server, its streams are"
+                        " missing: 'llmos bus init' makes them"
                     ) from error
                 lost = True
             except nats.errors.MaxPayloadError as error:
@@ -96,6 +104,10 @@ class JetStream:
         if suits(info.config):
             return info
         return await self.manager.update_stream(config)
+
+
+async def nothing() -> None:
+    """For making something without using it yet."""
 
 
 def unexpected(what: str, error: APIError) -> LlmosError:

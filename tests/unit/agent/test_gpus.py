@@ -102,6 +102,7 @@ def test_a_replica_sees_the_gpu_that_it_was_given_and_no_other():
     on_cpu = ReplicaAssignment.EXAMPLE
     on_gpu = on_cpu.model_copy(update={"device": "cuda", "gpu": "GPU-1aaa"})
     seen = [
-        replica_environment(one, node="node-a", drain_timeout=1.0)["CUDA_VISIBLE_DEVICES"] for one in (on_cpu, on_gpu)
+        replica_environment(one, node="node-a", drain_timeout=1.0, nats_url="nats://h")["CUDA_VISIBLE_DEVICES"]
+        for one in (on_cpu, on_gpu)
     ]
     assert seen == ["", "GPU-1aaa"]

@@ -6,7 +6,7 @@ from shared.contracts.scheduler import ReplicaAssignment
 
 def test_the_replica_gets_its_assignment_and_keeps_within_its_threads():
     assignment = ReplicaAssignment.EXAMPLE
-    environment = replica_environment(assignment, node="node-a", drain_timeout=30.0)
+    environment = replica_environment(assignment, node="node-a", drain_timeout=30.0, nats_url="nats://h")
     assert ReplicaAssignment.decode(environment["LLMOS_REPLICA_ASSIGNMENT"].encode()) == assignment
     assert environment["LLMOS_NODE_ID"] == "node-a"
     assert environment["LLMOS_INSTANCE"] == assignment.id

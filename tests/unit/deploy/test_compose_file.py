@@ -39,7 +39,7 @@ def document():
 
 
 def test_every_service_is_there(document):
-    expected = {"nats", "minio", "create-bucket", "jaeger", *OURS}
+    expected = {"nats", "init-bus", "minio", "create-bucket", "jaeger", *OURS}
     assert document["services"].keys() == expected
     assert set(SERVICES) < set(OURS)
 
@@ -102,7 +102,7 @@ def test_a_service_with_a_published_port_is_on_the_network_that_reaches_out(docu
         assert ("edge" in service["networks"]) == bool(service.get("ports")), name
 
 
-@pytest.mark.parametrize("service", [*OURS, "create-bucket"])
+@pytest.mark.parametrize("service", [*OURS, "init-bus", "create-bucket"])
 def test_our_containers_have_no_rights_that_they_do_not_need(document, service):
     shown = document["services"][service]
     assert shown["read_only"] is True
@@ -113,7 +113,8 @@ def test_our_containers_have_no_rights_that_they_do_not_need(document, service):
 @pytest.mark.parametrize("service", OURS)
 def test_a_service_starts_when_its_bus_is_healthy_and_its_bucket_made(document, service):
     needs = document["services"][service]["depends_on"]
-    assert needs["nats"]["condition"] == "service_healthy"
+    assert needs["init-bus"]["condition"] == "service_completed_successfully"
+    assert document["services"]["init-bus"]["depends_on"]["nats"]["condition"] == "service_healthy"
     if "LLMOS_STORE_URL" in document["services"][service]["environment"]:
         assert needs["create-bucket"]["condition"] == "service_completed_successfully"
 
