@@ -1,5 +1,6 @@
 """The bus server of an embedded system: its configuration, users and child process."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from shared.errors import Unavailable
 from shared.service.supervise import ChildSpec
 
 USERS = [role.value for role in Role]
+_INNERMOST = re.compile(r"\[[^][{}]*\]|\{[^{}]{0,160}\}")
 
 
 def server_binary() -> Path:
@@ -44,8 +46,11 @@ def server_settings(port: int, store: Path, passwords: dict[str, str], *, host: 
 
 
 def configuration(settings: dict[str, Any]) -> str:
-    """Settings as the server's configuration file: JSON is valid in its language."""
-    return orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode()
+    """Settings as the server's configuration file: JSON is valid in its language. What fits stands on one line."""
+    text = orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode()
+    for _ in range(2):  # lists of accounts, then the exports and imports around them
+        text = _INNERMOST.sub(lambda found: " ".join(found[0].split()), text)
+    return text
 
 
 def adopt_streams(store: Path) -> None:

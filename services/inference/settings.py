@@ -56,7 +56,8 @@ class Settings(ServiceSettings):
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
     """CPU threads that all replicas together may use. Default: the CPUs of this process."""
     replica_nats_url: SecretStr | None = Field(default=None, validation_alias="LLMOS_INFERENCE_REPLICA_NATS_URL")
-    """Address of the bus, with the user and password of replicas. Default: `LLMOS_NATS_URL`, for a bus without users."""
+    """Address of the bus, with user and password of the replicas. Default: `LLMOS_NATS_URL`; only for a bus without
+    users."""
     replica_command: tuple[str, ...] = Field(
         default=python_module("services.inference.replica"),
         min_length=1,

@@ -13,7 +13,7 @@ from nats.js.manager import JetStreamManager
 
 from shared.bus.nats.connection import NatsConnection
 from shared.bus.tasks import cancellable
-from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
+from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, PermissionDenied, Unavailable
 
 RECOVERY_S = 5.0
 """After a restart the server serves its streams shortly after it accepts connections: calls are retried this long."""
@@ -54,13 +54,15 @@ class JetStream:
         """`work()` with our errors; APIErrors other than "not there" and "not now" pass through.
 
         `ensure` makes what `work` needs, as the owner; its argument is true when the server seems to have lost it.
-        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `RECOVERY_S`.
+        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, `PermissionDenied`, or `Unavailable` after
+        `RECOVERY_S`.
         """
         deadline = time.monotonic() + RECOVERY_S
         wait = 0.02
         lost = False
         while True:
             self.check_connected()
+            started = time.monotonic()
             try:
                 if ensure is not None and self.owner:
                     await cancellable(ensure(lost))
@@ -75,6 +77,10 @@ class JetStream:
             except nats.errors.MaxPayloadError as error:
                 raise PayloadTooLarge("more bytes than one record of the bus may have") from error
             except (TimeoutError, nats.errors.TimeoutError) as error:
+                if refused := [subject for subject, at in self.connection.denied.items() if at >= started]:
+                    raise PermissionDenied(
+                        f"the bus does not let {self.connection.name} use {refused[0]}: check its NATS credentials"
+                    ) from error
                 raise DeadlineExceeded(f"JetStream did not respond within {CALL_S:g} s") from error
             except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
                 raise Disconnected("the bus connection is down; it is being made again") from error

@@ -53,6 +53,11 @@ class NatsServer:
         login = f"{self._user}@" if self._user else ""
         return f"nats://{login}127.0.0.1:{self.port}"
 
+    @property
+    def owner_url(self) -> str | None:
+        """Where LLMOS's buckets and streams are made after a start; None: nowhere."""
+        return None if self.config else self.url
+
     def url_for(self, user: str, password: str) -> str:
         """The URL with other credentials."""
         return f"nats://{user}:{password}@127.0.0.1:{self.port}"
@@ -85,8 +90,8 @@ class NatsServer:
                 stderr=log,
             )
         self._wait_until_ready()
-        if not self.config:
-            self._provision()
+        if self.owner_url is not None:
+            self._provision(self.owner_url)
 
     def kill(self) -> None:
         """`kill -9`: what was not written is lost."""
@@ -126,10 +131,10 @@ class NatsServer:
         self._process.wait(timeout=20)
         self._process = None
 
-    def _provision(self) -> None:
+    def _provision(self, url: str) -> None:
         """Make the buckets and streams that services find. In a thread: the test may run an event loop here."""
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, provision(self.url)).result()
+            thread.submit(asyncio.run, provision(url)).result()
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
