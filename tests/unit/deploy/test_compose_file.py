@@ -20,7 +20,7 @@ READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
     "gateway": (GatewaySettings,),
     "monitor": (MonitorSettings,),
 }
-SET_BY_THE_AGENT = {"LLMOS_REPLICA_ASSIGNMENT", "LLMOS_NODE_ID", "LLMOS_INSTANCE"}
+SET_BY_THE_AGENT = {"LLMOS_REPLICA_ASSIGNMENT", "LLMOS_REPLICA_FILES", "LLMOS_NODE_ID", "LLMOS_INSTANCE"}
 """For each replica."""
 OURS = tuple(READ_BY)
 

@@ -35,4 +35,4 @@ def test_the_server_refuses_to_start_without_the_passwords():
 def test_no_password_is_in_the_file():
     for line in TARGET.read_text().splitlines():
         if '"password"' in line:
-            assert re.search(r'"password": \$NATS_PASSWORD_[A-Z]+ ', line), line
+            assert re.search(r'"password": \$NATS_PASSWORD_[A-Z]+\b', line), line

@@ -17,9 +17,10 @@ from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
 
-TOKENIZER_FILE = "tokenizer.json"
+MANIFEST_FILE = ".manifest.json"
+"""Beside the version's files, for the replica."""
 
-_log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.agent")
 
 
 async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) -> Manifest:
@@ -44,7 +45,7 @@ async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) ->
 
 @asynccontextmanager
 async def version_folder(store: ArtifactStore, manifest: Manifest, digest: str, cache: Path) -> AsyncIterator[Path]:
-    """A folder with all files of the version under their manifest paths, kept while inside; replicas share it.
+    """A folder with the manifest and all files of the version, kept while inside; the node's replicas share it.
 
     Blobs are hard-linked, or linked symbolically where the store's blobs and the cache are on different file systems:
     nothing is copied. An incomplete folder (a blob was deleted, the disk was full) is built again. Folders that
@@ -106,10 +107,12 @@ def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -
             shutil.rmtree(folder, ignore_errors=True)
             draft = folder.parent / f".{folder.name}.draft"
             shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
             for path, blob in blobs:
                 target = draft / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(blob.resolve(), target)
+            (draft / MANIFEST_FILE).write_bytes(manifest.encode())
             draft.rename(folder)
         fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -118,7 +121,8 @@ def _assemble(folder: Path, manifest: Manifest, blobs: list[tuple[str, Path]]) -
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
     try:
-        return all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+        files = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+        return files and (folder / MANIFEST_FILE).is_file()
     except FileNotFoundError:
         return False
 
