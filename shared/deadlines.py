@@ -15,9 +15,9 @@ CLAIM_GRACE_S: Final = 1.0
 """Beyond the time to live of a lease: how long a node agent waits before it takes over a silent node's id."""
 
 WATCH_HEARTBEAT_S: Final = 1.0
-"""The server sends a heartbeat to an idle watch of a bucket this often."""
+"""A watch of a bucket asks the server this often what it has stored last."""
 WATCH_SILENCE_S: Final = 3.0
-"""A watch without a heartbeat for this long is no longer fresh, and begins again. Below `LEASE_TTL_S`: a watch that
+"""A watch without an answer for this long is no longer fresh, and begins again. Below `LEASE_TTL_S`: a watch that
 missed renewals must not be taken for leases that expired."""
 
 LOAD_REPORT_S: Final = 0.5

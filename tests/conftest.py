@@ -52,7 +52,7 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    connection = await connect(nats_url, name="test")
+    connection = await connect(nats_url, name="test", owner=True)
     yield connection
     await connection.drain()
 

@@ -1,6 +1,6 @@
 """Write `deploy/nats/nats.conf`: `python deploy/nats/make_conf.py`.
 
-The users and what they may say are those of the embedded system (`llmos/embedded/nats.py`); what differs is where the
+The accounts and what they may use are those of the embedded system (`shared/bus/access`); what differs is where the
 server listens, where it keeps its data, and that passwords come from its environment.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from llmos.embedded.nats import USERS, configuration, server_settings
 
 TARGET = Path(__file__).with_name("nats.conf")
-_HEADER = "# Written by deploy/nats/make_conf.py; a test compares. Change llmos/embedded/nats.py and run it again.\n"
+_HEADER = "# Written by deploy/nats/make_conf.py; a test compares. Change shared/bus/access and run it again.\n"
 
 
 def password_variable(user: str) -> str:

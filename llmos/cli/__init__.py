@@ -8,6 +8,7 @@ import typer
 
 from llmos.cli import (
     apply,
+    bus,
     chat,
     data,
     deployments,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
+app.add_typer(bus.app, name="bus")
 app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")

@@ -13,6 +13,8 @@ from llmos.embedded import nats
 from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
+from shared.bus.access.provision import provision
+from shared.bus.access.roles import Role
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
@@ -33,6 +35,7 @@ class EmbeddedSystem:
         self.ports = ports
         self.url = f"http://127.0.0.1:{ports.http}"
         self._store_url = store_url or home.store.as_uri()
+        self._passwords = home.bus_passwords(nats.USERS)
         self.children: dict[str, Child] = {}
 
     @asynccontextmanager
@@ -48,6 +51,7 @@ class EmbeddedSystem:
         key = self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await self._until_listening(self.ports.nats)
+        await provision(nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER]))
         for service in SERVICES:
             await self._start_child(self._service(service))
         await self._until_ready(key)
@@ -73,12 +77,14 @@ class EmbeddedSystem:
         await child.start()
 
     def _service(self, service: str) -> ChildSpec:
-        password = self.home.bus_passwords(nats.USERS)[service]
         return ChildSpec(
             name=service,
             argv=python_module(f"services.{service}"),
             env={
-                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, password),
+                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, self._passwords[service]),
+                "LLMOS_INFERENCE_REPLICA_NATS_URL": nats.user_url(
+                    self.ports.nats, Role.REPLICA, self._passwords[Role.REPLICA]
+                ),
                 "LLMOS_STORE_URL": self._store_url,
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),

@@ -12,17 +12,30 @@ from services.inference.settings import Settings
 from shared.contracts.resources import Resources
 from shared.deadlines import AGENT_RECORD_S
 from shared.service.context import Context
+from shared.storage.open import open_store
 
 
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Runs this node's replicas; leaving drains them within the service's drain time."""
     gpus, lacking = await asyncio.gather(asyncio.to_thread(find_gpus), find_lacking(settings.job_command))
+    secret = settings.s3_secret_key
+    store = open_store(
+        settings.store_url,
+        access_key=settings.s3_access_key,
+        secret_key=None if secret is None else secret.get_secret_value(),
+        cache_limit=settings.cache_limit,
+    )
     node = Node(
         id=settings.node_id,
         instance=context.instance,
         capacity=Resources(memory=settings.memory, threads=settings.threads),
         replica_command=settings.replica_command,
+        replica_nats_url=settings.replica_nats_url.get_secret_value()
+        if settings.replica_nats_url
+        else settings.nats_url,
+        store=store,
+        cache_dir=settings.cache_dir,
         drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
         jobs=JobCommand(settings.job_command, settings.job_dir, settings.log_dir),

@@ -1,4 +1,4 @@
-"""What the node agent reads from its environment; its replicas read theirs from the same one."""
+"""What the node agent reads from its environment."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.contracts.manifest import Name
 from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
@@ -55,6 +55,19 @@ class Settings(ServiceSettings):
     """Bytes that all replicas together may use. Default: 80 % of what is available at the start."""
     threads: int = Field(default_factory=usable_threads, ge=1, validation_alias="LLMOS_INFERENCE_THREADS")
     """CPU threads that all replicas together may use. Default: the CPUs of this process."""
+    store_url: str
+    """Where model files are kept: `file:///a/folder` or `s3://bucket?endpoint=http://host:9000`."""
+    cache_dir: Path
+    """The node's cache of model files; its replicas share it."""
+    cache_limit: int | None = Field(default=None, gt=0)
+    """Bytes of blobs that the cache may hold. A store in a folder needs no cache. Default: no limit."""
+    s3_access_key: str | None = None
+    """Access key of an S3 store; not needed for a folder."""
+    s3_secret_key: SecretStr | None = None
+    """Secret key of an S3 store; not needed for a folder."""
+    replica_nats_url: SecretStr | None = Field(default=None, validation_alias="LLMOS_INFERENCE_REPLICA_NATS_URL")
+    """Address of the bus, with user and password of the replicas. Default: `LLMOS_NATS_URL`; only for a bus without
+    users."""
     replica_command: tuple[str, ...] = Field(
         default=python_module("services.inference.replica"),
         min_length=1,

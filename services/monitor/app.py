@@ -10,7 +10,7 @@ import structlog
 from services.monitor.archive import Archive
 from services.monitor.export import Forwarder
 from services.monitor.health import HealthTable, HealthWatch
-from services.monitor.ingest import DURABLE, Ingest
+from services.monitor.ingest import Ingest
 from services.monitor.settings import Settings
 from services.monitor.store import Limits
 from shared.bus import rpc
@@ -19,6 +19,7 @@ from shared.contracts.monitor import (
     GET_HEALTH,
     GET_TRACE,
     LIST_TRACES,
+    TELEMETRY_DURABLE,
     GetTrace,
     HealthReport,
     ListTraces,
@@ -53,7 +54,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(background(_sweep(archive), "sweep traces"))
 
         ingest = Ingest(archive, forwarder, context.readiness)
-        consumption = await telemetry_stream(bus).consume(ingest.handle, durable=DURABLE)
+        consumption = await telemetry_stream(bus).consume(ingest.handle, durable=TELEMETRY_DURABLE)
         stack.push_async_callback(consumption.unsubscribe)
 
         async def get_trace(request: GetTrace) -> TraceDocument:

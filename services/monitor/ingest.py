@@ -14,9 +14,6 @@ from shared.service.readiness import Readiness
 
 _log = structlog.get_logger("llmos.monitor")
 
-DURABLE = "monitor"
-"""The stream remembers under this name how far the monitor has read."""
-
 
 class Ingest:
     """Handles each message of the stream; the bus acknowledges it when `handle` returns.

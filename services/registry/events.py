@@ -14,4 +14,6 @@ _log = structlog.get_logger("llmos.registry")
 async def publish_event(bus: Bus, kind: str, name: str, *, actor: str, at: datetime, **detail: str) -> None:
     """Publish that `actor` did `kind` to the thing called `name`, and log it. Fire and forget."""
     _log.info(kind, name=name, **detail)
-    await publish(bus, event_subject(kind), Event(kind=kind, name=name, actor=actor, at=at, detail=detail))
+    await publish(
+        bus, event_subject("registry", kind), Event(kind=kind, name=name, actor=actor, at=at, detail=detail)
+    )

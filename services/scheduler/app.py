@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.scheduler.events import ensure_event_streams
 from services.scheduler.job_deployer import JobDeployer
 from services.scheduler.leadership import Leader
 from services.scheduler.policy.grace_period import GracePeriod
@@ -49,7 +48,6 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
 
     @asynccontextmanager
     async def term() -> AsyncIterator[None]:
-        await ensure_event_streams(bus)  # before the first event
         async with service.running():
             changed.set()
             yield

@@ -17,7 +17,7 @@ from shared.contracts.job import (
 
 
 def job_event_stream(bus: Bus) -> EventStream:
-    """The stream; made on first use."""
+    """The stream."""
     return bus.stream(
         JOB_EVENTS_STREAM,
         [f"{JOB_EVENTS_SUBJECT}.>"],

@@ -1,9 +1,17 @@
-"""Subjects and keys: what is valid, and what matches."""
+"""Subjects, keys and streams: how they are named, what is valid, and what matches."""
 
 import re
 from functools import lru_cache
 
 from shared.errors import InvalidInput
+
+LIVE_SUBJECT = "llmos.v1.kv"
+"""The server publishes each change of a bucket on `llmos.v1.kv.<bucket>.<key>`, once it is stored."""
+OBJECTS_STREAM = "LLMOS_OBJECTS"
+OBJECTS_SUBJECT = "llmos.v1.objects"
+"""Chunk `n` of a large payload is on `llmos.v1.objects.<sender>.<topic>.<id>.<n>`."""
+REPLY_TOPIC = "reply"
+"""The topic of payloads that answer requests."""
 
 _PART = re.compile(r"[^\s.*>]+")
 _KEY = re.compile(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*")
@@ -43,3 +51,14 @@ def matches(pattern: str, subject: str) -> bool:
         if index >= len(given) or part not in ("*", given[index]):
             return False
     return len(expected) == len(given)
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream that holds a bucket."""
+    return f"KV_{bucket}"
+
+
+def topic(subject: str) -> str:
+    """What a subject is about: `registry` in `llmos.v1.registry.list_models`; `other` outside `llmos.v1`."""
+    parts = subject.split(".")
+    return parts[2] if len(parts) > 3 and parts[:2] == ["llmos", "v1"] else "other"

@@ -105,7 +105,7 @@ class Watch(Protocol):
 
 
 class KeyValue(Protocol):
-    """A bucket. Made on first use; survives restarts of the server."""
+    """A bucket: `shared.bus.access` lists those of LLMOS. Survives restarts of the server."""
 
     async def get(self, key: str) -> KvEntry | None:
         """The entry, or None."""
@@ -186,7 +186,7 @@ class Bus(Protocol):
         """
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> EventStream:
-        """A durable stream; made on first use."""
+        """A durable stream; `shared.bus.access` lists those of LLMOS."""
 
     async def drain(self) -> None:
         """Unsubscribe everything, let handlers finish, flush, close. Idempotent."""

@@ -14,7 +14,7 @@ EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
 
 
 class Event(Contract):
-    """Who changed what, and when. Published under `event_subject(kind)`."""
+    """Who changed what, and when. Published under `event_subject(service, kind)`."""
 
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$")]
     """The thing and what happened to it, in the past tense: `deployment.changed`, `node.lost`."""
@@ -32,9 +32,9 @@ class EventList(Contract):
     events: tuple[Event, ...]
 
 
-def event_subject(kind: str) -> str:
-    """Where events of `kind` are published."""
-    return f"{EVENTS_SUBJECT}.{kind}"
+def event_subject(service: str, kind: str) -> str:
+    """Where a service publishes its events of `kind`: the bus lets none publish under the name of another."""
+    return f"{EVENTS_SUBJECT}.{service}.{kind}"
 
 
 Event.EXAMPLE = Event(

@@ -7,6 +7,12 @@ from pydantic import Field
 from shared.contracts.base import Contract, Empty, Endpoint
 
 TELEMETRY_STREAM = "LLMOS_TELEMETRY"
+TELEMETRY_SUBJECTS = "llmos.v1.telemetry.>"
+TELEMETRY_MAX_BYTES = 256 * 1024 * 1024
+TELEMETRY_MAX_AGE_S = 24 * 3600.0
+"""Bounds of the stream; the oldest telemetry is removed first."""
+TELEMETRY_DURABLE = "monitor"
+"""The stream remembers under this name how far the monitor has read."""
 TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 import structlog
 
 from shared.deadlines import CHILD_STOP_S
-from shared.errors import NotFound
+from shared.errors import LlmosError, NotFound
 from shared.service import child_log
+from shared.service.environment import without_secrets
 from shared.service.health_file import HEALTH_FILE_VARIABLE
 from shared.service.parent import PARENT_BIRTH_VARIABLE, PARENT_PID_VARIABLE
 from shared.service.process_identity import ProcessIdentity, birth
@@ -41,6 +42,10 @@ class ChildSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to the supervisor's own environment (less its instance name and health file, which are its own)."""
+    inherits_secrets: bool = True
+    """Whether the supervisor's environment goes on with its secrets."""
+    before_start: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each start of the process. What it raises is a start that failed."""
     log: Path | None = None
     """Takes stdout and stderr, appended; None: inherited."""
     log_limit: int = child_log.LIMIT
@@ -89,6 +94,7 @@ class Child:
 
         Raises:
             NotFound: there is no such program.
+            LlmosError: what `before_start` raises.
             OSError: the log file cannot be written, or the machine has no process to spare.
         """
         if self._supervision is not None:
@@ -148,7 +154,7 @@ class Child:
             self.restarts += 1
             try:
                 await self._spawn()
-            except (NotFound, OSError) as error:
+            except (LlmosError, OSError) as error:
                 self.last_exit = f"could not be started: {error}"
                 self._changed()
 
@@ -163,7 +169,10 @@ class Child:
         self._changed()
 
     async def _spawn(self) -> None:
-        inherited = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
+        if self.spec.before_start is not None:
+            await self.spec.before_start()
+        given = os.environ if self.spec.inherits_secrets else without_secrets(os.environ)
+        inherited = {key: value for key, value in given.items() if key not in _OWN_VARIABLES}
         this = ProcessIdentity.own()
         own = {
             PARENT_PID_VARIABLE: str(this.pid),

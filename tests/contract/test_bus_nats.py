@@ -107,7 +107,7 @@ async def test_a_subscriber_who_gives_up_before_the_server_confirms_does_not_bre
 async def test_a_message_dropped_by_a_slow_consumer_is_logged() -> None:
     # The real client drops when a subscription's queue is full; only its limit is made small here.
     with NatsServer() as server, capture_logs() as logs:
-        bus = await connect(server.url, name="test", timeout=5)
+        bus = await connect(server.url, name="test", timeout=5, owner=True)
         release = asyncio.Event()
 
         async def responder(_: Message) -> bytes:
@@ -127,7 +127,7 @@ async def test_a_message_dropped_by_a_slow_consumer_is_logged() -> None:
 async def test_a_server_that_throws_us_out_is_connected_to_again() -> None:
     """A protocol error makes the server close, and nats-py give up for good."""
     with NatsServer() as server:
-        bus = await connect(server.url, name="test", timeout=5)
+        bus = await connect(server.url, name="test", timeout=5, owner=True)
         await bus.respond("t", echo)
         async with bus.kv("B").watch() as events:
             assert (await anext(events)).operation is KvOperation.SYNCED
@@ -146,7 +146,7 @@ async def test_a_server_that_throws_us_out_is_connected_to_again() -> None:
 
 async def test_watch_is_not_fresh_while_the_server_hangs() -> None:
     with NatsServer() as server:
-        bus = await connect(server.url, name="test", timeout=5)
+        bus = await connect(server.url, name="test", timeout=5, owner=True)
         async with bus.kv("B").watch() as events:
             await anext(events)
             assert events.fresh
@@ -161,7 +161,7 @@ async def test_watch_is_not_fresh_while_the_server_hangs() -> None:
 
 async def test_buckets_and_streams_come_back_after_the_server_lost_its_store() -> None:
     with NatsServer() as server:
-        bus, seen = await connect(server.url, name="test", timeout=5), []
+        bus, seen = await connect(server.url, name="test", timeout=5, owner=True), []
         bucket, stream = bus.kv("B"), bus.stream("S", ["events.>"], max_bytes=1 << 20, max_age=60)
 
         async def handler(message: Message) -> None:
@@ -183,7 +183,7 @@ async def test_buckets_and_streams_come_back_after_the_server_lost_its_store() -
 async def test_drain_cancels_a_handler_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.bus.nats.bus.HANDLERS_DRAIN_S", 0.2)
     with NatsServer() as server, capture_logs() as logs:
-        bus = await connect(server.url, name="test", timeout=5)
+        bus = await connect(server.url, name="test", timeout=5, owner=True)
         started = asyncio.Event()
 
         async def responder(_: Message) -> bytes:

@@ -5,6 +5,9 @@
 | `agent` | the loop: watches the assignment, starts and stops replicas, keeps the node's lease |
 | `reconcile` | pure: desired and existing replicas -> what to start and stop |
 | `replica_process` | one supervised replica process: its environment, its end, its drain |
+| `fetches` | the files of versions on their way to the node |
+| `version_files` | manifest and blobs of a version from the store into a folder |
+| `damage` | finds files whose bytes have changed, and says so |
 | `jobs` | the jobs of the node: starts, stops and reports them, registers what they made |
 | `job_needs` | what the node lacks for jobs, by what the job command says |
 | `job_process` | one process of a job, with what it says |

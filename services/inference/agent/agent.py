@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ import structlog
 from pydantic import ValidationError
 
 from services.inference.agent.claim import claim, watch_for_takeover
+from services.inference.agent.damage import reporting
+from services.inference.agent.fetches import Fetches
 from services.inference.agent.job_process import JobCommand
 from services.inference.agent.jobs import NodeJobs
 from services.inference.agent.reconcile import Defer, ExistingReplica, Start, Stop, reconcile
@@ -37,6 +40,7 @@ from shared.errors import Conflict, LlmosError
 from shared.service.background import background
 from shared.service.process_identity import ProcessIdentity
 from shared.service.supervise import ChildSpec
+from shared.storage.port import ArtifactStore
 
 Value = TypeVar("Value")
 
@@ -52,6 +56,12 @@ class Node:
     """The agent's own name; each start has a new one."""
     capacity: Resources
     replica_command: tuple[str, ...]
+    replica_nats_url: str = field(repr=False)
+    """The bus, with the user that replicas have."""
+    store: ArtifactStore
+    """Where the files of versions come from."""
+    cache_dir: Path
+    """Where they are kept on this node."""
     drain_timeout: float
     """Seconds that a removed replica has to finish its requests."""
     load_timeout: float
@@ -90,6 +100,7 @@ class NodeAgent:
         """Desired replicas without a process, and why."""
         self._stopping: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._fetches = Fetches(node.store, node.cache_dir, self._changed.set, partial(reporting, bus, node=node.id))
         self._jobs = NodeJobs(bus, node.id, node.jobs, self._changed.set)
 
     @asynccontextmanager
@@ -141,6 +152,7 @@ class NodeAgent:
             for replica in left:
                 _log.warning("replica.killed", reason="it did not drain in time", replica=replica.assignment.id)
                 await self._try_bus("replica_status.not_deleted", self._statuses.delete(replica.assignment.id))
+        await self._fetches.keep_only(set())
         await jobs
 
     async def _delete_stale_statuses(self) -> None:
@@ -203,13 +215,29 @@ class NodeAgent:
                     await self._start(assignment)
                 case Defer(assignment, reason):
                     self._deferred[assignment.id] = self._state(assignment, ReplicaState.STARTING, reason)
+        in_use = {replica.assignment.digest for replica in self._replicas.values()}
+        await self._fetches.keep_only(in_use | {assignment.digest for assignment in desired.replicas})
 
     async def _start(self, assignment: ReplicaAssignment) -> None:
         node = self._node
+        files = self._fetches.folder(assignment)
+        if files is None:
+            problem = self._fetches.problem(assignment)
+            state = ReplicaState.FAILED if problem else ReplicaState.STARTING
+            self._deferred[assignment.id] = self._state(assignment, state, problem or "its files are being fetched")
+            return
         spec = ChildSpec(
             name=f"replica {assignment.id}",
             argv=node.replica_command,
-            env=replica_environment(assignment, node=node.id, drain_timeout=node.drain_timeout),
+            env=replica_environment(
+                assignment,
+                node=node.id,
+                drain_timeout=node.drain_timeout,
+                nats_url=node.replica_nats_url,
+                files=files,
+            ),
+            inherits_secrets=False,
+            before_start=partial(self._fetches.verify, assignment),
             log=node.log_dir / f"replica-{assignment.id}.log" if node.log_dir else None,
             stop_timeout=node.drain_timeout + REPLICA_CLEAN_UP_S,
         )

@@ -24,7 +24,7 @@ _log = structlog.get_logger("llmos.agent")
 _LINE_LIMIT = 1 << 20
 """Bytes of one line at most; a manifest is one line."""
 ASSIGNMENT_FILE = "assignment.json"
-_WITHHELD = frozenset({"LLMOS_NATS_URL"})
+_WITHHELD = frozenset({"LLMOS_NATS_URL", "LLMOS_INFERENCE_REPLICA_NATS_URL"})
 """A job's process has no business on the bus."""
 
 

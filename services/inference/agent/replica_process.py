@@ -39,11 +39,15 @@ _THREAD_VARIABLES = (
 _log = structlog.get_logger("llmos.agent")
 
 
-def replica_environment(assignment: ReplicaAssignment, *, node: str, drain_timeout: float) -> Mapping[str, str]:
-    """The variables that a replica gets beside the agent's own."""
+def replica_environment(
+    assignment: ReplicaAssignment, *, node: str, drain_timeout: float, nats_url: str, files: Path
+) -> Mapping[str, str]:
+    """The variables that a replica gets beside those of the agent's own that are no secrets."""
     threads = str(assignment.resources.threads)
     return {
+        "LLMOS_NATS_URL": nats_url,
         "LLMOS_REPLICA_ASSIGNMENT": assignment.encode().decode(),
+        "LLMOS_REPLICA_FILES": str(files),
         "LLMOS_NODE_ID": node,
         "LLMOS_INSTANCE": assignment.id,
         "LLMOS_DRAIN_TIMEOUT": str(drain_timeout),

@@ -10,8 +10,7 @@ Life of a request here:
 |---|---|
 | `app` | start, ready, drain; a decoder or an encoder by the manifest |
 | `settings` | what the node agent passes |
-| `version_files` | manifest and blobs from the store into a folder |
-| `damage` | finds files whose bytes have changed, and says so |
+| `version` | the version's manifest, as the node agent handed it over |
 | `lease` | the replica's `ReplicaStatus` in KV |
 | `memory` | memory in use, compared with the grant |
 | `load` | the load report |

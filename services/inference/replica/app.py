@@ -1,28 +1,24 @@
-"""A replica from start to drain: fetches its version and serves it as its manifest says."""
+"""A replica from start to drain: serves the version that the agent handed over, as its manifest says."""
 
 import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from services.inference.replica.damage import reporting
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
 from services.inference.replica.stall_watch import StallWatch
-from services.inference.replica.version_files import fetch_manifest, version_folder
-from shared.contracts.manifest import Manifest
+from services.inference.replica.version import read_manifest
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
 from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
 from shared.service.context import Context
-from shared.storage.open import open_store
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -79,24 +75,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
 async def _start(context: Context, settings: Settings, lease: StatusLease, stack: AsyncExitStack) -> Replica:
     """Load the version and take requests until `stack` is closed."""
     await lease.become(ReplicaState.LOADING)
-    manifest, folder = await _fetch(context, settings, stack)
+    manifest = read_manifest(settings.files)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
     serve = serve_decoder if manifest.generates else serve_encoder
-    return await stack.enter_async_context(serve(context, settings, manifest, folder, threads=threads))
-
-
-async def _fetch(context: Context, settings: Settings, stack: AsyncExitStack) -> tuple[Manifest, Path]:
-    assignment = settings.assignment
-    secret = settings.s3_secret_key
-    store = open_store(
-        settings.store_url,
-        access_key=settings.s3_access_key,
-        secret_key=None if secret is None else secret.get_secret_value(),
-        cache_limit=settings.cache_limit,
-    )
-    manifest = await fetch_manifest(store, assignment)
-    report = reporting(context.bus, assignment, node=settings.node_id)
-    folder = await stack.enter_async_context(
-        version_folder(store, manifest, assignment.digest, settings.cache_dir, report)
-    )
-    return manifest, folder
+    return await stack.enter_async_context(serve(context, settings, manifest, settings.files, threads=threads))

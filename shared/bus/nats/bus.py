@@ -22,13 +22,13 @@ from nats.errors import (
 from nats.errors import TimeoutError as NatsTimeout
 
 from shared.bus.handlers import attach_trace, with_trace
-from shared.bus.names import check_subject
+from shared.bus.names import REPLY_TOPIC, check_subject, topic
 from shared.bus.nats.budget import FREE, ByteBudgets
 from shared.bus.nats.client import Receiver
 from shared.bus.nats.connection import NatsConnection
-from shared.bus.nats.jetstream import JetStream
+from shared.bus.nats.jetstream import JetStream, nothing
 from shared.bus.nats.kv import NatsKeyValue
-from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, NatsObjects, ObjectRef
+from shared.bus.nats.objects import OBJECT_HEADER, OBJECT_TTL_S, REPLY_TTL_S, NatsObjects, ObjectRef
 from shared.bus.nats.streams import Consumption, NatsEventStream, event_stream_config
 from shared.bus.nats.subscription import NatsSubscription, OrderedReceiver
 from shared.bus.port import OBJECT_THRESHOLD, RESPOND_CONCURRENCY, Message, Receive, Responder
@@ -50,13 +50,19 @@ _log = structlog.get_logger("llmos.bus")
 
 
 class NatsBus:
-    """The port over one NATS connection; made by `shared.bus.connect.connect`."""
+    """The port over one NATS connection; made by `shared.bus.connect.connect`.
 
-    def __init__(self, url: str, *, name: str) -> None:
+    Args:
+        url: The server, with user and password.
+        name: Of the connection, in the server's logs.
+        owner: Whether buckets, streams and consumers are made on first use; only the owner of the bus may.
+    """
+
+    def __init__(self, url: str, *, name: str, owner: bool = False) -> None:
         self._connection = NatsConnection(url, name=name)
         self._connection.on_new_client = self._subscribe_again
-        self._jetstream = JetStream(self._connection)
-        self._objects = NatsObjects(self._jetstream)
+        self._jetstream = JetStream(self._connection, owner=owner)
+        self._objects = NatsObjects(self._jetstream, self._connection.address.user or "anyone")
         self._budgets = ByteBudgets()
         self._subscriptions: set[NatsSubscription] = set()
         self._consumptions: set[Consumption] = set()
@@ -84,7 +90,7 @@ class NatsBus:
         sent = dict(headers) if headers else None
         try:
             if len(data) > OBJECT_THRESHOLD:
-                sent = {**(sent or {}), OBJECT_HEADER: str(await self._objects.put(data))}
+                sent = {**(sent or {}), OBJECT_HEADER: str(await self._objects.put(data, topic(subject)))}
                 data = b""
             await self._send(subject, data, sent)
         except Disconnected:
@@ -140,7 +146,7 @@ class NatsBus:
                 async with asyncio.timeout(timeout), self._budgets.holding(subject, len(data)):
                     return await self._ask(subject, data, sent, timeout)
             async with asyncio.timeout(timeout):
-                ref = await self._objects.put(data)
+                ref = await self._objects.put(data, topic(subject))
                 try:
                     return await self._ask(subject, b"", {**sent, OBJECT_HEADER: str(ref)}, timeout)
                 finally:
@@ -157,9 +163,13 @@ class NatsBus:
         return self._buckets.setdefault((bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl))
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
-        """A durable stream; made on first use."""
+        """A durable stream."""
         config = event_stream_config(name, subjects, max_bytes=max_bytes, max_age=max_age)
         return NatsEventStream(self._jetstream, config, self._read, self._context, self._consumptions)
+
+    async def make_object_store(self) -> None:
+        """Make the stream of large payloads, as the owner."""
+        await self._jetstream.call(nothing, ensure=self._objects.ensure)
 
     async def drain(self) -> None:
         """Unsubscribe everything, let handlers finish (for `HANDLERS_DRAIN_S`), flush, close. Idempotent."""
@@ -227,16 +237,14 @@ class NatsBus:
             raise _translated(error) from error
         reply = raw.data
         if raw.headers and OBJECT_HEADER in raw.headers:
-            ref = ObjectRef.parse(raw.headers[OBJECT_HEADER])
-            reply = await self._objects.get(ref)
-            self._remove_later(ref)
+            reply = await self._objects.get(ObjectRef.parse(raw.headers[OBJECT_HEADER]))
         return unwrap(reply, raw.headers)
 
     async def _reply(self, raw: Msg, reply: Reply) -> None:
         data, headers = reply.data, dict(reply.headers)
         try:
             if len(data) > OBJECT_THRESHOLD:
-                headers[OBJECT_HEADER] = str(await self._objects.put(data))
+                headers[OBJECT_HEADER] = str(await self._objects.put(data, REPLY_TOPIC, ttl=REPLY_TTL_S))
                 data = b""
         except LlmosError as error:
             _log.exception("bus.reply_too_large_to_send", subject=raw.subject, bytes=len(data))

@@ -13,7 +13,7 @@ from nats.js.manager import JetStreamManager
 
 from shared.bus.nats.connection import NatsConnection
 from shared.bus.tasks import cancellable
-from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, Unavailable
+from shared.errors import DeadlineExceeded, Disconnected, LlmosError, PayloadTooLarge, PermissionDenied, Unavailable
 
 RECOVERY_S = 5.0
 """After a restart the server serves its streams shortly after it accepts connections: calls are retried this long."""
@@ -26,10 +26,17 @@ Result = TypeVar("Result")
 
 
 class JetStream:
-    """JetStream on the connection's client of the moment."""
+    """JetStream on the connection's client of the moment.
 
-    def __init__(self, connection: NatsConnection) -> None:
+    Args:
+        connection: To the server.
+        owner: Whether streams and consumers are made on first use. Only the owner of the bus may make any; all
+            others find what it has made (`shared.bus.access`).
+    """
+
+    def __init__(self, connection: NatsConnection, *, owner: bool) -> None:
         self.connection = connection
+        self.owner = owner
 
     @property
     def context(self) -> JetStreamContext:
@@ -46,27 +53,34 @@ class JetStream:
     ) -> Result:
         """`work()` with our errors; APIErrors other than "not there" and "not now" pass through.
 
-        `ensure` makes what `work` needs; its argument is true when the server seems to have lost it.
-        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, or `Unavailable` after `RECOVERY_S`.
+        `ensure` makes what `work` needs, as the owner; its argument is true when the server seems to have lost it.
+        Raises `Disconnected`, `DeadlineExceeded`, `PayloadTooLarge`, `PermissionDenied`, or `Unavailable` after
+        `RECOVERY_S`.
         """
         deadline = time.monotonic() + RECOVERY_S
         wait = 0.02
         lost = False
         while True:
             self.check_connected()
+            started = time.monotonic()
             try:
-                if ensure is not None:
+                if ensure is not None and self.owner:
                     await cancellable(ensure(lost))
                 return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(
-                        f"JetStream does not respond: {error}; is it enabled in nats-server?"
+                        f"JetStream does not respond: {error}; if it is enabled in nats-server, its streams are"
+                        " missing: 'llmos bus init' makes them"
                     ) from error
                 lost = True
             except nats.errors.MaxPayloadError as error:
                 raise PayloadTooLarge("more bytes than one record of the bus may have") from error
             except (TimeoutError, nats.errors.TimeoutError) as error:
+                if refused := [subject for subject, at in self.connection.denied.items() if at >= started]:
+                    raise PermissionDenied(
+                        f"the bus does not let {self.connection.name} use {refused[0]}: check its NATS credentials"
+                    ) from error
                 raise DeadlineExceeded(f"JetStream did not respond within {CALL_S:g} s") from error
             except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
                 raise Disconnected("the bus connection is down; it is being made again") from error
@@ -96,6 +110,10 @@ class JetStream:
         if suits(info.config):
             return info
         return await self.manager.update_stream(config)
+
+
+async def nothing() -> None:
+    """For making something without using it yet."""
 
 
 def unexpected(what: str, error: APIError) -> LlmosError:

@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, Header, RePublish, StorageType, StreamConfig
 from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KV_DEL, KV_OP, KeyValue
 
-from shared.bus.names import check_bucket, check_key
-from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, unexpected
-from shared.bus.nats.watch import NatsWatch
+from shared.bus.names import LIVE_SUBJECT, bucket_stream, check_bucket, check_key
+from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, nothing, unexpected
+from shared.bus.nats.stored import StoredMessages
+from shared.bus.nats.watch import NatsWatch, kv_event
 from shared.bus.port import MAX_RECORD, KvEntry, KvOperation
 from shared.errors import Conflict, DeadlineExceeded, PayloadTooLarge
 
@@ -29,7 +30,7 @@ class NatsKeyValue:
         self.bucket = bucket
         self.ttl = ttl
         self._jetstream = jetstream
-        self._stream = f"KV_{bucket}"
+        self._stream = bucket_stream(bucket)
         self._prefix = f"$KV.{bucket}."
         self._ready = False
 
@@ -88,12 +89,10 @@ class NatsKeyValue:
     async def entries(self) -> list[KvEntry]:
         """All entries, by key."""
         found: dict[str, KvEntry] = {}
-        self._jetstream.check_connected()
         try:
-            async with asyncio.timeout(CALL_S), self.watch() as events:
-                async for event in events:
-                    if event.operation is KvOperation.SYNCED:
-                        break
+            async with asyncio.timeout(CALL_S):
+                async for message in StoredMessages(self._jetstream, self._stream, f"{self._prefix}>", self.ensure):
+                    event = kv_event(message, self._prefix)
                     if event.operation is KvOperation.PUT:
                         found[event.key] = KvEntry(event.key, event.value, event.revision)
                     else:
@@ -104,7 +103,12 @@ class NatsKeyValue:
 
     def watch(self) -> AbstractAsyncContextManager[NatsWatch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
-        return NatsWatch(self._jetstream, self._stream, self._prefix, self.ensure).running()
+        live = f"{LIVE_SUBJECT}.{self.bucket}.>"
+        return NatsWatch(self._jetstream, self._stream, self._prefix, live, self.ensure).running()
+
+    async def make(self) -> None:
+        """Make the bucket, or change it to what it should be; as the owner."""
+        await self._jetstream.call(nothing, ensure=self.ensure)
 
     async def ensure(self, lost: bool) -> None:
         """Make the bucket if it is not there."""
@@ -123,8 +127,11 @@ class NatsKeyValue:
             allow_msg_ttl=True,
             allow_direct=True,
             deny_delete=True,
+            republish=RePublish(src=f"{self._prefix}>", dest=f"{LIVE_SUBJECT}.{self.bucket}.>"),
         )
-        await self._jetstream.ensure_stream(config, suits=lambda found: ttl is None or _same(found.max_age, ttl))
+        await self._jetstream.ensure_stream(
+            config, suits=lambda found: found.republish is not None and (ttl is None or _same(found.max_age, ttl))
+        )
         self._ready = True
 
     async def _call(self, work: Callable[[KeyValue], Awaitable[Result]]) -> Result:
@@ -136,9 +143,10 @@ class NatsKeyValue:
             raise unexpected(f"a request to {self.bucket}", error) from error
 
     def _kv(self) -> KeyValue:
-        # Reads go to the leader: what was written is read back also in a cluster.
+        # A direct read is the only one that says nothing but the entry's own bytes; its server is the leader, because
+        # streams have one replica.
         return KeyValue(
-            name=self.bucket, stream=self._stream, pre=self._prefix, js=self._jetstream.context, direct=False
+            name=self.bucket, stream=self._stream, pre=self._prefix, js=self._jetstream.context, direct=True
         )
 
     def _changed(self, key: str, revision: int | None) -> Conflict:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.nats.jetstream import JetStream, unexpected
+from shared.bus.nats.jetstream import JetStream, nothing, unexpected
 from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
 from shared.bus.port import MAX_ATTEMPTS, Handler, Message
 from shared.bus.tasks import end
@@ -130,7 +130,7 @@ class NatsEventStream:
         check_bucket(durable)
         consumer = PullConsumer(self._jetstream, self._config, durable)
         try:
-            await self._jetstream.call(_nothing, ensure=consumer.ensure)
+            await self._jetstream.call(nothing, ensure=consumer.ensure)
         except APIError as error:
             raise unexpected(f"consuming {self._name}", error) from error
         consumption = Consumption(consumer, self._read, handler, self._alive, durable)
@@ -181,6 +181,12 @@ class NatsEventStream:
             raise unexpected(f"reading {self._name}", error) from error
         return found
 
+    async def make(self, durables: Iterable[str] = ()) -> None:
+        """Make the stream and its durable consumers, or change them to what they should be; as the owner."""
+        await self._jetstream.call(nothing, ensure=self.ensure)
+        for durable in durables:
+            await self._jetstream.call(nothing, ensure=PullConsumer(self._jetstream, self._config, durable).ensure)
+
     async def ensure(self, lost: bool = False) -> None:
         """Make the stream if it is not there."""
         if self._ready and not lost:
@@ -207,7 +213,3 @@ def event_stream_config(name: str, subjects: list[str], *, max_bytes: int, max_a
         discard=DiscardPolicy.OLD,
         allow_direct=True,
     )
-
-
-async def _nothing() -> None:
-    """For making something without using it yet."""

@@ -1,9 +1,9 @@
 """Watching a bucket across lost connections and restarted servers.
 
-nats-py's own watcher rests on an ordered push consumer that does not survive a restart of the server. Here every run
-makes an ephemeral consumer of its own, checks that its messages have no gap and that the server still sends
-heartbeats, and begins again from the start when either fails or the connection was lost. Each run sends the
-whole bucket and then `SYNCED`.
+The server publishes each change once it is stored (`LIVE_SUBJECT`). Every run subscribes to the changes, reads the
+whole bucket, and goes on with the changes behind it: no consumer is needed. It checks that the changes have no gap
+and that the server still answers, and the next run begins from the start when either fails or the connection was
+lost. Each run sends the whole bucket and then `SYNCED`.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ from typing import Self
 
 import structlog
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
 from nats.js.kv import KV_MARKER_REASON, KV_OP
 
 from shared.bus.merge import WatchMerge
 from shared.bus.nats.jetstream import JetStream
+from shared.bus.nats.stored import SUBJECT_HEADER, StoredMessages, sequence
 from shared.bus.port import KvEvent, KvOperation
 from shared.bus.tasks import end
 from shared.deadlines import WATCH_HEARTBEAT_S, WATCH_SILENCE_S
@@ -35,12 +36,18 @@ class NatsWatch:
     """One watch: an iterator of events while it is `running`."""
 
     def __init__(
-        self, jetstream: JetStream, stream: str, prefix: str, ensure: Callable[[bool], Awaitable[None]]
+        self,
+        jetstream: JetStream,
+        stream: str,
+        prefix: str,
+        live: str,
+        ensure: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._jetstream = jetstream
         self._connection = jetstream.connection
         self._stream = stream
         self._prefix = prefix
+        self._live = live
         self._ensure = ensure
         self._merge = WatchMerge()
         self._arrived = asyncio.Event()
@@ -51,8 +58,11 @@ class NatsWatch:
     @property
     def fresh(self) -> bool:
         """Whether the bucket is seen as it is now."""
-        lately = asyncio.get_running_loop().time() - self._message_at < WATCH_SILENCE_S
-        return lately and self._merge.complete and self._connection.connected
+        return self._heard_lately and self._merge.complete and self._connection.connected
+
+    @property
+    def _heard_lately(self) -> bool:
+        return asyncio.get_running_loop().time() - self._message_at < WATCH_SILENCE_S
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -108,53 +118,46 @@ class NatsWatch:
 
         run = _Run(self._prefix, emit, end=self._end_run, on_message=self._note_message)
         client = self._connection.client
-        inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox, cb=run.receive)
-        consumer = ""
+        subscription = await client.subscribe(self._live, cb=run.receive)
         try:
-            info = await self._jetstream.call(
-                lambda: self._jetstream.manager.add_consumer(
-                    self._stream,
-                    ConsumerConfig(
-                        deliver_subject=inbox,
-                        filter_subject=f"{self._prefix}>",
-                        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                        ack_policy=AckPolicy.NONE,
-                        idle_heartbeat=WATCH_HEARTBEAT_S,
-                        inactive_threshold=30.0,
-                        mem_storage=True,
-                        num_replicas=1,
-                    ),
-                ),
-                ensure=self._ensure,
-            )
-            consumer = info.name
+            for _ in range(2):  # see `NatsSubscription.activate`
+                await client.flush(timeout=2)
+            async for message in StoredMessages(self._jetstream, self._stream, f"{self._prefix}>", self._ensure):
+                run.read(message)
+            run.synced()
             self._note_message()
-            if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
-                run.synced()
             while not self._over.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_SILENCE_S):
+                    async with asyncio.timeout(WATCH_HEARTBEAT_S):
                         await self._over.wait()
-                if asyncio.get_running_loop().time() - self._message_at > WATCH_SILENCE_S:
+                if not self._over.is_set() and not await self._answers(run):
                     _log.warning("bus.watch_silent", stream=self._stream, seconds=WATCH_SILENCE_S, retrying=True)
                     break
         finally:
-            await self._forget(subscription, consumer)
-
-    async def _forget(self, subscription: Subscription, consumer: str) -> None:
-        if not self._connection.connected:
-            with contextlib.suppress(Error):
+            with contextlib.suppress(Error, TimeoutError):
                 await subscription.unsubscribe()
-            return
-        with contextlib.suppress(Error, TimeoutError):
-            await subscription.unsubscribe()
-            if consumer:
-                await self._jetstream.manager.delete_consumer(self._stream, consumer)
+
+    async def _answers(self, run: "_Run") -> bool:
+        """Whether the server was heard within `WATCH_SILENCE_S`; ends the run if it has stored what did not come."""
+        try:
+            async with asyncio.timeout_at(self._message_at + WATCH_SILENCE_S):
+                newest = await self._jetstream.call(self._newest)
+        except TimeoutError:
+            return self._heard_lately
+        self._note_message()
+        run.compare(0 if newest is None else newest.seq or 0)
+        return True
+
+    async def _newest(self) -> RawStreamMsg | None:
+        """What was stored last, of what is still there."""
+        try:
+            return await self._jetstream.manager.get_msg(self._stream, subject=f"{self._prefix}>", direct=True)
+        except NotFoundError:
+            return None
 
 
 class _Run:
-    """What one consumer delivers, in order and without gaps, as events."""
+    """What the server holds, and then its changes, in order and without gaps, as events."""
 
     def __init__(
         self, prefix: str, emit: Callable[[KvEvent], None], end: Callable[[], None], on_message: Callable[[], None]
@@ -163,42 +166,65 @@ class _Run:
         self._emit = emit
         self._end = end
         self._on_message = on_message
-        self._sequence = 0
+        self._early: list[Msg] = []
+        """Changes that came before the whole bucket was read."""
         self._synced = False
+        self._last = 0
+        """The sequence of the newest event."""
+        self._last_change = 0
+        """The sequence of the newest change that came: the next one has the next number."""
+        self._missing = 0
+        """What the server has and did not send, as of the last comparison."""
+        self._seen: set[str] = set()
+
+    def read(self, message: Msg) -> None:
+        """A message that the bucket holds."""
+        self._on_message()
+        self._take(message)
 
     def synced(self) -> None:
-        """Emit `SYNCED`, once."""
-        if not self._synced:
-            self._synced = True
-            self._emit(KvEvent(KvOperation.SYNCED))
+        """The whole bucket was read: emit `SYNCED`, then what changed meanwhile."""
+        self._synced = True
+        self._emit(KvEvent(KvOperation.SYNCED))
+        early, self._early = self._early, []
+        for message in early:
+            if sequence(message) > self._last:
+                self._take(message)
 
     async def receive(self, message: Msg) -> None:
-        """A message of the consumer: an entry, or a heartbeat."""
+        """A change."""
         self._on_message()
-        headers = message.headers or {}
-        if Header.STATUS in headers:
-            self._heartbeat(headers)
-            return
-        metadata = message.metadata
-        if metadata.sequence.consumer != self._sequence + 1:
+        number = sequence(message)
+        if self._last_change and number != self._last_change + 1:
             self._end()
             return
-        self._sequence += 1
-        key = message.subject.removeprefix(self._prefix)
-        if KV_OP in headers or KV_MARKER_REASON in headers:
-            if self._synced:
-                self._emit(KvEvent(KvOperation.DELETE, key, revision=metadata.sequence.stream))
-        else:
-            self._emit(KvEvent(KvOperation.PUT, key, message.data, metadata.sequence.stream))
-        if metadata.num_pending == 0:
-            self.synced()
+        self._last_change = number
+        if not self._synced:
+            self._early.append(message)
+        elif number > self._last:
+            self._take(message)
 
-    def _heartbeat(self, headers: dict[str, str]) -> None:
-        """The server is idle: all that it has sent must be here."""
-        last = headers.get(Header.LAST_CONSUMER)
-        if last is None:
-            return
-        if int(last) != self._sequence:
+    def compare(self, newest: int) -> None:
+        """The server has stored `newest` last. What does not come until the next comparison will not come."""
+        behind = newest > self._last
+        if behind and newest == self._missing:
             self._end()
+        self._missing = newest if behind else 0
+
+    def _take(self, message: Msg) -> None:
+        event = kv_event(message, self._prefix)
+        self._last = event.revision
+        if event.operation is KvOperation.PUT:
+            self._seen.add(event.key)
+        elif event.key not in self._seen and not self._synced:
             return
-        self.synced()
+        self._emit(event)
+
+
+def kv_event(message: Msg, prefix: str) -> KvEvent:
+    """A message of a bucket's stream, read or sent live, as an event."""
+    headers = message.headers or {}
+    key = headers[SUBJECT_HEADER].removeprefix(prefix)
+    if KV_OP in headers or KV_MARKER_REASON in headers:
+        return KvEvent(KvOperation.DELETE, key, revision=sequence(message))
+    return KvEvent(KvOperation.PUT, key, message.data, sequence(message))

@@ -1,6 +1,7 @@
 """A node agent in this process, with replicas that are real processes of a sample program."""
 
 import asyncio
+import hashlib
 import json
 import os
 import secrets
@@ -13,15 +14,19 @@ import pytest
 from services.inference.app import app
 from services.inference.settings import Settings
 from shared.bus.connect import connect
+from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ASSIGNMENTS_BUCKET, NODES_BUCKET, REPLICAS_BUCKET, ReplicaStatus
 from shared.errors import Unavailable
 from shared.service.context import Context
 from shared.service.python import python_module
 from shared.service.readiness import Readiness
+from shared.storage.directory import DirectoryStore
 from tests.support.factories.scheduling import GIB, runs
 from tests.support.nats.server import NatsServer
 
 REPLICA_COMMAND = python_module("tests.support.fakes.replica")
+MANIFEST = Manifest.EXAMPLE.model_copy(update={"files": ()}).encode()
+DIGEST = hashlib.sha256(MANIFEST).hexdigest()
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -37,6 +42,8 @@ class Bench:
     def environment(self):
         return {
             "LLMOS_NATS_URL": self.url,
+            "LLMOS_STORE_URL": (self.folder / "store").as_uri(),
+            "LLMOS_CACHE_DIR": str(self.folder / "cache"),
             "FAKE_REPLICA_FOLDER": str(self.folder),
             "PYTHONPATH": str(REPOSITORY),
         }
@@ -51,7 +58,18 @@ class Bench:
         }
         return asyncio.create_subprocess_exec(*python_module("services.inference"), env=environment)
 
+    @property
+    def store(self):
+        return DirectoryStore(self.folder / "store")
+
     async def assign(self, *replicas):
+        """Each version is in the store: a manifest without files."""
+        for one in replicas:
+            await self.store.put_manifest(one.model, one.version, MANIFEST)
+        await self.assign_exactly(*(one.model_copy(update={"digest": DIGEST}) for one in replicas))
+
+    async def assign_exactly(self, *replicas):
+        """Versions that the test has stored itself."""
         await self.bus.kv(ASSIGNMENTS_BUCKET).put("node-a", runs("node-a", *replicas).encode())
 
     async def status(self, key):

@@ -204,3 +204,38 @@ async def test_replicas_go_on_while_the_bus_server_is_away(bench, server, agents
         await until(bench, "r1", "ready")
         await eventually(bench.node)
         assert bench.running("r1") == before
+
+
+async def test_a_version_that_is_not_in_the_store_is_failed_with_the_reason_and_starts_once_it_is(bench, agents):
+    digest = "ab" * 32
+    async with agents():
+        await bench.assign_exactly(ONE.model_copy(update={"digest": digest}))
+
+        async def reason():
+            status = await bench.status(ONE.id)
+            return status is not None and status.state is ReplicaState.FAILED and status.message
+
+        assert "the store has no manifest of smollm2:1" in await eventually(reason, 20)
+        assert bench.pids(ONE.id) == []
+        await bench.assign(ONE)
+        await until(bench, ONE.id, "ready")
+
+
+async def test_a_replica_has_no_secret_of_its_agent_and_another_password_of_the_bus(bench, agents, monkeypatch):
+    secrets = {
+        "LLMOS_S3_SECRET_KEY": "store-secret",
+        "LLMOS_S3_ACCESS_KEY": "store-user",
+        "LLMOS_JOB_API_KEY_FILE": "/admin-key",
+        "HF_TOKEN": "hub-secret",
+        "HTTPS_PROXY": "http://user:proxy-secret@proxy:1",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LLMOS_NATS_URL", bench.url.replace("//", "//inference:agent-secret@"))
+    async with agents(replica_nats_url=bench.url.replace("//", "//replica:replica-secret@")):
+        await bench.assign(ONE)
+        await until(bench, ONE.id, "ready")
+        environment = psutil.Process(bench.pids(ONE.id)[-1]).environ()
+    assert environment["LLMOS_NATS_URL"].startswith("nats://replica:replica-secret@")
+    assert secrets.keys().isdisjoint(environment)
+    assert "agent-secret" not in str(environment)

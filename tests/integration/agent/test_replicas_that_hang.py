@@ -46,7 +46,7 @@ async def test_a_stalled_replica_is_restarted_and_its_log_has_the_stacks(
     client = FrameClient(bench.bus)
     await client.start()
     async with agents(replica_command=ALTERED):
-        await bench.assign(assignment)
+        await bench.assign_exactly(assignment)
         await eventually(lambda: state_is(bench, "small-1-a", ReplicaState.READY), 60)
         answer = await client.send("small-1-a", prompt="go", sampling=GREEDY)
         await eventually(lambda: answer.frames)

@@ -78,12 +78,15 @@ async def test_the_drain_endpoint_ends_the_process_in_good_order(start_replica, 
 
 
 async def test_a_start_that_fails_says_why_and_exits_with_an_error(bus, nats_url, small_store, tmp_path):
-    store, _ = small_store
-    async with replica_process(bus, nats_url, store, tmp_path / "cache", "00" * 32) as replica:
+    store, digest = small_store
+    nowhere = str(tmp_path / "nothing")
+    async with replica_process(
+        bus, nats_url, store, tmp_path / "cache", digest, LLMOS_REPLICA_FILES=nowhere
+    ) as replica:
         assert await asyncio.wait_for(replica.process.wait(), 30) == 1
         status = await replica.status()
         assert status.state is ReplicaState.FAILED
-        assert "digest" in status.message
+        assert "has no manifest: No such file" in status.message
         assert "Traceback" not in replica.log.read_text()
 
 

@@ -59,7 +59,7 @@ class NatsBuses:
         self._buses: list[Bus] = []
 
     async def connect(self) -> Bus:
-        bus = await connect(self._url, name="test", timeout=10)
+        bus = await connect(self._url, name="test", timeout=10, owner=True)
         self._stack.push_async_callback(bus.drain)
         self._buses.append(bus)
         return bus

@@ -88,6 +88,9 @@ class Deployment:
             self._stack.callback(self._kill)
             self._stack.enter_context(self._s3)
             self._start_nats()
+            subprocess.run(
+                self.services["init-bus"]["entrypoint"], env=self.environment("init-bus"), cwd=self.root, check=True
+            )
             self.create_bucket()
             for service in SERVICES:
                 self._start(service, exec_form("ENTRYPOINT"), self.environment(service))

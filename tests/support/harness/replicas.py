@@ -6,11 +6,12 @@ import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from services.inference.agent.version_files import fetch_manifest, version_folder
 from shared.bus import rpc
 from shared.bus.port import Bus, Message
 from shared.contracts.gateway import Frame, FrameBatch, frames_subject
@@ -26,6 +27,7 @@ from shared.contracts.scheduler import (
 )
 from shared.contracts.serving import Device, ReplicaOptions
 from shared.service.python import python_module
+from shared.storage.directory import DirectoryStore
 from shared.storage.port import ArtifactStore
 from tests.support.harness.wait import eventually
 
@@ -180,7 +182,13 @@ async def replica_process(
         device=device,
     )
     log = cache.parent / f"{assignment.id}.log"
-    with log.open("wb") as output:
+    async with AsyncExitStack() as stack:
+        if "LLMOS_REPLICA_FILES" not in environment:
+            source = DirectoryStore(store)
+            manifest = await fetch_manifest(source, assignment)
+            folder = await stack.enter_async_context(version_folder(source, manifest, digest, cache))
+            environment["LLMOS_REPLICA_FILES"] = str(folder)
+        output = stack.enter_context(log.open("wb"))
         process = await asyncio.create_subprocess_exec(
             *python_module(module),
             cwd=ROOT,
@@ -192,14 +200,12 @@ async def replica_process(
                 "LLMOS_REPLICA_ASSIGNMENT": assignment.model_dump_json(),
                 "LLMOS_NODE_ID": "node-a",
                 "LLMOS_NATS_URL": nats_url,
-                "LLMOS_STORE_URL": f"file://{store}",
-                "LLMOS_CACHE_DIR": str(cache),
                 **environment,
             },
         )
-    try:
-        yield ReplicaProcess(assignment.id, process, bus, log)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        try:
+            yield ReplicaProcess(assignment.id, process, bus, log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

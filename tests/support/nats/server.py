@@ -1,5 +1,6 @@
 """A real nats-server on loopback, for tests."""
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from shared.bus.access.provision import provision
 from shared.service.tether import tethered
 
 
@@ -23,6 +26,8 @@ def free_port() -> int:
 
 class NatsServer:
     """A nats-server with JetStream; the port and the store folder stay the same across restarts.
+
+    Without a `config` of its own it has no users, and all buckets and streams of LLMOS.
 
     Args:
         folder: Where JetStream keeps its files; None makes a temporary one that goes away at the end.
@@ -47,6 +52,11 @@ class NatsServer:
         """Where to connect."""
         login = f"{self._user}@" if self._user else ""
         return f"nats://{login}127.0.0.1:{self.port}"
+
+    @property
+    def owner_url(self) -> str | None:
+        """Where LLMOS's buckets and streams are made after a start; None: nowhere."""
+        return None if self.config else self.url
 
     def url_for(self, user: str, password: str) -> str:
         """The URL with other credentials."""
@@ -80,6 +90,8 @@ class NatsServer:
                 stderr=log,
             )
         self._wait_until_ready()
+        if self.owner_url is not None:
+            self._provision(self.owner_url)
 
     def kill(self) -> None:
         """`kill -9`: what was not written is lost."""
@@ -118,6 +130,11 @@ class NatsServer:
             self._process.send_signal(how)
         self._process.wait(timeout=20)
         self._process = None
+
+    def _provision(self, url: str) -> None:
+        """Make the buckets and streams that services find. In a thread: the test may run an event loop here."""
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, provision(url)).result()
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None

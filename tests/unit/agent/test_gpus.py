@@ -3,6 +3,7 @@
 # ruff: noqa: N802  # the names are NVIDIA's
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +103,9 @@ def test_a_replica_sees_the_gpu_that_it_was_given_and_no_other():
     on_cpu = ReplicaAssignment.EXAMPLE
     on_gpu = on_cpu.model_copy(update={"device": "cuda", "gpu": "GPU-1aaa"})
     seen = [
-        replica_environment(one, node="node-a", drain_timeout=1.0)["CUDA_VISIBLE_DEVICES"] for one in (on_cpu, on_gpu)
+        replica_environment(one, node="node-a", drain_timeout=1.0, nats_url="nats://h", files=Path("/files"))[
+            "CUDA_VISIBLE_DEVICES"
+        ]
+        for one in (on_cpu, on_gpu)
     ]
     assert seen == ["", "GPU-1aaa"]

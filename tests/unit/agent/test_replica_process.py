@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from services.inference.agent.replica_process import last_log_line, replica_environment
 from shared.contracts.scheduler import ReplicaAssignment
@@ -6,7 +7,9 @@ from shared.contracts.scheduler import ReplicaAssignment
 
 def test_the_replica_gets_its_assignment_and_keeps_within_its_threads():
     assignment = ReplicaAssignment.EXAMPLE
-    environment = replica_environment(assignment, node="node-a", drain_timeout=30.0)
+    environment = replica_environment(
+        assignment, node="node-a", drain_timeout=30.0, nats_url="nats://h", files=Path("/files")
+    )
     assert ReplicaAssignment.decode(environment["LLMOS_REPLICA_ASSIGNMENT"].encode()) == assignment
     assert environment["LLMOS_NODE_ID"] == "node-a"
     assert environment["LLMOS_INSTANCE"] == assignment.id

@@ -3,6 +3,18 @@ import pytest
 from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id
 
 
+@pytest.fixture(autouse=True)
+def _store(monkeypatch):
+    monkeypatch.setenv("LLMOS_STORE_URL", "file:///store")
+    monkeypatch.setenv("LLMOS_CACHE_DIR", "/cache")
+
+
+def test_the_secret_of_the_store_and_the_password_of_replicas_are_not_printed(monkeypatch):
+    monkeypatch.setenv("LLMOS_S3_SECRET_KEY", "hunter2")
+    monkeypatch.setenv("LLMOS_INFERENCE_REPLICA_NATS_URL", "nats://replica:hunter3@h")
+    assert "hunter" not in repr(Settings())
+
+
 def test_the_host_name_becomes_a_valid_node_id(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "Annas_MacBook-Pro.local")
     assert host_node_id() == "annas-macbook-pro"

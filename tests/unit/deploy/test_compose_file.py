@@ -21,7 +21,7 @@ READ_BY: dict[str, tuple[type[BaseSettings], ...]] = {
     "gateway": (GatewaySettings,),
     "monitor": (MonitorSettings,),
 }
-SET_BY_THE_AGENT = {"LLMOS_REPLICA_ASSIGNMENT", "LLMOS_NODE_ID", "LLMOS_INSTANCE"}
+SET_BY_THE_AGENT = {"LLMOS_REPLICA_ASSIGNMENT", "LLMOS_REPLICA_FILES", "LLMOS_NODE_ID", "LLMOS_INSTANCE"}
 """For each replica."""
 OURS = tuple(READ_BY)
 
@@ -40,7 +40,7 @@ def document():
 
 
 def test_every_service_is_there(document):
-    expected = {"nats", "minio", "create-bucket", "jaeger", *OURS}
+    expected = {"nats", "init-bus", "minio", "create-bucket", "jaeger", *OURS}
     assert document["services"].keys() == expected
     assert set(SERVICES) < set(OURS)
 
@@ -114,7 +114,7 @@ def test_jobs_reach_the_gateway_with_a_key_of_their_own_and_keep_their_folders(d
     assert environment["LLMOS_INFERENCE_JOB_DIR"].startswith(f"{volume}/"), "/tmp is memory"
 
 
-@pytest.mark.parametrize("service", [*OURS, "create-bucket"])
+@pytest.mark.parametrize("service", [*OURS, "init-bus", "create-bucket"])
 def test_our_containers_have_no_rights_that_they_do_not_need(document, service):
     shown = document["services"][service]
     assert shown["read_only"] is True
@@ -125,7 +125,8 @@ def test_our_containers_have_no_rights_that_they_do_not_need(document, service):
 @pytest.mark.parametrize("service", OURS)
 def test_a_service_starts_when_its_bus_is_healthy_and_its_bucket_made(document, service):
     needs = document["services"][service]["depends_on"]
-    assert needs["nats"]["condition"] == "service_healthy"
+    assert needs["init-bus"]["condition"] == "service_completed_successfully"
+    assert document["services"]["init-bus"]["depends_on"]["nats"]["condition"] == "service_healthy"
     if "LLMOS_STORE_URL" in document["services"][service]["environment"]:
         assert needs["create-bucket"]["condition"] == "service_completed_successfully"
 

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,10 +29,10 @@ def test_the_server_accepts_it_with_secrets_as_they_are_made():
 def test_the_server_refuses_to_start_without_the_passwords():
     done = server("-t", "-c", str(TARGET), env={})
     assert done.returncode != 0
-    assert "NATS_PASSWORD_REGISTRY" in done.stderr
+    assert "NATS_PASSWORD_" in done.stderr
 
 
 def test_no_password_is_in_the_file():
     for line in TARGET.read_text().splitlines():
         if '"password"' in line:
-            assert line.strip().startswith('"password": $NATS_PASSWORD_')
+            assert re.search(r'"password": \$NATS_PASSWORD_[A-Z]+\b', line), line

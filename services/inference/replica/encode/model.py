@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.inference.encoder.tokenizer import EncoderTokenizer
-from services.inference.replica.version_files import TOKENIZER_FILE
+from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.inference.engine.decoder import Span
-from services.inference.replica.version_files import TOKENIZER_FILE
+from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.host import HostDevice
 from services.inference.runtime.onnx_decoder import OnnxDecoder

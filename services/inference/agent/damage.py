@@ -14,7 +14,7 @@ from shared.contracts.manifest import ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.storage.digest import file_digest
 
-_log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.agent")
 
 Report = Callable[[ManifestFile], Awaitable[None]]
 """Is told of each damaged file before it is fetched again."""
@@ -43,6 +43,6 @@ def reporting(bus: Bus, assignment: ReplicaAssignment, *, node: str) -> Report:
         detail = {"version": version, "file": file.path, "node": node}
         _log.error("blob.damaged", digest=file.digest, **detail, consequence="it is fetched again")
         event = Event(kind="blob.damaged", name=file.digest, actor=assignment.id, at=datetime.now(UTC), detail=detail)
-        await publish(bus, event_subject(event.kind), event)
+        await publish(bus, event_subject("inference", event.kind), event)
 
     return report

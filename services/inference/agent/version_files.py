@@ -12,15 +12,16 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from services.inference.replica.damage import Report, damaged_files
+from services.inference.agent.damage import Report, damaged_files
 from shared.contracts.manifest import Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
 
-TOKENIZER_FILE = "tokenizer.json"
+MANIFEST_FILE = ".manifest.json"
+"""Beside the version's files, for the replica."""
 
-_log = structlog.get_logger("llmos.replica")
+_log = structlog.get_logger("llmos.agent")
 
 
 async def fetch_manifest(store: ArtifactStore, assignment: ReplicaAssignment) -> Manifest:
@@ -51,7 +52,7 @@ async def _unreported(_: ManifestFile) -> None:
 async def version_folder(
     store: ArtifactStore, manifest: Manifest, digest: str, cache: Path, report: Report = _unreported
 ) -> AsyncIterator[Path]:
-    """A folder with all files of the version under their manifest paths, kept while inside; replicas share it.
+    """A folder with the manifest and all files of the version, kept while inside; the node's replicas share it.
 
     The files are links to the node's own copies of the blobs. Each file is read and its digest checked; a damaged one
     is dropped and fetched again, once. An incomplete folder (the disk was full) is built again. Folders that no
@@ -144,10 +145,12 @@ def _assemble(folder: Path, manifest: Manifest, blobs: Mapping[str, Path], *, an
             shutil.rmtree(folder, ignore_errors=True)
             draft = folder.parent / f".{folder.name}.draft"
             shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
             for path, blob in blobs.items():
                 target = draft / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(blob.resolve(), target)
+            (draft / MANIFEST_FILE).write_bytes(manifest.encode())
             draft.rename(folder)
         fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -156,7 +159,8 @@ def _assemble(folder: Path, manifest: Manifest, blobs: Mapping[str, Path], *, an
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
     try:
-        return all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+        files = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
+        return files and (folder / MANIFEST_FILE).is_file()
     except FileNotFoundError:
         return False
 

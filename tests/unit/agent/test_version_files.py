@@ -4,8 +4,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.inference.replica import version_files
-from services.inference.replica.version_files import fetch_manifest, version_folder
+from services.inference.agent import version_files
+from services.inference.agent.version_files import fetch_manifest, version_folder
 from shared.contracts.manifest import Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound

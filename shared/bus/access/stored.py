@@ -1,0 +1,97 @@
+"""Every bucket and stream: its limits, who writes it, and who reads it.
+
+A new bucket or stream is declared here, beside the contract that names it.
+"""
+
+from dataclasses import dataclass
+
+from shared.bus.access.roles import SERVICES, Role
+from shared.contracts import events, file, gateway, job, monitor, registry, scheduler
+from shared.deadlines import LEASE_TTL_S
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A KV bucket."""
+
+    name: str
+    writers: tuple[Role, ...]
+    """They read it too: a change is a compare-and-set."""
+    readers: tuple[Role, ...] = ()
+    ttl: float | None = None
+    """Seconds after which an entry that was not rewritten expires; None: it stays."""
+
+    @property
+    def audience(self) -> tuple[Role, ...]:
+        """All who read it."""
+        return tuple(dict.fromkeys(self.writers + self.readers))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An event stream: the oldest messages are discarded first."""
+
+    name: str
+    subject: str
+    """What it stores, as a pattern."""
+    max_bytes: int
+    max_age: float
+    writers: dict[Role, str]
+    """The subjects, as patterns, that each may publish on."""
+    readers: tuple[Role, ...] = ()
+    """They read by position."""
+    consumers: tuple[tuple[str, Role], ...] = ()
+    """Durable pull consumers, each with its only reader."""
+
+
+_REGISTRY, _SCHEDULER, _INFERENCE = Role.REGISTRY, Role.SCHEDULER, Role.INFERENCE
+_REPLICA, _GATEWAY = Role.REPLICA, Role.GATEWAY
+
+BUCKETS = (
+    *(Bucket(catalogue.bucket, writers=(_REGISTRY,)) for catalogue in registry.CATALOGUES),
+    Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY)),
+    Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,)),
+    Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), ttl=LEASE_TTL_S),
+    Bucket(scheduler.NODES_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
+    Bucket(
+        scheduler.REPLICAS_BUCKET, writers=(_INFERENCE, _REPLICA), readers=(_SCHEDULER, _GATEWAY), ttl=LEASE_TTL_S
+    ),
+    Bucket(job.JOBS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _INFERENCE)),
+    Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
+    Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,)),
+    Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
+)
+
+STREAMS = (
+    Stream(
+        monitor.TELEMETRY_STREAM,
+        monitor.TELEMETRY_SUBJECTS,
+        monitor.TELEMETRY_MAX_BYTES,
+        monitor.TELEMETRY_MAX_AGE_S,
+        writers=dict.fromkeys(SERVICES, monitor.TELEMETRY_SUBJECTS),
+        consumers=((monitor.TELEMETRY_DURABLE, Role.MONITOR),),
+    ),
+    Stream(
+        scheduler.EVENTS_STREAM,
+        f"{scheduler.EVENTS_SUBJECT}.>",
+        events.EVENTS_MAX_BYTES,
+        events.EVENTS_MAX_AGE_S,
+        writers={role: f"{scheduler.EVENTS_SUBJECT}.{role}.>" for role in (_REGISTRY, _SCHEDULER, _INFERENCE)},
+    ),
+    Stream(
+        gateway.KEY_EVENTS_STREAM,
+        gateway.KEY_EVENTS_SUBJECT,
+        gateway.KEY_EVENTS_MAX_BYTES,
+        gateway.KEY_EVENTS_MAX_AGE_S,
+        writers={_GATEWAY: gateway.KEY_EVENTS_SUBJECT},
+        readers=(_GATEWAY,),
+    ),
+    Stream(
+        job.JOB_EVENTS_STREAM,
+        f"{job.JOB_EVENTS_SUBJECT}.>",
+        job.JOB_EVENTS_MAX_BYTES,
+        job.JOB_EVENTS_MAX_AGE_S,
+        writers=dict.fromkeys((_SCHEDULER, _INFERENCE), f"{job.JOB_EVENTS_SUBJECT}.>"),
+        readers=(_GATEWAY,),
+    ),
+)
