@@ -1,9 +1,11 @@
 """Bytes are what their digest says, wherever they lie: in the store, in a node's cache, on their way."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,10 +16,12 @@ from starlette.routing import Route
 
 from devtools.jobs.files import fetch_file
 from services.gateway.admin.blobs import BlobsApi
-from services.inference.replica.version_files import version_folder
+from services.inference.agent.damage import reporting
+from services.inference.agent.fetches import Fetches
+from services.inference.agent.version_files import version_folder
 from shared.contracts.events import Event, event_subject
 from shared.contracts.manifest import Manifest, ManifestFile
-from shared.contracts.scheduler import ReplicaState
+from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound, StorageFull
 from shared.storage.directory import DirectoryStore
 from shared.storage.layout import blob_key
@@ -170,20 +174,28 @@ async def test_a_job_gets_no_changed_copy_either(store: DirectoryStore, tmp_path
     assert (tmp_path / "job" / "data").read_bytes() == DATA
 
 
-@pytest.mark.timeout(180)
-async def test_a_replica_mends_its_nodes_cache_and_tells(bus, start_replica, client, tmp_path: Path) -> None:
+async def test_a_node_mends_its_cache_before_a_replica_loads_it_again_and_tells(
+    bus, small_store, tmp_path: Path
+) -> None:
+    folder, digest = small_store
     events: list[Event] = []
-    await bus.subscribe(event_subject("blob.damaged"), lambda message: events.append(Event.decode(message.data)))
-    prompt = {"prompt_token_ids": (3, 4, 5), "sampling": {"temperature": 0.0, "max_tokens": 4, "ignore_eos": True}}
-    async with start_replica() as replica:
-        await replica.until(ReplicaState.READY)
-        before = await client.ask(replica.id, **prompt)
-    weights = next((tmp_path / "cache" / "versions").glob("*/model.onnx.data"))
-    change(weights)
-    async with start_replica() as replica:
-        await replica.until(ReplicaState.READY)
-        assert (await client.ask(replica.id, **prompt)).token_ids == before.token_ids
+    await bus.subscribe(
+        event_subject("inference", "blob.damaged"), lambda message: events.append(Event.decode(message.data))
+    )
+    assignment = ReplicaAssignment.EXAMPLE.model_copy(update={"model": "small", "version": 1, "digest": digest})
+    arrived = asyncio.Event()
+    fetches = Fetches(DirectoryStore(folder), tmp_path / "cache", arrived.set, partial(reporting, bus, node="node-a"))
+    fetches.folder(assignment)
+    await asyncio.wait_for(arrived.wait(), 60)
+    files = fetches.folder(assignment)
+    assert files is not None
+    await fetches.verify(assignment)  # was checked when it arrived
+    good = (files / "model.onnx.data").read_bytes()
+    change(files / "model.onnx.data")
+    await fetches.verify(assignment)
+    assert (files / "model.onnx.data").read_bytes() == good
     await eventually(lambda: events)
     assert [(event.name, event.detail["file"]) for event in events] == [
-        (hashlib.sha256(weights.read_bytes()).hexdigest(), "model.onnx.data")
+        (hashlib.sha256(good).hexdigest(), "model.onnx.data")
     ]
+    await fetches.keep_only(set())

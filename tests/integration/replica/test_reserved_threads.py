@@ -27,7 +27,7 @@ def test_only_reserved_threads_spin_and_never_after_a_run(tmp_path: Path, monkey
     monkeypatch.setattr(session, "session_options", watched)
     manifest = convert_gguf(write_small_gguf(tmp_path / "small.gguf"), tmp_path / "version")
     opened.clear()
-    options = ReplicaOptions(slots=2, max_len=32, threads=2 if reserved else None)
+    options = ReplicaOptions(slots=2, max_len=32, threads=2 if reserved else 0)
     assignment = ReplicaAssignment.EXAMPLE.model_copy(update={"options": options, "device": "cpu"})
     model = load_model(tmp_path / "version", manifest, assignment, threads=2)
     try:
