@@ -14,7 +14,7 @@ CHAT = "/v1/chat/completions"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-KEPT = [("key.revoked", "laptop"), ("key.created", "laptop"), ("key.created", "bootstrap admin key")]
+EXPECTED = [("key.revoked", "laptop"), ("key.created", "laptop"), ("key.created", "bootstrap admin key")]
 
 
 def test_who_made_and_revoked_keys_is_listed_after_a_flood_of_refusals(tmp_path: Path) -> None:
@@ -28,5 +28,5 @@ def test_who_made_and_revoked_keys_is_listed_after_a_flood_of_refusals(tmp_path:
             found = json.loads(system.cli("key", "events", "--json").stdout)
             return [(event["kind"], event["detail"]["name"]) for event in found]
 
-        asyncio.run(eventually(lambda: events() == KEPT, timeout=20))
+        asyncio.run(eventually(lambda: events() == EXPECTED, timeout=20))
         assert "laptop" in system.cli("key", "events").stdout
