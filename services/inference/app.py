@@ -23,7 +23,13 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         replica_command=settings.replica_command,
         drain_timeout=settings.replica_drain,
         load_timeout=settings.load_timeout,
-        jobs=JobCommand(settings.job_command, settings.job_dir, settings.log_dir),
+        jobs=JobCommand(
+            settings.job_command,
+            settings.job_dir,
+            settings.log_dir,
+            {"LLMOS_TRAINING_ADDRESS": settings.training_address},
+        ),
+        training_address=settings.training_address,
         log_dir=settings.log_dir,
         gpus=await asyncio.to_thread(find_gpus),
     )
