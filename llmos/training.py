@@ -91,6 +91,7 @@ class Training:
             result=Kind.MODEL,
             result_name=self.name,
             resources=Resources(memory=memory, threads=threads),
+            node_count=plans[0].job.nodes,
             priority=priority,
             retries=retries,
         )

@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     cache_dir: Path | None = None
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
+    training_address: str = "127.0.0.1"
+    """The node's IP address at which other nodes reach a training."""
     job_gateway_url: str | None = None
     """The gateway that jobs ask, as evaluations do. Default: none; such a job fails and says so."""
     job_api_key_file: Path | None = None

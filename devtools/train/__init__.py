@@ -16,6 +16,7 @@ Outside, nothing is imported but what needs no torch: `recipe`, `memory`, `resul
 | `stepper` | one step: gradients of all micro-batches, clipping, update |
 | `checkpoint` | states of a run on disk, whole or absent |
 | `distributed` | several processes as one: sums of gradients, or sharded weights (FSDP2) |
+| `launch` | `torchrun` with a rendezvous of one address |
 | `progress` | what a run reports |
 | `batches` | the order of rows; micro-batches as tensors |
 | `lines` | how items lie in micro-batches: padded, packed, with a common beginning once |

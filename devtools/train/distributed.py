@@ -1,5 +1,7 @@
 """Several processes as one: `torchrun` starts them, each computes its share of the micro-batches of a step.
 
+They may be on several nodes, without a folder in common: what the first reads or decides, it sends to the others.
+
 Two ways, both exact because losses are sums divided by the counts of the whole step:
 
 - data parallel: every process has all weights, and gradients are summed (what PyTorch's DDP does, which divides by
@@ -7,10 +9,12 @@ Two ways, both exact because losses are sums divided by the counts of the whole 
 - FSDP2 (https://arxiv.org/abs/2304.11277): weights, gradients and moments are sharded, for training all weights.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +27,10 @@ from devtools.train.model.decoder import Decoder
 
 Element = TypeVar("Element")
 Part = TypeVar("Part")
+Made = TypeVar("Made")
+Json = Any
+"""What JSON holds."""
+_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +39,18 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
+    """Among the processes of this node."""
 
     @property
     def first(self) -> bool:
         """Whether this process writes files and reports."""
         return self.rank == 0
+
+    @property
+    def first_of_node(self) -> bool:
+        """Whether this process makes the files that the others of its node read, and reports how the run ended."""
+        return self.local_rank == 0
 
     def share(
         self, items: Sequence[Element], divide: Callable[[Sequence[Element]], list[Part]], *, even: bool
@@ -65,6 +80,52 @@ class World:
         dist.all_reduce(total)
         return float(total)
 
+    def in_turn(self, make: Callable[[], Made]) -> Made:
+        """What `make` returns; others find the files of the first process, and of the first one of their node."""
+        if self.size == 1:
+            return make()
+        turn = 0 if self.first else 1 if self.first_of_node else 2
+        made: list[Made] = []
+        for now in range(_TURNS):
+            if now == turn:
+                made.append(make())
+            self.sum(0)
+        return made[0]
+
+    def of_first(self, value: Json) -> Json:
+        """The first process's value."""
+        return self._of(0, value)
+
+    def each(self, value: Json) -> list[Json]:
+        """The value of each process, by rank."""
+        return [self._of(rank, value) for rank in range(self.size)]
+
+    def tensors_of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first process's tensors; those of the others are not looked at."""
+        if self.size == 1:
+            return dict(tensors)
+        described = self.of_first([[name, str(one.dtype), list(one.shape)] for name, one in tensors.items()])
+        received: dict[str, Tensor] = {}
+        for name, kind, shape in described:
+            dtype = getattr(torch, kind.removeprefix("torch."))
+            values = tensors[name].contiguous() if self.first else torch.empty(shape, dtype=dtype)
+            dist.broadcast(values, src=0)
+            received[name] = values
+        return received
+
+    def _of(self, rank: int, value: Json) -> Json:
+        # As JSON: PyTorch's own way to send an object unpickles it, which runs what it is told.
+        if self.size == 1:
+            return value
+        data = json.dumps(value).encode() if self.rank == rank else b""
+        length = torch.tensor(len(data))
+        dist.broadcast(length, src=rank)
+        received = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == rank:
+            received.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        dist.broadcast(received, src=rank)
+        return json.loads(received.numpy().tobytes())
+
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Add up the gradients of all processes; sharded ones have been added on the way back."""
         if self.size == 1:
@@ -85,7 +146,7 @@ def joined_world() -> Iterator[World]:
         return
     dist.init_process_group("gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     finally:
         dist.destroy_process_group()
 

@@ -18,6 +18,7 @@ from devtools.train.result.write import RECORD
 from shared.errors import Conflict, InvalidInput
 
 _RUN = "run.json"
+_NO_BFLOAT16 = "this processor has no bfloat16 products; set compute.precision = 'float32'"
 
 
 def digests(recipe: Recipe, inputs: Inputs, adapter: Path | None) -> dict[str, str]:
@@ -30,8 +31,30 @@ def digests(recipe: Recipe, inputs: Inputs, adapter: Path | None) -> dict[str, s
     return found
 
 
-def claim_output(output: Path, names: Mapping[str, str], recipe: Recipe) -> str:
-    """Make `output` the folder of this run; returns its precision, `float32` or `bfloat16`.
+def agree(world: World, names: Mapping[str, str]) -> None:
+    """Raise InvalidInput unless all processes start from the same `digests`: nodes read files of their own."""
+    own = dict(names)
+    found = world.each(own)
+    other = sorted({name for one in found for name in {*one, *own} if one.get(name) != found[0].get(name)})
+    if other:
+        raise InvalidInput(f"the nodes have another {', '.join(other)}; give all of them the same", param=other[0])
+
+
+def claim_output(world: World, output: Path, names: Mapping[str, str], recipe: Recipe) -> str:
+    """Make `output` the folder of this run, in the first process; returns its precision, `float32` or `bfloat16`.
+
+    Raises:
+        Conflict: it belongs to another run.
+        InvalidInput: this processor lacks the precision.
+    """
+    precision: str = world.of_first(_claimed(output, names, recipe) if world.first else "")
+    if precision == "bfloat16" and not _has_bfloat16():
+        raise InvalidInput(_NO_BFLOAT16, param="compute.precision")
+    return precision
+
+
+def _claimed(output: Path, names: Mapping[str, str], recipe: Recipe) -> str:
+    """Make `output` the folder of this run.
 
     Raises:
         Conflict: it belongs to another run.
@@ -58,13 +81,15 @@ def claim_output(output: Path, names: Mapping[str, str], recipe: Recipe) -> str:
 
 
 def _precision(recipe: Recipe) -> str:
-    capable = torch.cpu.get_capabilities()
-    fast = bool(capable.get("avx512_bf16") or capable.get("amx_bf16") or capable.get("bf16"))
+    fast = _has_bfloat16()
     if recipe.compute.precision == "bfloat16" and not fast:
-        raise InvalidInput(
-            "this processor has no bfloat16 products; set compute.precision = 'float32'", param="compute.precision"
-        )
+        raise InvalidInput(_NO_BFLOAT16, param="compute.precision")
     return "bfloat16" if fast and recipe.compute.precision != "float32" else "float32"
+
+
+def _has_bfloat16() -> bool:
+    capable = torch.cpu.get_capabilities()
+    return bool(capable.get("avx512_bf16") or capable.get("amx_bf16") or capable.get("bf16"))
 
 
 def machine(world: World) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Loop:
             if improved or self._interval.due(state.step, since):
                 self._save(state)
                 saved, saved_at = state.step, time.monotonic()
-        if saved != state.step or not self._checkpoints.steps():
+        if saved != state.step or self._world.any(self._world.first and not self._checkpoints.steps()):
             self._save(state)
         return state.step >= self._total or self._ended_early(state)
 

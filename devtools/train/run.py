@@ -1,7 +1,9 @@
 """One training from start to end: the only place that connects the parts."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from devtools.train.assemble import assemble, frozen, reference_of
 from devtools.train.checkpoint import Checkpoints, State
 from devtools.train.distributed import World, joined_world, shard, whole
-from devtools.train.identity import claim_output, digests, finished, machine, record
+from devtools.train.identity import agree, claim_output, digests, finished, machine, record
 from devtools.train.inputs import Inputs, read_inputs
 from devtools.train.loop import Loop, restore
 from devtools.train.model.lora import merged_weights
@@ -22,8 +24,6 @@ from devtools.train.result.write import Adapter, Weights, write_result
 from devtools.train.stepper import Stepper, make_optimizer, named_state, products
 from shared.errors import CorruptFile
 from shared.text.tokenizer import Tokenizer
-
-Made = TypeVar("Made")
 
 
 def train(
@@ -41,31 +41,35 @@ def train(
         Conflict: the output belongs to another run.
         StorageFull: no room; the checkpoints before stay.
     """
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(mode=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     kind = options.result_kind(recipe)
     with joined_world() as world:
+        # Bits depend on the number of threads, so all processes have as many.
+        if (threads := world.of_first(options.threads)) is not None:
+            torch.set_num_threads(threads)
         emit = on_event if world.first else _silent
-        inputs = _in_turn(world, lambda: _inputs(recipe, options))
+        emit_end = on_event if world.first_of_node else _silent
+        inputs = world.in_turn(lambda: _inputs(recipe, options))
         names = digests(recipe, inputs, options.adapter)
-        precision = _in_turn(world, lambda: claim_output(options.output, names, recipe))
+        agree(world, names)
+        precision = claim_output(world, options.output, names, recipe)
         result = options.output / "result"
-        done = finished(result, kind)
+        done = _finished(world, result, kind)
         if done is None:
             config = hf_config(inputs.model.architecture, inputs.model.weights) if kind == "model" else None
             run = _Run(recipe, options, inputs, world=world, precision=precision, emit=emit)
             state = run.train(names, asked_to_stop)
             if state is None:
+                emit_end(Paused(run.stopped_at))
                 return None
             described = record(recipe, inputs, names, precision, step=state.step, val_loss=state.best_loss)
             contents = run.contents(config)  # of all processes together, where weights are sharded
             if world.first:
                 write_result(result, inputs.model, contents, record=described)
-            done = _in_turn(world, lambda: finished(result, kind))
+            done = _finished(world, result, kind)
             assert done is not None
-        emit(done)
+        emit_end(done)
         return done
 
 
@@ -100,6 +104,8 @@ class _Run:
             sharded=sharded, bfloat16=bfloat16,
         )  # fmt: skip
         self._checkpoints = Checkpoints(options.output / "checkpoints", machine(world))
+        self.stopped_at = 0
+        """The step of the checkpoint with which a run that was asked to stop has ended."""
 
     def train(self, names: dict[str, str], asked_to_stop: Callable[[], bool]) -> State | None:
         """Train to the end and keep the best weights; returns their state, or None if it was paused."""
@@ -112,11 +118,11 @@ class _Run:
             trained=self._trained, world=self._world, on_event=self._emit, asked_to_stop=asked_to_stop,
         )  # fmt: skip
         if not loop.run(state):
-            self._emit(Paused(state.step))
+            self.stopped_at = state.step
             return None
         if state.best_step is None or state.best_step == state.step:
             return state
-        best = self._checkpoints.load(state.best_step)
+        best = self._load(state.best_step)
         if best is None:
             raise CorruptFile(
                 f"the checkpoint of the best step, {state.best_step}, is damaged; start the run in another folder",
@@ -140,12 +146,20 @@ class _Run:
         if self._world.first:
             for path in self._checkpoints.clean():
                 self._emit(Warned(f"{path} is damaged and was removed"))
-        self._world.sum(0)  # all wait for the first
-        newest = self._checkpoints.newest()
+        now = machine(self._world)
+        for other in self._world.each(now):
+            for name in now:
+                if other[name] != now[name]:
+                    self._emit(
+                        Warned(
+                            f"{name} is {now[name]!r} in one process and {other[name]!r} in another: the bits of the"
+                            " result depend on their order"
+                        )
+                    )
+        newest = self._load(None)
         if newest is None:
             return State()
         state, tensors, before = newest
-        now = machine(self._world)
         for name in now:
             if before.get(name) != now[name]:
                 self._emit(
@@ -153,6 +167,16 @@ class _Run:
                 )
         restore(tensors, self._trained(), self._optimizer)
         return state
+
+    def _load(self, step: int | None) -> tuple[State, dict[str, Tensor], Mapping[str, Any]] | None:
+        """A checkpoint of the first process, the newest with `step` None; None if there is none, or it is damaged."""
+        found = None
+        if self._world.first:
+            found = self._checkpoints.newest() if step is None else self._checkpoints.load(step)
+        described = self._world.of_first(None if found is None else [asdict(found[0]), dict(found[2])])
+        if described is None:
+            return None
+        return State(**described[0]), self._world.tensors_of_first(found[1] if found else {}), described[1]
 
     def _started(self, state: State, names: dict[str, str]) -> Started:
         items = self._inputs.items
@@ -177,14 +201,13 @@ def _inputs(recipe: Recipe, options: RunOptions) -> Inputs:
     )  # fmt: skip
 
 
-def _in_turn(world: World, make: Callable[[], Made]) -> Made:
-    """What `make` returns; the first process makes it before the others, which find its files."""
-    if world.first:
-        made = make()
-        world.sum(0)
-        return made
-    world.sum(0)
-    return make()
+def _finished(world: World, result: Path, kind: str) -> Finished | None:
+    """The end of a run whose result the first process has already."""
+    found = finished(result, kind) if world.first else None
+    described = world.of_first(
+        found and [found.step, found.val_loss, found.kind, found.path, found.digest],
+    )
+    return None if described is None else Finished(*described)
 
 
 def _silent(event: object) -> None:

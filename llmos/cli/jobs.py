@@ -42,7 +42,7 @@ def list_(
     if json:
         print_json([job.model_dump(mode="json") for job in jobs])
         return
-    rows = [(job.id, _what(job), job.state, _progress(job), job.node or "", job.message) for job in jobs]
+    rows = [(job.id, _what(job), job.state, _progress(job), _where(job), job.message) for job in jobs]
     print_table(
         ("JOB", "WHAT", "STATE", "PROGRESS", "NODE", "MESSAGE"), rows, empty="No jobs yet. Try: llmos job run --help"
     )
@@ -65,7 +65,8 @@ def show(
     spec = record.spec
     facts = {
         "what": _what(record),
-        "state": f"{record.state}{f' on {record.node}' if record.node else ''}",
+        "state": f"{record.state}{f' on {_where(record)}' if record.nodes else ''}",
+        "nodes": f"{spec.node_count}" if spec.node_count > 1 else "",
         "message": record.message,
         "base": f"{spec.base.reference}  {spec.base.digest[:12]}" if spec.base else "",
         "data": ", ".join(f"{one.reference}  {one.digest[:12]}" for one in spec.datasets),
@@ -222,6 +223,11 @@ def _what(job: Job) -> str:
     program = [spec.command[0]] if spec.command else []
     made = ["->", spec.result_name] if spec.result_name else []
     return " ".join([spec.kind, *program, *inputs, *made])
+
+
+def _where(job: Job) -> str:
+    """Its nodes, the one that leads first."""
+    return ", ".join(job.nodes)
 
 
 def _progress(job: Job) -> str:

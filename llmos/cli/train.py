@@ -56,6 +56,9 @@ def train(
     size_: Annotated[
         str | None, typer.Option("--size", help="Of a model from scratch: nano (1M), micro (4M), small (30M).")
     ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Nodes that train together; the same as --set nodes=N.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="With distil: the version that is learnt from.")] = None,
     again: Annotated[
         str | None, typer.Option(metavar="REF", help="Run the training again that made this version.")
@@ -84,7 +87,9 @@ def train(
         target.check()
     asked = _asked(target, what, versions or [], again)
     asked = replace(asked, name=name or asked.name, teacher=teacher or asked.teacher)
-    asked = changed(asked, [*([f"scratch.size={size_}"] if size_ else []), *(changes or [])])
+    short = {"scratch.size": size_, "job.nodes": nodes}
+    given = [f"{key}={value}" for key, value in short.items() if value is not None]
+    asked = changed(asked, [*given, *(changes or [])])
     if show:
         from devtools.jobs.train.plan import Plan  # noqa: PLC0415  # other commands start without it
 

@@ -6,12 +6,15 @@ import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import psutil
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from shared.contracts.manifest import Name
 from shared.deadlines import AGENT_CLEAN_UP_S, AGENT_DRAIN_S, REPLICA_DRAIN_S
+from shared.errors import InvalidInput
+from shared.service.interfaces import interface_of
 from shared.service.python import python_module
 from shared.service.settings import ServiceSettings
 
@@ -44,6 +47,14 @@ def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 def usable_threads() -> int:
     """CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own_address(address: str) -> str:
+    try:
+        interface_of(address)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+    return address
 
 
 class Settings(ServiceSettings):
@@ -86,6 +97,9 @@ class Settings(ServiceSettings):
     )
     """Folder in which each job has one of its own, until it has succeeded. Default: `llmos-jobs` in the system's
     folder for temporary files."""
+    training_address: Annotated[str, AfterValidator(_own_address)] = "127.0.0.1"
+    """IP address of this node at which the other nodes reach a training of several nodes. Default: that of loopback,
+    at which only nodes of this machine do. PyTorch listens on it and has no password: choose a private network."""
     drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(

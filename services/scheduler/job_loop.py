@@ -54,7 +54,7 @@ class JobWriter:
     async def _publish(self, before: Job | None, job: Job) -> None:
         if before is not None and (before.state, before.message) == (job.state, job.message):
             return
-        _log.info(f"job.{job.state}", name=job.id, node=job.node or "", attempt=job.attempt, reason=job.message)
-        place = f" on {job.node}" if job.node else ""
+        _log.info(f"job.{job.state}", name=job.id, nodes=list(job.nodes), attempt=job.attempt, reason=job.message)
+        place = f" on {', '.join(job.nodes)}" if job.nodes else ""
         message = f"{job.state}{place}" + (f": {job.message}" if job.message else "")
         await publish_job_event(self.bus, job.id, "state", message)

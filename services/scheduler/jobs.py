@@ -26,6 +26,7 @@ from shared.contracts.job import (
     JobName,
     JobSpec,
     Work,
+    run_key,
 )
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import DATASETS, MODELS, AnyCatalogue
@@ -63,6 +64,8 @@ class JobsService:
                 return self._view(existing)
         if request.kind == "run" and not request.command:
             raise InvalidInput("a job of kind 'run' needs the command that it runs", param="command")
+        if request.node_count > 1 and (request.kind != "train" or request.uploads):
+            raise InvalidInput("only a training on stored datasets runs on several nodes", param="node_count")
         self._check_names(request)
         base = await self._pin(MODELS, request.base) if request.base is not None else None
         spec = JobSpec(
@@ -172,9 +175,11 @@ class JobsService:
         return job
 
     def _view(self, job: Job) -> Job:
-        """The record with its run's progress."""
-        run = self.reconciler.observed.runs.live().get(job.id)
-        if run is None or run.attempt != job.attempt or not job.state.on_node:
+        """The record with the progress of its first node's run."""
+        if not job.nodes:
+            return job
+        run = self.reconciler.observed.runs.live().get(run_key(job.id, job.nodes[0]))
+        if run is None or run.attempt != job.attempt:
             return job
         return job.model_copy(update={"progress": run.progress})
 

@@ -159,9 +159,14 @@ class Reconciler:
 
     def _reported(self, jobs: Mapping[str, Job], nodes: Mapping[str, NodeStatus]) -> dict[str, Job]:
         """The jobs with what their nodes report of them."""
-        runs, now = self.observed.runs.live(), datetime.now(UTC)
+        runs: dict[str, list[JobRun]] = {}
+        for run in self.observed.runs.live().values():
+            runs.setdefault(run.id, []).append(run)
+        now = datetime.now(UTC)
         return {
-            key: job_rules.observe(job, runs.get(key), node_up=job.node in nodes or not self._grace_over, now=now)
+            key: job_rules.observe(
+                job, runs.get(key, ()), lost=set(job.nodes) - set(nodes) if self._grace_over else (), now=now
+            )
             for key, job in jobs.items()
         }
 

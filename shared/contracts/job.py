@@ -1,9 +1,12 @@
-"""Jobs: finite work on a node. Their records, the messages of a job's process, and the scheduler's endpoints.
+"""Jobs: finite work on nodes. Their records, the messages of a job's process, and the scheduler's endpoints.
 
 | KV bucket | key | record | written by |
 |---|---|---|---|
 | `LLMOS_JOBS` | job id | `Job` | scheduler |
-| `LLMOS_JOB_RUNS` | job id | `JobRun` (lease) | node agent |
+| `LLMOS_JOB_RUNS` | `JobRun.key` | `JobRun` (lease) | node agent |
+
+A job that runs on several nodes has all of them or none. The first of them leads: its process saves checkpoints,
+reports progress and hands over the result.
 """
 
 import re
@@ -28,6 +31,9 @@ JOB_EVENTS_MAX_BYTES = 128 << 20
 JOB_EVENTS_MAX_AGE_S = 90 * 24 * 3600.0
 """Bounds of the stream; the oldest events are removed first."""
 
+MAX_NODES = 64
+"""That run one job together."""
+
 STOPPED_EXIT_CODE = 75
 """A job's process ends with this code when it was asked to stop and can go on later (EX_TEMPFAIL of sysexits.h)."""
 REFUSED_EXIT_CODE = 65
@@ -38,12 +44,12 @@ class JobState(StrEnum):
     """Life of a job; `services.scheduler.policy.job_rules` has the transitions."""
 
     QUEUED = "queued"
-    """Waits for room on a node; `message` says why."""
+    """Waits for room on its nodes; `message` says why."""
     STARTING = "starting"
-    """Has a node; its process has not reported yet."""
+    """Has its nodes; not all of its processes have reported yet."""
     RUNNING = "running"
     STOPPING = "stopping"
-    """Its process was asked to save a checkpoint and to end."""
+    """Its processes were asked to save a checkpoint and to end."""
     PAUSED = "paused"
     """Stopped by a person; goes on when it is resumed."""
     SUCCEEDED = "succeeded"
@@ -57,7 +63,7 @@ class JobState(StrEnum):
 
     @property
     def on_node(self) -> bool:
-        """Whether the job has resources of a node."""
+        """Whether the job has resources of nodes."""
         return self in {JobState.STARTING, JobState.RUNNING, JobState.STOPPING}
 
 
@@ -141,6 +147,8 @@ class Work(Contract):
     """The name that the result becomes a version of."""
     uploads: tuple[Upload, ...] = ()
     """Instead of `datasets`. The job makes a version of the dataset `result_name` of them, and then uses that."""
+    node_count: int = Field(default=1, ge=1, le=MAX_NODES)
+    """Nodes that run it together; only trainings run on more than one. The recipe says the same (`[job] nodes`)."""
     deploy: Name | None = None
     """The public name under which the model that it makes is deployed when it has succeeded. A request is refused
     with `Conflict` while a deployment or a job has it."""
@@ -188,19 +196,24 @@ class Job(Contract):
     priority: int = Field(default=0, ge=-100, le=100)
     """Among jobs that wait, higher first; deployments always come before jobs."""
     resources: Resources
-    """`threads` 0: it shares those that no replica reserved."""
+    """Of each node. `threads` 0: it shares those that no replica reserved."""
     retries: int = Field(default=2, ge=0, le=100)
     """How often it is started again after its process failed. The loss of a node does not count."""
     desired: Desired = Desired.RUN
     state: JobState = JobState.QUEUED
     message: str = ""
-    node: Name | None = None
+    nodes: tuple[Name, ...] = ()
+    """Where it runs: all `spec.node_count` nodes, or none. The first leads."""
+    rendezvous: str = ""
+    """`host:port` at which the first node's process waits for those of the others; empty before it waits."""
+    broken: str = ""
+    """Why the other nodes are stopped, after one of several has failed or was lost."""
     attempt: int = Field(default=0, ge=0)
     """Goes up with every start of a process; a run with another number is of an earlier start."""
     failures: int = Field(default=0, ge=0)
     preemptions: int = Field(default=0, ge=0)
     progress: Progress = Progress()
-    """In the record, as it was when the job left its node; in an answer of the scheduler, as it is."""
+    """In the record, as it was when the job left its nodes; in an answer of the scheduler, as it is."""
     checkpoint: Checkpoint | None = None
     results: tuple[str, ...] = ()
     """`model helper:1`."""
@@ -222,12 +235,15 @@ class RunState(StrEnum):
 
 
 class JobRun(Contract):
-    """A job's process as its node agent sees it; a lease."""
+    """A job's process on one node, as the node's agent sees it; a lease."""
 
     id: Name
+    """Of the job."""
     node: Name
     attempt: int
     state: RunState
+    rendezvous: str = ""
+    """Of the first of several nodes: where its process waits for those of the others."""
     exit_code: int | None = None
     """Negative: killed by that signal."""
     message: str = ""
@@ -236,6 +252,16 @@ class JobRun(Contract):
     checkpoint: Checkpoint | None = None
     results: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """In the bucket: each node of a job has a run of its own."""
+        return run_key(self.id, self.node)
+
+
+def run_key(job: str, node: str) -> str:
+    """The key of the run of a job on a node."""
+    return f"{job}/{node}"
+
 
 class JobAssignment(Contract):
     """A job that a node should run; a node stops every other one at once."""
@@ -243,6 +269,10 @@ class JobAssignment(Contract):
     id: Name
     spec: JobSpec
     attempt: int
+    rank: int = Field(default=0, ge=0)
+    """Of the node among those of the job; the first has 0 and leads."""
+    rendezvous: str = ""
+    """Where the first node's process waits; a node of a higher rank starts when it is known."""
     resources: Resources
     checkpoint: Checkpoint | None = None
     """To go on from, where the node does not have a newer one."""
@@ -286,6 +316,8 @@ class ProcessMessage(Contract):
     progress: Progress | None = None
     checkpoint: Checkpoint | None = None
     result: NewVersion | None = None
+    rendezvous: str | None = None
+    """`host:port` at which it waits for the processes of the job's other nodes."""
     failure: str | None = None
     """In one sentence, for the user, right before the process ends with another code than 0."""
 
@@ -363,7 +395,7 @@ Job.EXAMPLE = Job(
     spec=JobSpec.EXAMPLE,
     resources=Resources.EXAMPLE,
     state=JobState.RUNNING,
-    node="node-a",
+    nodes=("node-a",),
     attempt=1,
     progress=Progress.EXAMPLE,
     created_at=_EXAMPLE_TIME,

@@ -94,6 +94,10 @@ class NodeStatus(Contract):
     0 in the record that takes it."""
     host: str = ""
     pid: int = 0
+    training_address: str = "127.0.0.1"
+    """The IP address at which other nodes reach a training on this one; of loopback, only nodes of one machine do."""
+    loopback: str = ""
+    """Equal for nodes that share a loopback interface; empty: not known."""
     birth: str = ""
     """Of the agent's process; distinguishes it from others that get its pid (`shared.service.process_identity`)."""
 

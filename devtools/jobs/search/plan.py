@@ -35,11 +35,11 @@ class SearchPlan:
         """The plan with these keys; raises InvalidInput that names the key."""
         keys = {name: value for name, value in values.items() if name != TABLE}
         training = Plan.of(keys)
-        if training.job.processes > 1:
-            raise InvalidInput(
-                "recipe, [job]: processes: the trainings of a search take one process each; leave it out",
-                param="processes",
-            )
+        for key in ("processes", "nodes"):
+            if getattr(training.job, key) > 1:
+                raise InvalidInput(
+                    f"recipe, [job]: {key}: the trainings of a search take one process each; leave it out", param=key
+                )
         recipe = {name: value for name, value in keys.items() if name != JOB}
         table, space = parse_search(values.get(TABLE, {}), recipe)
         return cls(training, keys, table, space)

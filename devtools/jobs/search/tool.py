@@ -43,7 +43,7 @@ async def search(run: Run) -> None:
     output.mkdir(parents=True, exist_ok=True)
     threads = threads_of(output, run.assignment.resources.threads, 1)
     command = trainer(
-        recipe, plan.training, inputs, output, threads=threads, processes=1,
+        recipe, plan.training, inputs, output, threads=threads,
         module="devtools.train.search", more=("--search", str(table)),
     )  # fmt: skip
     searching = _Searching(run, plan, state)

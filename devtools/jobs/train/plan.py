@@ -9,6 +9,7 @@ from devtools.quantization import Quantize, scheme_after
 from devtools.toml import parse_toml, toml_text
 from devtools.train.recipe import Recipe, parse_recipe
 from devtools.train.recipe.errors import explain
+from shared.contracts.job import MAX_NODES
 from shared.errors import InvalidInput
 
 TABLE = "job"
@@ -19,8 +20,10 @@ class JobTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    """Nodes that train together. The bits of the result depend on nodes times processes, not on which nodes."""
     processes: int = Field(default=1, ge=1, le=64)
-    """Processes of the node that train together, started by `torchrun`."""
+    """Processes of each node that train together, started by `torchrun`."""
     quantize: Literal["base", "auto", "none", "int8", "int4"] = "base"
     """The result's weights. base: floats stay floats, and quantised weights get 8 bits (`scheme_after`)."""
     checkpoint_steps: int | None = Field(default=None, ge=1)

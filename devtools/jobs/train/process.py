@@ -14,6 +14,7 @@ from typing import Any
 
 from devtools.jobs.train.inputs import Inputs
 from devtools.jobs.train.plan import Plan
+from devtools.jobs.train.rendezvous import Rendezvous
 from shared.deadlines import JOB_STOP_S
 from shared.service.python import python_module, safe_path
 from shared.service.tether import tethered, tethered_to_parent
@@ -30,7 +31,6 @@ def trainer(
     output: Path,
     *,
     threads: int,
-    processes: int,
     module: str = "devtools.train",
     more: Sequence[str] = (),
 ) -> tuple[str, ...]:
@@ -42,7 +42,6 @@ def trainer(
         inputs: Where base and rows lie.
         output: The folder of the run.
         threads: Of each process.
-        processes: How many train together.
         module: That is run.
         more: Arguments of its own.
     """
@@ -55,20 +54,29 @@ def trainer(
     arguments += ["--keep-codes", table.keep_codes] + (["--recompute"] if table.recompute else [])
     arguments += ["--checkpoint-seconds", str(table.checkpoint_seconds)]
     arguments += ["--checkpoint-steps", str(table.checkpoint_steps)] if table.checkpoint_steps is not None else []
-    worker = python_module(module, *arguments, *more)
-    if processes == 1:
-        return worker
+    return python_module(module, *arguments, *more)
+
+
+def launched(worker: Sequence[str], at: Rendezvous, processes: int, run_id: str) -> tuple[str, ...]:
+    """The command that starts so many workers on this node, which train together with those of the other nodes."""
+    listener = [] if at.listener is None else [f"listener={at.listener}"]
     return python_module(
-        "torch.distributed.run",
-        *("--nnodes", "1", "--nproc-per-node", str(processes), "--max-restarts", "0"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--master-addr", "127.0.0.1"),
+        "devtools.train.launch",
+        *("--nnodes", str(at.nodes), "--nproc-per-node", str(processes), "--max-restarts", "0"),
+        *("--rdzv-backend", "address", "--rdzv-endpoint", at.endpoint, "--rdzv-id", run_id),
+        *("--rdzv-conf", ",".join([f"rank={at.rank}", *listener])),
         *("--shutdown-timeout", str(round(JOB_STOP_S)), "--no-python"),
         *tethered_to_parent(*worker),
     )
 
 
 async def run_trainer(
-    command: Sequence[str], threads: int, stop: asyncio.Event, on_event: Callable[[Event], None]
+    command: Sequence[str],
+    threads: int,
+    stop: asyncio.Event,
+    on_event: Callable[[Event], None],
+    *,
+    at: Rendezvous | None = None,
 ) -> int:
     """Run the command to its end; its exit code, negative for a signal.
 
@@ -77,13 +85,15 @@ async def run_trainer(
         threads: Of each process.
         stop: When it is set, the process gets SIGTERM.
         on_event: Called with each event.
+        at: Where its workers meet those of other nodes, if it is one of `launched`.
     """
     process = await asyncio.create_subprocess_exec(
         *tethered(*command),
-        env=_environment(threads),
+        env=_environment(threads, at),
         stdin=subprocess.DEVNULL,
         stdout=PIPE,
         limit=_LINE_LIMIT,
+        pass_fds=[at.listener] if at is not None and at.listener is not None else [],
     )
     stopping = asyncio.create_task(_stop(stop, process), name="stop the training")
     try:
@@ -102,10 +112,12 @@ async def _stop(stop: asyncio.Event, process: asyncio.subprocess.Process) -> Non
         process.send_signal(signal.SIGTERM)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, at: Rendezvous | None) -> dict[str, str]:
     """Without the variables of LLMOS, which hold secrets."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}
     # Threads that spin while they wait take the processor from what serves, and from one another.
+    if at is not None:
+        given["GLOO_SOCKET_IFNAME"] = at.interface
     return safe_path(given) | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
 
 

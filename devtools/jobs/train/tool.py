@@ -13,7 +13,8 @@ from devtools.jobs.results import Made, version_of
 from devtools.jobs.tool import Run, Stopped
 from devtools.jobs.train.inputs import Inputs, fetch_inputs
 from devtools.jobs.train.plan import Plan
-from devtools.jobs.train.process import Event, run_trainer, trainer
+from devtools.jobs.train.process import Event, launched, run_trainer, trainer
+from devtools.jobs.train.rendezvous import Rendezvous, rendezvous_of
 from devtools.jobs.train.state import SHAPE_FILE, StoredState
 from shared.contracts.job import STOPPED_EXIT_CODE, Progress
 from shared.errors import ErrorPayload, LlmosError, from_payload
@@ -25,6 +26,8 @@ _METRICS = ("loss", "val_loss", "learning_rate", "gradient_norm", "epoch", "toke
 async def train(run: Run) -> None:
     """Train, or go on where an earlier attempt was; the result becomes a version.
 
+    Of several nodes the first saves checkpoints, reports progress and makes the version; the others only train.
+
     Raises:
         Stopped: SIGTERM came; a checkpoint is in the store.
         InvalidInput: The recipe, the rows or the base are wrong.
@@ -32,17 +35,22 @@ async def train(run: Run) -> None:
         LlmosError: The training ended without a result.
     """
     plan = Plan.read(run.assignment.spec.recipe)
-    inputs = await fetch_inputs(run, plan)
-    output = run.workspace.output
-    state = StoredState(run, output)
-    await state.fetch()
-    training = _Training(run, state)
-    code = await training.run(plan, inputs, output)
+    leads = run.assignment.rank == 0
+    with rendezvous_of(run, plan) as at:
+        inputs = await fetch_inputs(run, plan)
+        output = run.workspace.output
+        state = StoredState(run, output)
+        await state.fetch()
+        training = _Training(run, state)
+        code = await training.run(plan, inputs, output, at)
     if training.paused or (run.stop.is_set() and not training.finished):
-        await state.upload()
+        if leads:
+            await state.upload()
         raise Stopped
     if not training.finished:
         raise training.failure or LlmosError(f"the training {describe_exit(code)}; see the job's log")
+    if not leads:
+        return
     run.messages.send(result=await result_of(run, plan, inputs, output / "result", state.upload))
 
 
@@ -59,15 +67,18 @@ class _Training:
         self.paused = False
         self.failure: LlmosError | None = None
 
-    async def run(self, plan: Plan, inputs: Inputs, output: Path) -> int:
+    async def run(self, plan: Plan, inputs: Inputs, output: Path, at: Rendezvous | None) -> int:
         """Run the process to its end, uploading checkpoints meanwhile; its exit code."""
         recipe = self._run.workspace.root / "recipe.toml"
         recipe.write_text(plan.recipe_toml, encoding="utf-8")
         threads = threads_of(output, self._run.assignment.resources.threads, plan.job.processes)
-        command = trainer(recipe, plan, inputs, output, threads=threads, processes=plan.job.processes)
+        command = trainer(recipe, plan, inputs, output, threads=threads)
+        if at is not None:
+            run_id = f"{self._run.assignment.id}-{self._run.assignment.attempt}"
+            command = launched(command, at, plan.job.processes, run_id)
         uploading = asyncio.create_task(self._state.follow(), name="upload checkpoints")
         try:
-            return await run_trainer(command, threads, self._run.stop, self._take)
+            return await run_trainer(command, threads, self._run.stop, self._take, at=at)
         finally:
             uploading.cancel()
             with suppress(asyncio.CancelledError):

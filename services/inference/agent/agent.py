@@ -38,6 +38,7 @@ from shared.contracts.scheduler import (
 from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
+from shared.service.interfaces import loopback_network
 from shared.service.process_identity import ProcessIdentity
 from shared.service.supervise import ChildSpec
 from shared.storage.port import ArtifactStore
@@ -67,6 +68,8 @@ class Node:
     load_timeout: float
     """Seconds within which a replica must be ready."""
     jobs: JobCommand
+    training_address: str
+    """The IP address at which other nodes reach a training on this one."""
     log_dir: Path | None = None
     gpus: tuple[Gpu, ...] = ()
     lacking: Mapping[JobKind, str] = field(default_factory=dict)
@@ -90,6 +93,8 @@ class NodeAgent:
             host=socket.gethostname(),
             pid=process.pid,
             birth=process.birth,
+            training_address=node.training_address,
+            loopback=loopback_network(),
         )
         self._nodes = bus.kv(NODES_BUCKET, ttl=LEASE_TTL_S)
         self._statuses = bus.kv(REPLICAS_BUCKET, ttl=LEASE_TTL_S)

@@ -7,7 +7,7 @@ import subprocess
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -35,6 +35,8 @@ class JobCommand:
     argv: tuple[str, ...]
     work_dir: Path
     log_dir: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beside what the node agent's own has."""
 
 
 class JobProcess:
@@ -85,7 +87,7 @@ class JobProcess:
         program, *arguments = self._command.argv
         self._process = await asyncio.create_subprocess_exec(
             *tethered(program, *arguments, str(folder)),
-            env=job_environment(os.environ),
+            env=job_environment({**os.environ, **self._command.environment}),
             stdin=subprocess.DEVNULL,
             stdout=PIPE,
             stderr=PIPE,

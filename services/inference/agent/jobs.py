@@ -27,6 +27,7 @@ from shared.contracts.job import (
     ProcessMessage,
     Progress,
     RunState,
+    run_key,
 )
 from shared.contracts.registry import CATALOGUES, AnyCatalogue, VersionInfo
 from shared.deadlines import ADMIN_CALL_S, JOB_CANCEL_S, JOB_STOP_S, LEASE_TTL_S
@@ -47,6 +48,8 @@ class NodeJob:
     process: JobProcess
     progress: Progress = field(default_factory=Progress)
     checkpoint: Checkpoint | None = None
+    rendezvous: str = ""
+    """Where the process waits for those of the job's other nodes."""
     versions: list[NewVersion] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     registering: asyncio.Task[None] | None = None
@@ -116,7 +119,7 @@ class NodeJobs:
         reports = [self._report(key, job) for key, job in self._jobs.items()]
         for run in [*reports, *self._deferred.values()]:
             try:
-                await self._runs.put(run.id, run.encode())
+                await self._runs.put(run.key, run.encode())
             except LlmosError as error:
                 _log.warning("job_run.not_written", job=run.id, error=error.message)
 
@@ -132,6 +135,9 @@ class NodeJobs:
         job = self._jobs.get(assignment.id)
         if job is None and assignment.stop != "no":
             self._deferred[assignment.id] = self._without_process(assignment, RunState.ENDED, STOPPED_EXIT_CODE)
+        elif job is None and assignment.rank > 0 and not assignment.rendezvous:
+            reason = "waits for the job's first node"
+            self._deferred[assignment.id] = self._without_process(assignment, RunState.STARTING, None, reason)
         elif job is None:
             await self._start(assignment, free)
         elif assignment.stop == "checkpoint":
@@ -151,7 +157,7 @@ class NodeJobs:
             self._take(key, message)
 
         def on_line(line: str) -> None:
-            self._publish(key, "log", line)
+            self._publish(key, "log", line if assignment.spec.node_count == 1 else f"{self._node}: {line}")
 
         process = JobProcess(
             assignment, self._command, on_message=on_message, on_line=on_line, on_end=self._on_change
@@ -174,6 +180,8 @@ class NodeJobs:
         if message.checkpoint is not None:
             job.checkpoint = message.checkpoint
             self._publish(key, "checkpoint", f"step {message.checkpoint.step}", job.progress)
+        if message.rendezvous is not None:
+            job.rendezvous = message.rendezvous
         if message.result is not None:
             job.versions.append(message.result)
             if job.registering is None or job.registering.done():
@@ -216,7 +224,7 @@ class NodeJobs:
         del self._jobs[key]
         if assignment is None:
             with suppress(LlmosError):
-                await self._runs.delete(key)
+                await self._runs.delete(run_key(key, self._node))
             with suppress(LlmosError):
                 await self._remove_folders()
 
@@ -230,6 +238,7 @@ class NodeJobs:
             node=self._node,
             attempt=job.process.assignment.attempt,
             state=RunState.ENDED if job.finished else RunState.RUNNING,
+            rendezvous=job.rendezvous,
             exit_code=code,
             message=message if code else "",
             progress=job.progress,

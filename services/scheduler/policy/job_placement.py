@@ -1,15 +1,16 @@
-"""Which node a job runs on, and which jobs make room for replicas. Pure.
+"""Which nodes a job runs on, and which jobs make room for replicas. Pure.
 
 Serving comes first: replicas are placed as if the youngest jobs were not there, as far as that lets one more of them
-run. A job keeps its node while it fits there; one that waits goes to the node with the most free memory. Jobs with a
-higher priority choose first, then older ones. A job that does not fit lets those behind it go first. A node that
-lacks what a kind of job needs gets none of that kind.
+run. A job keeps its nodes while it fits there; one that waits gets the nodes that `gang` chooses. Jobs with a higher
+priority choose first, then older ones. A job that does not fit lets those behind it go first. A node that lacks
+what a kind of job needs gets none of that kind.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from services.scheduler.policy.fit import FreeCapacity, readable_bytes, why_no_fit
+from services.scheduler.policy.fit import FreeCapacity, readable_bytes
+from services.scheduler.policy.gang import choose, need_of, why_none
 from services.scheduler.policy.job_rules import assignment, preempt, start, wait
 from services.scheduler.policy.placement import Placement
 from shared.contracts.job import Job, JobKind, JobState
@@ -53,27 +54,28 @@ def place_jobs(
     after: list[Job] = []
     in_order = sorted(jobs, key=_order)
     for job in (job for job in in_order if job.state.on_node):
-        capacity = free.get(job.node or "")
-        if capacity is None:  # its node is silent: `observe` decides
-            after.append(job)
-            continue
-        if job.state is not JobState.STOPPING and not _fits(capacity, job.resources):
-            need = readable_bytes(job.resources.memory, up=True)
-            reason = f"a deployment needs the room on {job.node}, which has no {need} left"
+        up = [free[node] for node in job.nodes if node in free]  # a silent one is left to `observe`
+        full = [one.node for one in up if not one.fits(need_of(job))]
+        if full and job.state is not JobState.STOPPING:
+            room = readable_bytes(job.resources.memory, up=True)
+            reason = f"a deployment needs the room on {full[0]}, which has no {room} left"
             after.append(preempt(job, reason, now))
         else:
             after.append(job)
-        capacity.hold(job.resources)
+        for capacity in up:
+            capacity.hold(job.resources)
     for job in (job for job in in_order if job.state is JobState.QUEUED):
-        able = [capacity for key, capacity in free.items() if job.spec.kind not in nodes[key].lacking]
-        fitting = [capacity for capacity in able if _fits(capacity, job.resources)]
-        if not fitting:
-            reason = why_no_fit(able, job.resources) if able or not free else _why_unable(job.spec.kind, nodes)
+        need, count = need_of(job), job.spec.node_count
+        able = {key: capacity for key, capacity in free.items() if job.spec.kind not in nodes[key].lacking}
+        chosen = choose(need, count, able, nodes)
+        if not chosen:
+            unable = len(able) < min(count, len(free))
+            reason = _why_unable(job.spec.kind, count, nodes) if unable else why_none(need, count, able, nodes)
             after.append(wait(job, reason))
             continue
-        capacity = max(fitting, key=lambda one: (one.memory, one.threads, one.node))
-        capacity.hold(job.resources)
-        after.append(start(job, capacity.node, now))
+        for capacity in chosen:
+            capacity.hold(job.resources)
+        after.append(start(job, tuple(capacity.node for capacity in chosen), now))
     return after
 
 
@@ -81,10 +83,10 @@ def with_jobs(assignments: Mapping[str, NodeAssignment], jobs: Iterable[Job]) ->
     """The assignments of replicas, with the jobs of each node."""
     by_node: dict[str, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: job.id):
-        if job.node is not None:
-            by_node.setdefault(job.node, []).append(job)
+        for node in job.nodes:
+            by_node.setdefault(node, []).append(job)
     return {
-        node: assigned.model_copy(update={"jobs": tuple(assignment(job) for job in by_node.get(node, []))})
+        node: assigned.model_copy(update={"jobs": tuple(assignment(job, node) for job in by_node.get(node, []))})
         for node, assigned in assignments.items()
     }
 
@@ -96,7 +98,8 @@ def _order(job: Job) -> tuple[int, datetime, str]:
 def _held(jobs: Iterable[Job]) -> dict[str, list[Resources]]:
     held: dict[str, list[Resources]] = {}
     for job in jobs:
-        held.setdefault(job.node or "", []).append(job.resources)
+        for node in job.nodes:
+            held.setdefault(node, []).append(job.resources)
     return held
 
 
@@ -104,14 +107,12 @@ def _missing(placement: Placement) -> int:
     return sum(len(reasons) for reasons in placement.unplaced.values())
 
 
-def _why_unable(kind: JobKind, nodes: Mapping[str, NodeStatus]) -> str:
-    """`no node can run it; node-a: this Python lacks torch`; nodes that lack the same are named together."""
+def _why_unable(kind: JobKind, count: int, nodes: Mapping[str, NodeStatus]) -> str:
+    """`no node can run …; node-a: this Python lacks torch`; nodes that lack the same are named together."""
     by_reason: dict[str, list[str]] = {}
     for key in sorted(nodes):
-        by_reason.setdefault(nodes[key].lacking[kind], []).append(key)
+        if (lack := nodes[key].lacking.get(kind)) is not None:
+            by_reason.setdefault(lack, []).append(key)
     each = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
-    return f"no node can run a job of kind {kind}; {each}"
-
-
-def _fits(capacity: FreeCapacity, need: Resources) -> bool:
-    return capacity.fits(need.model_copy(update={"gpu_memory": 0}))
+    who = "no node" if count == 1 else f"it needs {count} nodes, and too few"
+    return f"{who} can run a job of kind {kind}; {each}"

@@ -1,9 +1,10 @@
-"""The life of a job: what a request and what a node's report make of its record. Pure.
+"""The life of a job: what a request and what the reports of nodes make of its record. Pure.
 
-`TRANSITIONS` is the one table of states. `change` applies what a person asks for, `observe` what the node of the job
-reports, `start` and `preempt` what `job_placement` decides.
+`TRANSITIONS` is the one table of states. `change` applies what a person asks for, `observe` what the nodes of the job
+report, `start` and `preempt` what `job_placement` decides.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -62,13 +63,13 @@ def change(job: Job, desired: Desired, now: datetime) -> Job:
     return asked
 
 
-def start(job: Job, node: str, now: datetime) -> Job:
-    """The queued job with a place on a node."""
+def start(job: Job, nodes: tuple[str, ...], now: datetime) -> Job:
+    """The queued job with its nodes, the one that leads first."""
     return _move(
         job,
         JobState.STARTING,
         now,
-        node=node,
+        nodes=nodes,
         attempt=job.attempt + 1,
         message="",
         started_at=job.started_at or now,
@@ -76,37 +77,48 @@ def start(job: Job, node: str, now: datetime) -> Job:
 
 
 def preempt(job: Job, reason: str, now: datetime) -> Job:
-    """The running job that must leave its node for a deployment; it is queued again when its process has ended."""
+    """The running job that must leave its nodes for a deployment; it is queued when its processes have ended."""
     return _move(job, JobState.STOPPING, now, message=f"preempted: {reason}", preemptions=job.preemptions + 1)
 
 
 def wait(job: Job, reason: str) -> Job:
-    """The queued job with the reason why it has no node. What happened to it before stays in front."""
+    """The queued job with the reason why it has no nodes. What happened to it before stays in front."""
     before = job.message.partition("; waits: ")[0]
     if before.startswith("waits: "):
         before = ""
     return job.model_copy(update={"message": f"{before}; waits: {reason}" if before else f"waits: {reason}"})
 
 
-def observe(job: Job, run: JobRun | None, *, node_up: bool, now: datetime) -> Job:
-    """The job after its node's report.
+def observe(job: Job, runs: Iterable[JobRun], *, lost: Collection[str], now: datetime) -> Job:
+    """The job after its nodes' reports.
+
+    A job of several nodes that has lost one, or of which one has failed, stops on the others. It leaves its nodes
+    when all of its processes are over: only then are all reasons known.
 
     Args:
         job: The record.
-        run: What a node reports of the job; None: nothing.
-        node_up: Whether the job's node is up, or may still come back.
+        runs: What nodes report of the job.
+        lost: The nodes that are down and will not come back in time.
         now: In UTC.
     """
     if not job.state.on_node:
         return job
-    if run is None or (run.attempt, run.node) != (job.attempt, job.node):
-        return job if node_up else _leave(job, f"{job.node} was lost", now)
-    seen = job
-    if run.checkpoint is not None and _newer(run.checkpoint, job.checkpoint):
-        seen = job.model_copy(update={"checkpoint": run.checkpoint})
-    if run.state is RunState.RUNNING and job.state is JobState.STARTING:
-        return _move(seen, JobState.RUNNING, now)
-    return _ended(seen, run, now) if run.state is RunState.ENDED else seen
+    reports = {run.node: run for run in runs if run.attempt == job.attempt and run.node in job.nodes}
+    gone = [node for node in job.nodes if node in lost and node not in reports]
+    seen = _with_report(job, reports.get(job.nodes[0]))
+    ended = [run for run in reports.values() if run.state is RunState.ENDED]
+    if len(gone) + len(ended) == len(job.nodes):
+        return _over(seen, reports, gone, now)
+    first = reports.get(job.nodes[0])
+    if first is not None and first.state is RunState.ENDED and first.exit_code == 0:
+        return _succeeded(seen, first, now)
+    early = [f"{node} was lost" for node in gone]
+    early += [_said(job, run) for run in ended if run.exit_code != 0]
+    if early and job.state is not JobState.STOPPING:
+        broken = "; ".join(early)
+        return _move(seen, JobState.STOPPING, now, message=f"{broken}; the other nodes stop", broken=broken)
+    running = len(reports) == len(job.nodes) and all(run.state is not RunState.STARTING for run in reports.values())
+    return _move(seen, JobState.RUNNING, now) if running and job.state is JobState.STARTING else seen
 
 
 def claims_deployment(job: Job) -> bool:
@@ -116,23 +128,28 @@ def claims_deployment(job: Job) -> bool:
     return job.deployed is None or not job.deployed.settled
 
 
-def assignment(job: Job) -> JobAssignment:
-    """What the node of a job with a node should do."""
+def assignment(job: Job, node: str) -> JobAssignment:
+    """What one of the nodes of a job should do."""
     assert job.state.on_node
-    stop = "no" if job.state is not JobState.STOPPING else "now" if job.desired is Desired.CANCEL else "checkpoint"
+    at_once = job.desired is Desired.CANCEL or job.broken
     return JobAssignment(
         id=job.id,
         spec=job.spec,
         attempt=job.attempt,
+        rank=job.nodes.index(node),
+        rendezvous=job.rendezvous,
         resources=job.resources,
         checkpoint=job.checkpoint,
-        stop=stop,
+        stop="no" if job.state is not JobState.STOPPING else "now" if at_once else "checkpoint",
     )
 
 
 def check_integrity(job: Job) -> None:
     """Assert what must hold of every record."""
-    assert (job.node is not None) == job.state.on_node, "exactly the jobs on a node have one"
+    count = job.spec.node_count if job.state.on_node else 0
+    assert len(set(job.nodes)) == len(job.nodes) == count, "a job has all of its nodes or none"
+    assert job.state is JobState.STOPPING or not job.broken, "a broken job stops"
+    assert job.state.on_node or not job.rendezvous, "its processes meet on its nodes"
     assert (job.finished_at is not None) == job.state.finished, "exactly the finished jobs have an end"
     assert job.failures <= job.retries + 1, "no job is started again too often"
     assert job.attempt > 0 or not (job.state.on_node or job.results), "a process ran only after a start"
@@ -148,48 +165,91 @@ def check_integrity(job: Job) -> None:
 _PARTICIPLES = {Desired.RUN: "resumed", Desired.PAUSE: "paused", Desired.CANCEL: "cancelled"}
 
 
-def _ended(job: Job, run: JobRun, now: datetime) -> Job:
-    """The job after its process has ended."""
-    job = job.model_copy(update={"progress": run.progress})
-    if run.exit_code == 0:
-        deployed = DeployState.PENDING if job.spec.deploy is not None else None
-        return _move(job, JobState.SUCCEEDED, now, results=run.results, message="", node=None, deployed=deployed)
-    if job.state is JobState.STOPPING or run.exit_code == STOPPED_EXIT_CODE:
-        if run.exit_code == STOPPED_EXIT_CODE:
-            return _leave(job, "", now)
-        return _leave(job, run.message if (run.exit_code or 0) > 0 else "it saved no checkpoint in time", now)
-    failures = job.failures + 1
-    if failures > job.retries or run.exit_code == REFUSED_EXIT_CODE:
-        return _move(job, JobState.FAILED, now, message=run.message, failures=failures, node=None)
-    message = f"attempt {job.attempt} failed: {run.message}"
-    return _move(job, JobState.QUEUED, now, message=message, failures=failures, node=None)
+def _with_report(job: Job, first: JobRun | None) -> Job:
+    """The job with what the first of its nodes reports."""
+    if first is None:
+        return job
+    updates: dict[str, Any] = {}
+    if first.checkpoint is not None and _newer(first.checkpoint, job.checkpoint):
+        updates["checkpoint"] = first.checkpoint
+    if first.rendezvous and first.rendezvous != job.rendezvous:
+        updates["rendezvous"] = first.rendezvous
+    if first.state is RunState.ENDED:
+        updates["progress"] = first.progress
+    return job.model_copy(update=updates) if updates else job
+
+
+def _over(job: Job, reports: Mapping[str, JobRun], gone: list[str], now: datetime) -> Job:
+    """The job after all of its processes have ended, or were lost with their nodes."""
+    first = reports.get(job.nodes[0])
+    if first is not None and first.exit_code == 0:
+        return _succeeded(job, first, now)
+    failed = [run for run in reports.values() if run.exit_code not in {0, STOPPED_EXIT_CODE}]
+    refused = any(run.exit_code == REFUSED_EXIT_CODE for run in failed)
+    if job.state is JobState.STOPPING and (job.desired is not Desired.RUN or not job.broken):
+        return _leave(job, _why_unsaved(first, gone), now)
+    if failed and (refused or not gone):
+        failures = job.failures + 1
+        # Of the others, those that were killed while they stopped did not fail by themselves.
+        own = [_said(job, run) for run in failed if not job.broken or (run.exit_code or 0) > 0]
+        message = "; ".join(dict.fromkeys([job.broken, *own] if job.broken else own))
+        if failures > job.retries or refused:
+            return _move(job, JobState.FAILED, now, message=message, failures=failures)
+        return _move(job, JobState.QUEUED, now, message=f"attempt {job.attempt} failed: {message}", failures=failures)
+    return _leave(job, _names_lost(gone), now)
+
+
+def _succeeded(job: Job, first: JobRun, now: datetime) -> Job:
+    deployed = DeployState.PENDING if job.spec.deploy is not None else None
+    return _move(job, JobState.SUCCEEDED, now, results=first.results, message="", deployed=deployed)
+
+
+def _why_unsaved(first: JobRun | None, gone: list[str]) -> str:
+    """Why a job that was asked to stop may have no new checkpoint; empty: it has."""
+    if gone or first is None:
+        return _names_lost(gone)
+    if first.exit_code == STOPPED_EXIT_CODE:
+        return ""
+    return first.message if (first.exit_code or 0) > 0 else "it saved no checkpoint in time"
+
+
+def _names_lost(gone: list[str]) -> str:
+    return "; ".join(f"{node} was lost" for node in gone)
+
+
+def _said(job: Job, run: JobRun) -> str:
+    """What a run says of its end; of several, with the node."""
+    message = run.message or "was stopped"
+    return message if len(job.nodes) == 1 else f"{run.node}: {message}"
 
 
 def _leave(job: Job, why: str, now: datetime) -> Job:
-    """The job without its node, whose process has ended before its work was done."""
+    """The job without its nodes, whose processes have ended before its work was done."""
     place = f"continues from step {job.checkpoint.step}" if job.checkpoint else "begins again"
     match job.desired:
         case Desired.CANCEL:
-            return _move(job, JobState.CANCELLED, now, message="", node=None)
+            return _move(job, JobState.CANCELLED, now, message="")
         case Desired.PAUSE:
             message = f"{why}; {place}" if why else place
             return _stopped(job, JobState.PAUSED, message, now)
         case Desired.RUN:
-            reasons = [part for part in (job.message, why, place) if part]
+            before = "" if job.broken else job.message
+            reasons = [part for part in (before, why, place) if part]
             return _stopped(job, JobState.QUEUED, "; ".join(reasons), now)
 
 
 def _stopped(job: Job, state: JobState, message: str, now: datetime) -> Job:
     if job.state is not JobState.STOPPING and state is JobState.PAUSED:
         job = _move(job, JobState.STOPPING, now)
-    return _move(job, state, now, message=message, node=None)
+    return _move(job, state, now, message=message)
 
 
 def _move(job: Job, state: JobState, now: datetime, **updates: Any) -> Job:
     if state is not job.state and state not in TRANSITIONS[job.state]:
         raise AssertionError(f"job {job.id} can't go from {job.state} to {state}")
     finished = {"finished_at": now} if state.finished else {}
-    return job.model_copy(update={"state": state, **finished, **updates})
+    left = {} if state.on_node else {"nodes": (), "rendezvous": "", "broken": ""}
+    return job.model_copy(update={"state": state, **finished, **left, **updates})
 
 
 def _newer(one: Checkpoint, other: Checkpoint | None) -> bool:

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 pytest.importorskip("torch", reason="the extra `train` (torch) is not installed")
 
 from shared.contracts.job import Desired, JobState
-from shared.contracts.manifest import EncoderSpec, Kind
+from shared.contracts.manifest import EncoderSpec
 from shared.contracts.registry import MODELS, CreateModelVersion
 from shared.contracts.scheduler import DEPLOY, SHOW_DEPLOYMENT, UNDEPLOY, Deploy, DeploymentName
 from shared.service.python import python_module
@@ -22,55 +21,12 @@ from tests.support.factories.scheduling import GIB
 from tests.support.harness.wait import eventually
 from tests.support.train.jobs import base_version, manifest_of, recipe, rows_version, weights
 from tests.support.train.nano_runs import pairs, texts, turns
+from tests.support.train.running import WAIT_S, begins, passes, processes, stored, succeeds, train
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 
-WAIT_S = 300.0
 LONG = 80
 """Steps of a run that is interrupted."""
-
-
-async def train(system, text, name="helper", **fields):
-    given = {"base": "tiny", "datasets": ("rows",), "result": Kind.MODEL, "result_name": name, "threads": 1, **fields}
-    return await system.create(kind="train", recipe=text, **given)
-
-
-async def succeeds(system, job):
-    return await system.reaches(job.id, JobState.SUCCEEDED, timeout=WAIT_S)
-
-
-async def passes(system, job, step: int, node: str = "node-a"):
-    async def passed():
-        record = await system.job(job.id)
-        assert not record.state.finished, record.message
-        return record.state is JobState.RUNNING and record.node == node and record.progress.step >= step
-
-    await eventually(passed, timeout=WAIT_S)
-
-
-async def stored(system, job):
-    async def there():
-        return (await system.job(job.id)).checkpoint
-
-    return await eventually(there, timeout=WAIT_S)
-
-
-async def begins(system, job) -> list[int]:
-    """The steps that attempts began at."""
-    return [int(line.rsplit(" ", 1)[1]) for line in await system.log(job.id) if ", from step " in line]
-
-
-def processes(job, word: str) -> list[psutil.Process]:
-    """The living processes of a job whose command has `word`."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-            if word in command and any(job.id in part for part in command):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 async def test_rows_become_a_version_with_its_lineage(system):
@@ -120,7 +76,7 @@ async def test_killed_moved_and_paused_it_makes_the_same_weights(system):
             agent.kill()
     await eventually(lambda: not processes(job, "devtools.train"))  # they end with the agent
     await system.start_agent("node-b")
-    await passes(system, job, left + 5, node="node-b")
+    await passes(system, job, left + 5, "node-b")
     await system.change(job.id, Desired.PAUSE)
     paused = await system.reaches(job.id, JobState.PAUSED, timeout=WAIT_S)
     assert paused.checkpoint.step >= left + 5

@@ -86,14 +86,14 @@ async def assigned(bus, node: str) -> NodeAssignment:
 
 
 def run_lease(bus, job, state_: RunState, **fields) -> Lease:
-    run = JobRun(id=job.id, node=job.node, attempt=job.attempt, state=state_, **fields)
-    return Lease(bus.kv(JOB_RUNS_BUCKET), job.id, run.encode(), every=0.2)
+    run = JobRun(id=job.id, node=job.nodes[0], attempt=job.attempt, state=state_, **fields)
+    return Lease(bus.kv(JOB_RUNS_BUCKET), run.key, run.encode(), every=0.2)
 
 
 async def test_a_job_is_placed_runs_and_succeeds_with_its_story_in_the_stream(bus, nodes):
     await nodes("a")
     job = await create(bus)
-    assert (job.state, job.node) == (JobState.STARTING, "a")
+    assert (job.state, job.nodes) == (JobState.STARTING, ("a",))
 
     async def there() -> bool:
         return [one.id for one in (await assigned(bus, "a")).jobs] == [job.id]
@@ -106,7 +106,7 @@ async def test_a_job_is_placed_runs_and_succeeds_with_its_story_in_the_stream(bu
         await lease.set(ended.encode())
         await reaches(bus, job.id, JobState.SUCCEEDED)
     done = await ask(bus, SHOW_JOB, JobName(id=job.id))
-    assert (done.results, done.node, done.finished_at is not None) == (("model helper:1",), None, True)
+    assert (done.results, done.nodes, done.finished_at is not None) == (("model helper:1",), (), True)
     assert (await assigned(bus, "a")).jobs == ()
     events = await job_event_stream(bus).after(0, job_events_subject(job.id), limit=99)
     assert [JobEvent.decode(message.data).message for _, message in events] == [
@@ -159,13 +159,13 @@ async def test_the_job_of_a_node_that_dies_goes_to_another(bus, nodes):
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(FakeNode(bus, "a").running())
         job = await create(bus)
-        assert job.node == "a"
+        assert job.nodes == ("a",)
         async with run_lease(bus, job, RunState.RUNNING, checkpoint=Checkpoint(step=4, files=())).running():
             await reaches(bus, job.id, JobState.RUNNING)
     await nodes("c")
     await reaches(bus, job.id, JobState.STARTING)
     moved = await ask(bus, SHOW_JOB, JobName(id=job.id))
-    assert (moved.node, moved.attempt, moved.checkpoint.step) == ("c", 2, 4)
+    assert (moved.nodes, moved.attempt, moved.checkpoint.step) == (("c",), 2, 4)
 
 
 async def test_pause_resume_and_cancel(bus, nodes):

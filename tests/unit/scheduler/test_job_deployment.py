@@ -33,9 +33,9 @@ def status(*, ready: int = 0, unplaced: tuple[str, ...] = (), failed: str = "", 
 
 @pytest.mark.parametrize(("deploy", "deployed"), [("helper", DeployState.PENDING), (None, None)])
 def test_a_job_that_succeeds_is_deployed_if_it_was_asked_for(deploy, deployed):
-    job = job_of(spec=JobSpec(kind="train", deploy=deploy), state=JobState.RUNNING, node="a", attempt=1)
+    job = job_of(spec=JobSpec(kind="train", deploy=deploy), state=JobState.RUNNING, nodes=("a",), attempt=1)
     run = JobRun(id=job.id, node="a", attempt=1, state=RunState.ENDED, exit_code=0, results=("model helper:3",))
-    after = job_rules.observe(job, run, node_up=True, now=CREATED)
+    after = job_rules.observe(job, [run], lost=(), now=CREATED)
     assert (after.state, after.deployed) == (JobState.SUCCEEDED, deployed)
     job_rules.check_integrity(after)
     assert job_deployment.due(after) == (deploy is not None)

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 29, 1, tzinfo=UTC)
 def on_node(job_id: str, node_id: str = "a", *, age: int = 0, memory: int = GIB, **fields) -> Job:
     created = CREATED - timedelta(seconds=age)
     return job_of(
-        job_id, memory=memory, state=JobState.RUNNING, node=node_id, attempt=1, created_at=created, **fields
+        job_id, memory=memory, state=JobState.RUNNING, nodes=(node_id,), attempt=1, created_at=created, **fields
     )
 
 
@@ -39,7 +39,7 @@ def decide(
 
 def test_a_queued_job_takes_the_node_with_the_most_free_memory():
     after, assigned = decide([job_of("j")], [node("a", memory=2 * GIB), node("b", memory=3 * GIB)])
-    assert (after["j"].state, after["j"].node, after["j"].attempt) == (JobState.STARTING, "b", 1)
+    assert (after["j"].state, after["j"].nodes, after["j"].attempt) == (JobState.STARTING, ("b",), 1)
     assert [job.id for job in assigned["b"].jobs] == ["j"]
 
 
@@ -116,7 +116,7 @@ def test_a_replica_is_never_moved_for_a_job():
 
 def test_a_job_on_a_silent_node_is_left_to_its_report():
     after, assigned = decide([on_node("j", "gone")], [node("a")])
-    assert after["j"].node == "gone"
+    assert after["j"].nodes == ("gone",)
     assert "gone" not in assigned
 
 
@@ -140,8 +140,8 @@ def test_grants_never_exceed_a_node_once_stopping_jobs_are_gone(memories, needs,
     placed = sum(len(record.replicas) for record in assigned.values())
     assert placed == sum(len(record.replicas) for record in alone.assignments.values()), "serving comes first"
     for name in "abc"[:nodes]:
-        staying = [job for job in after.values() if job.node == name and job.state is not JobState.STOPPING]
+        staying = [job for job in after.values() if name in job.nodes and job.state is not JobState.STOPPING]
         held = sum(job.resources.memory for job in staying)
         granted = sum(one.resources.memory for one in assigned[name].replicas)
-        before = sum(job.resources.memory for job in jobs if job.node == name)
+        before = sum(job.resources.memory for job in jobs if name in job.nodes)
         assert held + granted <= max(4 * GIB, before)

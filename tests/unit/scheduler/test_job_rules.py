@@ -1,5 +1,6 @@
 """The life of a job: each promise of `job_rules`, and any order of events."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import pytest
@@ -8,23 +9,39 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.scheduler.policy import job_rules
-from shared.contracts.job import STOPPED_EXIT_CODE, Checkpoint, Desired, Job, JobRun, JobState, Progress, RunState
+from shared.contracts.job import (
+    REFUSED_EXIT_CODE,
+    STOPPED_EXIT_CODE,
+    Checkpoint,
+    Desired,
+    Job,
+    JobRun,
+    JobState,
+    Progress,
+    RunState,
+)
 from shared.errors import Conflict
-from tests.support.factories.jobs import job_of
+from tests.support.factories.jobs import job_of, spec_of
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def running(**fields) -> Job:
-    return job_of(state=JobState.RUNNING, node="a", attempt=1, started_at=NOW, **fields)
+    return job_of(state=JobState.RUNNING, nodes=("a",), attempt=1, started_at=NOW, **fields)
 
 
 def run_of(job: Job, state: RunState = RunState.RUNNING, **fields) -> JobRun:
-    return JobRun(id=job.id, node=fields.pop("node", job.node or "a"), attempt=job.attempt, state=state, **fields)
+    return JobRun(
+        id=job.id,
+        node=fields.pop("node", job.nodes[0] if job.nodes else "a"),
+        attempt=job.attempt,
+        state=state,
+        **fields,
+    )
 
 
 def observe(job: Job, run: JobRun | None, *, node_up: bool = True) -> Job:
-    return job_rules.observe(job, run, node_up=node_up, now=NOW)
+    return job_rules.observe(job, [run] if run else [], lost=() if node_up else job.nodes, now=NOW)
 
 
 def test_every_state_is_in_the_table_and_finished_jobs_leave_only_by_resume():
@@ -36,7 +53,7 @@ def test_every_state_is_in_the_table_and_finished_jobs_leave_only_by_resume():
 
 def test_an_illegal_move_raises():
     with pytest.raises(AssertionError, match="can't go from succeeded to starting"):
-        job_rules.start(job_of(state=JobState.SUCCEEDED), "a", NOW)
+        job_rules.start(job_of(state=JobState.SUCCEEDED), ("a",), NOW)
 
 
 def test_a_process_that_ends_well_succeeds_even_while_it_is_being_stopped():
@@ -50,7 +67,7 @@ def test_a_failure_is_tried_again_and_then_final_with_its_message():
     job = running(retries=1)
     job = observe(job, run_of(job, RunState.ENDED, exit_code=1, message="step 12: loss is NaN"))
     assert (job.state, job.message) == (JobState.QUEUED, "attempt 1 failed: step 12: loss is NaN")
-    job = job_rules.start(job, "b", NOW)
+    job = job_rules.start(job, ("b",), NOW)
     job = observe(job, run_of(job, RunState.ENDED, exit_code=1, message="step 12: loss is NaN"))
     assert (job.state, job.message, job.failures) == (JobState.FAILED, "step 12: loss is NaN", 2)
 
@@ -107,19 +124,22 @@ def test_what_finished_cannot_be_changed_but_a_failure_can_be_tried_again():
 
 
 def test_the_assignment_says_how_to_stop():
-    assert job_rules.assignment(running()).stop == "no"
-    assert job_rules.assignment(job_rules.preempt(running(), "room", NOW)).stop == "checkpoint"
-    assert job_rules.assignment(job_rules.change(running(), Desired.PAUSE, NOW)).stop == "checkpoint"
-    assert job_rules.assignment(job_rules.change(running(), Desired.CANCEL, NOW)).stop == "now"
+    assert job_rules.assignment(running(), "a").stop == "no"
+    assert job_rules.assignment(job_rules.preempt(running(), "room", NOW), "a").stop == "checkpoint"
+    assert job_rules.assignment(job_rules.change(running(), Desired.PAUSE, NOW), "a").stop == "checkpoint"
+    assert job_rules.assignment(job_rules.change(running(), Desired.CANCEL, NOW), "a").stop == "now"
 
 
 class AnyOrder(RuleBasedStateMachine):
     """Requests, decisions and reports in any order: no illegal move, and every record is whole."""
 
+    nodes: tuple[str, ...] = ("a",)
+    others: tuple[str, ...] = ("b",)
+
     def __init__(self) -> None:
         super().__init__()
-        self.job = job_of(retries=1)
-        self.nodes = 0
+        self.job = job_of(retries=1, spec=spec_of(len(self.nodes)))
+        self.runs: dict[str, JobRun] = {}
 
     @rule(desired=st.sampled_from(Desired))
     def ask(self, desired: Desired) -> None:
@@ -129,9 +149,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.job.state.finished
 
     @precondition(lambda self: self.job.state is JobState.QUEUED)
-    @rule(node=st.sampled_from("ab"))
-    def start(self, node: str) -> None:
-        self.job = job_rules.start(self.job, node, NOW)
+    @rule(swap=st.booleans())
+    def start(self, swap: bool) -> None:
+        self.job = job_rules.start(self.job, self.others if swap else self.nodes, NOW)
 
     @precondition(lambda self: self.job.state is JobState.QUEUED)
     @rule()
@@ -147,31 +167,54 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         state=st.sampled_from(RunState),
-        code=st.sampled_from([0, 1, STOPPED_EXIT_CODE, -9]),
+        code=st.sampled_from([0, 1, STOPPED_EXIT_CODE, REFUSED_EXIT_CODE, -9]),
         attempt=st.integers(-1, 0),
         node=st.sampled_from("ab"),
         step=st.integers(0, 9),
     )
     def report(self, state: RunState, code: int, attempt: int, node: str, step: int) -> None:
-        run = JobRun(
+        self.runs[node] = JobRun(
             id=self.job.id,
             node=node,
             attempt=max(0, self.job.attempt + attempt),
             state=state,
+            rendezvous="127.0.0.1:1234",
             exit_code=code if state is RunState.ENDED else None,
             progress=Progress(step=step),
             checkpoint=Checkpoint(step=step, files=()),
         )
-        self.job = observe(self.job, run)
+        self.look()
 
+    @rule(lost=st.sets(st.sampled_from("ab"), min_size=1))
+    def lose_nodes(self, lost: set[str]) -> None:
+        self.runs = {node: run for node, run in self.runs.items() if node not in lost}
+        self.look(lost)
+
+    def look(self, lost: Collection[str] = ()) -> None:
+        self.job = job_rules.observe(self.job, self.runs.values(), lost=lost, now=NOW)
+
+    @precondition(lambda self: self.job.state.on_node)
     @rule()
-    def lose_the_node(self) -> None:
-        self.job = observe(self.job, None, node_up=False)
+    def all_end(self) -> None:
+        """Whatever happened before, a job leaves its nodes when they are gone."""
+        gone = job_rules.observe(self.job, (), lost=self.job.nodes, now=NOW)
+        assert not gone.state.on_node
 
     @invariant()
     def whole(self) -> None:
         job_rules.check_integrity(self.job)
+        again = job_rules.observe(self.job, self.runs.values(), lost=(), now=NOW)
+        assert job_rules.observe(again, self.runs.values(), lost=(), now=NOW) == again, "a report counts once"
+
+
+class OnTwoNodes(AnyOrder):
+    """The same with a job that runs on two nodes."""
+
+    nodes = ("a", "b")
+    others = ("b", "a")
 
 
 AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
 test_any_order_of_events_keeps_the_record_whole = AnyOrder.TestCase
+OnTwoNodes.TestCase.settings = AnyOrder.TestCase.settings
+test_any_order_of_events_on_two_nodes_keeps_the_record_whole = OnTwoNodes.TestCase
