@@ -38,7 +38,8 @@ class KeyEvents:
         _log.info(kind, key=key.id, by=by, **detail)
         event = Event(kind=kind, name=key.id, actor=by, at=datetime.now(UTC), detail=detail)
         try:
-            await self._stream.last(1)  # makes the stream: what is published without one is lost
+            # Makes the stream where this process is the owner: what is published without one is lost.
+            await self._stream.after(0, KEY_EVENTS_SUBJECT, limit=1)
             await publish(self._bus, KEY_EVENTS_SUBJECT, event)
         except LlmosError as error:
             _log.warning("key_event.not_stored", kind=kind, key=key.id, problem=error.message)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
@@ -16,6 +17,7 @@ from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
 from shared.bus.nats.jetstream import JetStream, nothing, unexpected
 from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
+from shared.bus.nats.stored import SUBJECT_HEADER, StoredMessages
 from shared.bus.port import MAX_ATTEMPTS, Handler, Message
 from shared.bus.tasks import end
 from shared.errors import LlmosError, Unavailable
@@ -138,22 +140,14 @@ class NatsEventStream:
         return consumption
 
     async def last(self, count: int) -> list[Message]:
-        """The newest `count` messages, oldest first."""
+        """The newest `count` messages, oldest first. Reads them all: only the owner may ask where a stream ends."""
+        newest: deque[Msg] = deque(maxlen=count)
         try:
-            state = (
-                await self._jetstream.call(
-                    lambda: self._jetstream.manager.stream_info(self._name), ensure=self.ensure
-                )
-            ).state
-            found: list[Message] = []
-            sequence = state.last_seq
-            while len(found) < count and sequence >= max(state.first_seq, 1):
-                with contextlib.suppress(NotFoundError):  # discarded since
-                    found.append(await self._get(sequence))
-                sequence -= 1
+            async for raw in StoredMessages(self._jetstream, self._name, ">", self.ensure):
+                newest.append(raw)
+            return [await self._message(raw) for raw in newest]
         except APIError as error:
             raise unexpected(f"reading {self._name}", error) from error
-        return found[::-1]
 
     async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
         """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
@@ -194,11 +188,9 @@ class NatsEventStream:
         await self._jetstream.ensure_stream(self._config, suits=lambda found: settled(found, self._config))
         self._ready = True
 
-    async def _get(self, sequence: int) -> Message:
-        raw = await self._jetstream.call(
-            lambda: self._jetstream.manager.get_msg(self._name, seq=sequence, direct=True)
-        )
-        return await self._read(raw.subject or "", raw.data or b"", raw.headers or {})
+    async def _message(self, raw: Msg) -> Message:
+        headers = raw.headers or {}
+        return await self._read(headers[SUBJECT_HEADER], raw.data, headers)
 
 
 def event_stream_config(name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> StreamConfig:

@@ -30,6 +30,11 @@ def test_several_signs_of_life_fit_into_the_silence_that_is_taken_for_death(inte
     assert SIGNS_OF_LIFE * interval <= silence
 
 
+def agent_settings(**given: object) -> AgentSettings:
+    """The node agent's, with its defaults."""
+    return AgentSettings(store_url="file:///store", cache_dir="/cache", **given)
+
+
 def test_a_watch_is_stale_before_a_lease_that_it_missed_expires():
     # Else a table that sees no renewals takes living holders for dead.
     assert at.WATCH_SILENCE_S + at.LEASE_RENEW_S < at.LEASE_TTL_S
@@ -65,7 +70,7 @@ def test_a_replica_is_left_before_it_is_restarted_and_may_recover_in_between():
 
 
 def test_the_first_step_of_a_process_has_less_time_than_its_load():
-    assert at.STALL_S < at.STALL_UNMEASURED_S < AgentSettings().load_timeout
+    assert at.STALL_S < at.STALL_UNMEASURED_S < agent_settings().load_timeout
 
 
 def test_an_answer_outlives_the_restart_of_the_only_replica():
@@ -118,12 +123,12 @@ def test_a_drained_replica_flushes_before_it_is_killed():
 def test_replicas_stop_within_the_drain_of_their_agent():
     replica_stops_in = at.DRAIN_REQUEST_S + at.REPLICA_DRAIN_S + at.REPLICA_CLEAN_UP_S
     assert replica_stops_in + at.AGENT_RECORD_S <= at.AGENT_DRAIN_S
-    assert AgentSettings().replica_drain == at.REPLICA_DRAIN_S
+    assert agent_settings().replica_drain == at.REPLICA_DRAIN_S
 
 
 @pytest.mark.parametrize("drain", [1.0, 7.5, 20.0, 40.0, 600.0])
 def test_replicas_stop_within_the_drain_of_their_agent_whatever_is_set(drain):
-    settings = AgentSettings(drain_timeout=drain)
+    settings = agent_settings(drain_timeout=drain)
     assert settings.replica_drain <= max(0.1, drain - at.AGENT_CLEAN_UP_S)
 
 
