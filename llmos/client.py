@@ -132,9 +132,10 @@ class Client:
 
     # keys
 
-    def create_key(self, name: str, scopes: list[str]) -> dict[str, Any]:
-        """A new key; the only time that it is shown."""
-        created: dict[str, Any] = self._gateway.json("POST", admin_path("keys"), {"name": name, "scopes": scopes})
+    def create_key(self, name: str, scopes: list[str], *, expires_in_s: float | None = None) -> dict[str, Any]:
+        """A new key; the only time that it is shown. It is refused after `expires_in_s` seconds, if given."""
+        body = {"name": name, "scopes": scopes} | ({} if expires_in_s is None else {"expires_in_s": expires_in_s})
+        created: dict[str, Any] = self._gateway.json("POST", admin_path("keys"), body)
         return created
 
     def keys(self) -> list[ApiKey]:

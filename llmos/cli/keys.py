@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
+from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, duration_option
 from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.gateway import Scope
@@ -12,11 +12,20 @@ from shared.contracts.gateway import Scope
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, events.")
 
 
-@app.command(epilog="Example: llmos key create my-app --scope inference")
+@app.command(epilog="Examples: llmos key create my-app --scope inference · llmos key create guest --expires 30d")
 def create(
     name: Annotated[str, typer.Argument(help="Who it is for.")],
     scope: Annotated[
         list[Scope] | None, typer.Option("--scope", help="What it may do. \\[default: inference]", show_default=False)
+    ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration_option,
+            metavar="TIME",
+            help="Refuse it after 30d, 12h or 90m. \\[default: never]",
+            show_default=False,
+        ),
     ] = None,
     home: HomeOption = None,
     url: UrlOption = None,
@@ -25,7 +34,7 @@ def create(
 ) -> None:
     """Make a key. It is printed once and kept only as a hash."""
     with Target.resolve(home, url, api_key).client() as client:
-        created = client.create_key(name, [str(s) for s in scope or [Scope.INFERENCE]])
+        created = client.create_key(name, [str(s) for s in scope or [Scope.INFERENCE]], expires_in_s=expires)
     if json:
         print_json(created)
     else:
@@ -48,11 +57,12 @@ def list_(
             key.name,
             ", ".join(key.scopes),
             f"{key.created_at:%Y-%m-%d %H:%M}",
-            "revoked" if key.revoked else "",
+            f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never",
+            "revoked" if key.revoked else f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "",
         )
         for key in keys
     ]
-    print_table(("ID", "NAME", "SCOPES", "CREATED", ""), rows, empty="No keys.")
+    print_table(("ID", "NAME", "SCOPES", "CREATED", "LAST USED", ""), rows, empty="No keys.")
 
 
 @app.command()

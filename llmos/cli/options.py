@@ -1,5 +1,6 @@
 """Options that every command takes."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,14 @@ ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads reserved for it
 PriorityOption = Annotated[int, typer.Option(min=-100, max=100, help="Higher runs first among jobs that wait.")]
 RetriesOption = Annotated[int, typer.Option(min=0, max=100, help="Times that it is started again after a failure.")]
 DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return.")]
+
+
+def duration_option(text: str) -> float:
+    """Seconds of `30d`, `12h`, `90m` or `45s`, for typer."""
+    match = re.fullmatch(r"(\d{1,9})([dhms])", text.strip().lower())
+    if match is None or not int(match[1]):
+        raise typer.BadParameter(f"{text!r} is not a time; expected for example 30d, 12h, 90m or 45s")
+    return int(match[1]) * {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}[match[2]]
 
 
 def size_option(text: str) -> int:

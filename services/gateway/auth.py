@@ -59,13 +59,13 @@ def given_key(authorization: str | None, api_key: str | None) -> str | None:
     return bearer(authorization) or (api_key or "").strip() or None
 
 
-def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
+def authenticate(key: str | None, records: Iterable[ApiKey], now: datetime) -> ApiKey:
     """The record of `key`.
 
     Every record is compared, each in constant time, so timing reveals nothing about them.
 
     Raises:
-        Unauthenticated: There is no key, it is unknown, or it is revoked.
+        Unauthenticated: There is no key, it is unknown, revoked or expired.
     """
     if key is None:
         raise Unauthenticated(
@@ -80,7 +80,22 @@ def authenticate(key: str | None, records: Iterable[ApiKey]) -> ApiKey:
         raise Unauthenticated("the API key is not known here; `llmos key list` shows which exist")
     if found.revoked:
         raise Unauthenticated(f"the API key {found.id} was revoked")
+    if not usable(found, now):
+        raise Unauthenticated(
+            f"the API key {found.id} expired at {found.expires_at:%Y-%m-%d %H:%M} UTC; ask for another"
+        )
     return found
+
+
+def usable(record: ApiKey, now: datetime) -> bool:
+    """Whether the key is neither revoked nor expired."""
+    return not record.revoked and (record.expires_at is None or now < record.expires_at)
+
+
+def is_last_admin(record: ApiKey, records: Iterable[ApiKey], now: datetime) -> bool:
+    """Whether nobody could administer without this key."""
+    admins = [each.id for each in records if Scope.ADMIN in each.scopes and usable(each, now)]
+    return admins == [record.id]
 
 
 def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
@@ -108,6 +123,8 @@ def authorize(record: ApiKey, method: str, path: str) -> None:
         raise PermissionDenied(f"{method} {path} needs the scope {needed}; the key {record.id} has: {has}")
 
 
-def new_record(key: str, name: str, scopes: tuple[Scope, ...], now: datetime) -> ApiKey:
+def new_record(
+    key: str, name: str, scopes: tuple[Scope, ...], now: datetime, *, expires_at: datetime | None = None
+) -> ApiKey:
     """The record to keep for a new key."""
-    return ApiKey(id=key_id(key), name=name, hash=hash_key(key), scopes=scopes, created_at=now)
+    return ApiKey(id=key_id(key), name=name, hash=hash_key(key), scopes=scopes, created_at=now, expires_at=expires_at)

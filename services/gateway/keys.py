@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -19,11 +19,16 @@ from shared.bus.records import Records
 from shared.contracts.events import Event
 from shared.contracts.gateway import TENANTS_BUCKET, ApiKey, Scope
 from shared.contracts.manifest import is_name
-from shared.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
+from shared.errors import Conflict, InvalidInput, LlmosError, NotFound, Unauthenticated, Unavailable
+from shared.service.background import background
 
 _log = structlog.get_logger("llmos.gateway")
 
 RETRY_S = 0.5
+NOTE_USE_S = 5.0
+"""Between two looks at which keys were used."""
+USE_STEP = timedelta(hours=1)
+"""The time of a key's last use is exact to this."""
 
 
 class KeyStore:
@@ -46,11 +51,13 @@ class KeyStore:
         self._records = Records(self._kv, ApiKey)
         self._random = random
         self._now = now
+        self._used: dict[str, datetime] = {}
+        """When keys were used last, as far as their records are older."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KeyStore"]:
-        """Follow the records while the block runs."""
-        async with self._records.running():
+        """Follow the records, and note which keys are used, while the block runs."""
+        async with self._records.running(), background(self._note_use(), "note the use of keys"):
             yield self
 
     @property
@@ -75,28 +82,44 @@ class KeyStore:
             Unavailable: The keys could not be read yet.
         """
         try:
-            return auth.authenticate(key, self._records.values.values())
+            record = auth.authenticate(key, self._records.values.values(), self._now())
         except Unauthenticated as error:
             if key is not None and not self.synced:
                 raise Unavailable("the gateway has not read its API keys yet", retry_after=1.0) from error
             raise
+        self._used[record.id] = self._now()
+        return record
 
-    async def create(self, name: str, scopes: tuple[Scope, ...], *, by: str = "") -> tuple[ApiKey, str]:
+    async def create(
+        self, name: str, scopes: tuple[Scope, ...], *, by: str = "", expires_in: timedelta | None = None
+    ) -> tuple[ApiKey, str]:
         """A new key, made by the key `by`: its record, and the key itself, which is stored nowhere."""
-        key = auth.make_key(self._random(auth.SECRET_BYTES))
-        record = auth.new_record(key, name, scopes, self._now())
+        key, now = auth.make_key(self._random(auth.SECRET_BYTES)), self._now()
+        expires_at = None if expires_in is None else now + expires_in
+        record = auth.new_record(key, name, scopes, now, expires_at=expires_at)
         await self._store(record, await self._kv.create(record.id, record.encode()))
         await self._events.record("key.created", record, by)
         return record, key
 
     async def revoke(self, key_id: str, *, by: str = "") -> ApiKey:
-        """Make a key invalid at once; the record stays. Raises `NotFound`."""
+        """Make a key invalid at once; the record stays.
+
+        Raises:
+            NotFound: There is no such key.
+            Conflict: It is the last admin key: nobody could make another one.
+        """
         while True:
             entry = await self._kv.get(key_id) if is_name(key_id) else None
             if entry is None:
                 existing = ", ".join(record.id for record in self.list()) or "none"
                 raise NotFound(f"there is no API key {key_id!r}; keys: {existing}", param="id")
-            revoked = ApiKey.decode(entry.value).model_copy(update={"revoked": True})
+            record = ApiKey.decode(entry.value)
+            if auth.is_last_admin(record, self._records.values.values(), self._now()):
+                raise Conflict(
+                    f"{key_id} is the last admin key; make another first: llmos key create NAME --scope admin",
+                    param="id",
+                )
+            revoked = record.model_copy(update={"revoked": True})
             try:
                 revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
             except Conflict:
@@ -133,6 +156,23 @@ class KeyStore:
                 _log.info("admin_key.recorded", key=record.id, file=str(file))
                 await self._events.record("key.created", record, "the admin key file")
                 return record
+
+    async def _note_use(self) -> None:
+        """Write the times of use that are an hour newer than what the records say: rarely, and not per request."""
+        while True:
+            await asyncio.sleep(NOTE_USE_S)
+            used, self._used = self._used, {}
+            for key_id, at in used.items():
+                record = self._records.get(key_id)
+                if record is None or (record.last_used_at and at - record.last_used_at < USE_STEP):
+                    continue
+                try:
+                    entry = await self._kv.get(key_id)
+                    if entry is not None:
+                        noted = ApiKey.decode(entry.value).model_copy(update={"last_used_at": at})
+                        await self._store(noted, await self._kv.update(key_id, noted.encode(), entry.revision))
+                except LlmosError as error:  # another gateway noted it, or the bus is away: the next use is noted
+                    _log.debug("key.use_not_noted", key=key_id, problem=error.message)
 
     async def _store(self, record: ApiKey, revision: int) -> None:
         """Apply a change of this process before its watch event arrives: the next request must see it."""

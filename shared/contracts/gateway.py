@@ -121,6 +121,10 @@ class ApiKey(Contract):
     hash: str
     scopes: tuple[Scope, ...]
     created_at: datetime
+    expires_at: datetime | None = None
+    """From when on it is refused; None: never."""
+    last_used_at: datetime | None = None
+    """To within an hour; None: not used yet."""
     revoked: bool = False
 
 

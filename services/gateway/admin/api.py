@@ -3,6 +3,8 @@
 The services that own the state respond over the bus; the gateway translates.
 """
 
+from datetime import timedelta
+
 from services.gateway.admin import catalogues
 from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
@@ -110,8 +112,9 @@ class AdminApi:
 
     async def _create_key(self, call: Call) -> CreatedKey:
         body: NewKey = call.body
-        record, key = await self._keys.create(body.name, body.scopes, by=call.key_id)
-        return CreatedKey(id=record.id, name=record.name, key=key, scopes=record.scopes)
+        expires_in = None if body.expires_in_s is None else timedelta(seconds=body.expires_in_s)
+        record, key = await self._keys.create(body.name, body.scopes, by=call.key_id, expires_in=expires_in)
+        return CreatedKey(id=record.id, name=record.name, key=key, scopes=record.scopes, expires_at=record.expires_at)
 
     async def _revoke_key(self, call: Call) -> KeyView:
         return _view(await self._keys.revoke(call.path["id"], by=call.key_id))
@@ -139,5 +142,7 @@ def _view(record: ApiKey) -> KeyView:
         name=record.name,
         scopes=record.scopes,
         created_at=record.created_at,
+        expires_at=record.expires_at,
+        last_used_at=record.last_used_at,
         revoked=record.revoked,
     )

@@ -51,6 +51,8 @@ class NewKey(Contract):
 
     name: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_shown)]
     scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
+    expires_in_s: float | None = Field(default=None, ge=1, le=100 * 365 * 86_400)
+    """Seconds from now on after which it is refused; None: never."""
 
 
 class CreatedKey(Contract):
@@ -60,6 +62,7 @@ class CreatedKey(Contract):
     name: str
     key: str
     scopes: tuple[Scope, ...]
+    expires_at: datetime | None = None
 
 
 class KeyView(Contract):
@@ -69,6 +72,9 @@ class KeyView(Contract):
     name: str
     scopes: tuple[Scope, ...]
     created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """To within an hour."""
     revoked: bool
 
 

@@ -1,6 +1,6 @@
 """Keys and scopes."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def test_a_key_has_its_form_and_its_record_does_not_hold_it(secret: bytes) -> No
     assert auth.KEY_PATTERN.match(key)
     record = auth.new_record(key, "n", (Scope.READ,), NOW)
     assert key not in record.model_dump_json()
-    assert auth.authenticate(key, [record]) == record
+    assert auth.authenticate(key, [record], NOW) == record
 
 
 def test_short_secrets_make_no_key() -> None:
@@ -35,12 +35,29 @@ def test_short_secrets_make_no_key() -> None:
 @pytest.mark.parametrize("given_key", [None, "", "llmos-wrong", KEY + "x", KEY.upper()])
 def test_no_key_and_wrong_keys_are_refused(given_key: str | None) -> None:
     with pytest.raises(Unauthenticated):
-        auth.authenticate(given_key, [record(Scope.ADMIN)])
+        auth.authenticate(given_key, [record(Scope.ADMIN)], NOW)
 
 
 def test_a_revoked_key_is_refused_by_name() -> None:
     with pytest.raises(Unauthenticated, match=r"key-[0-9a-f]{12} was revoked"):
-        auth.authenticate(KEY, [record(Scope.ADMIN, revoked=True)])
+        auth.authenticate(KEY, [record(Scope.ADMIN, revoked=True)], NOW)
+
+
+def test_an_expired_key_is_refused_by_name_from_its_time_on() -> None:
+    expiring = auth.new_record(KEY, "n", (Scope.ADMIN,), NOW, expires_at=NOW + timedelta(days=1))
+    assert auth.authenticate(KEY, [expiring], NOW) == expiring
+    with pytest.raises(Unauthenticated, match=r"key-[0-9a-f]{12} expired at 2026-11-25 00:00 UTC"):
+        auth.authenticate(KEY, [expiring], NOW + timedelta(days=1))
+
+
+def test_the_last_admin_key_is_the_one_that_alone_can_be_used() -> None:
+    admin, reader = record(Scope.ADMIN), record(Scope.READ).model_copy(update={"id": "key-reader"})
+    other = admin.model_copy(update={"id": "key-other"})
+    assert auth.is_last_admin(admin, [admin, reader], NOW)
+    assert not auth.is_last_admin(reader, [admin, reader], NOW)
+    assert not auth.is_last_admin(admin, [admin, other], NOW)
+    assert auth.is_last_admin(admin, [admin, other.model_copy(update={"revoked": True})], NOW)
+    assert auth.is_last_admin(admin, [admin, other.model_copy(update={"expires_at": NOW})], NOW)
 
 
 @pytest.mark.parametrize(
