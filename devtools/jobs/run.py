@@ -33,6 +33,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import REFUSED_EXIT_CODE, STOPPED_EXIT_CODE, Checkpoint, Progress
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput, LlmosError, UnsupportedFormat
+from shared.service.private_process import keep_private
 from shared.storage.open import open_store
 
 NICENESS = 10
@@ -154,6 +155,7 @@ def _disk(error: OSError, folder: Path) -> str:
 def main() -> int:
     """Run the job whose folder is the argument."""
     messages = claim_output()
+    keep_private()  # from what it starts
     os.nice(NICENESS)
     return asyncio.run(work(Path(sys.argv[1]), messages))
 
