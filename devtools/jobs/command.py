@@ -29,6 +29,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import Checkpoint, Progress
 from shared.contracts.manifest import Manifest
 from shared.errors import LlmosError
+from shared.service.environment import without_secrets
 from shared.service.tether import tethered
 
 _PLACES = ("base", "data", "output", "checkpoints")
@@ -109,5 +110,5 @@ def _filled(argument: str, folders: Mapping[str, Path]) -> str:
 
 
 def _public(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables of LLMOS, which hold secrets."""
-    return {name: value for name, value in environment.items() if not name.startswith("LLMOS_")}
+    """Without the variables of LLMOS, and without secrets."""
+    return without_secrets({name: value for name, value in environment.items() if not name.startswith("LLMOS_")})

@@ -24,6 +24,7 @@ from devtools.jobs.workspace import Workspace
 from shared.contracts.job import LACKING_OPTION, REFUSED_EXIT_CODE, STOPPED_EXIT_CODE
 from shared.errors import InvalidInput, LlmosError
 from shared.panics import STOPS
+from shared.service.private_process import keep_private
 from shared.storage.open import open_store
 
 NICENESS = 10
@@ -82,6 +83,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(lacking()))
         return 0
     messages = claim_output()
+    keep_private()  # from what it starts
     os.nice(NICENESS)
     return asyncio.run(work(Path(sys.argv[1]), messages))
 

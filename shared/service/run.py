@@ -1,6 +1,6 @@
 """The life of a service process: connect, start, serve, drain, exit.
 
-    logs -> follow the parent -> bus -> telemetry -> heartbeats -> enter app -> ready
+    logs -> close to other processes -> follow the parent -> bus -> telemetry -> heartbeats -> enter app -> ready
     SIGTERM -> leave app (drain) -> last heartbeat -> flush telemetry -> drain bus -> exit 0
 
 Clean-up also runs after a failed start. Exit codes: 0 stopped as asked; 1 crashed, could not start, or the drain was
@@ -28,6 +28,7 @@ from shared.service import stacks
 from shared.service.context import Context
 from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
+from shared.service.private_process import keep_private
 from shared.service.readiness import Readiness
 from shared.service.settings import ServiceSettings, Settings, load_settings
 from shared.telemetry import setup as telemetry
@@ -67,6 +68,7 @@ def run_service(name: str, app: App, settings: ServiceSettings) -> int:
     configure_logs(settings.log_format, settings.log_level, service=name, instance=instance)
     threading.excepthook = _log_thread_crash
     stacks.dump_on_signal()
+    keep_private()
     follow_parent()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         code = runner.run(_Life(name, instance, app, settings).run())

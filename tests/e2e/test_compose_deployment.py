@@ -125,7 +125,7 @@ async def test_a_large_message_is_given_up_when_it_was_read(deployment):
         return (await streams.stream_info(OBJECTS_STREAM)).state.messages == 0
 
     bus = await connect(deployment.bus_url("gateway"), name="large")
-    client = await nats.connect(deployment.bus_url("gateway"))
+    client = await nats.connect(deployment.bus_url("init-bus"))
     streams = client.jetstream()
     try:
         with pytest.raises(InvalidInput):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shared.contracts.job import JobAssignment, ProcessMessage
 from shared.service import child_log
+from shared.service.environment import without_secrets
 from shared.service.python import safe_path
 from shared.service.supervise import describe_exit
 from shared.service.tether import tethered
@@ -24,7 +25,10 @@ _log = structlog.get_logger("llmos.agent")
 _LINE_LIMIT = 1 << 20
 """Bytes of one line at most; a manifest is one line."""
 ASSIGNMENT_FILE = "assignment.json"
-_WITHHELD = frozenset({"LLMOS_NATS_URL", "LLMOS_INFERENCE_REPLICA_NATS_URL"})
+_NEEDED = frozenset({"LLMOS_S3_ACCESS_KEY", "LLMOS_S3_SECRET_KEY", "LLMOS_JOB_API_KEY_FILE"})
+"""The secrets that a job's process gets: it fetches its inputs from the store and asks the gateway. What it starts
+gets none."""
+_WITHHELD = frozenset({"LLMOS_NATS_URL"})
 """A job's process has no business on the bus."""
 
 
@@ -176,7 +180,9 @@ class JobProcess:
 
 def job_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """What a job's process inherits of its agent's environment."""
-    return safe_path({name: value for name, value in inherited.items() if name not in _WITHHELD})
+    needed = {name: value for name, value in inherited.items() if name in _NEEDED}
+    given = without_secrets(inherited) | needed
+    return safe_path({name: value for name, value in given.items() if name not in _WITHHELD})
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -12,6 +12,14 @@ from services.scheduler.settings import Settings as SchedulerSettings
 from shared import deadlines as at
 from tests.support.harness.compose import compose, dotenv, seconds
 
+
+@pytest.fixture(autouse=True)
+def _store(monkeypatch):
+    """What a node agent can't do without."""
+    monkeypatch.setenv("LLMOS_STORE_URL", "file:///store")
+    monkeypatch.setenv("LLMOS_CACHE_DIR", "/cache")
+
+
 SIGNS_OF_LIFE = 3
 """This many fit at least into the silence that is taken for death: one or two may be lost or late."""
 
