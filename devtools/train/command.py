@@ -6,7 +6,7 @@ checkpoint and end the process with `PAUSED`: the same command continues there. 
 | code | meaning |
 |---|---|
 | 0 | finished: the result is in OUTPUT/result |
-| 1 | a fault of LLMOS; the traceback is on standard error |
+| 1 | a fault of LLMOS, or of another process of the run; the traceback is on standard error |
 | 2 | the input was refused; the same command would be refused again |
 | 3 | the loss was not a number |
 | 4 | no room on the disk; the checkpoints before stay |
@@ -27,7 +27,7 @@ from devtools.train.options import CheckpointInterval, RunOptions
 from devtools.train.progress import Event, Failed, Stepped, as_line
 from devtools.train.recipe import read_recipe
 from devtools.train.run import train
-from shared.errors import InvalidInput, LlmosError, StorageFull, TrainingDiverged
+from shared.errors import InvalidInput, LlmosError, StorageFull, TrainingDiverged, Unavailable
 from shared.panics import STOPS
 
 DONE, FAULT, REFUSED, DIVERGED, STORAGE_FULL, PAUSED = 0, 1, 2, 3, 4, os.EX_TEMPFAIL
@@ -78,6 +78,8 @@ def exit_code(error: LlmosError) -> int:
             return DIVERGED
         case StorageFull():
             return STORAGE_FULL
+        case Unavailable():
+            return FAULT
         case _ if error.code == "internal":
             return FAULT
     return REFUSED

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from devtools.train.model.decoder import Decoder
+from shared.errors import Unavailable
 
 Element = TypeVar("Element")
 Part = TypeVar("Part")
@@ -31,6 +32,8 @@ Made = TypeVar("Made")
 Json = Any
 """What JSON holds."""
 _TURNS = 3
+_TRANSPORT = "gloo/transport"
+"""In the message of an error of the connection to another process; gloo raises nothing more special."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,21 @@ class World:
 
 @contextmanager
 def joined_world() -> Iterator[World]:
-    """The world that `torchrun` made, or a world of one."""
+    """The world that `torchrun` made, or a world of one.
+
+    Raises:
+        Unavailable: Another process has ended, or can't be reached.
+    """
     if not dist.is_torchelastic_launched():
         yield World()
         return
     dist.init_process_group("gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+    except RuntimeError as error:
+        if _TRANSPORT not in str(error):
+            raise
+        raise Unavailable("another process of the training has ended; its log says why") from error
     finally:
         dist.destroy_process_group()
 

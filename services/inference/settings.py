@@ -98,8 +98,8 @@ class Settings(ServiceSettings):
     """Folder in which each job has one of its own, until it has succeeded. Default: `llmos-jobs` in the system's
     folder for temporary files."""
     training_address: Annotated[str, AfterValidator(_own_address)] = "127.0.0.1"
-    """IP address of this node at which the other nodes reach a training of several nodes. Default: that of loopback,
-    at which only nodes of this machine do. PyTorch listens on it and has no password: choose a private network."""
+    """IP address of this node at which other nodes reach a training that several nodes run. PyTorch listens on it and
+    has no password, so choose a private network. With `127.0.0.1`, only nodes of one machine train together."""
     drain_timeout: float = Field(default=AGENT_DRAIN_S, gt=0.0, le=3600.0)
     """Seconds that the agent has after SIGTERM; its replicas drain within them."""
     replica_drain_timeout: float = Field(

@@ -34,8 +34,8 @@ def choose(
     """
     fitting = [capacity for capacity in free.values() if capacity.fits(need)]
     groups = _groups(fitting, nodes) if count > 1 else [fitting]
-    gangs = [sorted(group, key=_room, reverse=True)[:count] for group in groups if len(group) >= count]
-    return tuple(max(gangs, key=lambda gang: [_room(one) for one in gang], default=()))
+    gangs = [sorted(group, key=_what_is_free, reverse=True)[:count] for group in groups if len(group) >= count]
+    return tuple(max(gangs, key=lambda gang: [_what_is_free(one) for one in gang], default=()))
 
 
 def why_none(need: Resources, count: int, free: Mapping[str, FreeCapacity], nodes: Mapping[str, NodeStatus]) -> str:
@@ -67,12 +67,12 @@ def _groups(fitting: Iterable[FreeCapacity], nodes: Mapping[str, NodeStatus]) ->
     return list(groups.values())
 
 
-def _room(capacity: FreeCapacity) -> tuple[int, int, str]:
+def _what_is_free(capacity: FreeCapacity) -> tuple[int, int, str]:
     return capacity.memory, capacity.threads, capacity.node
 
 
 def _named(capacities: Iterable[FreeCapacity]) -> list[FreeCapacity]:
-    return sorted(capacities, key=_room, reverse=True)[:_NODES_NAMED]
+    return sorted(capacities, key=_what_is_free, reverse=True)[:_NODES_NAMED]
 
 
 def _each(capacities: Iterable[FreeCapacity], need: Resources) -> str:

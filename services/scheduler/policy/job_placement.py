@@ -57,8 +57,8 @@ def place_jobs(
         up = [free[node] for node in job.nodes if node in free]  # a silent one is left to `observe`
         full = [one.node for one in up if not one.fits(need_of(job))]
         if full and job.state is not JobState.STOPPING:
-            room = readable_bytes(job.resources.memory, up=True)
-            reason = f"a deployment needs the room on {full[0]}, which has no {room} left"
+            missing = readable_bytes(job.resources.memory, up=True)
+            reason = f"a deployment needs the room on {full[0]}, which has no {missing} left"
             after.append(preempt(job, reason, now))
         else:
             after.append(job)

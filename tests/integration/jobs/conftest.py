@@ -34,16 +34,15 @@ from tests.support.factories.scheduling import GIB
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer
 
-TTL_S = 1.0
-
 
 class System:
     """What a test sees of it."""
 
-    def __init__(self, bus, store, url, folder, stack) -> None:
+    def __init__(self, bus, store, server, folder, stack) -> None:
         self.bus = bus
         self.store = store
-        self.url = url
+        self.url = server.url
+        self.port = server.port
         self.folder = folder
         self._stack = stack
 
@@ -101,7 +100,13 @@ class System:
 
 
 @pytest.fixture
-async def system(tmp_path, monkeypatch):
+def lease_ttl() -> float:
+    """Seconds without a renewal after which a node is lost."""
+    return 1.0
+
+
+@pytest.fixture
+async def system(tmp_path, monkeypatch, lease_ttl):
     store_url = (tmp_path / "store").as_uri()
     monkeypatch.setenv("LLMOS_STORE_URL", store_url)
     monkeypatch.setenv("LLMOS_CACHE_DIR", str(tmp_path / "cache"))
@@ -115,5 +120,5 @@ async def system(tmp_path, monkeypatch):
         store = open_store(store_url)
         await stack.enter_async_context(RegistryService(buses[1], store, actor="registry").running())
         context = Context("scheduler", "scheduler-a", buses[2], Readiness())
-        await stack.enter_async_context(scheduler_app(context, SchedulerSettings(), ttl=TTL_S))
-        yield System(buses[0], store, server.url, tmp_path, stack)
+        await stack.enter_async_context(scheduler_app(context, SchedulerSettings(), ttl=lease_ttl))
+        yield System(buses[0], store, server, tmp_path, stack)

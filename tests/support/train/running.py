@@ -57,3 +57,14 @@ def processes(job: Job, word: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def listening(found: list[psutil.Process]) -> set[str]:
+    """The addresses on which they and their children wait for connections."""
+    tree = {one for process in found for one in (process, *process.children(recursive=True))}
+    return {
+        connection.laddr.ip
+        for process in tree
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
