@@ -8,7 +8,7 @@ OPERATORS = operators/liboperators.so
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help up learn test train check bench compose-test docs lock clean
+.PHONY: help up learn test train check bench attack compose-test docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 	@$(BIN)/python -m benchmarks.embeddings
 	@$(BIN)/python -m benchmarks.http_protocols
 	@$(BIN)/python -m benchmarks.memory
+
+attack: $(VENV)/.dev $(OPERATORS)  ## attack a fresh system; a row for each: what it was answered, and what others felt
+	@$(BIN)/python -m benchmarks.attack --markdown
 
 compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
 	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py

@@ -8,5 +8,4 @@
 | `before_a_key` | what a stranger can send |
 | `with_a_key` | what a tenant can ask for |
 | `on_the_bus` | what the password of a service is good for |
-| `in_files` | what a model, or damage on the disk, can do |
 """
