@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from llmos.cli.output import say
-from shared.bus.access.provision import provision
 from shared.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="The message bus of a deployment of your own.")
@@ -35,5 +34,7 @@ def init(
         raise InvalidInput(
             "LLMOS_NATS_URL is not set: give the bus as nats://owner:PASSWORD@host:4222", param="LLMOS_NATS_URL"
         )
+    from shared.bus.access.provision import provision  # noqa: PLC0415  # other commands start without NATS
+
     asyncio.run(provision(url, timeout=WAIT_S))
     say("the bus has all its buckets, streams and consumers")

@@ -53,7 +53,7 @@ def test_a_job_goes_to_a_node_that_has_what_its_kind_needs():
     lacks = node("a", memory=8 * GIB).model_copy(update={"lacking": {"train": "no torch", "search": "no torch"}})
     training = job_of("j", spec=JobSpec(kind="train"))
     after, _ = decide([training, job_of("k")], [lacks, node("b")])
-    assert (after["j"].node, after["k"].node) == ("b", "a")
+    assert (after["j"].nodes, after["k"].nodes) == (("b",), ("a",))
 
 
 def test_a_job_that_no_node_can_run_waits_and_says_what_is_missing():
