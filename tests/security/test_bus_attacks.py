@@ -122,7 +122,7 @@ async def test_a_stream_over_the_requests_of_replicas_is_refused(tap, owner, att
     assert "EVIL" not in {stream.config.name for stream in await owner.jetstream().streams_info()}
 
 
-@pytest.mark.parametrize("attacker", set(SERVICES) - {Role.GATEWAY, Role.REPLICA})
+@pytest.mark.parametrize("attacker", sorted(set(SERVICES) - {Role.GATEWAY, Role.REPLICA}))
 async def test_listening_to_all_inboxes_and_subjects_hears_no_prompt_and_no_answer(server, tap, attacker):
     """The tap listens to `>`, which holds `_INBOX.>`."""
     gateway = await connect(server.url_of(Role.GATEWAY), name="gateway")
