@@ -1,8 +1,10 @@
 """A training on two nodes that have no loopback in common: each is in a network namespace of its own."""
 
+import asyncio
 import os
 import subprocess
-from contextlib import ExitStack, contextmanager
+import sys
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,7 +19,7 @@ from tests.support.harness.network_namespaces import network_namespaces
 from tests.support.harness.wait import eventually
 from tests.support.train.jobs import base_version, recipe, rows_version
 from tests.support.train.nano_runs import turns
-from tests.support.train.running import WAIT_S, listening, passes, processes, train
+from tests.support.train.running import WAIT_S, passes, train
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 
@@ -27,9 +29,10 @@ def lease_ttl() -> float:
     return 3.0  # a node that is slow for a second under load is not lost
 
 
-@contextmanager
-def agents(system, spaces, url: str, *, with_addresses: bool):
-    with ExitStack() as stack:
+@asynccontextmanager
+async def agents(system, spaces, url: str, *, with_addresses: bool):
+    started = []
+    try:
         for name, address in spaces.addresses.items():
             environment = {
                 **os.environ,
@@ -40,9 +43,29 @@ def agents(system, spaces, url: str, *, with_addresses: bool):
                 **({ADDRESS_VARIABLE: address} if with_addresses else {}),
             }
             command = spaces.command(name, *python_module("services.inference"))
-            agent = stack.enter_context(subprocess.Popen(command, env=environment))
-            stack.callback(agent.terminate)
+            started.append(await asyncio.create_subprocess_exec(*command, env=environment))
         yield
+    finally:
+        for agent in started:
+            agent.terminate()
+        await asyncio.gather(*(agent.wait() for agent in started))  # this loop forwards their connections meanwhile
+
+
+LISTENERS = """
+import psutil
+for one in psutil.net_connections("tcp"):
+    if one.status == psutil.CONN_LISTEN:
+        print(one.laddr.ip)
+"""
+
+
+async def listening(spaces, name: str) -> set[str]:
+    """All addresses on which a program waits for connections in a namespace; psutil sees those of its own only."""
+    command = spaces.command(name, sys.executable, "-c", LISTENERS)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return set(out.decode().split())
 
 
 async def test_nodes_train_together_at_the_addresses_that_they_were_given_and_listen_on_no_other(system):
@@ -51,15 +74,16 @@ async def test_nodes_train_together_at_the_addresses_that_they_were_given_and_li
     with network_namespaces("node-a", "node-b") as spaces:
         async with forwarded(spaces.here, system.port) as port:
             url = f"nats://{spaces.here}:{port}"
-            with agents(system, spaces, url, with_addresses=False):
+            async with agents(system, spaces, url, with_addresses=False):
                 job = await train(system, recipe(100_000, 200, tail="nodes = 2\n"), node_count=2)
 
                 async def waits():
                     return f"set {ADDRESS_VARIABLE} on each" in (await system.job(job.id)).message
 
                 await eventually(waits, timeout=WAIT_S)
-            with agents(system, spaces, url, with_addresses=True):
+            async with agents(system, spaces, url, with_addresses=True):
                 await passes(system, job, 1)
-                assert listening(processes(job, "devtools.jobs.run")) == set(spaces.addresses.values())
+                for name, address in spaces.addresses.items():
+                    assert await listening(spaces, name) == {address}
                 await system.change(job.id, Desired.CANCEL)
                 await system.reaches(job.id, JobState.CANCELLED, timeout=WAIT_S)
