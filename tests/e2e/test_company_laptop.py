@@ -62,12 +62,12 @@ def test_a_home_that_can_not_be_written_is_one_line_and_needless_with_a_url(demo
 
 
 def test_a_name_with_markup_is_listed_as_it_is(demo):
-    for name in ("ops [/prod]", "[bold]x", ":cat: \x1b[31m é"):
+    for name in ("ops [/prod]", "[bold]x", ":cat: é"):
         created = demo.json("key", "create", name)
         try:
             listed = demo.cli("key", "list")
             assert listed.returncode == 0, listed.stderr
-            assert name.replace("\x1b", "\\x1b") in listed.stdout
+            assert name in listed.stdout
         finally:
             assert demo.cli("key", "revoke", created["id"]).returncode == 0
         assert "revoked" in demo.cli("key", "list").stdout

@@ -135,7 +135,7 @@ async def test_keys_are_made_listed_used_within_their_scope_and_revoked(stand: S
     await stand.deploy()
     await stand.replica()
     made = (await stand.client.post("/llmos/v1/keys", json={"name": "notebook", "scopes": ["inference"]})).json()
-    assert set(made) == {"id", "name", "key", "scopes"}
+    assert set(made) == {"id", "name", "key", "scopes", "expires_at"}
     listed = (await stand.client.get("/llmos/v1/keys")).json()["keys"]
     assert made["id"] in [key["id"] for key in listed]
     assert made["key"] not in str(listed)
