@@ -29,7 +29,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.job import Checkpoint, Progress
 from shared.contracts.manifest import Manifest
 from shared.errors import LlmosError
-from shared.service.environment import without_secrets
+from shared.service.environment import public
 from shared.service.tether import tethered
 
 _PLACES = ("base", "data", "output", "checkpoints")
@@ -85,7 +85,7 @@ async def run_command(command: Sequence[str], folders: Mapping[str, Path], stop:
     arguments = [_filled(argument, folders) for argument in command]
     process = await asyncio.create_subprocess_exec(
         *tethered(*arguments),
-        env={**_public(os.environ), **variables},
+        env={**public(os.environ), **variables},
         cwd=folders["output"].parent,
         stdin=subprocess.DEVNULL,
     )
@@ -107,8 +107,3 @@ def _filled(argument: str, folders: Mapping[str, Path]) -> str:
         if name in folders:
             argument = argument.replace(f"{{{name}}}", str(folders[name]))
     return argument
-
-
-def _public(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables of LLMOS, and without secrets."""
-    return without_secrets({name: value for name, value in environment.items() if not name.startswith("LLMOS_")})

@@ -12,6 +12,11 @@ def is_secret(name: str, value: str) -> bool:
     return not _SECRET_WORDS.isdisjoint(name.upper().split("_")) or _USER_IN_URL.search(value) is not None
 
 
+def public(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the variables of LLMOS and without secrets: for what has no business with either."""
+    return without_secrets({name: value for name, value in environment.items() if not name.startswith("LLMOS_")})
+
+
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without the variables that hold secrets."""
     return {name: value for name, value in environment.items() if not is_secret(name, value)}

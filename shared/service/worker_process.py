@@ -11,7 +11,7 @@ from typing import Self
 import structlog
 
 from shared.errors import Draining
-from shared.service.environment import without_secrets
+from shared.service.environment import public
 from shared.service.python import python_module, safe_path
 from shared.service.worker import LENGTH
 
@@ -88,10 +88,8 @@ class WorkerProcess:
             raise
 
     async def _start(self) -> Process:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}
-        environment = without_secrets(ours)
         return await asyncio.create_subprocess_exec(
-            *python_module(self._module, *self._limits), stdin=PIPE, stdout=PIPE, env=safe_path(environment)
+            *python_module(self._module, *self._limits), stdin=PIPE, stdout=PIPE, env=safe_path(public(os.environ))
         )
 
     async def _stop(self) -> int:

@@ -16,7 +16,7 @@ from devtools.jobs.train.inputs import Inputs
 from devtools.jobs.train.plan import Plan
 from devtools.jobs.train.rendezvous import Rendezvous
 from shared.deadlines import JOB_STOP_S
-from shared.service.environment import without_secrets
+from shared.service.environment import public
 from shared.service.python import python_module, safe_path
 from shared.service.tether import tethered, tethered_to_parent
 
@@ -115,7 +115,7 @@ async def _stop(stop: asyncio.Event, process: asyncio.subprocess.Process) -> Non
 
 def _environment(threads: int, at: Rendezvous | None) -> dict[str, str]:
     """Without the variables of LLMOS, and without secrets."""
-    given = without_secrets({name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")})
+    given = public(os.environ)
     # Threads that spin while they wait take the processor from what serves, and from one another.
     if at is not None:
         given["GLOO_SOCKET_IFNAME"] = at.interface
