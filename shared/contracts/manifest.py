@@ -196,6 +196,10 @@ class CudaNeed(Contract):
     """Bytes of the host's memory, without the prefix cache, which stays there."""
 
 
+FOLDER_MANIFEST = ".manifest.json"
+"""The file of the manifest among the files of a version that a node agent hands to a replica."""
+
+
 class Lineage(Contract):
     """Where a version came from."""
 

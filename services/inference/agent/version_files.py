@@ -13,13 +13,10 @@ import structlog
 from pydantic import ValidationError
 
 from services.inference.agent.damage import Report, damaged_files
-from shared.contracts.manifest import Manifest, ManifestFile
+from shared.contracts.manifest import FOLDER_MANIFEST, Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound
 from shared.storage.port import ArtifactStore
-
-MANIFEST_FILE = ".manifest.json"
-"""Beside the version's files, for the replica."""
 
 _log = structlog.get_logger("llmos.agent")
 
@@ -150,7 +147,7 @@ def _assemble(folder: Path, manifest: Manifest, blobs: Mapping[str, Path], *, an
                 target = draft / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(blob.resolve(), target)
-            (draft / MANIFEST_FILE).write_bytes(manifest.encode())
+            (draft / FOLDER_MANIFEST).write_bytes(manifest.encode())
             draft.rename(folder)
         fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -160,7 +157,7 @@ def _assemble(folder: Path, manifest: Manifest, blobs: Mapping[str, Path], *, an
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
     try:
         files = all((folder / file.path).stat().st_size == file.size for file in manifest.files)
-        return files and (folder / MANIFEST_FILE).is_file()
+        return files and (folder / FOLDER_MANIFEST).is_file()
     except FileNotFoundError:
         return False
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.inference.agent.version_files import MANIFEST_FILE
-from shared.contracts.manifest import Manifest
+from shared.contracts.manifest import FOLDER_MANIFEST, Manifest
 from shared.errors import CorruptFile, NotFound
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -19,7 +18,7 @@ def read_manifest(folder: Path) -> Manifest:
         CorruptFile: It can't be read.
     """
     try:
-        return Manifest.decode((folder / MANIFEST_FILE).read_bytes())
+        return Manifest.decode((folder / FOLDER_MANIFEST).read_bytes())
     except OSError as error:
         raise NotFound(f"LLMOS_REPLICA_FILES={folder} has no manifest: {error.strerror}") from error
     except ValidationError as error:
