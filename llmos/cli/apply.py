@@ -37,10 +37,8 @@ def apply(
 ) -> None:
     """Make the deployments what a file says. All of it is checked before anything changes."""
     with Target.resolve(home, url, api_key).client() as client:
-        requests = read_deployments(file)
-        there = _deployments(client)
-        for request in requests:
-            client.deploy(request.model_copy(update={"dry_run": True}))
+        requests, there = read_deployments(file), _deployments(client)
+        _would_be(client, requests)
         for request in requests:
             result = client.deploy(request)
             print_changes(there.get(result.deployment.name), result.deployment)
@@ -63,11 +61,9 @@ def diff(
 ) -> None:
     """Show what `apply` would change. Exit code 1 if anything differs."""
     with Target.resolve(home, url, api_key).client() as client:
-        requests = read_deployments(file)
-        there = _deployments(client)
+        requests, there = read_deployments(file), _deployments(client)
         differs = False
-        for request in requests:
-            after = client.deploy(request.model_copy(update={"dry_run": True})).deployment
+        for after in _would_be(client, requests):
             differs |= bool(changes(there.get(after.name), after))
             print_changes(there.get(after.name), after)
         for name in _others(there, requests):
@@ -78,6 +74,11 @@ def diff(
 
 def _deployments(client: Client) -> dict[str, Deployment]:
     return {item.deployment.name: item.deployment for item in client.deployments().deployments}
+
+
+def _would_be(client: Client, requests: Iterable[Deploy]) -> list[Deployment]:
+    """The deployments after these requests; raises what one of them would, and changes nothing."""
+    return [client.deploy(request.model_copy(update={"dry_run": True})).deployment for request in requests]
 
 
 def _others(there: Iterable[str], requests: Iterable[Deploy]) -> list[str]:
