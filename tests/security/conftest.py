@@ -1,37 +1,27 @@
-"""The gateway of the integration tests, and replicas that serve a small random model: attacked."""
+"""What is attacked: the gateway and the replica of the integration tests, and a bus with the accounts of services."""
 
-import asyncio
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from devtools.convert.from_gguf import convert_gguf
-from shared.storage.directory import DirectoryStore
+from tests.integration.conftest import small_store
 from tests.integration.gateway.conftest import gateway_settings, server, spans, stand
-from tests.support.harness.replicas import FrameClient, replica_process, store_version
-from tests.support.models.small_model import write_small_gguf
+from tests.integration.replica.conftest import client, start_replica
+from tests.support.nats.accounts import AccountsServer
+from tests.support.nats.wiretap import Wiretap
 
 __all__ = ["client", "gateway_settings", "server", "small_store", "spans", "stand", "start_replica"]
 
 
-@pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """(folder of the store, digest of the manifest of small:1)."""
-    folder = tmp_path_factory.mktemp("small")
-    manifest = convert_gguf(write_small_gguf(folder / "small.gguf"), folder / "version")
-    store = DirectoryStore(folder / "store")
-    return folder / "store", asyncio.run(store_version(store, folder / "version", manifest, "small"))
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[AccountsServer]:
+    """A nats-server as `llmos up` configures it, one for each file of tests."""
+    with AccountsServer() as running:
+        yield running
 
 
 @pytest.fixture
-def start_replica(bus, nats_url, small_store, tmp_path):
-    """Start a replica of small:1."""
-    store, digest = small_store
-    return lambda **options: replica_process(bus, nats_url, store, tmp_path / "cache", digest, **options)
-
-
-@pytest.fixture
-async def client(bus):
-    client = FrameClient(bus)
-    await client.start()
-    return client
+async def tap(accounts: AccountsServer) -> AsyncIterator[Wiretap]:
+    """Listens as every service."""
+    async with Wiretap.on(accounts) as listening:
+        yield listening

@@ -6,7 +6,7 @@ the one who asks may publish there. Only the border of an account stops it.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 
 import nats
@@ -21,7 +21,6 @@ from shared.contracts.gateway import TENANTS_BUCKET, Scope
 from tests.support.harness.wait import eventually
 from tests.support.nats.accounts import AccountsServer
 from tests.support.nats.server import NatsServer
-from tests.support.nats.wiretap import Wiretap
 
 FORGED = f"$KV.{TENANTS_BUCKET}.key-forged"
 VICTIMS = (FORGED, "llmos.v1.registry.delete_model", "llmos.v1.scheduler.deploy", "llmos.v1.replica.r1.generate")
@@ -37,21 +36,9 @@ OWN_CONTENT = {
 EACH_ATTACKER = pytest.mark.parametrize("attacker", OWN_CONTENT)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountsServer]:
-    with AccountsServer() as running:
-        yield running
-
-
 @pytest.fixture
-async def tap(server: AccountsServer) -> AsyncIterator[Wiretap]:
-    async with Wiretap.on(server) as listening:
-        yield listening
-
-
-@pytest.fixture
-async def owner(server: AccountsServer) -> AsyncIterator[Client]:
-    client = await nats.connect(server.url_of(Role.OWNER))
+async def owner(accounts: AccountsServer) -> AsyncIterator[Client]:
+    client = await nats.connect(accounts.url_of(Role.OWNER))
     yield client
     await client.close()
 
@@ -70,8 +57,8 @@ async def ask(client: Client, subject: str, body: object) -> str:
         return f"refused: {error!r}"
 
 
-async def no_key_was_made(server: AccountsServer) -> bool:
-    gateway = await connect(server.url_of(Role.GATEWAY), name="gateway")
+async def no_key_was_made(accounts: AccountsServer) -> bool:
+    gateway = await connect(accounts.url_of(Role.GATEWAY), name="gateway")
     try:
         return await gateway.kv(TENANTS_BUCKET).entries() == []
     finally:
@@ -79,7 +66,7 @@ async def no_key_was_made(server: AccountsServer) -> bool:
 
 
 @EACH_ATTACKER
-async def test_a_stream_that_republishes_into_the_bucket_of_keys_is_refused(server, tap, owner, attacker):
+async def test_a_stream_that_republishes_into_the_bucket_of_keys_is_refused(accounts, tap, owner, attacker):
     client, (_, subject) = tap.clients[attacker], OWN_CONTENT[attacker]
     stream = {
         "name": "EVIL",
@@ -92,11 +79,11 @@ async def test_a_stream_that_republishes_into_the_bucket_of_keys_is_refused(serv
     await client.publish("evil.key-forged", admin_record())
     await tap.settle()
     assert "EVIL" not in {stream.config.name for stream in await owner.jetstream().streams_info()}
-    assert await no_key_was_made(server)
+    assert await no_key_was_made(accounts)
 
 
 @EACH_ATTACKER
-async def test_a_consumer_that_delivers_to_another_service_is_refused(server, tap, owner, attacker):
+async def test_a_consumer_that_delivers_to_another_service_is_refused(accounts, tap, owner, attacker):
     client, (stream, subject) = tap.clients[attacker], OWN_CONTENT[attacker]
     await client.publish(subject, admin_record())
     for victim in VICTIMS:
@@ -111,7 +98,7 @@ async def test_a_consumer_that_delivers_to_another_service_is_refused(server, ta
             assert "refused" in await ask(client, f"$JS.API.CONSUMER.{request}", body)
     await tap.settle()
     assert "evil" not in {consumer.name for consumer in await owner.jsm().consumers_info(stream)}
-    assert await no_key_was_made(server)
+    assert await no_key_was_made(accounts)
 
 
 @EACH_ATTACKER
@@ -123,10 +110,10 @@ async def test_a_stream_over_the_requests_of_replicas_is_refused(tap, owner, att
 
 
 @pytest.mark.parametrize("attacker", sorted(set(SERVICES) - {Role.GATEWAY, Role.REPLICA}))
-async def test_listening_to_all_inboxes_and_subjects_hears_no_prompt_and_no_answer(server, tap, attacker):
+async def test_listening_to_all_inboxes_and_subjects_hears_no_prompt_and_no_answer(accounts, tap, attacker):
     """The tap listens to `>`, which holds `_INBOX.>`."""
-    gateway = await connect(server.url_of(Role.GATEWAY), name="gateway")
-    replica = await connect(server.url_of(Role.REPLICA), name="replica")
+    gateway = await connect(accounts.url_of(Role.GATEWAY), name="gateway")
+    replica = await connect(accounts.url_of(Role.REPLICA), name="replica")
 
     async def answer(_):
         return b"the answer"
@@ -145,7 +132,7 @@ async def test_listening_to_all_inboxes_and_subjects_hears_no_prompt_and_no_answ
 
 
 @EACH_ATTACKER
-async def test_nothing_that_jetstream_sends_reaches_another_account_by_its_reply_subject(server, tap, attacker):
+async def test_nothing_that_jetstream_sends_reaches_another_account_by_its_reply_subject(accounts, tap, attacker):
     """What a service wrote itself, the acknowledgement of a write, an error: none of it arrives at a victim."""
     client, (stream, subject) = tap.clients[attacker], OWN_CONTENT[attacker]
     await client.publish(subject, admin_record())
@@ -164,7 +151,7 @@ async def test_nothing_that_jetstream_sends_reaches_another_account_by_its_reply
     await asyncio.gather(*(ask(client, request, body) for request, body in reads))  # all before has been handled
     for victim in VICTIMS:
         assert tap.listeners(victim) <= {attacker}  # in its own account it may talk to itself
-    assert await no_key_was_made(server)
+    assert await no_key_was_made(accounts)
 
 
 async def test_on_a_bus_with_rights_but_without_accounts_the_reply_subject_makes_a_key():

@@ -4,7 +4,6 @@ The expectations are written out here, on purpose a second time: a table compare
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import nats
 import pytest
@@ -16,9 +15,7 @@ from shared.bus.names import OBJECTS_STREAM
 from shared.bus.port import KvOperation
 from shared.errors import PermissionDenied, Unavailable
 from tests.support.harness.wait import eventually
-from tests.support.nats.accounts import AccountsServer
 from tests.support.nats.server import NatsServer
-from tests.support.nats.wiretap import Wiretap
 
 REGISTRY, SCHEDULER, INFERENCE = Role.REGISTRY, Role.SCHEDULER, Role.INFERENCE
 REPLICA, GATEWAY, MONITOR = Role.REPLICA, Role.GATEWAY, Role.MONITOR
@@ -84,18 +81,6 @@ ALL_STREAMS = [OBJECTS_STREAM, *(stream.name for stream in STREAMS), *(f"KV_{buc
 EACH_SERVICE = pytest.mark.parametrize("role", SERVICES)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[AccountsServer]:
-    with AccountsServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def tap(server: AccountsServer) -> AsyncIterator[Wiretap]:
-    async with Wiretap.on(server) as listening:
-        yield listening
-
-
 def test_these_expectations_name_every_bucket():
     assert WRITES.keys() == {bucket.name for bucket in BUCKETS}
 
@@ -130,9 +115,9 @@ async def test_a_service_writes_its_own_buckets_and_no_other(tap, role):
 
 
 @EACH_SERVICE
-async def test_a_service_reads_the_buckets_that_it_needs_and_no_other(server, role):
-    owner = await connect(server.url_of(Role.OWNER), name="owner", owner=True)
-    bus = await connect(server.url_of(role), name="reader")
+async def test_a_service_reads_the_buckets_that_it_needs_and_no_other(accounts, role):
+    owner = await connect(accounts.url_of(Role.OWNER), name="owner", owner=True)
+    bus = await connect(accounts.url_of(role), name="reader")
     try:
         for bucket, writers in WRITES.items():
             await owner.kv(bucket).put("read", b"content")
@@ -159,8 +144,8 @@ async def test_a_service_reads_the_buckets_that_it_needs_and_no_other(server, ro
         await owner.drain()
 
 
-async def test_a_change_of_a_bucket_reaches_its_readers_and_nobody_else(server, tap):
-    owner = await nats.connect(server.url_of(Role.OWNER))
+async def test_a_change_of_a_bucket_reaches_its_readers_and_nobody_else(accounts, tap):
+    owner = await nats.connect(accounts.url_of(Role.OWNER))
     try:
         for bucket, writers in WRITES.items():
             await owner.request(f"$KV.{bucket}.changed", b"x")
@@ -197,9 +182,9 @@ async def test_a_broadcast_comes_from_its_service_and_reaches_its_receivers(tap,
         assert tap.listeners(subject) - {role} == (receivers if sender is role else set()), subject
 
 
-async def test_an_answer_and_the_inbox_it_is_sent_to_are_seen_by_nobody_else(server, tap):
-    bus = await connect(server.url_of(GATEWAY), name="asks")
-    answerer = await connect(server.url_of(REGISTRY), name="answers")
+async def test_an_answer_and_the_inbox_it_is_sent_to_are_seen_by_nobody_else(accounts, tap):
+    bus = await connect(accounts.url_of(GATEWAY), name="asks")
+    answerer = await connect(accounts.url_of(REGISTRY), name="answers")
 
     async def answer(_):
         return b"the answer"
@@ -217,9 +202,9 @@ async def test_an_answer_and_the_inbox_it_is_sent_to_are_seen_by_nobody_else(ser
         await answerer.drain()
 
 
-async def test_a_large_request_is_read_by_its_receiver_and_by_no_other_service(server, tap):
-    bus = await connect(server.url_of(GATEWAY), name="asks")
-    answerer = await connect(server.url_of(REPLICA), name="answers")
+async def test_a_large_request_is_read_by_its_receiver_and_by_no_other_service(accounts, tap):
+    bus = await connect(accounts.url_of(GATEWAY), name="asks")
+    answerer = await connect(accounts.url_of(REPLICA), name="answers")
     reached, may_answer = asyncio.Event(), asyncio.Event()
 
     async def answer(message):
@@ -247,8 +232,8 @@ async def test_a_large_request_is_read_by_its_receiver_and_by_no_other_service(s
         await answerer.drain()
 
 
-async def test_a_bucket_that_a_service_may_not_read_is_an_error_that_names_the_refusal(server):
-    bus = await connect(server.url_of(MONITOR), name="monitor-1")
+async def test_a_bucket_that_a_service_may_not_read_is_an_error_that_names_the_refusal(accounts):
+    bus = await connect(accounts.url_of(MONITOR), name="monitor-1")
     try:
         with pytest.raises(PermissionDenied, match=r"does not let monitor-1 use .*kv_llmos_tenants.*credentials"):
             await bus.kv("LLMOS_TENANTS").get("key")
