@@ -16,7 +16,7 @@ from shared.contracts.registry import DATASETS, MODELS, CreateModelVersion, Reso
 from shared.service.context import Context
 from shared.service.python import python_module
 from shared.service.readiness import Readiness
-from tests.integration.jobs.conftest import System, lease_ttl, system  # noqa: F401  # fixtures
+from tests.integration.jobs.conftest import System, system  # noqa: F401  # a fixture
 from tests.support.factories.manifests import uploaded
 from tests.support.factories.scheduling import GIB
 from tests.support.harness.wait import eventually

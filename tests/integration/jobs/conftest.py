@@ -34,6 +34,9 @@ from tests.support.factories.scheduling import GIB
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer
 
+LEASE_TTL_S = 3.0
+"""Without a renewal, of which there is one each second, after which a node is lost."""
+
 
 class System:
     """What a test sees of it."""
@@ -100,13 +103,7 @@ class System:
 
 
 @pytest.fixture
-def lease_ttl() -> float:
-    """Seconds without a renewal after which a node is lost."""
-    return 1.0
-
-
-@pytest.fixture
-async def system(tmp_path, monkeypatch, lease_ttl):
+async def system(tmp_path, monkeypatch):
     store_url = (tmp_path / "store").as_uri()
     monkeypatch.setenv("LLMOS_STORE_URL", store_url)
     monkeypatch.setenv("LLMOS_CACHE_DIR", str(tmp_path / "cache"))
@@ -120,5 +117,5 @@ async def system(tmp_path, monkeypatch, lease_ttl):
         store = open_store(store_url)
         await stack.enter_async_context(RegistryService(buses[1], store, actor="registry").running())
         context = Context("scheduler", "scheduler-a", buses[2], Readiness())
-        await stack.enter_async_context(scheduler_app(context, SchedulerSettings(), ttl=lease_ttl))
+        await stack.enter_async_context(scheduler_app(context, SchedulerSettings(), ttl=LEASE_TTL_S))
         yield System(buses[0], store, server, tmp_path, stack)

@@ -24,11 +24,6 @@ from tests.support.train.running import WAIT_S, passes, train
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-def lease_ttl() -> float:
-    return 3.0  # a node that is slow for a second under load is not lost
-
-
 @asynccontextmanager
 async def agents(system, spaces, url: str, *, with_addresses: bool):
     started = []

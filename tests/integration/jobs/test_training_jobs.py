@@ -115,8 +115,7 @@ async def test_a_deployment_gets_the_room_of_a_training_which_ends_later_with_th
     assert waiting.checkpoint.step >= 3
     await system.ask(UNDEPLOY, DeploymentName(name="chat"))
     done = await succeeds(system, job)
-    assert done.attempt >= 2  # once more where a busy machine is late with a lease
-    assert done.failures == 0
+    assert (done.attempt, done.failures) == (2, 0)
     assert (await begins(system, job))[1] == waiting.checkpoint.step
     assert weights(await manifest_of(system.store, "helper")) == weights(await manifest_of(system.store, "whole"))
 

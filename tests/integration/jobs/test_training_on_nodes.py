@@ -29,11 +29,6 @@ DROPOUT = "\n[adapter]\ndropout = 0.1\n"
 CANCELLED_WITHIN_S = 5.0
 
 
-@pytest.fixture
-def lease_ttl() -> float:
-    return 3.0  # a node that is slow for a second under load is not lost
-
-
 async def given(system, rows=None, kind="turns"):
     await base_version(system, system.folder)
     await rows_version(system, turns() if rows is None else rows, kind=kind)
