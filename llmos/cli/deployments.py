@@ -109,7 +109,15 @@ def print_changes(before: Deployment | None, after: Deployment) -> None:
     lines = changes(before, after)
     say(f"{after.name}: {'revision ' + str(after.revision) if lines else 'unchanged'}")
     for what, old, new in lines:
-        say(f"  {what.replace('_', ' ')}: {'-' if old is None else old} -> {new}")
+        say(f"  {what.replace('_', ' ')}: {_shown(what, old)} -> {_shown(what, new)}")
+
+
+def _shown(what: str, value: object) -> str:
+    """A value as a person reads it."""
+    field = ServingOptions.model_fields.get(what)
+    if isinstance(value, int) and field is not None and field.json_schema_extra == {"unit": "bytes"}:
+        return size(value)
+    return "-" if value is None else str(value)
 
 
 def wait_until_ready(client: Client, result: DeploymentStatus) -> DeploymentStatus:
