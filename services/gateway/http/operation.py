@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.gateway.http.dialect import OPENAI, Dialect
+from services.gateway.http.parameters import Parameters
 from services.gateway.http.paths import part
 
 Content = Mapping[str, Any]
@@ -42,6 +43,8 @@ class Operation:
     """Query parameters with what they mean."""
     dialect: Dialect = OPENAI
     """Of its errors."""
+    parameters: Parameters | None = None
+    """Of its body besides the fields of the model."""
 
     def route(self) -> "OperationRoute":
         """The route that the web framework serves."""

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from services.gateway.dialects.json_values import are_ids
 from services.gateway.http.body import parse_body
-from services.gateway.openai.json_values import are_ids
 from services.gateway.openai.parameters import check_parameter
 
 MAX_INPUTS = 2048

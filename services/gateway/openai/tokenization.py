@@ -7,11 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.dialects.bounds import MAX_MESSAGES
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http.body import parse_body, parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
-from services.gateway.openai.messages import MAX_MESSAGES, Message
+from services.gateway.openai.messages import Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.template_options import TemplateRequest
 from services.gateway.openai.tools import ToolRequest
