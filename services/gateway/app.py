@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from services.gateway.admin import routes as admin
+from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
@@ -77,6 +78,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *anthropic.routes(generations, tokenizations, settings.max_body),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),
