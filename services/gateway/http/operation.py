@@ -23,6 +23,10 @@ STREAM: Content = {**OBJECT, "text/event-stream": {}}
 OCTETS: Content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+"""From a request to what responds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A method of a path: OpenAPI's word for it. A package of routes has a function that returns its operations."""
@@ -30,7 +34,7 @@ class Operation:
     method: str
     path: str
     """With `{parameters}`."""
-    handler: Callable[[Request], Awaitable[ASGIApp]]
+    handler: Handler
     summary: str
     tag: str
     body: type[BaseModel] | Content | None = None
@@ -58,6 +62,6 @@ class Operation:
 class OperationRoute(Route):
     """A route that knows the dialect of its operation."""
 
-    def __init__(self, operation: Operation, endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> None:
+    def __init__(self, operation: Operation, endpoint: Handler) -> None:
         super().__init__(operation.path, endpoint, methods=[operation.method])
         self.dialect = operation.dialect

@@ -1,0 +1,55 @@
+"""Parameters of Ollama's API that are no fields of our request models."""
+
+from services.gateway.http.parameters import Parameters
+
+_DEPLOYMENT = "of the deployment"
+_LOADED = "a deployment stays loaded"
+_WHOLE = "nothing is shortened: a prompt that is too long is an error"
+OPTIONS = Parameters(
+    ignored={
+        **dict.fromkeys(
+            [
+                *(
+                    "num_ctx",
+                    "num_batch",
+                    "num_gpu",
+                    "main_gpu",
+                    "num_thread",
+                    "numa",
+                    "low_vram",
+                    "f16_kv",
+                    "num_gqa",
+                ),
+                *("use_mmap", "use_mlock", "vocab_only", "logits_all", "embedding_only", "draft_num_predict"),
+                *("rope_frequency_base", "rope_frequency_scale"),
+            ],
+            _DEPLOYMENT,
+        ),
+        "num_keep": _WHOLE,
+        "repeat_last_n": "repeat_penalty is over prompt and answer",
+        "penalize_newline": "repeat_penalty is over all tokens",
+        "mirostat_tau": "of mirostat",
+        "mirostat_eta": "of mirostat",
+    },
+    refused={"mirostat": (0,), "tfs_z": (1,), "typical_p": (1,)},
+)
+"""Of `options`."""
+_COMMON = {"keep_alive": _LOADED, "truncate": _WHOLE, "shift": _WHOLE}
+CHAT = Parameters(ignored=_COMMON, refused={"_debug_render_only": (False,)})
+GENERATE = Parameters(
+    ignored=_COMMON,
+    refused={
+        "suffix": ("",),
+        "template": ("",),
+        "context": ([],),
+        "images": ([],),
+        "width": (0,),
+        "height": (0,),
+        "steps": (0,),
+        "_debug_render_only": (False,),
+    },
+)
+EMBED = Parameters(ignored={"keep_alive": _LOADED, "options": _DEPLOYMENT})
+SHOW = Parameters(
+    ignored={"verbose": "there is no more to show"}, refused={"system": ("",), "template": ("",), "options": ({},)}
+)
