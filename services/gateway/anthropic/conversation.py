@@ -1,7 +1,8 @@
 """Anthropic's conversation as the contract's messages.
 
 Results of tools become messages of their own, in the place where they stand. Messages of one role that follow one
-another become one, as Anthropic has it: many templates refuse two of them.
+another become one, as Anthropic has it: many templates refuse two of them. For the same reason only the beginning has
+system messages: those that come later are text of the user, in the tag that Claude Code writes around such texts.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from shared.text.client_json import json_text
 
 _ERROR = "Error: "
 """Before the result of a tool that failed: chat templates know no other way to say it."""
+_LATE = "<system-reminder>\n{}\n</system-reminder>"
 
 
 def chat_messages(system: tuple[TextBlock, ...], messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
@@ -21,15 +23,16 @@ def chat_messages(system: tuple[TextBlock, ...], messages: Sequence[Message]) ->
     Raises `InvalidInput` naming the message where a result has no call in the message before, or a call no result.
     """
     chat: list[ChatMessage] = []
-    if text := text_of(system):
-        chat.append(ChatMessage(role="system", content=text))
+    if system:
+        _append(chat, ChatMessage(role="system", content=text_of(system)))
     calls: list[str] = []
     """Ids of the calls of the message before, which this one must have results of."""
     for index, message in enumerate(messages):
         results = [block.tool_use_id or "" for block in message.content if block.type == "tool_result"]
         _check_results(index, results, calls)
         calls = [block.id or "" for block in message.content if block.type == "tool_use"]
-        for new in _assistant(message) if message.role == "assistant" else _others(message):
+        begun = any(each.role != "system" for each in chat)
+        for new in _assistant(message) if message.role == "assistant" else _others(message, begun=begun):
             _append(chat, new)
     _check_results(len(messages), [], calls)
     return tuple(chat)
@@ -71,8 +74,20 @@ def _call(block: Block) -> ToolCall:
     return ToolCall(id=block.id or "", name=block.name or "", arguments=json_text(block.input or {}))
 
 
-def _others(message: Message) -> list[ChatMessage]:
-    """The texts and results of a message, in order."""
+def _others(message: Message, *, begun: bool) -> list[ChatMessage]:
+    """The texts and results of a message, in order.
+
+    Args:
+        message: Of the user, or of the system.
+        begun: Whether anything but system messages came before.
+    """
+    if message.role == "system":
+        text = "\n".join(block.text or "" for block in message.content)
+        return [
+            ChatMessage(role="user", content=_LATE.format(text))
+            if begun
+            else ChatMessage(role="system", content=text)
+        ]
     return [
         ChatMessage(
             role="tool",
@@ -80,7 +95,7 @@ def _others(message: Message) -> list[ChatMessage]:
             tool_call_id=block.tool_use_id,
         )
         if block.type == "tool_result"
-        else ChatMessage(role=message.role, content=block.text or "")
+        else ChatMessage(role="user", content=block.text or "")
         for block in message.content or (Block(type="text", text=""),)
     ]
 

@@ -1,7 +1,7 @@
 """The bodies of `/v1/messages` and `/v1/messages/count_tokens`."""
 
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ from services.gateway.dialects.json_values import SchemaText
 from services.gateway.dialects.sampling import contract_sampling
 from services.gateway.dialects.tools import check_names
 from services.gateway.http.body import parse_body, parsed
-from services.gateway.http.parameters import Parameters
+from services.gateway.http.parameters import Ignored, Parameters
 from shared.contracts.replica import ChatMessage, Grammar, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import INTEGERS, Sampling
 from shared.errors import InvalidInput
@@ -29,8 +29,7 @@ class ThinkingConfig(_Part):
     """Whether the model thinks, where its template can switch that."""
 
     type: Literal["enabled", "adaptive", "between_tools", "disabled"]
-    budget_tokens: int | None = None
-    """Accepted without effect: thoughts count towards `max_tokens`."""
+    budget_tokens: Annotated[int | None, Ignored("thoughts count towards max_tokens")] = None
     display: Literal["summarized", "omitted"] | None = None
     """`omitted`: the blocks of thoughts are empty."""
 

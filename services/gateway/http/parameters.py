@@ -12,6 +12,13 @@ from shared.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """Annotates a field of a request model that is accepted without effect."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """Those of one kind of request. The table in docs/api.md is made from them."""
 

@@ -68,7 +68,7 @@ class Options(BaseModel):
     @model_validator(mode="after")
     def _known(self) -> "Options":
         for name, value in (self.model_extra or {}).items():
-            OPTIONS.check(name, value, f"options.{name}")
+            OPTIONS.check(f"options.{name}", value)
         return self
 
     def sampling(self, random_seed: int, logprobs: int | None) -> Sampling:

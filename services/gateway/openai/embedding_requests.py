@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from services.gateway.dialects.json_values import are_ids
 from services.gateway.dialects.text_list import MAX_INPUTS, STRINGS, Strings, strings
 from services.gateway.http.body import parse_body
+from services.gateway.http.parameters import Ignored
 from services.gateway.openai.parameters import check_parameter
 
 Text = str | tuple[int, ...]
@@ -56,8 +57,7 @@ class EncoderRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     model: str
-    user: str | None = None
-    """Accepted without effect."""
+    user: Annotated[str | None, Ignored("tenants are keys")] = None
     truncate_prompt_tokens: Annotated[int, AfterValidator(_truncation)] | None = None
     """vLLM's: tokens to keep of a longer text, -1: as many as the model takes. Without it such a text is an error."""
 
