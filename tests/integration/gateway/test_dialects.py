@@ -1,4 +1,4 @@
-"""Messages and Ollama's API in front of real request handlers: calls, counts, vectors, and what the tables promise."""
+"""Messages and Ollama's API in front of real request handlers: calls, counts, vectors, what the tables say."""
 
 import json
 from collections.abc import AsyncIterator

@@ -40,7 +40,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
     [
         (QWEN3, {}, "may"),
         (QWEN3, {"template": OFF}, "none"),
-        (QWEN3, {"grammar": Grammar(kind="json_object")}, "none"),
+        (QWEN3, {"grammar": Grammar(kind="json_object"), "sampling": {"ignore_eos": False}}, "none"),
         (DEEPSEEK_R1, {}, "open"),
         (PLAIN, {}, "none"),
     ],
