@@ -14,6 +14,7 @@
 | `file` | files that clients upload |
 | `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
+| `scrub` | checks of stored bytes against their digests |
 | `events` | changes of control state |
 | `replica` | generate, cancel, drain |
 | `sampling` | how a replica chooses tokens |
