@@ -85,6 +85,6 @@ async def offer(
             if not error.retryable and not isinstance(error, DeadlineExceeded):
                 raise
             errors.append(error)
-            metrics.refused(candidate.replica_id, error.code)
+            metrics.refused(request.deployment, error.code)
             _log.info("replica.refused", replica=candidate.replica_id, request=request.request_id, code=error.code)
     return Refused(request.deployment, candidates, errors)
