@@ -35,9 +35,9 @@ class Refused:
             return self.errors[0]
         if any(isinstance(error, Overloaded) for error in self.errors):
             return Overloaded(
-                f"all {len(self.candidates)} replicas of {self.deployment!r} are at their limit; try again later"
+                f"all {len(self.candidates)} replicas of {self.deployment!r} are at their limit"
                 if len(self.candidates) > 1
-                else f"the replica of {self.deployment!r} is at its limit; try again later",
+                else f"the replica of {self.deployment!r} is at its limit",
                 retry_after=retry_after,
             )
         reasons = "; ".join(
