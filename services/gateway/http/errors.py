@@ -1,15 +1,10 @@
-"""The one place that maps errors to HTTP: status, headers and OpenAI's body.
-
-{"error": {"message", "type", "param", "code"}}     code is the stable one of `shared.errors`
-"""
+"""The one place that maps errors to HTTP: status, headers, and OpenAI's types. Bodies are a dialect's."""
 
 import math
 import secrets
 from typing import ClassVar
 
-import orjson
 import structlog
-from starlette.types import Send
 
 from shared import errors
 from shared.errors import LlmosError
@@ -105,14 +100,14 @@ def status(error: LlmosError) -> int:
     return error.status if isinstance(error, HttpError) else _mapped(error)[0]
 
 
-def body(error: LlmosError) -> bytes:
-    """OpenAI's error body. The text of 429 names the seconds that `Retry-After` has."""
-    message = error.message
-    if status(error) == TOO_MANY:
-        message = f"{message}; try again in {_retry_after(error)} s"
-    return orjson.dumps(
-        {"error": {"message": message, "type": _mapped(error)[1], "param": error.param, "code": error.code}}
-    )
+def openai_type(error: LlmosError) -> str:
+    """OpenAI's `type` of an error."""
+    return _mapped(error)[1]
+
+
+def text(error: LlmosError) -> str:
+    """What a client is told, in every dialect. That of 429 names the seconds that `Retry-After` has."""
+    return f"{error.message}; try again in {_retry_after(error)} s" if status(error) == TOO_MANY else error.message
 
 
 def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
@@ -127,14 +122,6 @@ def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, UnsupportedMediaType):
         added += [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
     return added
-
-
-async def send_error(send: Send, error: LlmosError, *, method: str) -> None:
-    """Respond with an error; a HEAD request gets no body."""
-    content = body(error)
-    length = (b"content-length", str(len(content)).encode())
-    await send({"type": "http.response.start", "status": status(error), "headers": [JSON, length, *headers(error)]})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else content})
 
 
 def _retry_after(error: LlmosError) -> int:
