@@ -119,12 +119,11 @@ class SystemMetrics(Collector):
         ready = GaugeMetricFamily("llmos_process_ready", "1 if it can serve.", labels=labels)
         memory = GaugeMetricFamily("llmos_process_resident_memory_bytes", "Of the process alone.", labels=labels)
         for one in health.instances:
-            beat = one.heartbeat
-            names = (beat.service, beat.instance)
+            names = (one.heartbeat.service, one.heartbeat.instance)
             up.add_metric(names, float(one.up))
-            ready.add_metric(names, float(one.up and beat.ready))
-            if beat.memory:
-                memory.add_metric(names, float(beat.memory))
+            ready.add_metric(names, float(one.up and one.heartbeat.ready))
+            if one.heartbeat.memory:
+                memory.add_metric(names, float(one.heartbeat.memory))
         yield from (up, ready, memory)
         starts = CounterMetricFamily(
             "llmos_service_starts", "Processes of a service that the monitor has seen since its own start.",

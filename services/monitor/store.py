@@ -57,7 +57,7 @@ _TOUCH = """
         start = min(start, excluded.start), end = max(end, excluded.end), spans = spans + 1,
         bytes = bytes + excluded.bytes, error = max(error, excluded.error), touched = excluded.touched
 """
-_TELL = "UPDATE traces SET duration = ?, model = ?, status = ?, key = ?, reason = ? WHERE trace_id = ?"
+_SET_FACTS = "UPDATE traces SET duration = ?, model = ?, status = ?, key = ?, reason = ? WHERE trace_id = ?"
 _NEWEST = """
     SELECT trace_id, spans, error, model, status, key, reason FROM traces
     WHERE (:model IS NULL OR model = :model) AND (:key IS NULL OR key = :key)
@@ -139,8 +139,8 @@ class TraceStore:
                         _TOUCH, (span.trace_id, span.start, span.end, len(span.data), span.error, now)
                     )
                     if (facts := span.facts) is not None:
-                        told = (facts.duration, facts.model, facts.status, facts.key, facts.reason)
-                        self._database.execute(_TELL, (*told, span.trace_id))
+                        values = (facts.duration, facts.model, facts.status, facts.key, facts.reason)
+                        self._database.execute(_SET_FACTS, (*values, span.trace_id))
         self._spans += added
         self._bytes += size
         self.enforce_limits()
