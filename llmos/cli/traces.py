@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, duration_option
-from llmos.cli.output import note, print_json, print_table
+from llmos.cli.output import note, print_json, say
 from llmos.config import Target
 from shared.contracts.monitor import TraceList
 
@@ -48,24 +48,17 @@ def traces(
 
 
 def print_traces(listed: TraceList, *, json: bool) -> None:
-    """The list as a table, with how long traces are kept below it."""
+    """A line for each, with the reason of a refusal below it, and how long traces are kept."""
     if json:
         print_json([item.model_dump(mode="json") for item in listed.traces])
         return
-    rows = [
-        (
-            item.trace_id,
-            f"{item.started_at:%m-%d %H:%M:%S}",
-            item.name,
-            item.model or "",
-            str(item.status or ("error" if item.error else "")),
-            f"{item.duration * 1000:.0f} ms",
-            item.key or "",
-            item.reason or "",
-        )
-        for item in listed.traces
-    ]
-    heads = ("TRACE", "BEGAN", "NAME", "MODEL", "STATUS", "TOOK", "KEY", "REASON")
-    print_table(heads, rows, empty="No such traces.")
+    for item in listed.traces:
+        status = str(item.status or ("error" if item.error else "-"))
+        asked = " ".join(part for part in (item.name, item.model, item.key) if part)
+        say(f"{item.trace_id}  {item.started_at:%m-%d %H:%M:%S}  {status:>5}  {item.duration * 1000:.0f} ms  {asked}")
+        if item.reason:
+            say(f"  {item.reason}", style="dim")
+    if not listed.traces:
+        note("no such traces")
     if listed.max_age is not None and listed.max_spans is not None:
         note(f"traces are kept for {listed.max_age / 3600:g} h, and at most {listed.max_spans} spans in all")
