@@ -23,8 +23,10 @@ from llmos.cli import (
     reports,
     suites,
     system,
+    traces,
     train,
     tune,
+    verify,
 )
 from llmos.cli.output import print_error, settle_streams
 from shared.errors import InvalidInput, LlmosError
@@ -37,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
@@ -45,7 +48,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, learn):
+for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, traces, learn):
     group.register(app)
 
 
