@@ -23,7 +23,7 @@ from shared.state.reading import summary
 from shared.state.references import missing
 from shared.state.restore import chosen, is_file, require_replaceable, restore_files, restore_state
 from shared.state.system import Findings, bus_record, examine, require_pairing, store_record
-from shared.storage.open import open_store
+from shared.storage.open import open_store_with
 from shared.storage.port import ArtifactStore
 
 
@@ -44,11 +44,7 @@ def hold(home: Home) -> Iterator[None]:
 
 def store_of(home: Home, store_url: str | None) -> ArtifactStore:
     """The store at `store_url`, or that of the home; raises as `open_store`."""
-    return open_store(
-        store_url or home.store.as_uri(),
-        access_key=os.environ.get("LLMOS_S3_ACCESS_KEY"),
-        secret_key=os.environ.get("LLMOS_S3_SECRET_KEY"),
-    )
+    return open_store_with(store_url or home.store.as_uri(), os.environ)
 
 
 async def prepare_home(home: Home, owner_url: str, store_url: str, note: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from shared.state.references import missing
 from shared.state.restore import chosen, is_file, require_quiet, require_replaceable, restore_files, restore_state
 from shared.state.snapshots import Snapshots
 from shared.state.system import bus_record, examine, require_pairing
-from shared.storage.open import open_store
+from shared.storage.open import open_store_with
 from shared.storage.port import ArtifactStore
 
 _COMMAND = "python -m shared.state restore"
@@ -52,11 +52,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 async def _run(arguments: argparse.Namespace) -> None:
     store_url = _variable("LLMOS_STORE_URL", "the store: file:///a/folder or s3://bucket?endpoint=http://host:9000")
-    store = open_store(
-        store_url,
-        access_key=os.environ.get("LLMOS_S3_ACCESS_KEY"),
-        secret_key=os.environ.get("LLMOS_S3_SECRET_KEY"),
-    )
+    store = open_store_with(store_url, os.environ)
     if arguments.verb == "snapshots":
         for snapshot in await Snapshots(store).all():
             print(snapshot)  # noqa: T201  # the answer

@@ -1,6 +1,8 @@
 """Reads all buckets of control state at one moment."""
 
+import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -14,7 +16,8 @@ from shared.errors import Unavailable
 from shared.version import llmos_version
 
 CONTROL_BUCKETS = tuple(bucket.name for bucket in BUCKETS if bucket.is_control_state)
-_TRIES = 20
+_GIVE_UP_S = 30.0
+"""Two readings take some 10 ms: with a hundred changes a second every tenth pair is equal."""
 
 _NOUNS = {
     "LLMOS_MODELS": "model",
@@ -42,8 +45,10 @@ async def read_state(
         Unavailable: Something changes all the time.
     """
     before: dict[str, list[KvEntry]] = {}
-    for _ in range(_TRIES):
-        found = {name: await bus.kv(name).entries() for name in CONTROL_BUCKETS}
+    deadline = time.monotonic() + _GIVE_UP_S
+    while time.monotonic() < deadline:
+        read = await asyncio.gather(*(bus.kv(name).entries() for name in CONTROL_BUCKETS))
+        found = dict(zip(CONTROL_BUCKETS, read, strict=True))
         if found == before:
             return ControlState(
                 format=FORMAT if system else 0,
