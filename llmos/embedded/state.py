@@ -15,7 +15,7 @@ from shared.bus.access.provision import make_all, owner
 from shared.bus.access.roles import Role
 from shared.bus.nats.bus import NatsBus
 from shared.contracts.state import FORMAT, ControlState, SystemRecord
-from shared.errors import Conflict, DeadlineExceeded, Unavailable
+from shared.errors import Conflict, DeadlineExceeded, NotFound, Unavailable
 from shared.service.supervise import Child
 from shared.state.backup import Backup, Progress, write_backup, write_state
 from shared.state.prepare import prepare
@@ -77,10 +77,13 @@ async def backup(
 
     Raises:
         Conflict: There is a file at `path`.
+        NotFound: The home has no system.
         Unavailable: Control state is lost; or bus or store can't be reached.
     """
-    store = store_of(home, store_url)
     running = home.system()
+    if running is None and not (home.root / "nats").exists():
+        raise NotFound(f"there is no system in {home.root}; give --home")
+    store = store_of(home, store_url)
     async with AsyncExitStack() as stack:
         if running is not None:
             port = int(running.nats_url.rsplit(":", 1)[1])
@@ -127,6 +130,7 @@ async def restore(home: Home, store_url: str | None, source: str | None, *, repl
         CorruptFile: The source is damaged.
         UnsupportedFormat: A newer LLMOS wrote the home, the store or the source.
     """
+    home.make()
     with hold(home):
         known = home.record()
         store = store_of(home, store_url)

@@ -50,19 +50,18 @@ async def prepare(
         save: Where control state of an earlier format goes besides a snapshot.
 
     Raises:
-        Unavailable: Control state is lost; or the store can't be reached, and the bus has no system yet.
+        Unavailable: Control state is lost; or the store can't be written to, and the bus has no system yet.
         Conflict: Home, bus and store do not belong to one system.
         UnsupportedFormat: A newer LLMOS wrote one of them.
     """
     await make_all(bus)
-    try:
-        found = await examine(bus, store, now)
-    except Unavailable as error:
+    if (reason := await store.ready()) is not None:
         record = await bus_record(bus)
         if record is None or record.format < FORMAT:
-            raise
-        _log.warning("state.not_compared", reason=error.message, consequence="the registry compares later")
+            raise Unavailable(reason)
+        _log.warning("state.not_compared", reason=reason, consequence="what the bus has lost is not noticed")
         return record
+    found = await examine(bus, store, now)
     _check(found, store_name, home, command)
     if found.record is not None and found.record.format == FORMAT and found.store_record is not None:
         return found.record
