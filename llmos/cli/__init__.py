@@ -27,6 +27,7 @@ from llmos.cli import (
     system,
     train,
     tune,
+    verify,
 )
 from llmos.cli.output import print_error, say, settle_streams
 from shared.contracts.state import FORMAT
@@ -41,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")

@@ -6,14 +6,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
-
 from llmos.embedded import nats
 from llmos.embedded.logs import remove_old_logs
 from llmos.embedded.ports import choose
+from llmos.embedded.readiness import Readiness
 from llmos.embedded.state import hold, prepare_home
 from llmos.home import Home, Ports, SystemState
 from shared.bus.access.roles import Role
+from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Unavailable
 from shared.service import child_log
@@ -48,15 +48,18 @@ class EmbeddedSystem:
             await self._stop()
 
     async def _start(self) -> None:
-        key = self.home.ensure_admin_key()
+        self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await nats.until_listening(self.children["nats-server"], self.ports.nats, self.home.logs / "nats-server.log")
-        owner_url = nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER])
-        await prepare_home(self.home, owner_url, self._store_url, self._note)
+        await prepare_home(self.home, self.bus_url(Role.OWNER), self._store_url, self._note)
         for service in SERVICES:
             await self._start_child(self._service(service))
-        await self._until_ready(key)
+        await self._until_ready()
         self.announce(ready=False)
+
+    def bus_url(self, role: Role) -> str:
+        """The bus, with the password of a user."""
+        return nats.user_url(self.ports.nats, role, self._passwords[role])
 
     def announce(self, *, ready: bool) -> None:
         """Write for other commands where the system is, and whether its start is complete."""
@@ -82,10 +85,8 @@ class EmbeddedSystem:
             name=service,
             argv=python_module(f"services.{service}"),
             env={
-                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, self._passwords[service]),
-                "LLMOS_INFERENCE_REPLICA_NATS_URL": nats.user_url(
-                    self.ports.nats, Role.REPLICA, self._passwords[Role.REPLICA]
-                ),
+                "LLMOS_NATS_URL": self.bus_url(Role(service)),
+                "LLMOS_INFERENCE_REPLICA_NATS_URL": self.bus_url(Role.REPLICA),
                 "LLMOS_STORE_URL": self._store_url,
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
@@ -102,40 +103,20 @@ class EmbeddedSystem:
             stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
 
-    async def _until_ready(self, key: str) -> None:
+    async def _until_ready(self) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
-        missing = "gateway"
-        async with httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
-        ) as client:
-            while time.monotonic() < deadline:
+        # The gateway's user may ask the monitor.
+        bus = await connect(self.bus_url(Role.GATEWAY), name="launcher")
+        readiness = Readiness(bus, self.url, SERVICES)
+        try:
+            while missing := await readiness.missing():
                 for name, child in self.children.items():
                     nats.fail_when_dying(child, self.home.logs / f"{name}.log")
-                try:
-                    health = await client.get(f"{self.url}/llmos/v1/health")
-                except httpx.TransportError:
-                    missing = "gateway"
-                else:
-                    missing = _missing(health)
-                if not missing:
-                    return
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
                 await asyncio.sleep(0.1)
-        raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
-
-
-def _missing(health: httpx.Response) -> str:
-    """Which service is not ready yet, with its reason; empty when all are."""
-    if health.status_code != httpx.codes.OK:
-        return f"gateway: {health.text[:200]}"
-    seen = {
-        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
-        for item in health.json()["instances"]
-    }
-    return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
-        for service in SERVICES
-        if seen.get(service, ["missing"])
-    )
+        finally:
+            await bus.drain()
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from services.registry.blob_checks import StoreBlobs
 from services.registry.rebuild import rebuild
 from services.registry.records import Records
 from services.registry.service import RegistryService
@@ -18,6 +19,7 @@ from shared.errors import LlmosError
 from shared.service.background import background
 from shared.service.context import Context
 from shared.service.readiness import Readiness
+from shared.service.scrub import Scrubber
 from shared.state.reading import plural
 from shared.state.system import bus_record, require_pairing, store_record
 from shared.storage.open import open_store
@@ -51,8 +53,18 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         number=settings.snapshot_number,
         days=settings.snapshot_days,
     )
+    scrubber = Scrubber(
+        context.bus,
+        StoreBlobs(store),
+        service="registry",
+        actor=context.instance,
+        node=None,
+        rate=settings.scrub_rate,
+        interval=settings.scrub_interval,
+    )
     async with (
         snapshots.running(),
+        background(scrubber.run(), "scrub the store"),
         background(_watch(store, context.readiness, settings.store_check), "watch the store"),
         RegistryService(context.bus, store, actor=context.instance).running(),
     ):

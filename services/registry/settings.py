@@ -22,3 +22,7 @@ class Settings(ServiceSettings):
     """Snapshots that stay, the newest first."""
     snapshot_days: int = Field(default=30, ge=0, le=36_500, validation_alias="LLMOS_REGISTRY_SNAPSHOT_DAYS")
     """Days of which the last snapshot stays as well."""
+    scrub_rate: int = Field(default=8 << 20, ge=0, validation_alias="LLMOS_SCRUB_RATE")
+    """Bytes a second that the background check (scrub) of the store reads; 0 switches it off."""
+    scrub_interval: float = Field(default=86_400.0, gt=0, validation_alias="LLMOS_SCRUB_INTERVAL")
+    """Seconds from the beginning of one scrub to the beginning of the next, if it has ended by then."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,13 @@ from tests.support.nats.server import free_port
 HOMES = Path(__file__).parent / "homes"
 
 AddHome = Callable[..., Embedded]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """One running system with the demo model, shared by tests that leave it as it was."""
+    with Embedded(tmp_path_factory.mktemp("demo"), demo=True) as system:
+        yield system
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, scheduler, state
+from shared.contracts import events, file, gateway, job, monitor, registry, scheduler, scrub, state
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -21,7 +21,7 @@ class Bucket:
     ttl: float | None = None
     """Seconds after which an entry that was not rewritten expires; None: it stays."""
     computed: bool = False
-    """Whether its records are computed from those of other buckets."""
+    """Whether its records are made again from other things when they are lost."""
 
     @property
     def is_control_state(self) -> bool:
@@ -67,6 +67,7 @@ BUCKETS = (
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
     Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
+    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE), computed=True),
     Bucket(state.SYSTEM_BUCKET, writers=(), readers=(_REGISTRY,)),
 )
 """The registry reads all control state, because it writes the snapshots; API keys are hashes. Only the owner writes
