@@ -29,8 +29,8 @@ def init(
     """Make the buckets, streams and consumers that the services need; leave what is there.
 
     LLMOS_NATS_URL is the bus with the password of the user 'owner': on a command line others would read it. With
-    LLMOS_STORE_URL (of S3: and LLMOS_S3_ACCESS_KEY, LLMOS_S3_SECRET_KEY) the bus is compared with its store too: one that
-    has lost control state is refused. Without, the registry writes no snapshots.
+    LLMOS_STORE_URL (of S3: and LLMOS_S3_ACCESS_KEY, LLMOS_S3_SECRET_KEY) the bus is compared with its store too:
+    one that has lost control state is refused. Without, the registry writes no snapshots.
     """
     url = nats_url or os.environ.get("LLMOS_NATS_URL")
     if not url:
