@@ -25,6 +25,7 @@ from llmos.cli import (
     state,
     suites,
     system,
+    traces,
     train,
     tune,
     verify,
@@ -51,7 +52,21 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, state, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, learn):
+for group in (
+    system,
+    state,
+    deployments,
+    apply,
+    chat,
+    embed,
+    train,
+    tune,
+    evaluate,
+    jobs,
+    observe,
+    traces,
+    learn,
+):
     group.register(app)
 
 

@@ -62,6 +62,7 @@ ASKS = {
     "llmos.v1.monitor.get_trace": (MONITOR, {GATEWAY}),
     "llmos.v1.replica.r1.generate": (REPLICA, {GATEWAY}),
     "llmos.v1.replica.r1.drain": (REPLICA, {GATEWAY, INFERENCE}),
+    "llmos.v1.node.n1.check_blob": (INFERENCE, {GATEWAY}),
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
