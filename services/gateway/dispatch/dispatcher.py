@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf
 
 from opentelemetry import trace
 
@@ -24,7 +25,8 @@ from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.manifest import Task
 from shared.contracts.replica import Generate, generate_endpoint
-from shared.errors import DeadlineExceeded, Overloaded
+from shared.deadlines import LOAD_FRESH_S
+from shared.errors import DeadlineExceeded, Overloaded, Unavailable
 from shared.service.background import background
 from shared.telemetry import genai
 
@@ -176,12 +178,19 @@ class Dispatcher:
                     self._cancellations.cancel(attempt)
             if isinstance(error, Overloaded) and error.param is None:  # else it refuses that field only
                 self._refusals.remember(replica_id, generate.tenant, error, tokens=request.tokens, now=self.clock())
+            if isinstance(error, DeadlineExceeded) and (silence := self._silence(replica_id)):
+                raise Unavailable(silence) from error
             raise
         for attempt in attempts:
             attempt.prompt, attempt.accepted = prompt, True
             self._losses.accepted(attempt.watched, self.clock())
             self.table.accepted(replica_id, attempt.id)
         return attempts
+
+    def _silence(self, replica_id: str) -> str | None:
+        """For how long a replica has given no sign of life, in words; None: it does."""
+        seconds = self._losses.silence(replica_id, self.clock())
+        return f"it has been silent for {seconds:.0f} s" if LOAD_FRESH_S < seconds < inf else None
 
     def _accept_timeout(self, request: GenerationRequest) -> float:
         """Seconds for a replica to accept or reject."""

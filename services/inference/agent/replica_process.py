@@ -81,8 +81,9 @@ class ReplicaProcess:
         self.stopping = False
         self.failure = ""
         """Why the process ended last; empty before that, and once the replica is ready again."""
-        self.starting_revision: int | None = None
-        """The revision of the status that the agent wrote at the start; None once the replica writes its own."""
+        self.status_revision: int | None = None
+        """The revision of the status that the agent wrote in the replica's place: at its start, or while it is
+        unresponsive. None once the replica writes its own."""
         self._on_change = on_change
         self._clock = clock
         self._load_timeout = load_timeout
@@ -102,6 +103,15 @@ class ReplicaProcess:
         """How often the process was started again."""
         return self._child.restarts
 
+    @property
+    def silence(self) -> float:
+        """Seconds for which a replica that was ready has given no sign of life; 0 until its lease has expired."""
+        return self._hang.silence if self.running else 0.0
+
+    def heard(self) -> None:
+        """The replica has reported its load."""
+        self._hang.heard()
+
     async def start(self) -> None:
         """Start the process. Raises what `Child.start` raises."""
         await self._child.start()
@@ -114,12 +124,15 @@ class ReplicaProcess:
         pid = self._child.pid
         if pid is None or self.stopping:
             return
-        state = None if status is None else status.state
+        state = None if status is None or status.state is ReplicaState.UNRESPONSIVE else status.state
         if status is not None and status.restarts != self.restarts:
             state = ReplicaState.STARTING  # what the process before this one said
         if state in {ReplicaState.READY, ReplicaState.DRAINING}:
             self.failure = ""
-        now, reason = self._clock(), self._hang.look(state, self._clock())
+        was_silent, now = self.silence > 0, self._clock()
+        reason = self._hang.look(state, now)
+        if was_silent and not self.silence:
+            self.status_revision = None  # it lives, and writes its own
         if reason is None:
             self._dumped_at, self._kill_reason = None, ""
         elif self._dumped_at is None:
@@ -161,7 +174,7 @@ class ReplicaProcess:
         if child.running:
             self._hang, self._dumped_at = HangDetector(self._load_timeout), None
         elif not self.stopping:
-            self.starting_revision = None
+            self.status_revision = None
             self.failure = self._kill_reason or exit_reason(child)
             self._kill_reason = ""
         self._on_change()

@@ -92,9 +92,12 @@ class JetStream:
         if not self.connection.connected:
             raise Disconnected("the bus connection is down; it is being made again")
 
-    async def ensure_stream(self, config: StreamConfig, *, suits: Callable[[StreamConfig], bool]) -> StreamInfo:
+    async def ensure_stream(
+        self, config: StreamConfig, *, suits: Callable[[StreamConfig], bool], may_be_emptied: bool = False
+    ) -> StreamInfo:
         """The stream, made if it is not there; changed to `config` unless its own configuration `suits`.
 
+        The server can't move a stream between disk and memory: one that `may_be_emptied` is made again instead.
         Safe when several processes do it at once.
         """
         assert config.name is not None
@@ -107,6 +110,9 @@ class JetStream:
                 if error.err_code != STREAM_EXISTS:
                     raise
             info = await self.manager.stream_info(config.name)
+        if may_be_emptied and info.config.storage != config.storage:
+            await self.manager.delete_stream(config.name)
+            return await self.manager.add_stream(config)
         if suits(info.config):
             return info
         return await self.manager.update_stream(config)

@@ -121,7 +121,8 @@ class NatsKeyValue:
             max_age=ttl or 0,
             max_msgs_per_subject=1,
             discard=DiscardPolicy.NEW,
-            storage=StorageType.FILE,
+            # A lease is written again every second: a disk that takes no more must not make its holder look dead.
+            storage=StorageType.FILE if ttl is None else StorageType.MEMORY,
             duplicate_window=min(ttl or 120.0, 120.0),
             allow_rollup_hdrs=True,
             allow_msg_ttl=True,
@@ -130,7 +131,9 @@ class NatsKeyValue:
             republish=RePublish(src=f"{self._prefix}>", dest=f"{LIVE_SUBJECT}.{self.bucket}.>"),
         )
         await self._jetstream.ensure_stream(
-            config, suits=lambda found: found.republish is not None and (ttl is None or _same(found.max_age, ttl))
+            config,
+            suits=lambda found: found.republish is not None and (ttl is None or _same(found.max_age, ttl)),
+            may_be_emptied=ttl is not None,
         )
         self._ready = True
 
