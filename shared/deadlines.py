@@ -47,6 +47,9 @@ lease nor reported its load. What loads has more time, see `LLMOS_INFERENCE_LOAD
 STACK_DUMP_S: Final = 1.0
 """The time that a process has to write its stacks to its log before it is killed."""
 
+BUS_HANG_S: Final = 10.0
+"""The launcher restarts a bus that has responded to nothing for this long."""
+
 # --- Starting. ---
 BUS_CONNECT_S: Final = 30.0
 """A service waits this long for a bus that is not there yet."""

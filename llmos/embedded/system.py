@@ -10,12 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 
 from llmos.embedded import nats
+from llmos.embedded.bus_watch import BusWatch
 from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.home import Home, Ports, SystemState
-from shared.bus.access.provision import provision
 from shared.bus.access.roles import Role
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
+from shared.disk import Disk
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
 from shared.service.background import background
@@ -36,6 +37,8 @@ class EmbeddedSystem:
         self.url = f"http://127.0.0.1:{ports.http}"
         self._store_url = store_url or home.store.as_uri()
         self._passwords = home.bus_passwords(nats.USERS)
+        self._disk = Disk(home.root)
+        self._watching = AsyncExitStack()
         self.children: dict[str, Child] = {}
 
     @asynccontextmanager
@@ -51,7 +54,9 @@ class EmbeddedSystem:
         key = self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await self._until_listening(self.ports.nats)
-        await provision(nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER]))
+        owner_url = nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER])
+        bus_watch = BusWatch(self.children["nats-server"], owner_url, self._disk)
+        await self._watching.enter_async_context(bus_watch.running())
         for service in SERVICES:
             await self._start_child(self._service(service))
         await self._until_ready(key)
@@ -68,6 +73,7 @@ class EmbeddedSystem:
     async def _stop(self) -> None:
         """Drain the services, then stop the bus. Children that do not end are killed."""
         self.home.clear_system()
+        await self._watching.aclose()
         # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -86,6 +92,7 @@ class EmbeddedSystem:
                     self.ports.nats, Role.REPLICA, self._passwords[Role.REPLICA]
                 ),
                 "LLMOS_STORE_URL": self._store_url,
+                "LLMOS_DISK_FOLDER": str(self.home.root),
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),

@@ -69,6 +69,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        metrics.show_disk(context.disk)
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
@@ -79,7 +80,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
-            *health.routes(lambda: context.readiness.reasons, metrics),
+            *health.routes(lambda: context.readiness.reasons, context.disk, metrics),
         ]
         known = keys if settings.auth == "on" else None
         http = make_app(

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.bus import rpc
-from shared.contracts.monitor import Heartbeat, health_subject
+from shared.contracts.monitor import DiskSpace, Heartbeat, health_subject
 from shared.deadlines import HEARTBEAT_S
+from shared.disk import Disk
 from shared.service import health_file
 from shared.service.background import background
 from shared.service.context import Context
@@ -71,5 +72,19 @@ class HeartbeatPublisher:
             started_at=self._started_at,
             version=self._version,
             leaving=leaving,
+            disk=_space(context.disk),
         )
         await rpc.publish(context.bus, health_subject(context.name, context.instance), message)
+
+
+def _space(disk: Disk) -> DiskSpace | None:
+    state = disk.look()
+    if state is None:
+        return None
+    return DiskSpace(
+        folder=str(state.folder),
+        free=state.free,
+        total=state.total,
+        stopped=tuple(map(str, state.stopped)),
+        why=state.summary or "",
+    )

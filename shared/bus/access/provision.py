@@ -14,17 +14,18 @@ from shared.deadlines import BUS_CONNECT_S
 from shared.errors import LlmosError
 
 
-async def provision(url: str, *, timeout: float = BUS_CONNECT_S) -> None:
+async def provision(url: str, *, timeout: float = BUS_CONNECT_S, leases_in_memory: bool = False) -> None:
     """Make what the tables in `stored` list.
 
     Args:
         url: The bus, with the owner's password.
         timeout: Seconds to wait for a server that is not there yet.
+        leases_in_memory: Whether leases need no disk; then this is to be called after each start of the server.
 
     Raises:
         LlmosError: The bus can't be reached, or the user may not do this.
     """
-    bus = NatsBus(url, name="bus-init", owner=True)
+    bus = NatsBus(url, name="bus-init", owner=True, leases_in_memory=leases_in_memory)
     await bus.open(timeout)
     try:
         await asyncio.gather(

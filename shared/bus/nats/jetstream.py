@@ -32,11 +32,14 @@ class JetStream:
         connection: To the server.
         owner: Whether streams and consumers are made on first use. Only the owner of the bus may make any; all
             others find what it has made (`shared.bus.access`).
+        leases_in_memory: Whether the owner makes buckets with a time to live in the server's memory: a disk that
+            takes no more makes no holder look dead then, and the owner must make them again when the server restarts.
     """
 
-    def __init__(self, connection: NatsConnection, *, owner: bool) -> None:
+    def __init__(self, connection: NatsConnection, *, owner: bool, leases_in_memory: bool = False) -> None:
         self.connection = connection
         self.owner = owner
+        self.leases_in_memory = leases_in_memory
 
     @property
     def context(self) -> JetStreamContext:

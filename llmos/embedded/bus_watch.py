@@ -1,0 +1,174 @@
+"""Keeps the bus of an embedded system complete and writable.
+
+nats-server has two faults that only its restart mends. A stream whose file could not be written stays broken when
+there is space again. And a server that hangs responds to nothing. Its supervision (`shared.service.supervise`) sees
+neither: the process lives.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from shared.bus.access.provision import provision
+from shared.bus.access.stored import BUCKETS
+from shared.bus.nats.bus import NatsBus
+from shared.deadlines import BUS_HANG_S
+from shared.disk import Disk, DiskUse
+from shared.errors import Disconnected, LlmosError
+from shared.service.background import background
+from shared.service.supervise import Child
+
+_log = structlog.get_logger("llmos.bus_watch")
+
+LOOK_S = 0.5
+WELL_S = 5.0
+"""Seconds between attempts to write, after one that succeeded."""
+PROBE_S = 2.0
+"""The same after one that failed, and the time that one has."""
+REFUSED = 2
+"""Attempts that the server refuses one after another before it is restarted."""
+FULL_BYTES = 1 << 20
+"""With less than this free, some write may have failed."""
+PAUSE_S = 20.0
+"""Seconds after a restart before the next one: what a restart does not mend, many do not."""
+
+
+@dataclass(slots=True)
+class BusFaults:
+    """Decides when the server is to be restarted. Pure: times are arguments, in monotonic seconds."""
+
+    _was_full: bool = False
+    """Whether the disk took nothing since the server started: then some stream may be broken."""
+    _refused: int = 0
+    """Attempts to write that the server refused, one after another."""
+    _silent: int = 0
+    """Attempts that it did not respond to."""
+    _paused_until: float = 0.0
+
+    def full(self) -> None:
+        """The disk takes nothing."""
+        self._was_full = True
+
+    @property
+    def suspected(self) -> bool:
+        """Whether the last attempt failed."""
+        return bool(self._refused or self._silent)
+
+    def wrote(self) -> None:
+        """An attempt to write succeeded."""
+        self._refused = self._silent = 0
+
+    def refused(self) -> None:
+        """The server refused an attempt."""
+        self._refused, self._silent = self._refused + 1, 0
+
+    def unanswered(self) -> None:
+        """The server did not respond to an attempt within `PROBE_S`."""
+        self._silent += 1
+
+    def why_restart(self, now: float) -> str | None:
+        """Why the server is to be restarted now, which the disk has room for; None: it is not."""
+        if now < self._paused_until:
+            return None
+        if self._was_full:
+            return "the disk was full, and has room again"
+        if self._refused >= REFUSED:
+            return "it refuses to write, and the disk has room"
+        if self._silent * PROBE_S >= BUS_HANG_S:
+            return f"it did not respond for {BUS_HANG_S:g} s"
+        return None
+
+    def restarted(self, now: float) -> None:
+        """The server is started again."""
+        self._was_full, self._refused, self._silent, self._paused_until = False, 0, 0, now + PAUSE_S
+
+
+class BusWatch:
+    """Watches the server while `running`.
+
+    Args:
+        server: nats-server.
+        url: The bus, with the owner's password.
+        disk: Which it writes to.
+    """
+
+    def __init__(self, server: Child, url: str, disk: Disk, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._url = url
+        self._disk = disk
+        self._clock = clock
+        self._bus = NatsBus(url, name="launcher", owner=True, leases_in_memory=True)
+        self._faults = BusFaults()
+        self._complete_for = 0
+        """The restart of the server since which all buckets and streams are there."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Make all buckets and streams, then watch while inside."""
+        await provision(self._url, leases_in_memory=True)
+        await self._bus.open(PROBE_S)
+        try:
+            async with (
+                background(self._complete(), "keep the bus complete"),
+                background(self._run(), "watch the bus"),
+            ):
+                yield
+        finally:
+            await self._bus.drain()
+
+    async def _complete(self) -> None:
+        """Make after each start of the server what it does not keep: leases are in its memory."""
+        while True:
+            await asyncio.sleep(LOOK_S / 5)
+            if self._server.restarts == self._complete_for or not self._server.running:
+                continue
+            restarts = self._server.restarts
+            try:
+                await provision(self._url, timeout=PROBE_S, leases_in_memory=True)
+            except LlmosError as error:
+                _log.warning("bus.not_complete", error=error.message, retrying=True)
+            else:
+                self._complete_for = restarts
+                _log.info("bus.complete", restarts=restarts)
+
+    async def _run(self) -> None:
+        probed = self._clock()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._server.running or self._server.restarts != self._complete_for:
+                continue
+            if self._changes_stopped():
+                continue
+            if self._clock() - probed >= (PROBE_S if self._faults.suspected else WELL_S):
+                probed = self._clock()
+                await self._probe()
+            if (why := self._faults.why_restart(self._clock())) is not None:
+                _log.error("bus.restarted", why=why, pid=self._server.pid)
+                self._faults.restarted(self._clock())
+                self._server.kill()
+
+    def _changes_stopped(self) -> bool:
+        state = self._disk.look()
+        if state is None or DiskUse.CHANGES not in state.problems:
+            return False
+        if state.free < FULL_BYTES:
+            self._faults.full()
+        return True
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                for bucket in BUCKETS:
+                    if bucket.ttl is None:
+                        await self._bus.kv(bucket.name).probe()
+        except (TimeoutError, Disconnected):
+            self._faults.unanswered()
+        except LlmosError as error:
+            _log.warning("bus.not_writable", error=error.message)
+            self._faults.refused()
+        else:
+            self._faults.wrote()
