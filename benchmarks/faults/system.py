@@ -115,7 +115,7 @@ class System:
         try:
             with self.client() as client:
                 up = [item.heartbeat for item in client.health(timeout=5).instances if item.up]
-                ready = [beat.service for beat in up if beat.ready]
+                ready = [heartbeat.service for heartbeat in up if heartbeat.ready]
                 (deployed,) = client.deployments(timeout=5).deployments
             body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
             headers = {"Authorization": f"Bearer {self.key}"}

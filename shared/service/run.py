@@ -27,6 +27,7 @@ from shared.disk import Disk, DiskUse
 from shared.errors import LlmosError
 from shared.service import stacks
 from shared.service.context import Context
+from shared.service.exhaustion import why_no_files
 from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
 from shared.service.private_process import keep_private
@@ -130,6 +131,7 @@ class _Life:
             )
             stack.push_async_callback(_drain, bus)
             readiness.probe("bus", lambda: None if bus.connected else "not connected")
+            readiness.probe("files", why_no_files)
             telemetry.configure(self._name, self._instance, bus, self._disk)
             stack.push_async_callback(telemetry.shutdown)
             context = Context(self._name, self._instance, bus, readiness, self._disk, stop=self._stop.set)

@@ -21,6 +21,7 @@ from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaS
 from shared.deadlines import DRAIN_REQUEST_S, STACK_DUMP_S
 from shared.errors import LlmosError, NoResponders
 from shared.service import stacks
+from shared.service.exhaustion import oom_kills
 from shared.service.supervise import Child, ChildSpec
 
 _TAIL_BYTES = 4096
@@ -91,6 +92,8 @@ class ReplicaProcess:
         self._dumped_at: float | None = None
         """When a process that hangs was asked for its stacks."""
         self._kill_reason = ""
+        self._oom_kills: int | None = None
+        """Of the system, when the process started."""
         self._child = Child(spec, on_change=self._changed)
 
     @property
@@ -173,17 +176,28 @@ class ReplicaProcess:
     def _changed(self, child: Child) -> None:
         if child.running:
             self._hang, self._dumped_at = HangDetector(self._load_timeout), None
+            self._oom_kills = oom_kills()
         elif not self.stopping:
             self.status_revision = None
-            self.failure = self._kill_reason or exit_reason(child)
+            self.failure = self._kill_reason or exit_reason(child, self._oom_kills)
             self._kill_reason = ""
         self._on_change()
 
 
-def exit_reason(child: Child) -> str:
-    """How a process ended, and its last log line: `exited with code 1: no blob …`."""
+def exit_reason(child: Child, oom_kills_before: int | None) -> str:
+    """How a process ended, and its last log line: `exited with code 1: no blob …`.
+
+    Args:
+        child: Which ended, but not by its agent.
+        oom_kills_before: `oom_kills` when it started.
+    """
     if child.last_exit == "killed by SIGKILL":
-        return f"{child.last_exit}, by hand or by the system for lack of memory"
+        now = oom_kills()
+        if now is None or oom_kills_before is None:
+            return f"{child.last_exit}, by hand or by the system for lack of memory"
+        if now > oom_kills_before:
+            return f"{child.last_exit}: the system killed {now - oom_kills_before} for lack of memory meanwhile"
+        return f"{child.last_exit} by hand: the system killed none for lack of memory"
     line = last_log_line(child.spec.log) if child.spec.log else ""
     return f"{child.last_exit}: {line}" if line else child.last_exit
 
