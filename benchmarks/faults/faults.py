@@ -39,14 +39,15 @@ def full_disk(system: System) -> Iterator[None]:
     """Another program fills the disk to the last byte, again whenever something is freed."""
     filler = system.home.root.parent / "filler"
     with filler.open("wb", buffering=0) as file:
-        _fill(file.fileno())
+        fill(file.fileno())
         try:
             yield
         finally:
             filler.unlink()
 
 
-def _fill(descriptor: int) -> None:
+def fill(descriptor: int) -> None:
+    """Write until nothing fits."""
     size = 1 << 20
     while size:
         try:

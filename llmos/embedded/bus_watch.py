@@ -18,7 +18,7 @@ from shared.bus.access.stored import BUCKETS
 from shared.bus.nats.bus import NatsBus
 from shared.deadlines import BUS_HANG_S
 from shared.disk import Disk, DiskUse
-from shared.errors import Disconnected, LlmosError
+from shared.errors import DeadlineExceeded, Disconnected, LlmosError
 from shared.service.background import background
 from shared.service.supervise import Child
 
@@ -58,8 +58,8 @@ class BusFaults:
         """Whether the last attempt failed."""
         return bool(self._refused or self._silent)
 
-    def wrote(self) -> None:
-        """An attempt to write succeeded."""
+    def responded(self) -> None:
+        """An attempt succeeded."""
         self._refused = self._silent = 0
 
     def refused(self) -> None:
@@ -70,13 +70,18 @@ class BusFaults:
         """The server did not respond to an attempt within `PROBE_S`."""
         self._silent += 1
 
-    def why_restart(self, now: float) -> str | None:
-        """Why the server is to be restarted now, which the disk has room for; None: it is not."""
+    def why_restart(self, now: float, *, writable: bool) -> str | None:
+        """Why the server is to be restarted now; None: it is not.
+
+        Args:
+            now: Seconds.
+            writable: Whether it could write; otherwise a restart would mend no write.
+        """
         if now < self._paused_until:
             return None
-        if self._was_full:
+        if writable and self._was_full:
             return "the disk was full, and has room again"
-        if self._refused >= REFUSED:
+        if writable and self._refused >= REFUSED:
             return "it refuses to write, and the disk has room"
         if self._silent * PROBE_S >= BUS_HANG_S:
             return f"it did not respond for {BUS_HANG_S:g} s"
@@ -131,7 +136,9 @@ class BusWatch:
                 await provision(self._url, timeout=PROBE_S, leases_in_memory=True)
             except LlmosError as error:
                 _log.warning("bus.not_complete", error=error.message, retrying=True)
+                self._note(error)
             else:
+                self._faults.responded()
                 self._complete_for = restarts
                 _log.info("bus.complete", restarts=restarts)
 
@@ -139,36 +146,38 @@ class BusWatch:
         probed = self._clock()
         while True:
             await asyncio.sleep(LOOK_S)
-            if not self._server.running or self._server.restarts != self._complete_for:
+            if not self._server.running:
                 continue
-            if self._changes_stopped():
-                continue
-            if self._clock() - probed >= (PROBE_S if self._faults.suspected else WELL_S):
+            writable, complete = self._writable(), self._server.restarts == self._complete_for
+            if complete and self._clock() - probed >= (PROBE_S if self._faults.suspected else WELL_S):
                 probed = self._clock()
-                await self._probe()
-            if (why := self._faults.why_restart(self._clock())) is not None:
+                await self._probe(write=writable)
+            if (why := self._faults.why_restart(self._clock(), writable=writable)) is not None:
                 _log.error("bus.restarted", why=why, pid=self._server.pid)
                 self._faults.restarted(self._clock())
                 self._server.kill()
 
-    def _changes_stopped(self) -> bool:
+    def _writable(self) -> bool:
         state = self._disk.look()
-        if state is None or DiskUse.CHANGES not in state.problems:
-            return False
-        if state.free < FULL_BYTES:
+        if state is not None and state.free < FULL_BYTES:
             self._faults.full()
-        return True
+        return state is None or DiskUse.CHANGES not in state.problems
 
-    async def _probe(self) -> None:
+    async def _probe(self, *, write: bool) -> None:
+        """Have the server write to each bucket on the disk, or only read."""
+        buckets = [self._bus.kv(bucket.name) for bucket in BUCKETS if bucket.ttl is None]
         try:
             async with asyncio.timeout(PROBE_S):
-                for bucket in BUCKETS:
-                    if bucket.ttl is None:
-                        await self._bus.kv(bucket.name).probe()
-        except (TimeoutError, Disconnected):
-            self._faults.unanswered()
-        except LlmosError as error:
-            _log.warning("bus.not_writable", error=error.message)
-            self._faults.refused()
+                for bucket in buckets:
+                    await (bucket.probe() if write else bucket.get("probe"))
+        except (TimeoutError, LlmosError) as error:
+            self._note(error)
         else:
-            self._faults.wrote()
+            self._faults.responded()
+
+    def _note(self, error: TimeoutError | LlmosError) -> None:
+        if isinstance(error, TimeoutError | Disconnected | DeadlineExceeded):
+            self._faults.unanswered()
+        else:
+            _log.warning("bus.not_writable", error=str(error))
+            self._faults.refused()

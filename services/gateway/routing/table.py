@@ -198,6 +198,13 @@ class RoutingTable:
             key=lambda status: status.id,
         )
         reasons = [reason for status in statuses if (reason := self._why_not(status, now))]
+        if not statuses:  # their leases have just expired, and their agent has not said why yet
+            reasons = [
+                f"{replica_id} has been silent for {now - load.at:.0f} s"
+                for replica_id, load in sorted(self._loads.items())
+                if load.report.deployment == deployment.name
+                and (of is None or (load.report.model, load.report.version) == of)
+            ]
         if deployment.replicas == 0:
             why = "it is scaled to 0 replicas"
         elif reasons:
