@@ -7,14 +7,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from math import inf
 
 from opentelemetry import trace
 
 from services.gateway.dispatch.cancellations import Cancellations
 from services.gateway.dispatch.frame_receiver import Attempt, FrameReceiver
 from services.gateway.dispatch.limits import DispatchLimits
-from services.gateway.dispatch.loss import LossDetector
+from services.gateway.dispatch.loss import LossDetector, has_been_silent
 from services.gateway.dispatch.offering import Refused, offer
 from services.gateway.dispatch.requests import GenerationRequest
 from services.gateway.metrics import Metrics
@@ -190,7 +189,7 @@ class Dispatcher:
     def _silence(self, replica_id: str) -> str | None:
         """For how long a replica has given no sign of life, in words; None: it does."""
         seconds = self._losses.silence(replica_id, self.clock())
-        return f"it has been silent for {seconds:.0f} s" if LOAD_FRESH_S < seconds < inf else None
+        return has_been_silent(seconds) if seconds > LOAD_FRESH_S else None
 
     def _accept_timeout(self, request: GenerationRequest) -> float:
         """Seconds for a replica to accept or reject."""

@@ -146,9 +146,9 @@ class LossDetector:
             return "it was restarted"
         silent = self.silence(request.replica_id, now)
         if silent > LEASE_TTL_S:
-            return _has_been_silent(silent)
+            return has_been_silent(silent)
         if status is None and silent > LOAD_FRESH_S:
-            return f"its lease has expired, and {_has_been_silent(silent)}"
+            return f"its lease has expired, and {has_been_silent(silent)}"
         reports = self._reports.get(request.replica_id)
         if reports is not None and reports.stalled_s:
             return f"its engine has stalled: no step for {reports.stalled_s:.0f} s"
@@ -165,5 +165,6 @@ class LossDetector:
         self._incarnations[replica_id] = self._incarnations.get(replica_id, 0) + 1
 
 
-def _has_been_silent(seconds: float) -> str:
+def has_been_silent(seconds: float) -> str:
+    """A silence in words."""
     return f"it has been silent for {seconds:.0f} s" if seconds < inf else "it has never reported its load"
