@@ -24,7 +24,6 @@ from shared.contracts.monitor import (
     TraceDocument,
     health_subject,
 )
-from shared.disk import Disk
 from shared.errors import InvalidInput, NotFound, Unavailable
 from shared.service.context import Context
 from shared.service.readiness import Readiness
