@@ -61,6 +61,8 @@ class DiskState:
     total: int
     problems: dict[DiskUse, str]
     """Why what has stopped has, in words."""
+    unwritable: dict[str, str]
+    """Folders of `folder` that can't be written, and why; "" is `folder` itself."""
 
     @property
     def stopped(self) -> tuple[DiskUse, ...]:
@@ -95,7 +97,7 @@ def judge(folder: Path, *, free: int, total: int, unwritable: dict[str, str]) ->
         for name, why in unwritable.items():
             if not name or use in _NEEDED_BY[name]:
                 problems[use] = f"{folder / name} can't be written: {why}"
-    return DiskState(folder, free, total, problems)
+    return DiskState(folder, free, total, problems, unwritable)
 
 
 class Disk:

@@ -41,17 +41,17 @@ PAUSE_S = 20.0
 class BusFaults:
     """Decides when the server is to be restarted. Pure: times are arguments, in monotonic seconds."""
 
-    _was_full: bool = False
-    """Whether the disk took nothing since the server started: then some stream may be broken."""
+    _took_nothing: bool = False
+    """Whether the disk took nothing at a time since the server started: then some stream may be broken."""
     _refused: int = 0
     """Attempts to write that the server refused, one after another."""
     _silent: int = 0
     """Attempts that it did not respond to."""
     _paused_until: float = 0.0
 
-    def full(self) -> None:
-        """The disk takes nothing."""
-        self._was_full = True
+    def takes_nothing(self) -> None:
+        """The disk is full, or can't be written."""
+        self._took_nothing = True
 
     @property
     def suspected(self) -> bool:
@@ -79,8 +79,8 @@ class BusFaults:
         """
         if now < self._paused_until:
             return None
-        if writable and self._was_full:
-            return "the disk was full, and has room again"
+        if writable and self._took_nothing:
+            return "the disk took nothing for a while, and does again"
         if writable and self._refused >= REFUSED:
             return "it refuses to write, and the disk has room"
         if self._silent * PROBE_S >= BUS_HANG_S:
@@ -89,7 +89,7 @@ class BusFaults:
 
     def restarted(self, now: float) -> None:
         """The server is started again."""
-        self._was_full, self._refused, self._silent, self._paused_until = False, 0, 0, now + PAUSE_S
+        self._took_nothing, self._refused, self._silent, self._paused_until = False, 0, 0, now + PAUSE_S
 
 
 class BusWatch:
@@ -159,8 +159,8 @@ class BusWatch:
 
     def _writable(self) -> bool:
         state = self._disk.look()
-        if state is not None and state.free < FULL_BYTES:
-            self._faults.full()
+        if state is not None and (state.free < FULL_BYTES or state.unwritable):
+            self._faults.takes_nothing()
         return state is None or DiskUse.CHANGES not in state.problems
 
     async def _probe(self, *, write: bool) -> None:

@@ -7,9 +7,9 @@ from shared.deadlines import BUS_HANG_S
 def test_a_server_whose_disk_was_full_is_restarted_once_there_is_room() -> None:
     faults = BusFaults()
     assert faults.why_restart(0.0, writable=True) is None
-    faults.full()
+    faults.takes_nothing()
     assert faults.why_restart(1.0, writable=False) is None
-    assert faults.why_restart(1.0, writable=True) == "the disk was full, and has room again"
+    assert faults.why_restart(1.0, writable=True) == "the disk took nothing for a while, and does again"
     faults.restarted(1.0)
     assert faults.why_restart(1.0 + PAUSE_S, writable=True) is None
 
