@@ -35,9 +35,6 @@ WATCH_EVERY_S = 0.25
 """How often the replicas of running requests are checked."""
 PROMPT_BYTES_PER_S = 1_000_000
 """A replica renders and tokenises a prompt at least this fast before it accepts or rejects."""
-BUS_WAIT_S = 5.0
-"""A request that comes while the bus is away waits this long: a bus that restarts is back within a second or two."""
-BUS_POLL_S = 0.05
 GRAMMAR_S = 10.0
 """A replica compiles a grammar that is new to it within this time before it accepts or rejects."""
 
@@ -118,7 +115,6 @@ class Dispatcher:
     async def _place(
         self, requests: Sequence[GenerationRequest], generate: Generate, *, number: int, of: tuple[str, int] | None
     ) -> list[Attempt]:
-        await self.wait_for_bus(requests[0].deadline)
         candidates = self.route(requests[0].deployment, number, of=of)
         placed = await offer(
             requests[0],
@@ -131,12 +127,6 @@ class Dispatcher:
         if isinstance(placed, Refused):
             raise placed.error()
         return placed
-
-    async def wait_for_bus(self, deadline: float) -> None:
-        """Wait for the bus at most `BUS_WAIT_S`, and until `deadline`: its connection is made again by itself."""
-        give_up = min(deadline, self.clock() + BUS_WAIT_S)
-        while not self.bus.connected and self.clock() < give_up:  # noqa: ASYNC110  # the port has no event for it
-            await asyncio.sleep(BUS_POLL_S)
 
     def attempt(self, request_id: str, candidate: Candidate, tokens: int) -> Attempt:
         """A request of about `tokens` prompt tokens is about to be sent to a replica."""

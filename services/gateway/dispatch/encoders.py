@@ -48,7 +48,6 @@ async def encode(
         return await _send(dispatcher, candidate, request, endpoint(candidate.replica_id), named)
 
     while True:
-        await dispatcher.wait_for_bus(request.deadline)
         result = await offer(
             request,
             dispatcher.route(request.deployment, number, task=request.task),
