@@ -70,12 +70,9 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
-<<<<<<< HEAD
         metrics.show_disk(context.disk)
-=======
         metrics.name_models(lambda: table.deployments)
         metrics.show_system(SystemMetrics(context.bus, table))
->>>>>>> main
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")

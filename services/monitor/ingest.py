@@ -27,12 +27,9 @@ class Ingest:
         self._archive = archive
         self._forwarder = forwarder
         self._readiness = readiness
-<<<<<<< HEAD
         self._disk = disk
-=======
         self.pending = 0
         """Messages that waited behind the last one."""
->>>>>>> main
 
     async def handle(self, message: Message) -> None:
         """Take in one message of any telemetry subject; only spans are stored."""
