@@ -5,7 +5,8 @@ another become one, as Anthropic has it: many templates refuse two of them. For 
 system messages: those that come later are text of the user, in the tag that Claude Code writes around such texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from services.gateway.anthropic.blocks import Block, Message, TextBlock, text_of
 from shared.contracts.replica import ChatMessage, ToolCall
@@ -24,32 +25,33 @@ def chat_messages(system: tuple[TextBlock, ...], messages: Sequence[Message]) ->
     """
     chat: list[ChatMessage] = []
     if system:
-        _append(chat, ChatMessage(role="system", content=text_of(system)))
+        chat.append(ChatMessage(role="system", content=text_of(system)))
+    begun = False
+    """Whether anything but system messages came."""
     calls: list[str] = []
     """Ids of the calls of the message before, which this one must have results of."""
     for index, message in enumerate(messages):
         results = [block.tool_use_id or "" for block in message.content if block.type == "tool_result"]
         _check_results(index, results, calls)
         calls = [block.id or "" for block in message.content if block.type == "tool_use"]
-        begun = any(each.role != "system" for each in chat)
-        for new in _assistant(message) if message.role == "assistant" else _others(message, begun=begun):
-            _append(chat, new)
+        begun = begun or message.role != "system"
+        chat += _assistant(message) if message.role == "assistant" else _others(message, begun=begun)
     _check_results(len(messages), [], calls)
-    return tuple(chat)
+    return tuple(_joined(chat))
 
 
 def _check_results(index: int, results: Sequence[str], calls: Sequence[str]) -> None:
-    param = f"messages.{index}"
+    param, known, answered = f"messages.{index}", set(calls), set(results)
     for given in results:
-        if given not in calls:
+        if given not in known:
             raise InvalidInput(
                 f"{param}.content: unexpected tool_use_id found in tool_result blocks: {given:.80}. Each tool_result"
                 " block has a tool_use block with its id in the message before",
                 param=f"{param}.content",
             )
-    if len(set(results)) < len(results):
+    if len(answered) < len(results):
         raise InvalidInput(f"{param}.content: two tool_result blocks have one tool_use_id", param=f"{param}.content")
-    if missing := [call for call in calls if call not in results]:
+    if missing := [call for call in calls if call not in answered]:
         raise InvalidInput(
             f"messages.{index - 1}: tool_use ids were found without tool_result blocks immediately after:"
             f" {', '.join(missing):.200}. The message after a tool_use block has a tool_result block with its id",
@@ -100,14 +102,16 @@ def _others(message: Message, *, begun: bool) -> list[ChatMessage]:
     ]
 
 
-def _append(chat: list[ChatMessage], new: ChatMessage) -> None:
-    if not chat or new.role == "tool" or chat[-1].role != new.role:
-        chat.append(new)
-        return
-    last = chat[-1]
-    chat[-1] = ChatMessage(
-        role=last.role,
-        content="\n".join(filter(None, (last.content, new.content))),
-        reasoning="\n".join(filter(None, (last.reasoning, new.reasoning))) or None,
-        tool_calls=(*last.tool_calls, *new.tool_calls),
-    )
+def _joined(chat: Sequence[ChatMessage]) -> Iterator[ChatMessage]:
+    """The messages, those of one role in a row as one; each result of a tool is a message of its own."""
+    for role, group in groupby(chat, key=lambda message: message.role):
+        messages = list(group)
+        if role == "tool" or len(messages) == 1:
+            yield from messages
+            continue
+        yield ChatMessage(
+            role=role,
+            content="\n".join(each.content for each in messages if each.content),
+            reasoning="\n".join(each.reasoning for each in messages if each.reasoning) or None,
+            tool_calls=tuple(call for each in messages for call in each.tool_calls),
+        )
