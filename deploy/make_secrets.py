@@ -23,6 +23,10 @@ ENV_SECRETS = (
     "NATS_PASSWORD_MONITOR",
     "S3_ACCESS_KEY",
     "S3_SECRET_KEY",
+    "S3_SECRET_REGISTRY",
+    "S3_SECRET_GATEWAY",
+    "S3_SECRET_INFERENCE",
+    "S3_SECRET_JOBS",
 )
 _HEADER = "# Secrets of this deployment, made by deploy/make_secrets.py. Keep it private; never commit it.\n"
 
