@@ -1,6 +1,6 @@
 """Make the secrets of a compose deployment, once: `python3 deploy/make_secrets.py`. Needs nothing but Python 3.
 
-`.env`                     passwords of the bus's users and the store's keys; mode 0600
+`.env`                     passwords of the bus's and the store's users, and a limit for the memory of nodes; mode 0600
 `deploy/secrets/admin-key` the first API key, mounted into the gateway
 `deploy/secrets/job-key`   empty: for the key with which evaluations ask the gateway, mounted into nodes
 
@@ -27,7 +27,9 @@ ENV_SECRETS = (
     "S3_SECRET_GATEWAY",
     "S3_SECRET_INFERENCE",
     "S3_SECRET_JOBS",
+    "GRAFANA_PASSWORD",
 )
+MEMORY_LIMIT = "INFERENCE_MEMORY_LIMIT"
 _HEADER = "# Secrets of this deployment, made by deploy/make_secrets.py. Keep it private; never commit it.\n"
 
 
@@ -41,11 +43,17 @@ def new_admin_key() -> str:
     return f"llmos-{secrets.token_urlsafe(32)}"
 
 
+def memory_limit() -> int:
+    """Bytes that a node's container may have: nine tenths of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
+
+
 def complete(env: str) -> str:
-    """The text of `.env` with all secrets; what has a value stays."""
-    lines = [line for line in env.splitlines() if not _is_empty_secret(line)]
+    """The text of `.env` with all secrets and the limit; what has a value stays."""
+    lines = [line for line in env.splitlines() if not _is_empty(line)]
     given = {line.partition("=")[0].strip() for line in lines}
-    return "\n".join(lines + [f"{name}={new_secret()}" for name in ENV_SECRETS if name not in given]) + "\n"
+    made = {**{name: new_secret() for name in ENV_SECRETS}, MEMORY_LIMIT: str(memory_limit())}
+    return "\n".join(lines + [f"{name}={value}" for name, value in made.items() if name not in given]) + "\n"
 
 
 def make(root: Path) -> None:
@@ -60,9 +68,9 @@ def make(root: Path) -> None:
         _write(folder / "job-key", "", mode=0o644)
 
 
-def _is_empty_secret(line: str) -> bool:
+def _is_empty(line: str) -> bool:
     name, _, value = line.partition("=")
-    return name.strip() in ENV_SECRETS and not value.strip()
+    return name.strip() in {*ENV_SECRETS, MEMORY_LIMIT} and not value.strip()
 
 
 def _write(path: Path, text: str, *, mode: int) -> None:

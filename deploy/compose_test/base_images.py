@@ -76,7 +76,7 @@ class Builder:
         self._run([*strap, _DEBIAN, str(root), _MIRROR], DEBOOTSTRAP_DIR=str(share))
         for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*"):
             for path in root.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self._copy_python(root)
         # What this machine trusts: where its way out ends TLS with a certificate of its own, builds need it too.
         for certificate in _CERTIFICATES.glob("*.crt"):

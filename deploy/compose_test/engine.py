@@ -16,6 +16,7 @@ from pathlib import Path
 
 from shared.service.tether import tethered
 
+ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 STOP_S = 60.0
 _NAMESERVER = "10.0.2.3"
@@ -25,7 +26,7 @@ _NAMESERVER = "10.0.2.3"
 def run_inside(engine: Path, argv: list[str]) -> int:
     """Run a program in new namespaces with a way out; its exit code. All it started has ended when this returns."""
     into = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
-    inside = subprocess.Popen(tethered(*into), stdin=subprocess.DEVNULL)
+    inside = subprocess.Popen(tethered(*into), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL)
     out = None
     try:
         _until(lambda: _namespace(inside.pid) != _namespace(os.getpid()), "the namespaces are there")

@@ -59,11 +59,10 @@ def unpack(folder: Path) -> Path:
     _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *_OF_THIS_MACHINE], debs)
     for deb in sorted(debs.glob("*.deb")):
         _run(["dpkg", "-x", str(deb), str(partial)], debs)
-    for name in _RULES:
-        link = partial / "usr/sbin" / name
-        link.unlink(missing_ok=True)
-        link.symlink_to("xtables-nft-multi")
-    (partial / "usr/bin/docker-init").symlink_to("tini-static")
+    links = {f"usr/sbin/{name}": "xtables-nft-multi" for name in _RULES} | {"usr/bin/docker-init": "tini-static"}
+    for name, target in links.items():
+        (partial / name).unlink(missing_ok=True)
+        (partial / name).symlink_to(target)
     plugins = partial / "docker-config/cli-plugins"
     plugins.mkdir(parents=True)
     for name in ("docker-compose", "docker-buildx"):

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 
 from services.inference.agent.agent import Node, NodeAgent
 from services.inference.agent.gpus import find_gpus
 from services.inference.agent.job_needs import find_lacking
 from services.inference.agent.job_process import JobCommand
-from services.inference.settings import Settings
+from services.inference.agent.machine import offering
+from services.inference.settings import Settings, whole_machine
 from shared.contracts.resources import Resources
 from shared.deadlines import AGENT_RECORD_S
+from shared.errors import InvalidInput
 from shared.service.context import Context
 from shared.storage.open import open_store
 
@@ -42,7 +45,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
             settings.job_command,
             settings.job_dir,
             settings.log_dir,
-            {"LLMOS_TRAINING_ADDRESS": settings.training_address},
+            _job_environment(settings),
         ),
         training_address=settings.training_address,
         log_dir=settings.log_dir,
@@ -50,5 +53,25 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         lacking=lacking,
     )
     drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
-    async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
-        yield
+    with ExitStack() as stack:
+        if settings.machine_dir is not None:
+            shared = offering(
+                settings.machine_dir, node.capacity, whole_machine(), "gpu" if gpus else "node", settings.given_node_id
+            )
+            node = replace(node, id=stack.enter_context(shared))
+        async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
+            yield
+
+
+def _job_environment(settings: Settings) -> dict[str, str]:
+    """What a job's process has beside the agent's environment: in compose, a user of the store that may write."""
+    environment = {"LLMOS_TRAINING_ADDRESS": settings.training_address}
+    key, secret = settings.job_s3_access_key, settings.job_s3_secret_key
+    if (key is None) != (secret is None):
+        raise InvalidInput(
+            "LLMOS_INFERENCE_JOB_S3_ACCESS_KEY and LLMOS_INFERENCE_JOB_S3_SECRET_KEY belong together; set both or none",
+            param="LLMOS_INFERENCE_JOB_S3_ACCESS_KEY",
+        )
+    if key is not None and secret is not None:
+        environment |= {"LLMOS_S3_ACCESS_KEY": key, "LLMOS_S3_SECRET_KEY": secret.get_secret_value()}
+    return environment

@@ -1,0 +1,104 @@
+"""Run docker-compose.yml as it is, and check it: `python -m deploy.compose_test`; a line for each check.
+
+Where a Docker engine answers, it is used, with the published images. Elsewhere, on Debian as root, one is made of Debian's
+packages in a folder of the cache, and the images that cannot be pulled are made here; all of it has ended with this program.
+Where that cannot be done either, it says so and ends with 0, or with 1 if LLMOS_REQUIRE_COMPOSE=1.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from deploy.compose_test import engine, packages
+from deploy.compose_test.base_images import Builder, Names
+from deploy.compose_test.project import ROOT, ComposeError, Project
+from deploy.compose_test.run import check_all
+
+INSIDE = "--inside"
+
+
+def existing_engine() -> str | None:
+    """Why no engine that runs already can be used, or None."""
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    answered = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, check=False)
+    if answered.returncode != 0 or not answered.stdout.strip():
+        return "no Docker engine answers"
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return None if plugin.returncode == 0 else "docker has no compose plugin"
+
+
+def cache_folder() -> Path:
+    """Where an engine's files and images are kept, by what they are made of; that of other content is removed."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmos-ci"
+    cache = Path(os.environ.get("LLMOS_CI_CACHE") or cache)
+    made_of = [*sorted((ROOT / "requirements").glob("*.lock")), ROOT / "deploy/Dockerfile"]
+    made_of += [path for path in sorted(Path(__file__).parent.rglob("*.py")) if path.name in MADE_OF]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:16]
+    folder = cache / f"compose-{digest}"
+    for other in cache.glob("compose-*"):
+        if other != folder:
+            shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+MADE_OF = {"packages.py", "base_images.py"}
+"""Programs of this package whose change asks for an engine and images anew."""
+
+
+@contextmanager
+def own_engine(folder: Path) -> Iterator[tuple[Mapping[str, str], dict[str, str]]]:
+    """An engine with all images that cannot be pulled; yields the environment of `docker`, and what is in the images."""
+    with tempfile.TemporaryDirectory(prefix="llmos-engine-") as state:
+        with engine.running(folder / "engine", Path(state), folder / "data") as docker:
+            binary = os.environ.get("JAEGER_BINARY")
+            builder = Builder(folder / "engine", docker, names(docker), Path(binary) if binary else None)
+            yield docker, builder.make()
+
+
+def names(docker: Mapping[str, str]) -> Names:
+    """The images that docker-compose.yml would pull."""
+    with tempfile.TemporaryDirectory(prefix="llmos-compose-") as folder:
+        services = Project(Path(folder), docker, "metrics").config()["services"]
+    return Names(
+        python=f"python:{services['registry']['build']['args']['PYTHON']}",
+        **{name: services[name]["image"] for name in ("nats", "minio", "jaeger", "prometheus")},
+    )
+
+
+def main() -> int:
+    """0: all checks passed, or there can be no engine here; 1: one did not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(INSIDE, type=Path, help=argparse.SUPPRESS)
+    inside = parser.parse_args().inside
+    required = os.environ.get("LLMOS_REQUIRE_COMPOSE") == "1"
+    with ExitStack() as stack:
+        if inside is not None:
+            docker, images = stack.enter_context(own_engine(inside))
+        elif (missing := existing_engine()) is None:
+            docker, images = os.environ, {}
+        elif reason := packages.why_not():
+            print(f"docker compose was not run: {missing}, and none can be made: {reason}")
+            return 1 if required else 0
+        else:
+            folder = cache_folder()
+            print(f"{missing}; one is made of packages of Debian {packages.SUITE} in {folder}", flush=True)
+            files = packages.unpack(folder)
+            command = [sys.executable, "-P", "-m", "deploy.compose_test", INSIDE, str(folder)]
+            return engine.run_inside(files, command)
+        return check_all(docker, images)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ComposeError, OSError) as error:
+        sys.exit(f"docker compose failed: {error}")
