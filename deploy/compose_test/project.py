@@ -124,7 +124,7 @@ class Project:
             check=False,
         )
         if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip())[-3000:]
+            said = f"{done.stdout.strip()[-3000:]}\n{done.stderr.strip()[-3000:]}".strip()
             raise ComposeError(f"{' '.join(command[:8])} ended with {done.returncode}:\n{said}")
         return done.stdout
 
