@@ -1,8 +1,8 @@
 """Make the bucket, and in MinIO a user for each service with a policy of its own. Runs once, in the registry's image.
 
 `python init_store.py` as MinIO's root, with LLMOS_STORE_URL, LLMOS_S3_ACCESS_KEY, LLMOS_S3_SECRET_KEY, and
-S3_SECRET_<SERVICE> for each user. A user's access key is the service's name. Run again, it gives the users these secrets
-and policies, whatever they had.
+S3_SECRET_<SERVICE> for each user. A user's access key is the service's name. Run again, it gives the users these
+secrets and policies, whatever they had.
 
 Exit code 0: all is there. 1: it could not be made within a minute; the last line says why.
 """

@@ -1,6 +1,6 @@
 """Make the secrets of a compose deployment, once: `python3 deploy/make_secrets.py`. Needs nothing but Python 3.
 
-`.env`                     passwords of the bus's and the store's users, and a limit for the memory of nodes; mode 0600
+`.env`                     passwords of the users of bus and store, and a limit for nodes' memory; mode 0600
 `deploy/secrets/admin-key` the first API key, mounted into the gateway
 `deploy/secrets/job-key`   empty: for the key with which evaluations ask the gateway, mounted into nodes
 

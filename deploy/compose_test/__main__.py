@@ -1,8 +1,9 @@
 """Run docker-compose.yml as it is, and check it: `python -m deploy.compose_test`; a line for each check.
 
-Where a Docker engine answers, it is used, with the published images. Elsewhere, on Debian as root, one is made of Debian's
-packages in a folder of the cache, and the images that cannot be pulled are made here; all of it has ended with this program.
-Where that cannot be done either, it says so and ends with 0, or with 1 if LLMOS_REQUIRE_COMPOSE=1.
+Where a Docker engine answers, it is used, with the published images. Elsewhere, on Debian as root, one is made of
+Debian's packages in a folder of the cache, and images that cannot be pulled are made here; all of it ends with this
+program. JAEGER_BINARY names Jaeger's own program for its image; without it, a stand-in takes the spans. Where no
+engine can be made, it says so and ends with 0, or with 1 if LLMOS_REQUIRE_COMPOSE=1.
 """
 
 import argparse
@@ -36,12 +37,12 @@ def existing_engine() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where an engine's files and images are kept, by what they are made of; that of other content is removed."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmos-ci"
-    cache = Path(os.environ.get("LLMOS_CI_CACHE") or cache)
+    """Where the engine's files and images are kept, by what they are made of; what is of other content is removed."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("LLMOS_CI_CACHE") or home / "llmos-ci")
     made_of = [*sorted((ROOT / "requirements").glob("*.lock")), ROOT / "deploy/Dockerfile"]
-    made_of += [path for path in sorted(Path(__file__).parent.rglob("*.py")) if path.name in MADE_OF]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:16]
+    texts = [*(path.read_bytes() for path in made_of), sys.version.encode(), packages.LIST.encode()]
+    digest = hashlib.sha256(b"".join(texts)).hexdigest()[:16]
     folder = cache / f"compose-{digest}"
     for other in cache.glob("compose-*"):
         if other != folder:
@@ -50,18 +51,15 @@ def cache_folder() -> Path:
     return folder
 
 
-MADE_OF = {"packages.py", "base_images.py"}
-"""Programs of this package whose change asks for an engine and images anew."""
-
-
 @contextmanager
 def own_engine(folder: Path) -> Iterator[tuple[Mapping[str, str], dict[str, str]]]:
-    """An engine with all images that cannot be pulled; yields the environment of `docker`, and what is in the images."""
-    with tempfile.TemporaryDirectory(prefix="llmos-engine-") as state:
-        with engine.running(folder / "engine", Path(state), folder / "data") as docker:
-            binary = os.environ.get("JAEGER_BINARY")
-            builder = Builder(folder / "engine", docker, names(docker), Path(binary) if binary else None)
-            yield docker, builder.make()
+    """An engine with the images that cannot be pulled; yields `docker`'s environment, and what is in the images."""
+    with (
+        tempfile.TemporaryDirectory(prefix="llmos-engine-") as state,
+        engine.running(folder / "engine", Path(state), folder / "data") as docker,
+    ):
+        binary = os.environ.get("JAEGER_BINARY")
+        yield docker, Builder(folder / "engine", docker, names(docker), Path(binary) if binary else None).make()
 
 
 def names(docker: Mapping[str, str]) -> Names:

@@ -69,9 +69,7 @@ def deploy(project: Project, replicas: int) -> str:
     """Import SmolLM2 and deploy it."""
     with Client(project.gateways()[0], project.key) as client:
         version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None)
-        client.deploy(
-            Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024)
-        )
+        client.deploy(Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024))
         began = time.monotonic()
         for _ in wait_ready(client, MODEL, READY_S):
             pass
@@ -144,8 +142,10 @@ def traced(project: Project) -> str:
         answer = httpx.get(f"{url}/traces/{trace}", timeout=10)
         found[:] = _spans(answer.json()["data"]) if answer.status_code == 200 else []
         known = {span["id"] for span in found}
-        return len(found) > 1 and {"gateway", "replica"} <= {span["service"] for span in found} and all(
-            span["parent"] in known for span in found if span["parent"]
+        return (
+            len(found) > 1
+            and {"gateway", "replica"} <= {span["service"] for span in found}
+            and all(span["parent"] in known for span in found if span["parent"])
         )
 
     eventually(whole, _TRACE_S, "one trace with the spans of gateway and replica, and no parent missing")

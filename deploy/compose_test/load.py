@@ -11,7 +11,7 @@ import httpx
 
 MODEL = "smollm2"
 STREAMS = 8
-PATIENCE_S = 60.0
+ANSWER_S = 60.0
 """For one answer, with all its repetitions."""
 _AGAIN = {429, 502, 503, 504}
 """Statuses after which clients of this API ask again, as the `openai` package does."""
@@ -22,9 +22,9 @@ _TOKENS = 48
 class Load:
     """Streams that follow one another until told to stop.
 
-    A client asks again when a connection ends or a status says so, at the next gateway: that is counted. A request has
-    failed when no answer comes within `PATIENCE_S`, when a stream ends with an error, or when its text is not that of
-    the quiet system.
+    A client asks again when a connection ends or a status says so, at the next gateway; that is counted. A request
+    has failed when no answer comes within `ANSWER_S`, when a stream ends with an error, or when its text is another than
+    that of the quiet system.
 
     Args:
         urls: Of the gateways.
@@ -73,7 +73,7 @@ class Load:
             self._ask(lane)
 
     def _ask(self, lane: int) -> None:
-        prompt, deadline, last, turn = _PROMPTS[lane], time.monotonic() + PATIENCE_S, "", lane
+        prompt, deadline, last, turn = _PROMPTS[lane], time.monotonic() + ANSWER_S, "", lane
         while time.monotonic() < deadline:
             url = self._urls[turn % len(self._urls)]
             turn += 1

@@ -28,6 +28,8 @@ _OF_SUITE = (
 )
 _OF_THIS_MACHINE = ("runc", "slirp4netns", "libslirp0", "libglib2.0-0", "debootstrap", "busybox-static", "prometheus")
 """Linked with the C library of their release, so they are taken from that of this machine."""
+LIST = f"{SUITE} {_OF_SUITE} {_OF_THIS_MACHINE}"
+"""What an engine is made of, in one text."""
 _RULES = ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore")
 
 
@@ -66,7 +68,7 @@ def unpack(folder: Path) -> Path:
     plugins = partial / "docker-config/cli-plugins"
     plugins.mkdir(parents=True)
     for name in ("docker-compose", "docker-buildx"):
-        (plugins / name).symlink_to(root / "usr/libexec/docker/cli-plugins" / name)
+        (plugins / name).symlink_to(Path("../../usr/libexec/docker/cli-plugins") / name)
     shutil.rmtree(debs)
     partial.rename(root)
     return root

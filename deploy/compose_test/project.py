@@ -22,7 +22,7 @@ class ComposeError(Exception):
 
 
 class Project:
-    """docker-compose.yml as a user has it: unmodified, with `.env` from make_secrets.py and free ports in the environment.
+    """docker-compose.yml as a user has it: unmodified, with `.env` from make_secrets.py, and free ports.
 
     Args:
         folder: Where the copy is made.

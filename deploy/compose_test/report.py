@@ -30,7 +30,7 @@ class Report:
         return verdict == "ok"
 
 
-def expect(true: bool, otherwise: str) -> None:  # noqa: FBT001  # reads as `assert`
+def expect(true: bool, otherwise: str) -> None:
     """Raise `AssertionError` unless `true`; unlike `assert` it holds with -O, too."""
     if not true:
         raise AssertionError(otherwise)

@@ -67,7 +67,7 @@ def _run(report: Report, project: Project) -> None:
     for service in ("gateway", "inference"):
         report.check(f"docker stop of the {service} drains", partial(failures.drained, project, service))
     report.check("nothing written outside volumes", partial(confinement.writes, project))
-    report.check("down and up", partial(failures.kept, project))
+    report.check("down and up", partial(failures.down_and_up, project))
     report.check("a second node that would promise the machine twice", partial(failures.refused, project))
 
 
@@ -79,4 +79,3 @@ def _build(project: Project) -> str:
         size = int(project.docker("image", "inspect", "--format", "{{.Size}}", f"llmos/{service}"))
         sizes.append(f"{service} {size / 1e6:.0f} MB")
     return ", ".join(sizes)
-

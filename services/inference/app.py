@@ -56,7 +56,11 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     with ExitStack() as stack:
         if settings.machine_dir is not None:
             shared = offering(
-                settings.machine_dir, node.capacity, whole_machine(), "gpu" if gpus else "node", settings.given_node_id
+                settings.machine_dir,
+                node.capacity,
+                whole_machine(),
+                "gpu" if gpus else "node",
+                settings.given_node_id,
             )
             node = replace(node, id=stack.enter_context(shared))
         async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
@@ -69,7 +73,7 @@ def _job_environment(settings: Settings) -> dict[str, str]:
     key, secret = settings.job_s3_access_key, settings.job_s3_secret_key
     if (key is None) != (secret is None):
         raise InvalidInput(
-            "LLMOS_INFERENCE_JOB_S3_ACCESS_KEY and LLMOS_INFERENCE_JOB_S3_SECRET_KEY belong together; set both or none",
+            "LLMOS_INFERENCE_JOB_S3_ACCESS_KEY and LLMOS_INFERENCE_JOB_S3_SECRET_KEY: set both or none",
             param="LLMOS_INFERENCE_JOB_S3_ACCESS_KEY",
         )
     if key is not None and secret is not None:

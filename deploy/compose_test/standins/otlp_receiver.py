@@ -1,4 +1,4 @@
-"""In Jaeger's place: takes spans by OTLP over gRPC on 4317 and answers Jaeger's JSON queries on 16686; a stand-in for tests.
+"""A stand-in for Jaeger: takes spans by OTLP over gRPC on 4317 and answers its JSON queries on 16686.
 
 `/api/services` and `/api/traces/<id>`, with the fields of a span that tests read.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 
-_KEPT = 10_000
+_MOST_TRACES = 10_000
 """Traces; the oldest goes."""
 _TRACES: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
 _LOCK = threading.Lock()
@@ -28,9 +28,13 @@ def export(request: messages.ExportTraceServiceRequest, _context: grpc.ServicerC
             names = [one.value.string_value for one in resource.resource.attributes if one.key == "service.name"]
             for span in (span for scope in resource.scope_spans for span in scope.spans):
                 parent = [{"refType": "CHILD_OF", "spanID": span.parent_span_id.hex()}] if span.parent_span_id else []
-                kept = {"spanID": span.span_id.hex(), "references": parent, "processID": names[0] if names else "?"}
-                _TRACES.setdefault(span.trace_id.hex(), []).append(kept)
-        while len(_TRACES) > _KEPT:
+                span_shown = {
+                    "spanID": span.span_id.hex(),
+                    "references": parent,
+                    "processID": names[0] if names else "?",
+                }
+                _TRACES.setdefault(span.trace_id.hex(), []).append(span_shown)
+        while len(_TRACES) > _MOST_TRACES:
             _TRACES.popitem(last=False)
     return messages.ExportTraceServiceResponse()
 
@@ -50,7 +54,7 @@ def queried(path: str) -> Any:
 class Pages(BaseHTTPRequestHandler):
     """The queries."""
 
-    def do_GET(self) -> None:  # noqa: N802  # http.server's name
+    def do_GET(self) -> None:  # http.server's name
         """Answer one."""
         data = queried(self.path.split("?")[0])
         body = json.dumps({"data": data}).encode()
@@ -77,7 +81,7 @@ def main() -> None:
     server.add_insecure_port("0.0.0.0:4317")
     server.start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    ThreadingHTTPServer(("0.0.0.0", 16686), Pages).serve_forever()
+    ThreadingHTTPServer(("0.0.0.0", 16686), Pages).serve_forever()  # noqa: S104  # in a container
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from services.gateway.routing.live_table import LiveTable
 
 
 class StartUp:
-    """Not over until each deployment that wants replicas has one that takes requests, or the time is up; then for good.
+    """Over, for good, once each deployment that wants replicas has one that takes requests, or the time is up.
 
-    So what waits for a gateway's readiness at a start of the whole system, as `docker compose up --wait` does, can
+    What waits for a gateway's readiness at a start of the whole system, as `docker compose up --wait` does, can then
     send requests at once. A replica that is lost later makes no gateway unready.
 
     Args:

@@ -1,7 +1,7 @@
 """The nodes of one machine: each keeps its id, and together they offer no more than the machine has.
 
-They share a folder, in which each node has a file with its id and what it offers. The file is held by `flock` while the
-node's process lives, so a file that is not held is an id that a node of before had, and the next one takes it.
+They share a folder, in which each node has a file: its name is the id, its content what the node offers. The file is
+held by `flock` while the node's process lives. One that is not held is an id of an earlier node; the next takes it.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ def offering(folder: Path, offered: Resources, machine: Resources, kind: str, no
         raise Unavailable(f"LLMOS_INFERENCE_MACHINE_DIR={folder} can't be used: {error.strerror}") from error
     try:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        _check_room(folder, offered, machine)
+        _check_fit(folder, offered, machine)
         held, path = _hold(folder, kind, node_id)
     finally:
         os.close(guard)
@@ -55,7 +55,7 @@ def offering(folder: Path, offered: Resources, machine: Resources, kind: str, no
         os.close(held)
 
 
-def _check_room(folder: Path, offered: Resources, machine: Resources) -> None:
+def _check_fit(folder: Path, offered: Resources, machine: Resources) -> None:
     others = {path.name: _offer(path) for path in _files(folder) if _is_held(path)}
     memory = sum(one.memory for one in others.values())
     threads = sum(one.threads for one in others.values())
