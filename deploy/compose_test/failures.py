@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from collections import Counter
 
 import httpx
 
@@ -139,7 +138,7 @@ def _seen(project: Project) -> str:
             f"{one.deployment.name}={one.deployment.model}:{one.deployment.version}"
             for one in client.deployments().deployments
         ]
-        nodes = sorted(node.id for node in client.nodes().nodes)
+        nodes = sorted(node.status.id for node in client.nodes().nodes)
     return f"deployments {', '.join(sorted(deployments))}; nodes {', '.join(nodes)}"
 
 
@@ -151,11 +150,8 @@ def _replicas(project: Project) -> list[ReplicaStatus]:
 def _answered(project: Project) -> dict[str, float]:
     """Tokens that each replica has generated, from a gateway's metrics."""
     text = httpx.get(f"{project.gateways()[0]}/metrics", timeout=30).text
-    found: Counter[str] = Counter()
-    for line in text.splitlines():
-        if line.startswith("llmos_replica_generated_tokens_total{"):
-            found[line.partition('replica="')[2].partition('"')[0]] += float(line.rsplit(" ", 1)[1])
-    return dict(found)
+    lines = (line for line in text.splitlines() if line.startswith("llmos_replica_generated_tokens_total{"))
+    return {line.partition('replica="')[2].partition('"')[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
 
 
 def _is_healthy(state: dict[str, object]) -> bool:

@@ -23,7 +23,7 @@ class Load:
     """Streams that follow one another until told to stop.
 
     A client asks again when a connection ends or a status says so, at the next gateway; that is counted. A request
-    has failed when no answer comes within `ANSWER_S`, when a stream ends with an error, or when its text is another than
+    has failed when no answer comes within `ANSWER_S`, when a stream ends with an error, or when its text differs from
     that of the quiet system.
 
     Args:

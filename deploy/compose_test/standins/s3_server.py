@@ -160,7 +160,7 @@ class Front(BaseHTTPRequestHandler):
             if call == "add-canned-policy":
                 changed = self.accounts.change("policies", asked["name"], json.loads(body))
             elif call == "add-user":
-                plain = decrypt(_Whole(body), self.accounts.password)
+                plain = decrypt(_Whole(body), self.accounts.password)  # type: ignore[arg-type]  # what it calls is there
                 changed = self.accounts.change("users", asked["accessKey"], json.loads(plain)["secretKey"])
             elif call == "set-user-or-group-policy":
                 changed = self.accounts.change("granted", asked["userOrGroup"], asked["policyName"])
@@ -225,11 +225,6 @@ class _Whole:
         amount = len(self._data) if amount is None else amount
         piece, self._data = self._data[:amount], self._data[amount:]
         return piece
-
-    def stream(self, amount: int) -> "object":
-        """Pieces of `amount` bytes."""
-        while piece := self.read(amount):
-            yield piece
 
     def close(self) -> None:
         """Nothing is open."""
