@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def with_digest(image: str, repo_digests: list[str]) -> str:
     repository = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
     for known in repo_digests:
         name, _, digest = known.partition("@")
-        if name == repository or name.endswith(f"/{repository}"):
+        if name == repository:
             return f"{image}@{digest}"
     raise ValueError(f"{image} has no digest: it was made here, not pulled from a registry")
 
@@ -47,16 +47,20 @@ def set_variables(env: str, values: Mapping[str, str]) -> str:
     return "\n".join([*lines, *(f"{name}={value}" for name, value in values.items())]) + "\n"
 
 
-def pin(root: Path, *, pull: bool) -> dict[str, str]:
-    """Pin what is not pinned in the deployment at `root`: the new values by variable."""
+def pin(root: Path, only: Sequence[str] = ()) -> dict[str, str]:
+    """Pin what is not pinned in the deployment at `root`: the new values by variable.
+
+    Raises `ValueError` when one can't be pinned; nothing is written then.
+    """
     profiles = ["--profile", "*"]
     config = json.loads(_docker(root, "compose", *profiles, "config", "--format", "json"))
-    found = {}
-    for variable, image in images(config).items():
-        if "@sha256:" in image:
+    known, found = images(config), {}
+    if unknown := set(only) - known.keys():
+        raise ValueError(f"{min(unknown)} is no image's variable; there are {', '.join(sorted(known))}")
+    for variable, image in known.items():
+        if "@sha256:" in image or (only and variable not in only):
             continue
-        if pull:
-            _docker(root, "pull", "--quiet", image)
+        _docker(root, "pull", "--quiet", image)
         digests = json.loads(_docker(root, "image", "inspect", "--format", "{{json .RepoDigests}}", image))
         pinned = with_digest(image, digests or [])
         found[variable] = pinned.removeprefix("python:") if variable == PYTHON else pinned
@@ -77,11 +81,11 @@ def main() -> int:
     """Pin, and say what was pinned."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(__file__).resolve().parents[1]
-    parser.add_argument("root", type=Path, nargs="?", default=here, help="default: the folder of docker-compose.yml")
-    parser.add_argument("--no-pull", action="store_true", help="take the images that are here")
+    parser.add_argument("variables", nargs="*", metavar="VARIABLE", help="such as NATS_IMAGE; default: all")
+    parser.add_argument("--root", type=Path, default=here, help="default: the folder of docker-compose.yml")
     given = parser.parse_args()
     try:
-        found = pin(given.root, pull=not given.no_pull)
+        found = pin(given.root, given.variables)
     except (ValueError, OSError) as error:
         sys.exit(f"nothing was pinned: {error}")
     for variable, image in found.items():

@@ -26,7 +26,16 @@ _OF_SUITE = (
     "libxtables12",
     "tini",
 )
-_OF_THIS_MACHINE = ("runc", "slirp4netns", "libslirp0", "libglib2.0-0", "debootstrap", "busybox-static", "prometheus")
+_OF_THIS_MACHINE = (
+    "runc",
+    "slirp4netns",
+    "libslirp0",
+    "libglib2.0-0",
+    "debootstrap",
+    "busybox-static",
+    "prometheus",
+    "docker-registry",
+)
 """Linked with the C library of their release, so they are taken from that of this machine."""
 LIST = f"{SUITE} {_OF_SUITE} {_OF_THIS_MACHINE}"
 """What an engine is made of, in one text."""

@@ -68,17 +68,22 @@ class Project:
         lines = (self.tree / ".env").read_text(encoding="utf-8").splitlines()
         return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
+    def add_to_env(self, variables: Mapping[str, str]) -> None:
+        """Append to `.env`."""
+        with (self.tree / ".env").open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in variables.items())
+
     def set(self, **settings: str) -> None:
         """Change settings for the next call."""
         self._environment |= settings
 
     def compose(self, *arguments: str, timeout: float = 900) -> str:
         """The output of `docker compose …`."""
-        return self._run([*self._compose, *arguments], timeout)
+        return self.run([*self._compose, *arguments], timeout)
 
     def docker(self, *arguments: str, timeout: float = 120) -> str:
         """The output of `docker …`."""
-        return self._run(["docker", *arguments], timeout)
+        return self.run(["docker", *arguments], timeout)
 
     def config(self) -> dict[str, Any]:
         """The file as Compose reads it."""
@@ -112,7 +117,8 @@ class Project:
         published = [self.docker("port", name, "8000/tcp").split()[0] for name in self.containers("gateway")]
         return sorted(f"http://{address}" for address in published)
 
-    def _run(self, command: list[str], timeout: float) -> str:
+    def run(self, command: list[str], timeout: float = 300) -> str:
+        """The output of a command in the folder of the file, with the engine's environment."""
         done = subprocess.run(
             command,
             cwd=self.tree,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from deploy.compose_test import answers, confinement, failures
+from deploy.compose_test import answers, confinement, digests, failures
 from deploy.compose_test.load import Load
 from deploy.compose_test.project import Project
 from deploy.compose_test.report import Report
@@ -32,7 +32,7 @@ def check_all(docker: Mapping[str, str], images: Mapping[str, str]) -> int:
     with tempfile.TemporaryDirectory(prefix="llmos-compose-") as folder:
         project = Project(Path(folder), docker, "metrics", left_out, _SHARE)
         try:
-            _run(report, project)
+            _run(report, project, docker)
         finally:
             if report.failed:
                 print(project.compose("logs", "--no-color", "--tail", "40"), flush=True)
@@ -41,7 +41,7 @@ def check_all(docker: Mapping[str, str], images: Mapping[str, str]) -> int:
     return 1 if report.failed else 0
 
 
-def _run(report: Report, project: Project) -> None:
+def _run(report: Report, project: Project, docker: Mapping[str, str]) -> None:
     if not report.check("build", lambda: _build(project)):
         return
     up = "all healthy, two nodes and two gateways"
@@ -67,6 +67,8 @@ def _run(report: Report, project: Project) -> None:
     for service in ("gateway", "inference"):
         report.check(f"docker stop of the {service} drains", partial(failures.drained, project, service))
     report.check("nothing written outside volumes", partial(confinement.writes, project))
+    if (registry := digests.program(docker)) is not None:
+        report.check("images by digest", partial(digests.pinned, project, registry, project.tree.parent))
     report.check("down and up", partial(failures.down_and_up, project))
     report.check("a second node that would promise the machine twice", partial(failures.refused, project))
 

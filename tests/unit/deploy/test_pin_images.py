@@ -35,5 +35,10 @@ def test_no_digest_is_invented_for_an_image_that_was_made_here():
         with_digest("nats:2", [])
 
 
+def test_a_digest_of_another_registry_is_not_taken():
+    with pytest.raises(ValueError, match="no digest"):
+        with_digest("nats:2", [f"mirror.example.com/nats@{DIGEST}"])
+
+
 def test_other_lines_stay():
     assert set_variables("# mine\nA=1\nNATS_IMAGE=x\n", {"NATS_IMAGE": "y"}) == "# mine\nA=1\nNATS_IMAGE=y\n"
