@@ -88,6 +88,7 @@ _OTHERS = [
         "`~/.cache/llmos-ci`",
         "Where `.ci/run` keeps its environment, and `make compose-test` its engine and images.",
     ),
+    Row("LLMOS_DEMO", "`1`", "none", "`docker compose up` also imports SmolLM2 and deploys it."),
     Row(
         "LLMOS_REQUIRE_COMPOSE",
         "`1`",

@@ -1,4 +1,4 @@
-"""Images by digest, with a registry of images of one's own: what deploy/pin_images.py writes is what Compose then runs."""
+"""Images by digest, with a registry of the test: what deploy/pin_images.py writes is what Compose then runs."""
 
 import subprocess
 import sys

@@ -87,8 +87,7 @@ class Settings(ServiceSettings):
     """A node agent's settings."""
 
     node_id: Name = Field(default_factory=host_node_id, validation_alias="LLMOS_INFERENCE_NODE_ID")
-    """Name of this node, unique in the system. Default: the host's name, or what `LLMOS_INFERENCE_MACHINE_DIR`
-    keeps."""
+    """Name of this node, unique in the system; `LLMOS_INFERENCE_MACHINE_DIR` keeps one. Default: the host's name."""
     machine_dir: Path | None = Field(default=None, validation_alias="LLMOS_INFERENCE_MACHINE_DIR")
     """Folder that all nodes of a machine share, such as containers: each keeps its id there, and one that would offer
     more than the others leave of the machine's memory and CPUs is refused. Default: none."""

@@ -42,7 +42,7 @@ def document():
 
 
 def test_every_service_is_there(document):
-    expected = {*THIRD_PARTIES, "init-bus", "init-store", *OURS}
+    expected = {*THIRD_PARTIES, "init-bus", "init-store", "demo", *OURS}
     assert document["services"].keys() == expected
     assert set(SERVICES) < set(OURS)
 
@@ -75,6 +75,12 @@ def test_every_mounted_file_exists(document):
     assert files
     for file in files:
         assert (ROOT / file).exists(), file
+
+
+def test_the_demo_is_there_only_when_asked_for(document):
+    assert document["services"]["demo"]["scale"] == "0"
+    asked = compose(dotenv(complete("")) | {"LLMOS_DEMO": "1"})["services"]["demo"]
+    assert (asked["scale"], asked["build"]["args"]["DEMO"]) == ("1", "1")
 
 
 def test_named_things_are_declared(document):
@@ -121,7 +127,7 @@ def test_jobs_reach_the_gateway_with_a_key_of_their_own_and_keep_their_folders(d
     assert environment["LLMOS_INFERENCE_JOB_DIR"].startswith(f"{volume}/"), "/tmp is memory"
 
 
-@pytest.mark.parametrize("service", [*OURS, "init-bus", "init-store", *THIRD_PARTIES])
+@pytest.mark.parametrize("service", [*OURS, "init-bus", "init-store", "demo", *THIRD_PARTIES])
 def test_no_container_has_rights_that_it_does_not_need(document, service):
     shown = document["services"][service]
     assert shown["read_only"] is True
