@@ -3,6 +3,7 @@
 `.env`                     passwords of the users of bus and store, and a limit for nodes' memory; mode 0600
 `deploy/secrets/admin-key` the first API key, mounted into the gateway
 `deploy/secrets/job-key`   empty: for the key with which evaluations ask the gateway, mounted into nodes
+`deploy/secrets/metrics-key` empty: for the key with which Prometheus asks gateways
 
 What is there stays as it is; what is missing is made at random. The gateway runs as another user than the one who
 owns the key file, so the file may be read by all and its folder entered by its owner alone: a mount needs no folder.
@@ -64,8 +65,9 @@ def make(root: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "admin-key").exists():
         _write(folder / "admin-key", new_admin_key() + "\n", mode=0o644)
-    if not (folder / "job-key").exists():
-        _write(folder / "job-key", "", mode=0o644)
+    for name in ("job-key", "metrics-key"):
+        if not (folder / name).exists():
+            _write(folder / name, "", mode=0o644)
 
 
 def _is_empty(line: str) -> bool:

@@ -168,7 +168,10 @@ def _spans(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def scraped(project: Project) -> str:
-    """Prometheus has each gateway's metrics."""
+    """Prometheus has each gateway's metrics, with a key that may only read."""
+    with Client(project.gateways()[0], project.key) as client:
+        key = client.create_key("metrics", ["read"])["key"]
+    (project.tree / "deploy/secrets/metrics-key").write_text(f"{key}\n", encoding="utf-8")
     url = f"http://127.0.0.1:{project.prometheus_port}/api/v1"
     gateways = len(project.gateways())
 

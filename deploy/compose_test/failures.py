@@ -149,7 +149,8 @@ def _replicas(project: Project) -> list[ReplicaStatus]:
 
 def _answered(project: Project) -> dict[str, float]:
     """Tokens that each replica has generated, from a gateway's metrics."""
-    text = httpx.get(f"{project.gateways()[0]}/metrics", timeout=30).text
+    headers = {"Authorization": f"Bearer {project.key}"}
+    text = httpx.get(f"{project.gateways()[0]}/metrics", headers=headers, timeout=30).text
     lines = (line for line in text.splitlines() if line.startswith("llmos_replica_generated_tokens_total{"))
     return {line.partition('replica="')[2].partition('"')[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
 

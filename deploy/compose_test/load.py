@@ -11,7 +11,7 @@ import httpx
 
 MODEL = "smollm2"
 STREAMS = 8
-ANSWER_S = 60.0
+ANSWER_S = 120.0
 """For one answer, with all its repetitions."""
 _AGAIN = {429, 502, 503, 504}
 """Statuses after which clients of this API ask again, as the `openai` package does."""
@@ -109,7 +109,7 @@ class Load:
         headers = {"Authorization": f"Bearer {self._key}"}
         text, ended = "", False
         try:
-            with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30) as answer:
+            with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60) as answer:
                 if answer.status_code in _AGAIN:
                     raise _AskAgain(f"after status {answer.status_code}")
                 if answer.status_code != 200:

@@ -45,7 +45,7 @@ def _run(report: Report, project: Project, docker: Mapping[str, str]) -> None:
     if not report.check("build", lambda: _build(project)):
         return
     up = "all healthy, two nodes and two gateways"
-    if not report.check(up, lambda: f"{len(project.containers())} containers after {project.up(*_TWICE):.1f} s"):
+    if not report.check(up, lambda: f"after {project.up(*_TWICE):.1f} s, {len(project.containers())} containers"):
         return
     report.check("rights of containers", partial(confinement.rights, project))
     if not report.check("a model is brought in and deployed", partial(answers.deploy, project, 2)):

@@ -86,4 +86,5 @@ def test_prometheus_asks_each_gateway():
     services = compose(dotenv(complete("")))["services"]
     assert discovered["names"] == ["gateway"]
     assert str(discovered["port"]) == services["gateway"]["environment"]["LLMOS_GATEWAY_PORT"]
+    assert job["authorization"] == {"credentials_file": f"/run/secrets/{services['prometheus']['secrets'][0]}"}
     assert set(services["prometheus"]["networks"]) & set(services["gateway"]["networks"])
