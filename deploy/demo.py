@@ -1,4 +1,4 @@
-"""Import SmolLM2 and deploy it, unless both were done; then wait to be stopped. Runs in a container with LLMOS_DEMO=1.
+"""Import SmolLM2 and deploy it, unless that was done; then wait to be stopped. Runs in a container with LLMOS_DEMO=1.
 
 `python demo.py KEY_FILE`, with LLMOS_URL. `/tmp/deployed` is there once it answers: the container's health check.
 """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llmos.transport import Transport, admin_path
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, Unavailable
 from shared.storage.port import CHUNK
 
 
@@ -34,10 +34,15 @@ class Blobs:
         """Download a file; `received` gets the number of bytes so far. Raises CorruptFile for another digest."""
         found = hashlib.sha256()
         with path.open("wb") as file:
-            for chunk in self._gateway.chunks(admin_path("blobs", digest)):
-                file.write(chunk)
-                found.update(chunk)
-                received(file.tell())
+            try:
+                for chunk in self._gateway.chunks(admin_path("blobs", digest)):
+                    file.write(chunk)
+                    found.update(chunk)
+                    received(file.tell())
+            except Unavailable as error:  # the store ends a file before its last piece if it finds it damaged
+                raise Unavailable(
+                    f"{path.name}: {error}; the stored file may be damaged, if it happens again"
+                ) from error
         if found.hexdigest() != digest:
             path.unlink()
             raise CorruptFile(f"the store gave other bytes for blob {digest}; run the command again")

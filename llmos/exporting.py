@@ -1,5 +1,6 @@
 """Get a version out of the registry: its files as they are, or as a Hugging Face directory."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -55,6 +56,12 @@ def export_model(client: Client, reference: str, folder: Path, form: Format, pro
 
 
 def _download(client: Client, version: ModelVersion, folder: Path, progress: Progress) -> None:
+    """Write all files, or leave the folder empty."""
     folder.mkdir(parents=True, exist_ok=True)
-    client.models.download(version.manifest, folder, progress)
-    (folder / MANIFEST_FILE).write_bytes(version.manifest.encode())
+    try:
+        client.models.download(version.manifest, folder, progress)
+        (folder / MANIFEST_FILE).write_bytes(version.manifest.encode())
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise

@@ -75,6 +75,10 @@ class Hub:
     def __exit__(self, *error: object) -> None:
         self._http.close()
 
+    def origin(self, model: HubModel) -> str:
+        """`org/name@commit` of what `model` is now; raises as `download` does."""
+        return f"{model.repository}@{self._list(model)[0]}"
+
     def download(self, model: HubModel, folder: Path, progress: Progress) -> str:
         """Fetch the files of `model` into `folder`; returns `org/name@commit`.
 

@@ -8,4 +8,5 @@
 | `before_a_key` | what a stranger can send |
 | `with_a_key` | what a tenant can ask for |
 | `on_the_bus` | what the password of a service is good for |
+| `in_a_file` | what a model's files can do, and a disk that loses a byte |
 """

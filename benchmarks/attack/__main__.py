@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.attack import before_a_key, on_the_bus, with_a_key
+from benchmarks.attack import before_a_key, in_a_file, on_the_bus, with_a_key
 from benchmarks.attack.target import Attack, Outcome, Target
 from benchmarks.attack.watch import Felt, watching
 from benchmarks.processor import processor_name
@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[Attack, ...]] = {
     "before a key": before_a_key.ATTACKS,
     "with a key": with_a_key.ATTACKS,
     "on the bus": on_the_bus.ATTACKS,
+    "in a file": in_a_file.ATTACKS,
 }
 SHAPE = Shape(slots=8, max_len=2048)
 COLUMNS = ("attack", "answer", "held", "loop p99 ms", "loop max ms", "memory MB", "quiet: failed", "p50 s", "max s")

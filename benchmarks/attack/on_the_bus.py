@@ -12,6 +12,9 @@ from benchmarks.attack.target import Outcome, Target
 from shared.contracts.gateway import TENANTS_BUCKET
 
 LISTEN_S = 3.0
+WHISPER = "What nobody else may hear."
+REPLICAS = "llmos.v1.replica."
+"""Where the requests of replicas arrive, and their answers' frames. The monitor may hear their beats."""
 
 
 def make_a_key(target: Target) -> Outcome:
@@ -37,17 +40,17 @@ def read_prompts(target: Target) -> Outcome:
     """Listens to all inboxes and to the requests of replicas, while the quiet tenant chats."""
 
     async def attack(client: Client) -> Outcome:
-        heard: list[str] = []
+        heard: list[Msg] = []
 
         async def note(message: Msg) -> None:
-            heard.append(message.subject)
+            heard.append(message)
 
         for subject in ("_INBOX.>", "llmos.v1.replica.>", "llmos.v1.gateway.>", ">"):
             await client.subscribe(subject, cb=note)
         await client.flush()
-        await asyncio.to_thread(target.chat, "A secret.", key=target.quiet)
+        await asyncio.to_thread(target.chat, WHISPER, key=target.quiet)
         await asyncio.sleep(LISTEN_S)
-        secrets = [subject for subject in heard if ".replica." in subject or ".frames" in subject]
+        secrets = [one for one in heard if one.subject.startswith(REPLICAS) or WHISPER.encode() in one.data]
         return Outcome(f"{len(heard)} messages heard, {len(secrets)} of prompts or answers", not secrets)
 
     return _with_the_monitors_password(target, attack)

@@ -68,7 +68,7 @@ _MAY = {
 def deploy(project: Project, replicas: int) -> str:
     """Import SmolLM2 and deploy it."""
     with Client(project.gateways()[0], project.key) as client:
-        version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None)
+        version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None).version
         client.deploy(Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024))
         began = time.monotonic()
         for _ in wait_ready(client, MODEL, READY_S):

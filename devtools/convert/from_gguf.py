@@ -47,7 +47,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
     license_name = gguf.metadata.get("general.license")
     model = DecoderModel(
         source=parts[0].name,
-        digest=file_digest(source) if len(parts) == 1 else files_digest(parts),
+        digest=gguf_digest(parts),
         architecture=architecture,
         weights=GgufSource(gguf),
         text=read_text(gguf.metadata),
@@ -57,6 +57,11 @@ def read_gguf_model(source: Path) -> DecoderModel:
     model.check()
     try_hostile_texts(model.text.tokenizer)
     return model
+
+
+def gguf_digest(parts: tuple[Path, ...]) -> str:
+    """SHA-256 of a GGUF in one file, else of the list of its parts."""
+    return file_digest(parts[0]) if len(parts) == 1 else files_digest(parts)
 
 
 def convert_gguf(

@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 from services.inference.agent.agent import Node, NodeAgent
+from services.inference.agent.cached_blobs import CachedBlobs
 from services.inference.agent.gpus import find_gpus
 from services.inference.agent.job_needs import find_lacking
 from services.inference.agent.job_process import JobCommand
 from services.inference.agent.machine import offering
 from services.inference.settings import Settings, whole_machine
+from shared.bus import rpc
 from shared.contracts.resources import Resources
+from shared.contracts.scrub import check_cached_blob
 from shared.deadlines import AGENT_RECORD_S
 from shared.errors import InvalidInput
+from shared.service.background import background
 from shared.service.context import Context
+from shared.service.scrub import Scrubber
 from shared.storage.open import open_store
 
 
@@ -53,18 +58,32 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         lacking=lacking,
     )
     drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
-    with ExitStack() as stack:
-        if settings.machine_dir is not None:
-            shared = offering(
-                settings.machine_dir,
-                node.capacity,
-                whole_machine(),
-                "gpu" if gpus else "node",
-                settings.given_node_id,
-            )
-            node = replace(node, id=stack.enter_context(shared))
-        async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
+    cached = CachedBlobs(settings.cache_dir)
+    with _share_of_machine(settings, node) as node_id:
+        node = replace(node, id=node_id)
+        scrubber = Scrubber(
+            context.bus,
+            cached,
+            service="inference",
+            actor=context.instance,
+            node=node.id,
+            rate=settings.scrub_rate,
+            interval=settings.scrub_interval,
+        )
+        async with (
+            NodeAgent(context.bus, node).running(drain_timeout=drain_timeout),
+            rpc.serve(context.bus, {check_cached_blob(node.id): cached.check_blob}),
+            background(scrubber.run(), "scrub the cache"),
+        ):
             yield
+
+
+def _share_of_machine(settings: Settings, node: Node) -> AbstractContextManager[str]:
+    """Offers what the node has beside the other nodes of the machine, where they share a folder; the node's id."""
+    if settings.machine_dir is None:
+        return nullcontext(node.id)
+    kind = "gpu" if node.gpus else "node"
+    return offering(settings.machine_dir, node.capacity, whole_machine(), kind, settings.given_node_id)
 
 
 def _job_environment(settings: Settings) -> dict[str, str]:

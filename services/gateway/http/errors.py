@@ -1,15 +1,10 @@
-"""The one place that maps errors to HTTP: status, headers and OpenAI's body.
-
-{"error": {"message", "type", "param", "code"}}     code is the stable one of `shared.errors`
-"""
+"""The one place that maps errors to HTTP: status, headers, and OpenAI's types. Bodies are a dialect's."""
 
 import math
 import secrets
 from typing import ClassVar
 
-import orjson
 import structlog
-from starlette.types import Send
 
 from shared import errors
 from shared.errors import LlmosError
@@ -104,11 +99,9 @@ def status(error: LlmosError) -> int:
     return error.status if isinstance(error, HttpError) else _mapped(error)[0]
 
 
-def body(error: LlmosError) -> bytes:
-    """OpenAI's error body."""
-    return orjson.dumps(
-        {"error": {"message": error.message, "type": _mapped(error)[1], "param": error.param, "code": error.code}}
-    )
+def openai_type(error: LlmosError) -> str:
+    """OpenAI's `type` of an error."""
+    return _mapped(error)[1]
 
 
 def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
@@ -124,14 +117,6 @@ def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, UnsupportedMediaType):
         added += [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
     return added
-
-
-async def send_error(send: Send, error: LlmosError, *, method: str) -> None:
-    """Respond with an error; a HEAD request gets no body."""
-    content = body(error)
-    length = (b"content-length", str(len(content)).encode())
-    await send({"type": "http.response.start", "status": status(error), "headers": [JSON, length, *headers(error)]})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else content})
 
 
 def _mapped(error: LlmosError) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth import OPEN_PATHS
 from services.gateway.http import errors
+from services.gateway.http.dialect import OPENAI, Dialect, send_error
 from services.gateway.http.paths import routed_path
 from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Metrics
@@ -45,6 +46,8 @@ class RequestState:
     failure: LlmosError | None = None
     """The error that ended the response, also after its first byte."""
     key_id: str = ""
+    dialect: Dialect = OPENAI
+    """Of the route; OpenAI's until it is found."""
 
 
 def state_of(scope: Scope) -> RequestState:
@@ -112,7 +115,7 @@ class RequestMiddleware:
         except BaseException as error:  # noqa: BLE001  # the boundary: every error becomes a response, unknown ones are logged
             state.failure = errors.as_llmos(error, scope["method"], scope["path"])
             if not state.status:
-                await errors.send_error(send_with_ids, state.failure, method=scope["method"])
+                await send_error(send_with_ids, state.failure, method=scope["method"], dialect=state.dialect)
 
     def _conclude(self, scope: Scope, span: trace.Span, state: RequestState, seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", "unmatched")

@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, scheduler
+from shared.contracts import events, file, gateway, job, monitor, registry, scheduler, scrub
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -60,6 +60,7 @@ BUCKETS = (
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,)),
     Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
+    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE)),
 )
 
 STREAMS = (

@@ -65,7 +65,8 @@ async def ask(bus, endpoint, request):
 
 
 async def create(bus, *, memory: int = GIB, **fields):
-    request = CreateJob(kind="run", command=("true",), resources=Resources(memory=memory, threads=0), **fields)
+    given = {"kind": "run", "command": ("true",), **fields}
+    request = CreateJob(resources=Resources(memory=memory, threads=0), **given)
     return await ask(bus, CREATE_JOB, request)
 
 
@@ -78,6 +79,13 @@ async def reaches(bus, job_id: str, desired: JobState) -> None:
         return await state(bus, job_id) is desired
 
     await eventually(reached)
+
+
+async def says(bus, job_id: str, text: str) -> None:
+    async def said() -> bool:
+        return text in (await ask(bus, SHOW_JOB, JobName(id=job_id))).message
+
+    await eventually(said)
 
 
 async def assigned(bus, node: str) -> NodeAssignment:
@@ -124,6 +132,28 @@ async def test_a_job_waits_for_room_and_says_why(bus, nodes):
     assert "no node has 2.0 GiB free: a has 1.0 GiB" in job.message
     await nodes("b", memory=2 * GIB)
     await reaches(bus, job.id, JobState.STARTING)
+
+
+async def test_a_training_on_two_nodes_waits_until_both_are_there(bus, nodes):
+    await nodes("a")
+    job = await create(bus, kind="train", node_count=2)
+    assert (job.state, job.nodes) == (JobState.QUEUED, ())
+    assert "needs 2 nodes, 1 is up" in job.message
+    await nodes("b", training_address="10.0.0.2")
+    await says(bus, job.id, "needs 2 nodes that reach one another")
+    await nodes("c", training_address="10.0.0.3")
+    await reaches(bus, job.id, JobState.STARTING)
+    assert set((await ask(bus, SHOW_JOB, JobName(id=job.id))).nodes) == {"b", "c"}
+
+
+async def test_only_a_training_on_stored_datasets_runs_on_several_nodes(bus, nodes):
+    await nodes("a")
+    uploaded = Upload(file=Upload.EXAMPLE.file, name="rows.jsonl")
+    for fields in ({}, {"kind": "evaluate"}, {"kind": "train", "uploads": (uploaded,)}):
+        with pytest.raises(InvalidInput, match="only a training on stored datasets runs on several nodes") as refused:
+            await create(bus, node_count=2, **fields)
+        assert refused.value.param == "node_count"
+    assert (await ask(bus, LIST_JOBS, Empty())).jobs == ()
 
 
 async def test_a_deployment_preempts_a_job_which_goes_on_from_its_checkpoint(bus, nodes):

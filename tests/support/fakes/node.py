@@ -28,6 +28,7 @@ class FakeNode:
         threads: Number.
         answers: Whether assigned replicas become ready.
         renew: Seconds between renewals.
+        training_address: Where its trainings meet those of other nodes.
     """
 
     def __init__(
@@ -39,10 +40,13 @@ class FakeNode:
         threads: int = 4,
         answers: bool = True,
         renew: float = 0.2,
+        training_address: str = "127.0.0.1",
     ) -> None:
         self._bus = bus
         self.name = name
-        self.status = node(name, memory=memory, threads=threads)
+        self.status = node(name, memory=memory, threads=threads).model_copy(
+            update={"training_address": training_address}
+        )
         self.assigned: tuple[ReplicaAssignment, ...] = ()
         self.history: list[tuple[str, ...]] = []
         """The ids of each assignment that was heard."""

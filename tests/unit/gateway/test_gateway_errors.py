@@ -1,9 +1,9 @@
 """The one mapping from errors to HTTP."""
 
-import orjson
 import pytest
 
 from services.gateway.http import errors as http_errors
+from services.gateway.http.dialect import OPENAI
 from shared import errors
 
 EXPECTED = {
@@ -41,7 +41,7 @@ def test_every_error_of_the_tree_has_its_status() -> None:
 
 
 def test_the_body_is_openais() -> None:
-    body = orjson.loads(http_errors.body(errors.InvalidInput("n: too many", param="n")))
+    body = OPENAI.error(errors.InvalidInput("n: too many", param="n"))
     assert body == {
         "error": {
             "message": "n: too many",
@@ -85,5 +85,5 @@ def test_errors_of_http_itself_have_their_own_statuses(
     error: http_errors.HttpError, status: int, header: tuple[bytes, bytes] | None
 ) -> None:
     assert http_errors.status(error) == status
-    assert orjson.loads(http_errors.body(error))["error"]["type"] == "invalid_request_error"
+    assert http_errors.openai_type(error) == "invalid_request_error"
     assert header is None or header in http_errors.headers(error)
