@@ -35,7 +35,7 @@ def check_all(docker: Mapping[str, str], images: Mapping[str, str]) -> int:
             _run(report, project, docker)
         finally:
             if report.failed:
-                print(project.compose("logs", "--no-color", "--tail", "40"), flush=True)
+                print(project.compose("logs", "--no-color", "--tail", "15"), flush=True)
             project.down("--volumes")
     print(f"{report.passed} passed, {len(report.failed)} failed")
     return 1 if report.failed else 0
