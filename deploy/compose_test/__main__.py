@@ -7,6 +7,7 @@ engine can be made, it says so and ends with 0, or with 1 if LLMOS_REQUIRE_COMPO
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -52,11 +53,19 @@ def cache_folder() -> Path:
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One engine at a time has these images; a second test waits."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def own_engine(folder: Path) -> Iterator[tuple[Mapping[str, str], dict[str, str]]]:
     """An engine with the images that cannot be pulled; yields `docker`'s environment, and what is in the images."""
     with (
         tempfile.TemporaryDirectory(prefix="llmos-engine-") as state,
-        engine.running(folder / "engine", Path(state), folder / "data") as docker,
+        engine.running(folder / "engine", f"llmos-{folder.name}", Path(state), folder / "data") as docker,
     ):
         binary = os.environ.get("JAEGER_BINARY")
         yield docker, Builder(folder / "engine", docker, names(docker), Path(binary) if binary else None).make()
@@ -89,9 +98,10 @@ def main() -> int:
         else:
             folder = cache_folder()
             print(f"{missing}; one is made of packages of Debian {packages.SUITE} in {folder}", flush=True)
+            stack.enter_context(alone(folder))
             files = packages.unpack(folder)
             command = [sys.executable, "-P", "-m", "deploy.compose_test", INSIDE, str(folder)]
-            return engine.run_inside(files, command)
+            return engine.run_inside(files, f"llmos-{folder.name}", command)
         return check_all(docker, images)
 
 

@@ -23,8 +23,14 @@ _NAMESERVER = "10.0.2.3"
 """slirp4netns' own."""
 
 
-def run_inside(engine: Path, argv: list[str]) -> int:
-    """Run a program in new namespaces with a way out; its exit code. All it started has ended when this returns."""
+def run_inside(engine: Path, group: str, argv: list[str]) -> int:
+    """Run a program in new namespaces with a way out; its exit code. All it started has ended when this returns.
+
+    Args:
+        engine: Its files.
+        group: Name of the control groups that `running` makes; they are removed.
+        argv: The program, and its arguments.
+    """
     into = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
     inside = subprocess.Popen(tethered(*into), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL)
     out = None
@@ -50,26 +56,20 @@ def run_inside(engine: Path, argv: list[str]) -> int:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
-        remove_groups(_group(inside.pid))
+        _remove_groups(group)
 
 
 def _namespace(pid: int) -> str:
     return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
-def _group(pid: int) -> str:
-    return f"llmos-compose-{pid}"
-
-
-def remove_groups(name: str) -> None:
+def _remove_groups(name: str) -> None:
     """Remove the control groups of an engine that has ended, in each hierarchy."""
-    for top in Path("/sys/fs/cgroup").glob(f"{name}/"), Path("/sys/fs/cgroup").glob(f"*/{name}/"):
-        for group in top:
-            for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-                with suppress(OSError):
-                    folder.rmdir()
+    top = Path("/sys/fs/cgroup")
+    for group in [*top.glob(name), *top.glob(f"*/{name}")]:
+        for folder in [*sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True), group]:
             with suppress(OSError):
-                group.rmdir()
+                folder.rmdir()
 
 
 def environment(engine: Path, state: Path) -> dict[str, str]:
@@ -86,11 +86,12 @@ def environment(engine: Path, state: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(engine: Path, state: Path, data: Path) -> Iterator[Mapping[str, str]]:
+def running(engine: Path, group: str, state: Path, data: Path) -> Iterator[Mapping[str, str]]:
     """The engine, while the block runs, inside `run_inside`; yields the environment of `docker`.
 
     Args:
         engine: Its files.
+        group: As `run_inside` has it.
         state: A folder for this run: socket, log.
         data: Its images; kept.
     """
@@ -102,7 +103,7 @@ def running(engine: Path, state: Path, data: Path) -> Iterator[Mapping[str, str]
         f"--exec-root={state / 'exec'}",
         f"--pidfile={state / 'docker.pid'}",
         f"--host={given['DOCKER_HOST']}",
-        f"--cgroup-parent=/{_group(os.getppid())}",
+        f"--cgroup-parent=/{group}",
         f"--userland-proxy-path={engine / 'usr/sbin/docker-proxy'}",
         f"--init-path={engine / 'usr/bin/docker-init'}",
     ]
