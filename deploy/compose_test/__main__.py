@@ -37,27 +37,26 @@ def existing_engine() -> str | None:
     return None if plugin.returncode == 0 else "docker has no compose plugin"
 
 
-def cache_folder() -> Path:
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One test at a time has engine and images; another one waits."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "compose.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def engine_folder(cache: Path) -> Path:
     """Where the engine's files and images are kept, by what they are made of; what is of other content is removed."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("LLMOS_CI_CACHE") or home / "llmos-ci")
     made_of = [*sorted((ROOT / "requirements").glob("*.lock")), ROOT / "deploy/Dockerfile"]
     texts = [*(path.read_bytes() for path in made_of), sys.version.encode(), packages.LIST.encode()]
     digest = hashlib.sha256(b"".join(texts)).hexdigest()[:16]
     folder = cache / f"compose-{digest}"
-    for other in cache.glob("compose-*"):
+    for other in cache.glob("compose-*/"):
         if other != folder:
             shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One engine at a time has these images; a second test waits."""
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager
@@ -69,6 +68,8 @@ def own_engine(folder: Path) -> Iterator[tuple[Mapping[str, str], dict[str, str]
     ):
         binary = os.environ.get("JAEGER_BINARY")
         yield docker, Builder(folder / "engine", docker, names(docker), Path(binary) if binary else None).make()
+        for unused in (["image", "prune", "--force"], ["builder", "prune", "--force", "--keep-storage=6GB"]):
+            subprocess.run(["docker", *unused], env=docker, capture_output=True, check=False)
 
 
 def names(docker: Mapping[str, str]) -> Names:
@@ -96,9 +97,11 @@ def main() -> int:
             print(f"docker compose was not run: {missing}, and none can be made: {reason}")
             return 1 if required else 0
         else:
-            folder = cache_folder()
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            cache = Path(os.environ.get("LLMOS_CI_CACHE") or home / "llmos-ci")
+            stack.enter_context(alone(cache))
+            folder = engine_folder(cache)
             print(f"{missing}; one is made of packages of Debian {packages.SUITE} in {folder}", flush=True)
-            stack.enter_context(alone(folder))
             files = packages.unpack(folder)
             command = [sys.executable, "-P", "-m", "deploy.compose_test", INSIDE, str(folder)]
             return engine.run_inside(files, f"llmos-{folder.name}", command)
