@@ -1,6 +1,7 @@
 """Import SmolLM2 and deploy it, unless that was done; then wait to be stopped. Runs in a container with LLMOS_DEMO=1.
 
-`python demo.py KEY_FILE`, with LLMOS_URL. `/tmp/deployed` is there once it answers: the container's health check.
+`python demo.py KEY_FILE`, with LLMOS_URL. The file LLMOS_HEALTH_FILE is there once SmolLM2 answers: the container's
+health check looks for it.
 """
 
 import os
@@ -12,8 +13,6 @@ from llmos.cli.demo import deploy_once, import_once
 from llmos.client import Client
 from shared.errors import LlmosError
 
-_DEPLOYED = Path("/tmp/deployed")  # noqa: S108  # in a container
-
 
 def main() -> None:
     """Exits with 1 and a line when it can't be done; the container starts it again."""
@@ -22,7 +21,7 @@ def main() -> None:
             deploy_once(client, import_once(client))
     except LlmosError as error:
         sys.exit(f"SmolLM2 was not deployed: {error.message}")
-    _DEPLOYED.touch()
+    Path(os.environ["LLMOS_HEALTH_FILE"]).touch()
     signal.pause()
 
 

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -81,6 +82,7 @@ class Deployment:
 
     def _outside(self, value: str) -> str:
         """A value with containers' names and folders replaced by those of this machine."""
+        value = value.replace("/tmp/", f"{self.root}/")  # first: `root` may lie there itself
         value = re.sub(r"@nats:4222$", f"@127.0.0.1:{self.nats_port}", value)
         value = value.replace("http://minio:9000", self._s3.endpoint)
         value = value.replace("http://jaeger:4317", f"http://127.0.0.1:{free_port()}")
@@ -112,6 +114,19 @@ class Deployment:
         with self._stack:
             if error is None:
                 self.stop()
+
+    @contextmanager
+    def demo(self) -> Iterator[Path]:
+        """The container of LLMOS_DEMO=1 while the block runs; yields its health file."""
+        *_, key = self.services["demo"]["entrypoint"]
+        environment = self.environment("demo") | {"LLMOS_HOME": str(self.root / "demo-home")}
+        program = [sys.executable, "-P", str(ROOT / "deploy/demo.py"), self._outside(key)]
+        self._start("demo", program, environment)
+        try:
+            yield Path(environment["LLMOS_HEALTH_FILE"])
+        finally:
+            self._processes["demo"].terminate()
+            self._processes.pop("demo").wait(timeout=_STOPPED_S)
 
     def health(self, service: str) -> tuple[bool, str]:
         """The image's health check: whether it passes, and what it says."""
