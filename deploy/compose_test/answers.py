@@ -1,7 +1,6 @@
 """What a healthy deployment does: answers, keeps files, traces, metrics."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +11,10 @@ from deploy.compose_test.load import MODEL
 from deploy.compose_test.project import Project
 from deploy.compose_test.report import eventually, expect
 from llmos.cli.demo import demo_gguf
-from llmos.client import Client, wait_ready
+from llmos.client import Client
 from llmos.importing import import_model
 from shared.contracts.scheduler import Deploy
+from shared.errors import Unavailable
 
 QUESTION = [
     {"role": "system", "content": "You are a helpful assistant. Answer in one short sentence."},
@@ -66,14 +66,21 @@ _MAY = {
 
 
 def deploy(project: Project, replicas: int) -> str:
-    """Import SmolLM2 and deploy it."""
+    """Import SmolLM2 and deploy it; what is unavailable for a while is asked for again."""
     with Client(project.gateways()[0], project.key) as client:
         version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None).version
-        client.deploy(Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024))
-        began = time.monotonic()
-        for _ in wait_ready(client, MODEL, READY_S):
-            pass
-    return f"{version.reference} in {replicas} replicas, ready after {time.monotonic() - began:.1f} s"
+        wanted = Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024)
+
+        def deployed() -> bool:
+            try:
+                client.deploy(wanted)
+                status = client.deployment(MODEL)
+            except Unavailable:
+                return False
+            return status.ready == replicas
+
+        took = eventually(deployed, READY_S, f"{replicas} replicas ready")
+    return f"{version.reference} in {replicas} replicas, ready after {took:.1f} s"
 
 
 def ask(project: Project) -> tuple[str, str]:
