@@ -11,7 +11,8 @@ from typing import NamedTuple
 from devtools.quantization import Quantize, conversion
 from llmos.client import Client
 from llmos.earlier_import import earlier_import
-from llmos.hub import Hub, HubModel
+from llmos.hub import Hub
+from llmos.hub_files import HubModel
 from llmos.import_journal import ImportJournal
 from llmos.progress import Progress
 from shared.contracts.manifest import NAME_RULE, Lineage, Manifest, is_name
@@ -25,7 +26,7 @@ WORK_PREFIX = "llmos-import-"
 
 SOURCES = (
     "a .gguf file, a Hugging Face directory (config.json and safetensors; an encoder's may have model.onnx instead),"
-    " hf:org/name or hf:org/name@revision"
+    " hf:org/name, hf:org/name@revision or hf:org/name:Q4_K_M"
 )
 
 
@@ -57,7 +58,7 @@ def import_model(
 
     Args:
         client: Of the gateway.
-        source: A GGUF file, a Hugging Face directory, or `hf:org/name[@revision]`.
+        source: A GGUF file, a Hugging Face directory, or `hf:org/name[@revision][:Q4_K_M]`.
         name: Of the model.
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
@@ -78,7 +79,7 @@ def import_model(
         for alias in aliases:
             client.models.set_alias(name, alias, existing.version)
         return Imported(client.models.version(existing.reference), unchanged=True)
-    from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
+    from devtools.convert import add_cuda_graph  # noqa: PLC0415  # other commands start without it
 
     with ExitStack() as stack:
         work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
@@ -90,11 +91,11 @@ def import_model(
             except BlockingIOError as error:
                 raise Conflict(f"{source} is being imported by another process; wait for its end") from error
             with Hub() as hub:
-                origin = f"hf:{hub.download(model, fetched, progress)}"
-            manifest = convert_hf(fetched, work / "version", quantize=quantize, name=origin, progress=progress)
+                arrived = hub.download(model, fetched, progress)
+            path, origin = arrived.path, f"hf:{arrived.origin}"
         else:
-            fetched = None
-            manifest = _convert_local(source, work / "version", quantize, progress)
+            fetched, path, origin = None, _local_model(source), ""
+        manifest = _convert(path, work / "version", quantize, origin, progress)
         if cuda:
             manifest = add_cuda_graph(work / "version", manifest)
         lineage = manifest.lineage.model_copy(update={"conversion": how})
@@ -132,7 +133,7 @@ def _check_name(option: str, name: str) -> None:
         raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
 
 
-def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
+def _convert(path: Path, destination: Path, quantize: Quantize, origin: str, progress: Progress) -> Manifest:
     from devtools.convert import (  # noqa: PLC0415  # other commands start without it
         convert_encoder,
         convert_gguf,
@@ -140,16 +141,15 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         is_encoder_directory,
     )
 
-    path = _local_model(source)
     if path.is_file():
-        return convert_gguf(path, destination, quantize=quantize, progress=progress)
+        return convert_gguf(path, destination, quantize=quantize, name=origin, progress=progress)
     if not is_encoder_directory(path):
-        return convert_hf(path, destination, quantize=quantize, progress=progress)
+        return convert_hf(path, destination, quantize=quantize, name=origin, progress=progress)
     if quantize not in ("auto", "none"):
         raise InvalidInput(
             f"encoders keep their weights as they are; --quantize {quantize} is for decoders", param="quantize"
         )
-    return convert_encoder(path, destination, progress=progress)
+    return convert_encoder(path, destination, name=origin, progress=progress)
 
 
 def _local_model(source: str) -> Path:

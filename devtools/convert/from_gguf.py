@@ -1,5 +1,6 @@
 """Converts a GGUF into the files of a version and their manifest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from devtools.convert.decoder_version import (
@@ -65,9 +66,11 @@ def gguf_digest(parts: tuple[Path, ...]) -> str:
 
 
 def convert_gguf(
-    source: Path, destination: Path, *, quantize: Quantize = "auto", progress: Progress = no_progress
+    source: Path, destination: Path, *, quantize: Quantize = "auto", name: str = "", progress: Progress = no_progress
 ) -> Manifest:
     """Write the version that the GGUF `source` describes into the folder `destination`.
+
+    `name` is what the version is said to come from; the file's name if empty.
 
     Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats. On any
     failure `destination` is as it was. `progress` is called with the stages read, build, check and finish, and where
@@ -81,6 +84,7 @@ def convert_gguf(
     """
     progress("read", 0.0)
     model = read_gguf_model(source)
+    model = replace(model, source=name or model.source)
     progress("read", 1.0)
     if quantize in ("auto", "none"):
         return write_version(model, destination, progress=progress)
