@@ -2,7 +2,7 @@
 
 `s3_server.py server DIR` with MINIO_ROOT_USER and MINIO_ROOT_PASSWORD. Requests of S3 go to SeaweedFS as they came.
 `add-canned-policy`, `add-user` and `set-user-or-group-policy` change the file of its users and policies, which
-SeaweedFS then enforces; with a change it is started again.
+SeaweedFS then enforces; it is started again for the first request of S3 after a change.
 """
 
 import http.client
@@ -34,6 +34,8 @@ class Accounts:
         empty: dict[str, dict[str, object]] = {"policies": {}, "users": {}, "granted": {}}
         self.state = json.loads(file.read_text()) if file.exists() else empty
         self.lock = threading.Lock()
+        self.changed = False
+        """Whether SeaweedFS has yet to read it."""
 
     def change(self, part: str, name: str, value: object) -> bool:
         """Set it; whether that changed anything."""
@@ -128,10 +130,6 @@ class Weed:
                 self._process.kill()
                 self._process.wait()
 
-    def died(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._process is not None and self._process.poll() is not None
-
 
 class Front(BaseHTTPRequestHandler):
     """What listens on MinIO's port."""
@@ -167,12 +165,18 @@ class Front(BaseHTTPRequestHandler):
             else:
                 self._answer(501, b'{"Code": "NotImplemented", "Message": "not in this stand-in"}')
                 return
-            if changed:
-                self.weed.stop()
-                self.weed.start()
+            self.accounts.changed |= changed
         self._answer(200, b"")
 
+    def _read_accounts(self) -> None:
+        with self.accounts.lock:
+            if self.accounts.changed:
+                self.weed.stop()
+                self.weed.start()
+                self.accounts.changed = False
+
     def _pass_on(self) -> None:
+        self._read_accounts()
         backend = http.client.HTTPConnection("127.0.0.1", BACKEND, timeout=120)
         try:
             backend.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
