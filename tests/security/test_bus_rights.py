@@ -33,6 +33,7 @@ WRITES = {
     "LLMOS_JOB_RUNS": {INFERENCE},
     "LLMOS_TENANTS": {GATEWAY},
     "LLMOS_FILES": {GATEWAY},
+    "LLMOS_SCRUBS": {REGISTRY, INFERENCE},
 }
 ONLY_READS = {
     "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
@@ -58,6 +59,7 @@ ASKS = {
     "llmos.v1.monitor.get_trace": (MONITOR, {GATEWAY}),
     "llmos.v1.replica.r1.generate": (REPLICA, {GATEWAY}),
     "llmos.v1.replica.r1.drain": (REPLICA, {GATEWAY, INFERENCE}),
+    "llmos.v1.node.n1.check_blob": (INFERENCE, {GATEWAY}),
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
