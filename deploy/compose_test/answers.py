@@ -69,11 +69,11 @@ def deploy(project: Project, replicas: int) -> str:
     """Import SmolLM2 and deploy it; what is unavailable for a while is asked for again."""
     with Client(project.gateways()[0], project.key) as client:
         version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None).version
-        wanted = Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024)
+        deployment = Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024)
 
         def deployed() -> bool:
             try:
-                client.deploy(wanted)
+                client.deploy(deployment)
                 status = client.deployment(MODEL)
             except Unavailable:
                 return False
