@@ -20,7 +20,7 @@ from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 from urllib3.exceptions import HTTPError
 
-from shared.storage.layout import BLOBS, MANIFESTS
+from shared.storage.layout import BLOBS, MANIFESTS, SNAPSHOTS
 from shared.storage.open import open_store
 
 TIMEOUT_S = 60.0
@@ -32,9 +32,10 @@ _BLOBS = f"{BLOBS}/*"
 _RECORDS = tuple(f"{folder}/*" for folder in MANIFESTS.values())
 
 ACCESS: dict[str, dict[str, tuple[str, ...]]] = {
-    # Writes and removes manifests; removes blobs that no version has; `probe` is how it sees that it can write.
+    # Writes and removes manifests and snapshots of control state; removes blobs that no version has; `probe` is how it sees
+    # that it can write.
     "registry": {
-        **dict.fromkeys((*_RECORDS, "probe"), (*_WRITE, "DeleteObject")),
+        **dict.fromkeys((*_RECORDS, f"{SNAPSHOTS}/*", "system.json", "probe"), (*_WRITE, "DeleteObject")),
         _BLOBS: ("GetObject", "DeleteObject"),
     },
     # Takes uploads and gives files; what is uploaded without a digest is `incoming` first.

@@ -42,7 +42,7 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
         note(f"LLMOS starts on 127.0.0.1:{ports.http} from {home.root}")
 
     try:
-        async with running(home, port=port, store_url=store, on_start=on_start) as system:
+        async with running(home, port=port, store_url=store, on_start=on_start, note=note) as system:
             await asyncio.to_thread(_remove_leftovers, system, home, store)
             if with_demo:
                 await asyncio.to_thread(_demo, system, home)

@@ -108,7 +108,7 @@ def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) ->
     with errors.status("starting"):
         while time.monotonic() < deadline:
             if child.poll() is not None:
-                raise Unavailable(f"LLMOS did not start: {last_line(log)}; see {log}")
+                raise Unavailable(f"LLMOS did not start: {last_line(log).removeprefix('error: ')}; see {log}")
             system = home.system()
             if system is not None and system.ready:
                 say(f"ready at {system.url}/v1 (pid {system.pid}, log {log}); stop it with 'llmos down'")

@@ -1,7 +1,6 @@
 """The heartbeat of a process: whether it is ready, every second."""
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,14 +15,7 @@ from shared.deadlines import HEARTBEAT_S
 from shared.service import health_file
 from shared.service.background import background
 from shared.service.context import Context
-
-
-def llmos_version() -> str:
-    """The installed distribution's version."""
-    try:
-        return importlib.metadata.version("llmos")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
+from shared.version import llmos_version
 
 
 class HeartbeatPublisher:

@@ -20,7 +20,16 @@ from shared.errors import Conflict, NotFound
 from shared.storage.caches import Caches
 from shared.storage.digest import file_digest, require_digest, verified
 from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
-from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
+from shared.storage.layout import (
+    BLOBS,
+    MANIFESTS,
+    SNAPSHOTS,
+    blob_key,
+    document_key,
+    manifest_key,
+    parse_blob_key,
+    parse_manifest_key,
+)
 from shared.storage.port import CHUNK, Stored
 from shared.storage.threads import Workers, batches
 
@@ -143,6 +152,24 @@ class DirectoryStore:
         found = await self._on_disk(f"listing manifests of {kind}s", partial(self._list, MANIFESTS[kind]))
         return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
 
+    async def put_document(self, name: str, data: bytes) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / document_key(name)
+        await self._on_disk(f"writing {name}", partial(self._replace, path, data), needed=len(data))
+
+    async def get_document(self, name: str) -> bytes | None:
+        """See `ArtifactStore`."""
+        return await self._on_disk(f"reading {name}", partial(_read, self._root / document_key(name)))
+
+    async def delete_document(self, name: str) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / document_key(name)
+        await self._on_disk(f"deleting {name}", partial(path.unlink, missing_ok=True))
+
+    async def snapshots(self) -> dict[str, Stored]:
+        """See `ArtifactStore`."""
+        return await self._on_disk("listing snapshots", partial(self._list, SNAPSHOTS))
+
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes one byte and removes it."""
         try:
@@ -190,6 +217,11 @@ class DirectoryStore:
         with IncomingFile(self._incoming) as file:
             file.write(data)
             return file.link(path)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        with IncomingFile(self._incoming) as file:
+            file.write(data)
+            file.place(path)
 
     def _try_to_write(self) -> None:
         with IncomingFile(self._incoming) as file:

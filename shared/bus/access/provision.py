@@ -7,6 +7,8 @@ earlier version made is changed in place. Exit code 0: all is there. 1: it is no
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from shared.bus.access.stored import BUCKETS, STREAMS
 from shared.bus.nats.bus import NatsBus
@@ -24,21 +26,33 @@ async def provision(url: str, *, timeout: float = BUS_CONNECT_S) -> None:
     Raises:
         LlmosError: The bus can't be reached, or the user may not do this.
     """
+    async with owner(url, timeout=timeout) as bus:
+        await make_all(bus)
+
+
+@asynccontextmanager
+async def owner(url: str, *, timeout: float = BUS_CONNECT_S) -> AsyncIterator[NatsBus]:
+    """A connection with the owner's password, drained on the way out."""
     bus = NatsBus(url, name="bus-init", owner=True)
     await bus.open(timeout)
     try:
-        await asyncio.gather(
-            bus.make_object_store(),
-            *(bus.kv(bucket.name, ttl=bucket.ttl).make() for bucket in BUCKETS),
-            *(
-                bus.stream(one.name, [one.subject], max_bytes=one.max_bytes, max_age=one.max_age).make(
-                    [name for name, _ in one.consumers]
-                )
-                for one in STREAMS
-            ),
-        )
+        yield bus
     finally:
         await bus.drain()
+
+
+async def make_all(bus: NatsBus) -> None:
+    """Make what is missing, on an owner's connection."""
+    await asyncio.gather(
+        bus.make_object_store(),
+        *(bus.kv(bucket.name, ttl=bucket.ttl).make() for bucket in BUCKETS),
+        *(
+            bus.stream(one.name, [one.subject], max_bytes=one.max_bytes, max_age=one.max_age).make(
+                [name for name, _ in one.consumers]
+            )
+            for one in STREAMS
+        ),
+    )
 
 
 def main() -> None:

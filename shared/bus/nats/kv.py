@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from nats.js.api import DiscardPolicy, Header, RePublish, StorageType, StreamConfig
@@ -20,6 +21,18 @@ MARKER_TTL_S = 3600.0
 """How long the record that a key was deleted stays. A watch that was away longer finds out by the resync."""
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBucket:
+    """A bucket as its owner sees it."""
+
+    entries: tuple[KvEntry, ...]
+    """By key."""
+    revision: int
+    """Of the last change, deletions included."""
+    unreadable: int
+    """Messages that the server counts and can't read: its files are damaged."""
 
 
 class NatsKeyValue:
@@ -101,10 +114,33 @@ class NatsKeyValue:
             raise DeadlineExceeded(f"{self.bucket} could not be read within {CALL_S:g} s") from error
         return [found[key] for key in sorted(found)]
 
+    async def whole(self) -> "WholeBucket":
+        """All entries with what the server says about the bucket; as the owner, while nothing writes."""
+        ended = f"{self.bucket} could not be read within {CALL_S:g} s"
+        info = (await self._call(lambda _: self._jetstream.manager.stream_info(self._stream))).state
+        entries: dict[str, KvEntry] = {}
+        found = 0
+        try:
+            async with asyncio.timeout(CALL_S):
+                async for message in StoredMessages(self._jetstream, self._stream, f"{self._prefix}>", self.ensure):
+                    found += 1
+                    event = kv_event(message, self._prefix)
+                    if event.operation is KvOperation.PUT:
+                        entries[event.key] = KvEntry(event.key, event.value, event.revision)
+        except TimeoutError as error:
+            raise DeadlineExceeded(ended) from error
+        return WholeBucket(
+            tuple(entries[key] for key in sorted(entries)), info.last_seq, max(0, info.messages - found)
+        )
+
     def watch(self) -> AbstractAsyncContextManager[NatsWatch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
         live = f"{LIVE_SUBJECT}.{self.bucket}.>"
         return NatsWatch(self._jetstream, self._stream, self._prefix, live, self.ensure).running()
+
+    async def clear(self) -> None:
+        """Remove all that it holds, readable or not; as the owner, while no watch runs: none is sent an event."""
+        await self._call(lambda _: self._jetstream.manager.purge_stream(self._stream))
 
     async def make(self) -> None:
         """Make the bucket, or change it to what it should be; as the owner."""

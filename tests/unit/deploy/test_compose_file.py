@@ -154,7 +154,7 @@ def test_a_service_has_its_own_user_of_the_store_and_not_root(document, service)
     assert environment["LLMOS_S3_SECRET_KEY"] == given[f"S3_SECRET_{service.upper()}"]
     root = given["LLMOS_S3_SECRET_KEY"]
     have = [name for name, shown in document["services"].items() if root in shown.get("environment", {}).values()]
-    assert sorted(have) == ["init-store", "minio"]
+    assert sorted(have) == ["init-bus", "init-store", "minio"]
 
 
 def test_jobs_have_a_user_of_the_store_beside_that_of_their_node(document):
