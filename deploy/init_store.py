@@ -32,8 +32,8 @@ _BLOBS = f"{BLOBS}/*"
 _RECORDS = tuple(f"{folder}/*" for folder in MANIFESTS.values())
 
 ACCESS: dict[str, dict[str, tuple[str, ...]]] = {
-    # Writes and removes manifests and snapshots of control state; removes blobs that no version has. It writes `probe`
-    # to see that it can write.
+    # Writes and removes manifests and snapshots of control state; removes blobs that no version has. `probe` is how
+    # it sees that it can write.
     "registry": {
         **dict.fromkeys((*_RECORDS, f"{SNAPSHOTS}/*", "system.json", "probe"), (*_WRITE, "DeleteObject")),
         _BLOBS: ("GetObject", "DeleteObject"),
