@@ -56,7 +56,7 @@ async def prepare_home(home: Home, owner_url: str, store_url: str, note: Callabl
         await write_state(store, state, path, weights=False)
         note(f"control state of format {state.format} becomes format {FORMAT}; what it was is in {path}")
 
-    async with owner(owner_url) as bus:
+    async with owner(owner_url, leases_in_memory=True) as bus:
         record = home.record()
         prepared = await prepare(
             bus,
@@ -175,7 +175,7 @@ async def bus_alone(home: Home) -> AsyncIterator[NatsBus]:
     try:
         await server.start()
         await nats.until_listening(server, port, home.logs / "nats-server.log")
-        async with owner(_owner_url(home, port)) as bus:
+        async with owner(_owner_url(home, port), leases_in_memory=True) as bus:
             await make_all(bus)
             yield bus
     finally:

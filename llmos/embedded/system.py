@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from llmos.embedded import nats
+from llmos.embedded.bus_watch import BusWatch
 from llmos.embedded.logs import remove_old_logs
 from llmos.embedded.ports import choose
 from llmos.embedded.readiness import Readiness
@@ -15,6 +16,7 @@ from llmos.home import Home, Ports, SystemState
 from shared.bus.access.roles import Role
 from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
+from shared.disk import Disk
 from shared.errors import Unavailable
 from shared.service import child_log
 from shared.service.background import background
@@ -36,6 +38,8 @@ class EmbeddedSystem:
         self._store_url = store_url or home.store.as_uri()
         self._note = note
         self._passwords = home.bus_passwords(nats.USERS)
+        self._disk = Disk(home.root)
+        self._watching = AsyncExitStack()
         self.children: dict[str, Child] = {}
 
     @asynccontextmanager
@@ -50,8 +54,11 @@ class EmbeddedSystem:
     async def _start(self) -> None:
         self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
-        await nats.until_listening(self.children["nats-server"], self.ports.nats, self.home.logs / "nats-server.log")
+        server = self.children["nats-server"]
+        await nats.until_listening(server, self.ports.nats, self.home.logs / "nats-server.log")
         await prepare_home(self.home, self.bus_url(Role.OWNER), self._store_url, self._note)
+        bus_watch = BusWatch(server, self.bus_url(Role.OWNER), self._disk)
+        await self._watching.enter_async_context(bus_watch.running())
         for service in SERVICES:
             await self._start_child(self._service(service))
         await self._until_ready()
@@ -72,6 +79,7 @@ class EmbeddedSystem:
     async def _stop(self) -> None:
         """Drain the services, then stop the bus. Children that do not end are killed."""
         self.home.clear_system()
+        await self._watching.aclose()
         # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -88,6 +96,7 @@ class EmbeddedSystem:
                 "LLMOS_NATS_URL": self.bus_url(Role(service)),
                 "LLMOS_INFERENCE_REPLICA_NATS_URL": self.bus_url(Role.REPLICA),
                 "LLMOS_STORE_URL": self._store_url,
+                "LLMOS_DISK_FOLDER": str(self.home.root),
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),

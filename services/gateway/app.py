@@ -72,6 +72,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        metrics.show_disk(context.disk)
         metrics.name_models(lambda: table.deployments)
         metrics.show_system(SystemMetrics(context.bus, table))
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
@@ -86,7 +87,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
-            *health.routes(lambda: context.readiness.reasons, metrics),
+            *health.routes(lambda: context.readiness.reasons, context.disk, metrics),
         ]
         known = keys if settings.auth == "on" else None
         http = make_app(

@@ -66,7 +66,7 @@ ASKS = {
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
-    "llmos.v1.load.r1": (REPLICA, {GATEWAY}),
+    "llmos.v1.load.r1": (REPLICA, {GATEWAY, Role.INFERENCE}),
     "llmos.v1.health.gateway.g1": (GATEWAY, {REPLICA, MONITOR}),
     "llmos.v1.health.registry.r1": (REGISTRY, {MONITOR}),
     "llmos.v1.health.scheduler.s1": (SCHEDULER, {MONITOR}),

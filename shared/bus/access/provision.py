@@ -16,24 +16,27 @@ from shared.deadlines import BUS_CONNECT_S
 from shared.errors import LlmosError
 
 
-async def provision(url: str, *, timeout: float = BUS_CONNECT_S) -> None:
+async def provision(url: str, *, timeout: float = BUS_CONNECT_S, leases_in_memory: bool = False) -> None:
     """Make what the tables in `stored` list.
 
     Args:
         url: The bus, with the owner's password.
         timeout: Seconds to wait for a server that is not there yet.
+        leases_in_memory: Whether leases need no disk; then this is to be called after each start of the server.
 
     Raises:
         LlmosError: The bus can't be reached, or the user may not do this.
     """
-    async with owner(url, timeout=timeout) as bus:
+    async with owner(url, timeout=timeout, leases_in_memory=leases_in_memory) as bus:
         await make_all(bus)
 
 
 @asynccontextmanager
-async def owner(url: str, *, timeout: float = BUS_CONNECT_S) -> AsyncIterator[NatsBus]:
-    """A connection with the owner's password, drained on the way out."""
-    bus = NatsBus(url, name="bus-init", owner=True)
+async def owner(
+    url: str, *, timeout: float = BUS_CONNECT_S, leases_in_memory: bool = False
+) -> AsyncIterator[NatsBus]:
+    """A connection with the owner's password, drained on the way out. The arguments are those of `provision`."""
+    bus = NatsBus(url, name="bus-init", owner=True, leases_in_memory=leases_in_memory)
     await bus.open(timeout)
     try:
         yield bus
