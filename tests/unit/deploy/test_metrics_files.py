@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.make_secrets import complete
 from services.gateway.limits.places import Places
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import Ended, Metrics
 from shared.contracts.gateway import Usage
 from shared.contracts.load import LoadReport
 from tests.support.harness.compose import ROOT, compose, dotenv
@@ -26,12 +26,12 @@ def samples() -> dict[str, set[str]]:
     metrics.show_replicas(lambda: [LoadReport.EXAMPLE], lambda: True)
     metrics.show_connections(Places(10, 10, ()))
     metrics.began()
-    metrics.ended("POST", "/v1/chat/completions", 200, 0.5)
+    metrics.ended(Ended("POST", "/v1/chat/completions", 503, 0.5, model="m", code="unavailable"))
     metrics.first_token("m", 0.1)
     metrics.next_tokens("m", [0.01])
-    metrics.tokens("m", Usage(prompt_tokens=1, completion_tokens=1))
+    metrics.tokens("m", Usage(prompt_tokens=1, completion_tokens=1), "key-a")
     metrics.resumed("m")
-    metrics.refused("r", "overloaded")
+    metrics.refused("m", "overloaded")
     families = text_string_to_metric_families(metrics.render().decode())
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
