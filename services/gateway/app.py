@@ -1,5 +1,6 @@
 """The gateway's composition root: the only place that connects its parts."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -23,6 +24,7 @@ from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
 from services.gateway.system_metrics import SystemMetrics
 from shared.service.context import Context
@@ -77,6 +79,8 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         metrics.show_system(SystemMetrics(context.bus, table))
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
+        start_up = StartUp(table, settings.await_deployments, time.monotonic)
+        context.readiness.probe("deployments", start_up.problem)
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
