@@ -21,7 +21,7 @@ from shared.contracts.gateway import (
 _NS = 1_000_000_000
 
 
-class Answer:
+class OllamaResult:
     """One answer of `/api/chat` or `/api/generate`.
 
     Args:

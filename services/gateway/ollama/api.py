@@ -17,7 +17,7 @@ from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
-from services.gateway.ollama.answer import Answer
+from services.gateway.ollama.answer import OllamaResult
 from services.gateway.ollama.dialect import OLLAMA
 from services.gateway.ollama.requests import (
     AnswerRequest,
@@ -125,12 +125,12 @@ class OllamaApi:
         (completion,) = await unless_gone(request.receive, self._generations.collect(requests))
         return json_response(answer.whole(completion))
 
-    def _begin(self, body: AnswerRequest, *, chat: bool) -> Answer:
-        return Answer(body.model, chat=chat, now=time.time, monotonic=time.monotonic)
+    def _begin(self, body: AnswerRequest, *, chat: bool) -> OllamaResult:
+        return OllamaResult(body.model, chat=chat, now=time.time, monotonic=time.monotonic)
 
     @asynccontextmanager
     async def _lines(
-        self, requests: Sequence[GenerationRequest], answer: Answer
+        self, requests: Sequence[GenerationRequest], answer: OllamaResult
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._generations.running(requests) as generations:
             yield answer.lines(generations)

@@ -127,12 +127,18 @@ def chat_messages(messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
 
 def _called(index: int, message: Message, calls: list[ToolCall]) -> str:
     """The id of the call whose result a message is; it is removed from `calls`."""
-    name, wanted = message.tool_name or message.name, message.tool_call_id
+    name, call_id = message.tool_name or message.name, message.tool_call_id
     for call in calls:
-        if (wanted is None or call.id == wanted) and (name is None or call.name == name):
+        if (call_id is None or call.id == call_id) and (name is None or call.name == name):
             calls.remove(call)
             return call.id
-    of = f"the tool {name!r}" if wanted is None and name is not None else f"the id {wanted!r}" if wanted else "a tool"
+    of = (
+        f"the tool {name!r}"
+        if call_id is None and name is not None
+        else f"the id {call_id!r}"
+        if call_id
+        else "a tool"
+    )
     raise InvalidInput(
         f"messages.{index} is a result, but no call of {of} without one is in the assistant's message before",
         param=f"messages.{index}",
