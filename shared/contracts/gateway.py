@@ -126,6 +126,8 @@ class ApiKey(Contract):
     last_used_at: datetime | None = None
     """To within an hour; None: not used yet."""
     revoked: bool = False
+    may_store: bool = True
+    """Whether responses and conversations of its requests may be stored."""
 
 
 def frames_subject(gateway_id: str) -> str:

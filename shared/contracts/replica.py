@@ -1,5 +1,6 @@
 """What a generating replica takes. Subjects carry the replica's id."""
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -150,10 +151,24 @@ class Generate(Contract):
         return self.model_copy(update={"request_id": further.request_id, "sampling": sampling})
 
 
+class Reasoning(StrEnum):
+    """Where an answer has thoughts before its text, which end with `</think>`."""
+
+    NONE = "none"
+    """The chat template has no thoughts."""
+    TAGGED = "tagged"
+    """The answer may begin with `<think>`."""
+    OPEN = "open"
+    """The prompt ends with `<think>`: the answer begins with thoughts."""
+
+
 class Accepted(Contract):
     """The replica will answer; frames follow."""
 
     prompt_tokens: int
+    reasoning: Reasoning = Reasoning.NONE
+    sampling: Sampling | None = None
+    """As it is used: with the version's defaults for what was left open. None from an older replica."""
     prompt_token_ids: tuple[int, ...] | None = None
     """With `Generate.return_prompt` only, like the text."""
     prompt_text: str | None = None

@@ -29,7 +29,7 @@ async def provision(url: str, *, timeout: float = BUS_CONNECT_S) -> None:
     try:
         await asyncio.gather(
             bus.make_object_store(),
-            *(bus.kv(bucket.name, ttl=bucket.ttl).make() for bucket in BUCKETS),
+            *(bus.kv(bucket.name, ttl=bucket.ttl, max_bytes=bucket.max_bytes).make() for bucket in BUCKETS),
             *(
                 bus.stream(one.name, [one.subject], max_bytes=one.max_bytes, max_age=one.max_age).make(
                     [name for name, _ in one.consumers]

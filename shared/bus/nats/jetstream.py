@@ -21,6 +21,8 @@ CALL_S = 5.0
 STREAM_EXISTS = 10058
 """JetStream's error code of "stream name already in use with a different configuration"."""
 WRONG_LAST_SEQUENCE = (10071, 10164)
+FULL = 10077
+"""JetStream's error code of "maximum bytes exceeded"."""
 
 Result = TypeVar("Result")
 

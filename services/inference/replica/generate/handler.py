@@ -20,10 +20,14 @@ from services.inference.text.structured_output import StructuredOutput, Structur
 from services.inference.text.token_texts import TokenTexts
 from services.inference.turns import Turns
 from shared.contracts.gateway import FinishReason
-from shared.contracts.replica import Accepted, Generate
+from shared.contracts.replica import Accepted, Generate, Reasoning
 from shared.errors import Conflict, DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
+
+
+_TAG_TOKENS = 16
+"""Tokens at the end of a prompt, at most, in which `<think>` and white space behind it are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,21 @@ class GenerateHandler:
         except BaseException:
             self._serving.abort(opened, FinishReason.CANCELLED)
             raise
+        accepted = Accepted(
+            prompt_tokens=len(prompt),
+            reasoning=self._reasoning(request, prompt),
+            sampling=self._sampling.with_defaults(request.sampling),
+        )
         if not request.return_prompt:
-            return Accepted(prompt_tokens=len(prompt))
+            return accepted
         text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+        return accepted.model_copy(update={"prompt_token_ids": tuple(prompt), "prompt_text": text})
+
+    def _reasoning(self, request: Generate, prompt: Sequence[int]) -> Reasoning:
+        if request.messages is None or not self._prompts.has_reasoning:
+            return Reasoning.NONE
+        end = self._token_texts.prompt_text(list(prompt[-_TAG_TOKENS:]))
+        return Reasoning.OPEN if end.rstrip().endswith("<think>") else Reasoning.TAGGED
 
     def _open(self, request: Generate, structured: StructuredOutput, arrival: "_Arrival") -> None:
         """Open the stream of one answer, and submit it."""
