@@ -1,7 +1,8 @@
 """Responses and conversations that the gateway stores, in KV `LLMOS_RESPONSES`.
 
-A record is under `<tenant>.<id>`, its content, which is JSON of any size, in parts under `<tenant>.<id>.<generation>.<n>`.
-While a response is generated in the background, its gateway renews the entry `<tenant>.<id>` of `LLMOS_RESPONSE_RUNS`.
+A record is under `<tenant>.<id>`. Its content, which is JSON of any size, is in parts under
+`<tenant>.<id>.<content>.<n>`, and the events of a stream are under `<tenant>.<id>.events.<n>`. While a response is
+generated in the background, its gateway renews the entry `<tenant>.<id>` of `LLMOS_RESPONSE_RUNS`.
 """
 
 from datetime import datetime
@@ -50,8 +51,8 @@ class StoredRecord(Contract):
     id: StoredId
     status: ResponseStatus = ResponseStatus.COMPLETED
     """Of a response."""
-    generation: int = Field(ge=0)
-    """Of the content: one that is replaced is written beside the old one, and counts once the record names it."""
+    content: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    """The random name of the content: a new one is written beside the old, and counts once the record names it."""
     parts: int = Field(ge=1)
     bytes: int = Field(ge=0)
     """Of the content."""
@@ -70,7 +71,7 @@ class ResponseRun(Contract):
 
 StoredRecord.EXAMPLE = StoredRecord(
     id="resp_" + "3f" * 24,
-    generation=0,
+    content="5a" * 8,
     parts=1,
     bytes=2048,
     updated_at=datetime.fromisoformat("2026-11-30T12:00:00+00:00"),

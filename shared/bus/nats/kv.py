@@ -25,9 +25,7 @@ Result = TypeVar("Result")
 class NatsKeyValue:
     """One bucket. Values never travel as object references: at most `MAX_RECORD` bytes."""
 
-    def __init__(
-        self, jetstream: JetStream, bucket: str, ttl: float | None, max_bytes: int | None = None
-    ) -> None:
+    def __init__(self, jetstream: JetStream, bucket: str, ttl: float | None, max_bytes: int | None = None) -> None:
         check_bucket(bucket)
         self.bucket = bucket
         self.ttl = ttl
@@ -136,7 +134,8 @@ class NatsKeyValue:
             republish=RePublish(src=f"{self._prefix}>", dest=f"{LIVE_SUBJECT}.{self.bucket}.>"),
         )
         await self._jetstream.ensure_stream(
-            config, suits=lambda found: (
+            config,
+            suits=lambda found: (
                 found.republish is not None
                 and (ttl is None or _same(found.max_age, ttl))
                 and (limit is None or found.max_bytes == limit)

@@ -15,15 +15,25 @@ from shared.bus import rpc
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.base import Empty
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage, frames_subject
+from shared.contracts.gateway import (
+    FinishReason,
+    Frame,
+    FrameBatch,
+    GeneratedToolCall,
+    Timings,
+    Usage,
+    frames_subject,
+)
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport, load_subject
 from shared.contracts.replica import (
     Accepted,
     Cancel,
     Generate,
+    Reasoning,
     cancel_endpoint,
     generate_endpoint,
 )
+from shared.contracts.sampling import Sampling
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
 from shared.contracts.serving import ReplicaOptions
 from shared.errors import LlmosError, Overloaded
@@ -72,6 +82,12 @@ class ScriptedReplica:
         """Leaves out a frame of the prompt's log probabilities: in the next request the first of these, and so on."""
         self.omit_last = False
         """Leaves out the last frame, once."""
+        self.answer: list[str | GeneratedToolCall] | None = None
+        """What is answered instead of tokens of its own: each part is a frame with one token."""
+        self.reasoning = Reasoning.NONE
+        """Where answers have thoughts."""
+        self.sampling: Sampling | None = None
+        """What it says that it uses."""
         self.queued_tokens = 0
         self.chars_per_token = 0
         """What its status says; 0: that it does not know."""
@@ -161,10 +177,15 @@ class ScriptedReplica:
         for answer in answers:
             self._begin(answer)
         text = prompt_text(request)
-        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
+        return Accepted(
+            prompt_tokens=len(text.split()),
+            reasoning=self.reasoning,
+            sampling=self.sampling,
+            prompt_text=text if request.return_prompt else None,
+        )
 
     def _begin(self, request: Generate) -> None:
-        task = asyncio.create_task(self._emit(request))
+        task = asyncio.create_task(self._emit(request) if self.answer is None else self._recite(request, self.answer))
         self._running[request.request_id] = task
         task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
 
@@ -173,6 +194,19 @@ class ScriptedReplica:
         if task := self._running.get(request.request_id):
             task.cancel()
         return Empty()
+
+    async def _recite(self, request: Generate, answer: list[str | GeneratedToolCall]) -> None:
+        """Send an answer part by part."""
+        for seq, part in enumerate(answer):
+            await asyncio.sleep(self.token_delay)
+            scores = None if request.sampling.logprobs is None else (token_score(seq, seq),)
+            frame = Frame(request_id=request.request_id, seq=seq, token_ids=(seq,), logprobs=scores)
+            added = {"text": part} if isinstance(part, str) else {"tool_calls": (part,)}
+            await self._send(request, frame.model_copy(update=added))
+        called = any(isinstance(part, GeneratedToolCall) for part in answer)
+        reason = FinishReason.TOOL_CALLS if called else FinishReason.STOP
+        last = self._ended(request, Frame(request_id=request.request_id, seq=len(answer)), len(answer))
+        await self._send(request, last.model_copy(update={"finish_reason": reason}))
 
     async def _emit(self, request: Generate) -> None:
         limit = request.sampling.max_tokens

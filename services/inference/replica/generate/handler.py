@@ -25,7 +25,6 @@ from shared.errors import Conflict, DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
 
-
 _TAG_TOKENS = 16
 """Tokens at the end of a prompt, at most, in which `<think>` and white space behind it are."""
 

@@ -16,7 +16,6 @@ from shared.contracts.sampling import Sampling, SamplingValues, version_defaults
 from shared.errors import CorruptFile, InvalidInput
 from shared.text.context_length import check_context_length
 
-
 _SHOWN = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
