@@ -28,7 +28,9 @@ CALL = GeneratedToolCall(index=0, id="call_1", name="weather", arguments='{"city
 
 
 async def respond(stand: Stand, **body: object) -> httpx.Response:
-    return await stand.client.post("/v1/responses", json={"model": MODEL, "input": "tell me words", "seed": 7, **body})
+    return await stand.client.post(
+        "/v1/responses", json={"model": MODEL, "input": "tell me words", "seed": 7, **body}
+    )
 
 
 @pytest.fixture
@@ -143,9 +145,7 @@ async def test_thoughts_are_an_item_before_the_message(stand: Stand, replica: Sc
     assert '"reasoning_effort":"low"' in replica.received[-1].template.variables.replace(" ", "")
 
 
-async def test_an_answer_that_ends_in_its_thoughts_has_no_message(
-    stand: Stand, replica: ScriptedReplica
-) -> None:
+async def test_an_answer_that_ends_in_its_thoughts_has_no_message(stand: Stand, replica: ScriptedReplica) -> None:
     replica.answer, replica.reasoning = ["Let me", " see"], Reasoning.OPEN
     [thoughts] = (await respond(stand)).json()["output"]
     assert (thoughts["type"], thoughts["content"][0]["text"]) == ("reasoning", "Let me see")

@@ -1,6 +1,7 @@
 """Streams of `/v1/responses`, read and checked against the types of the `openai` package."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -41,7 +42,7 @@ def types_of(events: Sequence[Mapping[str, Any]]) -> list[str]:
 def rebuilt(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The output that a client puts together from the events alone: it must be that of the last event."""
     output: list[dict[str, Any]] = []
-    for event in events:
+    for event in deepcopy(events):
         match event["type"]:
             case "response.output_item.added":
                 assert event["output_index"] == len(output)

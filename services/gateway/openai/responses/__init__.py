@@ -7,7 +7,7 @@
 | `request` | bodies of requests, and what is refused in them |
 | `preparation`, `context` | what a request asks for, with all that came before it |
 | `answering`, `output`, `resource` | generates a response: frames become items and events |
-| `events`, `dialect` | how events and errors are written |
+| `events`, `fields` | how events and errors are written |
 | `background` | responses that go on when the client leaves |
 | `storage`, `ids` | what is stored |
 """

@@ -7,12 +7,14 @@ import structlog
 
 from services.gateway.dispatch.concurrent_generations import ConcurrentGenerations
 from services.gateway.dispatch.generations import Generations
+from services.gateway.openai.responses.fields import fields_of_a_response
 from services.gateway.openai.responses.output import Event, ResponseOutput
 from services.gateway.openai.responses.preparation import Prepared, as_input
 from services.gateway.openai.responses.resource import accept
 from services.gateway.openai.responses.storage.conversations import Conversations
 from services.gateway.openai.responses.storage.store import Store
 from shared.contracts.gateway import Usage
+from shared.contracts.response import ResponseStatus
 from shared.errors import LlmosError
 
 _log = structlog.get_logger("llmos.gateway")
@@ -38,8 +40,9 @@ class Answering:
 
         Leaving the block early cancels the generation. Raises what `Generations.running` raises.
         """
-        async with self._generations.running([prepared.generation]) as generations:
-            yield self._events(prepared, generations)
+        with fields_of_a_response():
+            async with self._generations.running([prepared.generation]) as generations:
+                yield self._events(prepared, generations)
 
     async def _events(self, prepared: Prepared, generations: ConcurrentGenerations) -> AsyncIterator[Event]:
         resource, accepted = prepared.resource, generations.prompt(0)
@@ -49,14 +52,16 @@ class Answering:
         yield "response.created", {"response": resource}
         if prepared.request.background:
             yield "response.queued", {"response": resource}
+            resource["status"] = ResponseStatus.IN_PROGRESS
         yield "response.in_progress", {"response": resource}
-        async for _, frame in generations.frames():
-            for event in output.add(frame):
-                yield event
-            if frame.finish_reason is not None:
-                usage = frame.usage or Usage(prompt_tokens=accepted.prompt_tokens, completion_tokens=0)
-                for event in output.end(frame.finish_reason, usage, self._generations.created()):
+        with fields_of_a_response():
+            async for _, frame in generations.frames():
+                for event in output.add(frame):
                     yield event
+                if frame.finish_reason is not None:
+                    usage = frame.usage or Usage(prompt_tokens=accepted.prompt_tokens, completion_tokens=0)
+                    for event in output.end(frame.finish_reason, usage, self._generations.created()):
+                        yield event
 
     async def keep(self, prepared: Prepared) -> None:
         """Add a complete response to its conversation, and store it.

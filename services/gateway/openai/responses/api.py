@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.dialect import OPENAI
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
@@ -15,7 +17,6 @@ from services.gateway.openai.pages import check_query, limit_of, page_of
 from services.gateway.openai.responses.answering import Answering
 from services.gateway.openai.responses.background.retrieval import Retrieval
 from services.gateway.openai.responses.background.runs import BackgroundRuns
-from services.gateway.openai.responses.dialect import streaming
 from services.gateway.openai.responses.events import EventWriter
 from services.gateway.openai.responses.preparation import Preparation, Prepared
 from services.gateway.openai.responses.request.body import parse_response_request
@@ -61,7 +62,7 @@ class ResponsesApi:
             return await self._in_background(prepared)
         if body.stream:
             writer = EventWriter()
-            dialect = streaming(lambda error: writer.failure(prepared.resource, error))
+            dialect = replace(OPENAI, failure=lambda error: writer.failure(prepared.resource, error))
             return Stream(lambda: self._streamed(prepared, writer), dialect)
         return json_response(await unless_gone(request.receive, self._whole(prepared)))
 
@@ -133,7 +134,7 @@ class ResponsesApi:
 
             yield pieces()
 
-        return Stream(followed, streaming(lambda error: EventWriter(next_number).error(error)))
+        return Stream(followed, replace(OPENAI, failure=lambda error: EventWriter(next_number).error(error)))
 
 
 def tenant_of(request: Request) -> str:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from services.gateway.http.dialect import OPENAI, json_event
-from services.gateway.openai.responses.dialect import param_of
 from services.gateway.openai.responses.output import Event
 from services.gateway.openai.responses.resource import Resource, fail
 from shared.errors import LlmosError
@@ -32,7 +31,7 @@ class EventWriter:
 
     def error(self, error: LlmosError) -> bytes:
         """The event of an error: OpenAI's fields and, as the Open Responses specification has it, an object."""
-        about: dict[str, Any] = {**OPENAI.error(error)["error"], "param": param_of(error)}
+        about: dict[str, Any] = OPENAI.error(error)["error"]
         flat = {name: about[name] for name in ("code", "message", "param")}
         return self.write(("error", {**flat, "error": about}))
 

@@ -7,6 +7,7 @@ from typing import Any
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
 from services.gateway.openai.responses.context import chat_messages, check_results
+from services.gateway.openai.responses.fields import fields_of_a_response
 from services.gateway.openai.responses.ids import CONVERSATION, RESPONSE, ItemIds, new_id, response_of
 from services.gateway.openai.responses.request.body import ResponseRequest
 from services.gateway.openai.responses.request.items import MAX_ITEMS
@@ -83,13 +84,13 @@ class Preparation:
         messages = chat_messages(request.instructions, context)
         if not messages:
             raise InvalidInput("input is required: there is nothing to respond to", param="input")
-        tools = request.tool_request()
-        options = OutputOptions(
-            request.grammar(), tools.contract_tools(), tools.contract_choice(), request.template_options()
-        )
         answer = (response_id, request.sampling(self._generations.seed()))
-        caller = Caller(tenant, request.cache_salt or "")
-        [generation] = self._generations.chat_requests([answer], request.model, messages, caller, options=options)
+        caller, tools = Caller(tenant, request.cache_salt or ""), request.tool_request()
+        with fields_of_a_response():
+            options = OutputOptions(
+                request.grammar(), tools.contract_tools(), tools.contract_choice(), request.template_options()
+            )
+            [generation] = self._generations.chat_requests([answer], request.model, messages, caller, options=options)
         resource = new_resource(request, response_id, self._generations.created(), store=store)
         return Prepared(request, tenant, resource, generation, ids, context, new, store)
 

@@ -29,7 +29,7 @@ def new_resource(request: ResponseRequest, response_id: str, created: int, *, st
         "object": "response",
         "created_at": created,
         "completed_at": None,
-        "status": ResponseStatus.IN_PROGRESS,
+        "status": ResponseStatus.QUEUED if request.background else ResponseStatus.IN_PROGRESS,
         "background": bool(request.background),
         "error": None,
         "incomplete_details": None,

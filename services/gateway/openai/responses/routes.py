@@ -12,7 +12,6 @@ from services.gateway.openai.responses.background.leases import RunLeases
 from services.gateway.openai.responses.background.retrieval import Retrieval
 from services.gateway.openai.responses.background.runs import BackgroundRuns
 from services.gateway.openai.responses.conversations_api import ConversationsApi
-from services.gateway.openai.responses.dialect import RESPONSES
 from services.gateway.openai.responses.preparation import Preparation
 from services.gateway.openai.responses.request.body import (
     ConversationRequest,
@@ -81,13 +80,10 @@ def _responses(api: ResponsesApi) -> list[Operation]:
             _TAG,
             body=ResponseRequest,
             result=STREAM,
-            dialect=RESPONSES,
         ),
-        Operation(
-            "GET", _ONE, api.retrieve, "A stored response", _TAG, result=STREAM, query=_EVENTS, dialect=RESPONSES
-        ),
-        Operation("DELETE", _ONE, api.delete, "Delete a stored response", _TAG, dialect=RESPONSES),
-        Operation("POST", _ONE + "/cancel", api.cancel, "End a background response", _TAG, dialect=RESPONSES),
+        Operation("GET", _ONE, api.retrieve, "A stored response", _TAG, result=STREAM, query=_EVENTS),
+        Operation("DELETE", _ONE, api.delete, "Delete a stored response", _TAG),
+        Operation("POST", _ONE + "/cancel", api.cancel, "End a background response", _TAG),
         Operation(
             "GET",
             _ONE + "/input_items",
@@ -95,7 +91,6 @@ def _responses(api: ResponsesApi) -> list[Operation]:
             "The items that a response was generated for",
             _TAG,
             query=_PAGE,
-            dialect=RESPONSES,
         ),
     ]
 

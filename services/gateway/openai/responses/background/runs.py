@@ -143,7 +143,8 @@ class BackgroundRuns:
         revision = await self._leases.begin(tenant, response_id)
         try:
             status = ResponseStatus.IN_PROGRESS
-            run.stored = await self._store.create(tenant, response_id, prepared.content, status=status, events=events)
+            content = {**prepared.content, "response": {**prepared.resource, "status": status}}
+            run.stored = await self._store.create(tenant, response_id, content, status=status, events=events)
         except BaseException:
             await self._leases.end(tenant, response_id)
             raise
