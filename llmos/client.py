@@ -33,6 +33,7 @@ from shared.contracts.registry import (
 )
 from shared.contracts.report import ReportManifest
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
+from shared.contracts.scrub import CheckedBlob, ScrubList
 from shared.errors import Conflict, Unavailable
 
 
@@ -129,6 +130,15 @@ class Client:
     def nodes(self) -> NodeList:
         """All nodes that are up."""
         return self._gateway.call(NodeList, "GET", "nodes")
+
+    def check_blob(self, digest: str, node: str | None = None) -> CheckedBlob:
+        """Read a file in the store, or in a node's cache, and compare it with its digest."""
+        path = admin_path("blobs", digest, "check") + (f"?node={node}" if node else "")
+        return self._gateway.decoded(CheckedBlob, self._gateway.send("POST", path))
+
+    def scrubs(self, *, timeout: float | None = None) -> ScrubList:
+        """The background checks of stored files."""
+        return self._gateway.call(ScrubList, "GET", "scrubs", timeout=timeout)
 
     # keys
 

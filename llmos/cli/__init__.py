@@ -25,6 +25,7 @@ from llmos.cli import (
     system,
     train,
     tune,
+    verify,
 )
 from llmos.cli.output import print_error, settle_streams
 from shared.errors import InvalidInput, LlmosError
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")

@@ -12,8 +12,10 @@ from llmos import leftovers
 from llmos.cli import demo
 from llmos.cli.output import note, say
 from llmos.client import Client
+from llmos.embedded.key_recovery import ADVICE
 from llmos.embedded.system import EmbeddedSystem, running
 from llmos.home import Home, Ports
+from shared.errors import PermissionDenied, Unauthenticated
 
 
 async def run(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
@@ -71,7 +73,10 @@ def _log_to_file(home: Home) -> None:
 
 def _demo(system: EmbeddedSystem, home: Home) -> None:
     with Client(system.url, home.admin_key() or "") as client:
-        demo.run(client)
+        try:
+            demo.run(client)
+        except (Unauthenticated, PermissionDenied) as error:
+            note(f"no demo: {error.message}. {ADVICE}")
 
 
 def _remove_leftovers(system: EmbeddedSystem, home: Home, store: str | None) -> None:

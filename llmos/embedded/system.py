@@ -7,14 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
-
 from llmos.embedded import nats
 from llmos.embedded.logs import last_line, remove_old_logs
 from llmos.embedded.ports import choose
+from llmos.embedded.readiness import Readiness
 from llmos.home import Home, Ports, SystemState
 from shared.bus.access.provision import provision
 from shared.bus.access.roles import Role
+from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
 from shared.errors import Conflict, Unavailable
 from shared.service import child_log
@@ -48,14 +48,18 @@ class EmbeddedSystem:
             await self._stop()
 
     async def _start(self) -> None:
-        key = self.home.ensure_admin_key()
+        self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
         await self._until_listening(self.ports.nats)
-        await provision(nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER]))
+        await provision(self.bus_url(Role.OWNER))
         for service in SERVICES:
             await self._start_child(self._service(service))
-        await self._until_ready(key)
+        await self._until_ready()
         self.announce(ready=False)
+
+    def bus_url(self, role: Role) -> str:
+        """The bus, with the password of a user."""
+        return nats.user_url(self.ports.nats, role, self._passwords[role])
 
     def announce(self, *, ready: bool) -> None:
         """Write for other commands where the system is, and whether its start is complete."""
@@ -81,10 +85,8 @@ class EmbeddedSystem:
             name=service,
             argv=python_module(f"services.{service}"),
             env={
-                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, self._passwords[service]),
-                "LLMOS_INFERENCE_REPLICA_NATS_URL": nats.user_url(
-                    self.ports.nats, Role.REPLICA, self._passwords[Role.REPLICA]
-                ),
+                "LLMOS_NATS_URL": self.bus_url(Role(service)),
+                "LLMOS_INFERENCE_REPLICA_NATS_URL": self.bus_url(Role.REPLICA),
                 "LLMOS_STORE_URL": self._store_url,
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
@@ -113,46 +115,26 @@ class EmbeddedSystem:
                 return
         raise Unavailable(f"nats-server did not listen within {LAUNCHER_READY_S:.0f} s; see {self.home.logs}")
 
-    async def _until_ready(self, key: str) -> None:
+    async def _until_ready(self) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
-        missing = "gateway"
-        async with httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
-        ) as client:
-            while time.monotonic() < deadline:
+        # The gateway's user may ask the monitor.
+        bus = await connect(self.bus_url(Role.GATEWAY), name="launcher")
+        readiness = Readiness(bus, self.url, SERVICES)
+        try:
+            while missing := await readiness.missing():
                 for name in self.children:
                     self._fail_when_dying(name)
-                try:
-                    health = await client.get(f"{self.url}/llmos/v1/health")
-                except httpx.TransportError:
-                    missing = "gateway"
-                else:
-                    missing = _missing(health)
-                if not missing:
-                    return
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
                 await asyncio.sleep(0.1)
-        raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
+        finally:
+            await bus.drain()
 
     def _fail_when_dying(self, name: str) -> None:
         child = self.children[name]
         if child.restarts >= 3:  # once is bad luck, three times before ready is a fault
             log = self.home.logs / f"{name}.log"
             raise Unavailable(f"{name} does not start ({child.last_exit}): {last_line(log)}; see {log}")
-
-
-def _missing(health: httpx.Response) -> str:
-    """Which service is not ready yet, with its reason; empty when all are."""
-    if health.status_code != httpx.codes.OK:
-        return f"gateway: {health.text[:200]}"
-    seen = {
-        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
-        for item in health.json()["instances"]
-    }
-    return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
-        for service in SERVICES
-        if seen.get(service, ["missing"])
-    )
 
 
 @asynccontextmanager

@@ -65,6 +65,10 @@ class KeyStore:
         """Whether all keys have been read."""
         return self._records.synced
 
+    async def wait_synced(self) -> None:
+        """Return once all keys have been read."""
+        await self._records.wait_synced()
+
     def list(self) -> list[ApiKey]:
         """All records, oldest first, revoked ones too."""
         return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
@@ -103,13 +107,14 @@ class KeyStore:
         by: str = "",
         expires_in: timedelta | None = None,
         may_store: bool = True,
+        event: str = "key.created",
     ) -> tuple[ApiKey, str]:
         """A new key, made by the key `by`: its record, and the key itself, which is stored nowhere."""
         key, now = auth.make_key(self._random(auth.SECRET_BYTES)), self._now()
         expires_at = None if expires_in is None else now + expires_in
         record = auth.new_record(key, name, scopes, now, expires_at=expires_at, may_store=may_store)
         await self._store(record, await self._kv.create(record.id, record.encode()))
-        await self._events.record("key.created", record, by)
+        await self._events.record(event, record, by)
         return record, key
 
     async def revoke(self, key_id: str, *, by: str = "") -> ApiKey:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from services.registry.blob_checks import StoreBlobs
 from services.registry.rebuild import rebuild
 from services.registry.records import Records
 from services.registry.service import RegistryService
@@ -14,6 +15,7 @@ from shared.contracts.registry import CATALOGUES
 from shared.service.background import background
 from shared.service.context import Context
 from shared.service.readiness import Readiness
+from shared.service.scrub import Scrubber
 from shared.storage.open import open_store
 from shared.storage.port import ArtifactStore
 
@@ -30,7 +32,17 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await asyncio.sleep(_FIRST_CHECK)
     for catalogue in CATALOGUES:
         await rebuild(Records(context.bus, catalogue.bucket), store, catalogue)
+    scrubber = Scrubber(
+        context.bus,
+        StoreBlobs(store),
+        service="registry",
+        actor=context.instance,
+        node=None,
+        rate=settings.scrub_rate,
+        interval=settings.scrub_interval,
+    )
     async with (
+        background(scrubber.run(), "scrub the store"),
         background(_watch(store, context.readiness, settings.store_check), "watch the store"),
         RegistryService(context.bus, store, actor=context.instance).running(),
     ):

@@ -16,3 +16,7 @@ class Settings(ServiceSettings):
     """Secret key of an S3 store; not needed for a folder."""
     store_check: float = Field(default=5.0, gt=0, validation_alias="LLMOS_REGISTRY_STORE_CHECK")
     """Seconds between two checks that the store can be written to."""
+    scrub_rate: int = Field(default=8 << 20, ge=0, validation_alias="LLMOS_SCRUB_RATE")
+    """Bytes a second that the background check (scrub) of the store reads; 0 switches it off."""
+    scrub_interval: float = Field(default=86_400.0, gt=0, validation_alias="LLMOS_SCRUB_INTERVAL")
+    """Seconds from the beginning of one scrub to the beginning of the next, if it has ended by then."""

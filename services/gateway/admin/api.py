@@ -11,14 +11,17 @@ from services.gateway.admin.operations import AdminOperation, Call
 from services.gateway.control_plane import ControlPlane
 from services.gateway.keys import KeyStore
 from shared.bus.port import Bus
-from shared.contracts import monitor, registry, scheduler
+from shared.contracts import monitor, registry, scheduler, scrub
 from shared.contracts.base import Empty
 from shared.contracts.events import EventList
 from shared.contracts.gateway import ApiKey
+from shared.contracts.manifest import NAME_RULE, is_name
 from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
+CHECK_TIMEOUT_S = 600.0
+"""For the bytes of one file to be read."""
 
 
 class AdminApi:
@@ -40,6 +43,15 @@ class AdminApi:
                 self._collect_garbage,
                 body=registry.CollectGarbage,
             ),
+            AdminOperation(
+                "POST",
+                "/blobs/{digest}/check",
+                "Read a file in the store, or in a node's cache, and compare it with its SHA-256",
+                scrub.CheckedBlob,
+                self._check_blob,
+                query={"node": "The node; without it, the store"},
+            ),
+            AdminOperation("GET", "/scrubs", "The background checks of stored files", scrub.ScrubList, self._scrubs),
             AdminOperation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
             AdminOperation(
                 "POST",
@@ -86,6 +98,17 @@ class AdminApi:
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
         return await self.call(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
+
+    async def _check_blob(self, call: Call) -> scrub.CheckedBlob:
+        request = scrub.CheckBlob(digest=call.path["digest"])
+        node = call.query.get("node")
+        if node is not None and not is_name(node):
+            raise InvalidInput(f"node {node!r:.80}: expected {NAME_RULE}", param="node")
+        endpoint = scrub.CHECK_BLOB if node is None else scrub.check_cached_blob(node)
+        return await self.call(endpoint, request, timeout=CHECK_TIMEOUT_S)
+
+    async def _scrubs(self, _call: Call) -> scrub.ScrubList:
+        return await self.call(scrub.LIST_SCRUBS, Empty())
 
     async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
         return await self.call(scheduler.LIST_DEPLOYMENTS, Empty())

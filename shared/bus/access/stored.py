@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, response, scheduler
+from shared.contracts import events, file, gateway, job, monitor, registry, response, scheduler, scrub
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -69,6 +69,7 @@ BUCKETS = (
         max_bytes=response.RESPONSES_MAX_BYTES,
     ),
     Bucket(response.RESPONSE_RUNS_BUCKET, writers=(_GATEWAY,), ttl=response.RUN_TTL_S),
+    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE)),
 )
 
 STREAMS = (
