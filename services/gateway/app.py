@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from services.gateway.admin import routes as admin
+from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
@@ -18,6 +19,7 @@ from services.gateway.limits.descriptors import connections_allowed
 from services.gateway.limits.networks import LOOPBACK
 from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
+from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
@@ -87,6 +89,10 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         operations = [
             *await stack.enter_async_context(stored),
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *anthropic.routes(generations, tokenizations, settings.max_body),
+            *ollama.routes(
+                generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
+            ),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, metrics),

@@ -1,6 +1,5 @@
 """What a generating replica takes. Subjects carry the replica's id."""
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +7,10 @@ from pydantic import Field, model_validator
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
 from shared.contracts.sampling import Sampling
+
+Thinking = Literal["none", "may", "open"]
+"""Whether an answer begins with thoughts in `<think>` tags: no, if the model likes, or they have begun already, since
+the prompt ends with `<think>`."""
 
 MAX_TOGETHER = 16
 """Answers that are asked for at once: as many as one replica has slots for by default."""
@@ -116,6 +119,8 @@ class Generate(Contract):
     none is. Not with `resume_token_ids`."""
     return_prompt: bool = False
     """Whether `Accepted` carries the prompt's token ids and text."""
+    clip_max_tokens: bool = False
+    """Whether a `max_tokens` that does not fit after the prompt stands for all that fit; otherwise it is an error."""
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
     """With `messages`. Where they may be called, `grammar` is JSON, and holds for an answer without calls."""
@@ -151,27 +156,16 @@ class Generate(Contract):
         return self.model_copy(update={"request_id": further.request_id, "sampling": sampling})
 
 
-class Reasoning(StrEnum):
-    """Where an answer has thoughts before its text, which end with `</think>`."""
-
-    NONE = "none"
-    """The chat template has no thoughts."""
-    TAGGED = "tagged"
-    """The answer may begin with `<think>`."""
-    OPEN = "open"
-    """The prompt ends with `<think>`: the answer begins with thoughts."""
-
-
 class Accepted(Contract):
     """The replica will answer; frames follow."""
 
     prompt_tokens: int
-    reasoning: Reasoning = Reasoning.NONE
     sampling: Sampling | None = None
     """As it is used: with the version's defaults for what was left open. None from an older replica."""
     prompt_token_ids: tuple[int, ...] | None = None
     """With `Generate.return_prompt` only, like the text."""
     prompt_text: str | None = None
+    thinking: Thinking = "none"
 
 
 class Cancel(Contract):

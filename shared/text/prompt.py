@@ -60,8 +60,6 @@ class PromptBuilder:
         source = "" if template is None else template.source
         self._knows_developer = "developer" in source  # else the template has `system` only
         self._knows_tools = takes_tools(source)
-        self.has_reasoning = "</think>" in source or "<think>" in source
-        """Whether the template has thoughts before an assistant's text."""
 
     async def token_ids(self, request: Generate) -> list[int]:
         """The prompt of `request`.

@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.contracts.gateway import GeneratedToolCall
+from shared.contracts.gateway import FinishReason, GeneratedToolCall
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.spoken_frames import spoken
 from tests.support.harness.responses import read_events
 
 REQUIRED: dict[str, tuple[type, ...]] = {
@@ -134,7 +135,8 @@ async def test_the_specifications_cases(stand: Stand, replica: ScriptedReplica) 
 
 
 async def check(stand: Stand, replica: ScriptedReplica, case: dict[str, Any]) -> None:
-    replica.answer = [CALL] if "tools" in case else ["Hello", " to you", "."]
+    called = spoken(calls=(CALL,), reason=FinishReason.TOOL_CALLS)
+    replica.said = called if "tools" in case else spoken("Hello", " to you", ".")
     answer = await ask(stand, case)
     if case.get("stream"):
         events = read_events(answer.text)

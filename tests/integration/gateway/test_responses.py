@@ -7,13 +7,13 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from shared.contracts.gateway import GeneratedToolCall
-from shared.contracts.replica import Reasoning
+from shared.contracts.gateway import FinishReason, GeneratedToolCall
 from shared.contracts.sampling import Sampling
 from shared.errors import ContextLengthExceeded, Internal, InvalidInput, Overloaded
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand
 from tests.support.fakes.scripted_replica import ScriptedReplica
 from tests.support.fakes.scripted_tokens import expected_text
+from tests.support.fakes.spoken_frames import spoken
 from tests.support.harness.responses import read_events, rebuilt, types_of
 from tests.support.harness.wait import eventually
 
@@ -40,7 +40,7 @@ async def replica(stand: Stand) -> ScriptedReplica:
 
 
 async def test_a_text_is_answered_with_a_message_and_usage(stand: Stand, replica: ScriptedReplica) -> None:
-    replica.answer = ["Hello", " there"]
+    replica.said = spoken("Hello", " there")
     replica.sampling = Sampling(temperature=0.6, top_p=0.95, presence_penalty=0.0, frequency_penalty=0.25)
     answer = await respond(stand, metadata={"a": "b"}, max_output_tokens=50, user="u1")
     assert answer.status_code == 200
@@ -50,11 +50,11 @@ async def test_a_text_is_answered_with_a_message_and_usage(stand: Stand, replica
     assert (message["type"], message["role"], message["status"]) == ("message", "assistant", "completed")
     assert message["content"] == [{"type": "output_text", "text": "Hello there", "annotations": [], "logprobs": []}]
     assert body["usage"] == {
-        "input_tokens": 3,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": 2,
+        "input_tokens": 30,
+        "input_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 0},
+        "output_tokens": 9,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 5,
+        "total_tokens": 39,
     }
     assert (body["metadata"], body["max_output_tokens"], body["user"]) == ({"a": "b"}, 50, "u1")
     assert (body["temperature"], body["top_p"], body["frequency_penalty"]) == (0.6, 0.95, 0.25)
@@ -80,7 +80,7 @@ async def test_an_answer_that_was_cut_is_incomplete(stand: Stand, replica: Scrip
 async def test_a_stream_has_every_event_with_its_number_and_ends_with_done(
     stand: Stand, replica: ScriptedReplica
 ) -> None:
-    replica.answer = ["Hello", " there"]
+    replica.said = spoken("Hello", " there")
     answer = await respond(stand, stream=True)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.endswith("data: [DONE]\n\n")
@@ -106,7 +106,7 @@ async def test_a_stream_has_every_event_with_its_number_and_ends_with_done(
 
 async def test_a_call_is_an_item_of_its_own(stand: Stand, replica: ScriptedReplica) -> None:
     second = CALL.model_copy(update={"index": 1, "id": "call_2"})
-    replica.answer = ["I look.", CALL, second]
+    replica.said = spoken("I look.", calls=(CALL, second), reason=FinishReason.TOOL_CALLS)
     events = read_events((await respond(stand, stream=True, tools=[WEATHER])).text)
     output = events[-1]["response"]["output"]
     assert [item["type"] for item in output] == ["message", "function_call", "function_call"]
@@ -126,8 +126,8 @@ async def test_a_call_is_an_item_of_its_own(stand: Stand, replica: ScriptedRepli
 
 
 async def test_thoughts_are_an_item_before_the_message(stand: Stand, replica: ScriptedReplica) -> None:
-    replica.answer = ["<th", "ink>\nA city", " in France", ".\n</thi", "nk>\n\nPa", "ris"]
-    replica.reasoning = Reasoning.TAGGED
+    replica.said = spoken("<th", "ink>\nA city", " in France", ".\n</thi", "nk>\n\nPa", "ris")
+    replica.thinking = "may"
     events = read_events((await respond(stand, stream=True, reasoning={"effort": "low"})).text)
     response = events[-1]["response"]
     thoughts, message = response["output"]
@@ -135,7 +135,7 @@ async def test_thoughts_are_an_item_before_the_message(stand: Stand, replica: Sc
     assert thoughts["content"] == [{"type": "reasoning_text", "text": "A city in France."}]
     assert (thoughts["summary"], thoughts["status"]) == ([], "completed")
     assert message["content"][0]["text"] == "Paris"
-    assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 4
+    assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 3
     assert response["reasoning"] == {"effort": "low", "summary": None}
     assert rebuilt(events) == response["output"]
     assert [type_ for type_ in types_of(events) if "reasoning" in type_] == [
@@ -146,22 +146,19 @@ async def test_thoughts_are_an_item_before_the_message(stand: Stand, replica: Sc
 
 
 async def test_an_answer_that_ends_in_its_thoughts_has_no_message(stand: Stand, replica: ScriptedReplica) -> None:
-    replica.answer, replica.reasoning = ["Let me", " see"], Reasoning.OPEN
+    replica.said, replica.thinking = spoken("Let me", " see"), "open"
     [thoughts] = (await respond(stand)).json()["output"]
     assert (thoughts["type"], thoughts["content"][0]["text"]) == ("reasoning", "Let me see")
 
 
 async def test_an_empty_answer_is_an_empty_message(stand: Stand, replica: ScriptedReplica) -> None:
-    replica.answer = []
+    replica.said = spoken()
     [message] = (await respond(stand)).json()["output"]
-    assert message["content"][0]["text"] == ""
-    replica.answer = [CALL]
-    include = ["message.output_text.logprobs"]
-    assert [item["type"] for item in (await respond(stand, include=include)).json()["output"]] == ["function_call"]
+    assert (message["type"], message["content"][0]["text"]) == ("message", "")
 
 
 async def test_tags_of_thoughts_are_text_where_the_template_has_none(stand: Stand, replica: ScriptedReplica) -> None:
-    replica.answer = ["<think>", "x</think>"]
+    replica.said = spoken("<think>", "x</think>")
     [message] = (await respond(stand)).json()["output"]
     assert message["content"][0]["text"] == "<think>x</think>"
 
@@ -283,12 +280,12 @@ async def test_the_openai_client_creates_streams_and_parses(stand: Stand, replic
     class Place(BaseModel):
         city: str
 
-    replica.answer = ['{"city": ', '"Paris"}']
+    replica.said = spoken('{"city": ', '"Paris"}')
     async with openai.AsyncOpenAI(base_url=f"{stand.url}/v1", api_key=ADMIN_KEY, max_retries=0) as client:
         response = await client.responses.create(model=MODEL, input="Where?", instructions="Be short.")
         assert response.output_text == '{"city": "Paris"}'
         assert response.usage is not None
-        assert response.usage.total_tokens == response.usage.input_tokens + 2
+        assert response.usage.total_tokens == response.usage.input_tokens + 9
         parsed = await client.responses.parse(model=MODEL, input="Where?", text_format=Place)
         assert parsed.output_parsed == Place(city="Paris")
         async with client.responses.stream(model=MODEL, input="Where?", text_format=Place) as stream:
@@ -296,11 +293,11 @@ async def test_the_openai_client_creates_streams_and_parses(stand: Stand, replic
             final = await stream.get_final_response()
         assert kinds[-1] == "response.completed"
         assert final.output_parsed == Place(city="Paris")
-        replica.answer = [CALL]
+        replica.said = spoken(calls=(CALL,), reason=FinishReason.TOOL_CALLS)
         async with client.responses.stream(model=MODEL, input="Weather?", tools=[WEATHER]) as stream:  # type: ignore[list-item]
             final = await stream.get_final_response()
         assert final.output[0].type == "function_call"
-        replica.answer = None
+        replica.said = ()
         replica.fail_at = (2, Internal("broken in the middle"))
         with pytest.raises(openai.APIError, match="broken in the middle"):
             async for _ in await client.responses.create(model=MODEL, input="x", stream=True):

@@ -10,10 +10,11 @@ import openai
 import pytest
 
 from services.gateway.openai.responses.ids import new_id
-from shared.contracts.gateway import GeneratedToolCall
+from shared.contracts.gateway import FinishReason, GeneratedToolCall
 from shared.contracts.response import RESPONSES_BUCKET, StoredRecord
 from tests.integration.gateway.conftest import ADMIN_KEY, MODEL, Stand
 from tests.support.fakes.scripted_replica import ScriptedReplica
+from tests.support.fakes.spoken_frames import spoken
 from tests.support.harness.wait import eventually
 
 CALL = GeneratedToolCall(index=0, id="call_1", name="now", arguments="{}")
@@ -23,7 +24,7 @@ CALL = GeneratedToolCall(index=0, id="call_1", name="now", arguments="{}")
 async def replica(stand: Stand) -> ScriptedReplica:
     await stand.deploy()
     replica = await stand.replica()
-    replica.answer = ["Fine", "."]
+    replica.said = spoken("Fine", ".")
     return replica
 
 
@@ -114,9 +115,9 @@ async def test_a_response_that_was_deleted_in_between_can_not_be_continued(
 
 async def test_a_result_goes_with_the_call_of_the_response_before(stand: Stand, replica: ScriptedReplica) -> None:
     tools = [{"type": "function", "name": "now"}]
-    replica.answer = [CALL]
+    replica.said = spoken(calls=(CALL,), reason=FinishReason.TOOL_CALLS)
     first = await respond(stand, "Time?", tools=tools)
-    replica.answer = ["Noon."]
+    replica.said = spoken("Noon.")
     result = {"type": "function_call_output", "call_id": "call_1", "output": "12:00"}
     await respond(stand, [result], previous_response_id=first["id"], tools=tools)
     messages = replica.received[-1].messages or ()

@@ -19,7 +19,6 @@ from shared.contracts.gateway import (
     FinishReason,
     Frame,
     FrameBatch,
-    GeneratedToolCall,
     Timings,
     Usage,
     frames_subject,
@@ -29,7 +28,7 @@ from shared.contracts.replica import (
     Accepted,
     Cancel,
     Generate,
-    Reasoning,
+    Thinking,
     cancel_endpoint,
     generate_endpoint,
 )
@@ -82,10 +81,10 @@ class ScriptedReplica:
         """Leaves out a frame of the prompt's log probabilities: in the next request the first of these, and so on."""
         self.omit_last = False
         """Leaves out the last frame, once."""
-        self.answer: list[str | GeneratedToolCall] | None = None
-        """What is answered instead of tokens of its own: each part is a frame with one token."""
-        self.reasoning = Reasoning.NONE
-        """Where answers have thoughts."""
+        self.said: tuple[Frame, ...] = ()
+        """The frames of every answer, in place of tokens. The last has the reason why it ends."""
+        self.thinking: Thinking = "none"
+        """Whether answers begin with thoughts."""
         self.sampling: Sampling | None = None
         """What it says that it uses."""
         self.queued_tokens = 0
@@ -179,13 +178,13 @@ class ScriptedReplica:
         text = prompt_text(request)
         return Accepted(
             prompt_tokens=len(text.split()),
-            reasoning=self.reasoning,
-            sampling=self.sampling,
             prompt_text=text if request.return_prompt else None,
+            thinking=self.thinking,
+            sampling=self.sampling,
         )
 
     def _begin(self, request: Generate) -> None:
-        task = asyncio.create_task(self._emit(request) if self.answer is None else self._recite(request, self.answer))
+        task = asyncio.create_task(self._emit(request))
         self._running[request.request_id] = task
         task.add_done_callback(lambda _task: self._running.pop(request.request_id, None))
 
@@ -195,20 +194,11 @@ class ScriptedReplica:
             task.cancel()
         return Empty()
 
-    async def _recite(self, request: Generate, answer: list[str | GeneratedToolCall]) -> None:
-        """Send an answer part by part."""
-        for seq, part in enumerate(answer):
-            await asyncio.sleep(self.token_delay)
-            scores = None if request.sampling.logprobs is None else (token_score(seq, seq),)
-            frame = Frame(request_id=request.request_id, seq=seq, token_ids=(seq,), logprobs=scores)
-            added = {"text": part} if isinstance(part, str) else {"tool_calls": (part,)}
-            await self._send(request, frame.model_copy(update=added))
-        called = any(isinstance(part, GeneratedToolCall) for part in answer)
-        reason = FinishReason.TOOL_CALLS if called else FinishReason.STOP
-        last = self._ended(request, Frame(request_id=request.request_id, seq=len(answer)), len(answer))
-        await self._send(request, last.model_copy(update={"finish_reason": reason}))
-
     async def _emit(self, request: Generate) -> None:
+        if self.said:
+            for seq, frame in enumerate(self.said):
+                await self._send(request, frame.model_copy(update={"request_id": request.request_id, "seq": seq}))
+            return
         limit = request.sampling.max_tokens
         count = DEFAULT_TOKENS if limit is None else limit
         tokens = list(request.resume_token_ids)

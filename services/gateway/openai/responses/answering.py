@@ -48,7 +48,7 @@ class Answering:
         resource, accepted = prepared.resource, generations.prompt(0)
         accept(resource, accepted.sampling)
         logprobs = prepared.request.has_logprobs
-        output = ResponseOutput(resource, prepared.ids, accepted.reasoning, logprobs=logprobs)
+        output = ResponseOutput(resource, prepared.ids, accepted.thinking, logprobs=logprobs)
         yield "response.created", {"response": resource}
         if prepared.request.background:
             yield "response.queued", {"response": resource}

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from services.gateway.dispatch.reasoning import Piece, ReasoningSplitter
+from services.gateway.dialects.thinking import Part, ThinkingSplitter
 from services.gateway.openai.logprobs import chat_logprobs
 from services.gateway.openai.responses.ids import ItemIds
 from services.gateway.openai.responses.resource import Resource, usage_object
 from shared.contracts.gateway import FinishReason, Frame, GeneratedToolCall, TokenLogprob, Usage
-from shared.contracts.replica import Reasoning
+from shared.contracts.replica import Thinking
 from shared.contracts.response import ResponseStatus
 
 Event = tuple[str, dict[str, Any]]
@@ -21,15 +21,17 @@ class ResponseOutput:
     Args:
         resource: The response object, whose output it is.
         ids: Of its items.
-        reasoning: Where the answer has thoughts.
+        thinking: Whether the answer begins with thoughts.
         logprobs: Whether text has log probabilities.
     """
 
-    def __init__(self, resource: Resource, ids: ItemIds, reasoning: Reasoning, *, logprobs: bool) -> None:
+    def __init__(self, resource: Resource, ids: ItemIds, thinking: Thinking, *, logprobs: bool) -> None:
         self._resource = resource
         self._items: list[dict[str, Any]] = resource["output"]
         self._ids = ids
-        self._splitter = ReasoningSplitter(reasoning)
+        self._splitter = ThinkingSplitter(thinking)
+        self._thinks = thinking == "open"
+        """Whether the last text was a thought."""
         self._logprobs = logprobs
         self._reasoning_tokens = 0
         self._open: dict[str, Any] | None = None
@@ -39,14 +41,14 @@ class ResponseOutput:
 
     def add(self, frame: Frame) -> Iterator[Event]:
         """What a frame adds."""
-        thought = self._splitter.thinking
-        pieces = self._splitter.feed(frame.text)
-        thought = thought or self._splitter.thinking or any(kind == "reasoning" for kind, _ in pieces)
-        if thought:
+        parts = self._splitter.push(frame.text)
+        if any(part.is_thought for part in parts) if parts else self._thinks:
             self._reasoning_tokens += len(frame.token_ids)
         elif self._logprobs:
             self._scores += _scores(frame.logprobs or ())
-        yield from self._grow(pieces)
+        if parts:
+            self._thinks = parts[-1].is_thought
+        yield from self._grow(parts)
         for call in frame.tool_calls:
             yield from self._call(call)
 
@@ -64,9 +66,9 @@ class ResponseOutput:
         else:
             self._resource.update(status=ResponseStatus.COMPLETED, completed_at=completed)
 
-    def _grow(self, pieces: Sequence[Piece]) -> Iterator[Event]:
-        for kind, text in pieces:
-            wanted = "message" if kind == "text" else "reasoning"
+    def _grow(self, parts: Sequence[Part]) -> Iterator[Event]:
+        for text, is_thought in parts:
+            wanted = "reasoning" if is_thought else "message"
             if self._open is None or self._open["type"] != wanted:
                 yield from self._close("completed")
                 yield from self._begin(wanted)

@@ -19,6 +19,7 @@ from services.gateway.openai.responses.request.body import (
     NewItems,
     ResponseRequest,
 )
+from services.gateway.openai.responses.request.parameters import PARAMETERS
 from services.gateway.openai.responses.storage.conversations import Conversations
 from services.gateway.openai.responses.storage.store import Store
 from shared.bus.port import Bus
@@ -67,7 +68,12 @@ async def running(
     async with BackgroundRuns(answering, store, leases).running() as runs:
         preparation, retrieval = Preparation(generations, store, may_store), Retrieval(store, runs, leases)
         responses = ResponsesApi(preparation, answering, runs, retrieval, max_body)
-        yield [*_responses(responses), *_conversations(ConversationsApi(conversations, may_store, max_body))]
+        yield operations(responses, ConversationsApi(conversations, may_store, max_body))
+
+
+def operations(responses: ResponsesApi, conversations: ConversationsApi) -> list[Operation]:
+    """The operations."""
+    return [*_responses(responses), *_conversations(conversations)]
 
 
 def _responses(api: ResponsesApi) -> list[Operation]:
@@ -79,6 +85,7 @@ def _responses(api: ResponsesApi) -> list[Operation]:
             "Respond to items, as OpenAI does",
             _TAG,
             body=ResponseRequest,
+            parameters=PARAMETERS,
             result=STREAM,
         ),
         Operation("GET", _ONE, api.retrieve, "A stored response", _TAG, result=STREAM, query=_EVENTS),

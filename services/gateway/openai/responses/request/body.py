@@ -5,8 +5,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from services.gateway.dialects.json_values import JsonObject
 from services.gateway.http.body import parse_body
-from services.gateway.openai.json_values import JsonObject
+from services.gateway.http.parameters import Elsewhere, Ignored
 from services.gateway.openai.responses.request.items import InputItems
 from services.gateway.openai.responses.request.parameters import Includable, check_extra
 from services.gateway.openai.responses.request.text_format import TextConfig
@@ -19,15 +20,8 @@ from shared.contracts.sampling import INTEGERS, MAX_LOGPROBS
 from shared.errors import InvalidInput
 
 _LOGPROBS = "message.output_text.logprobs"
-_OTHERS = {
-    "n": "a response has one answer; send several requests",
-    "max_tokens": "here it is max_output_tokens",
-    "logprobs": f"here it is top_logprobs, with {_LOGPROBS} in include",
-    "prompt_logprobs": "responses have none; /v1/chat/completions has",
-    "return_token_ids": "responses have none; /v1/chat/completions has",
-    "return_tokens_as_token_ids": "responses have none; /v1/chat/completions has",
-}
-"""Fields of chats and completions that responses have not, with what to do."""
+_REPEATED = "the response repeats it"
+_CHATS = "responses have none; /v1/chat/completions has"
 _TAGS = re.compile(
     r"\b((?:input|items)\.\d+)\.(?:message|function_call_output|function_call|reasoning|item_reference)\b"
 )
@@ -76,17 +70,25 @@ class ResponseRequest(SamplingRequest):
     reasoning: ReasoningConfig | None = None
     include: Annotated[tuple[Includable, ...], Field(strict=False)] | None = None
     max_output_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
-    max_tool_calls: int | None = Field(default=None, ge=1, lt=INTEGERS)
-    """Of hosted tools, of which there are none: without effect."""
+    max_tool_calls: Annotated[
+        int | None, Field(ge=1, lt=INTEGERS), Ignored("of hosted tools, which there are none")
+    ] = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     metadata: Metadata | None = None
     store: bool | None = None
     background: bool | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    user: Annotated[str | None, Ignored(_REPEATED)] = None
+    safety_identifier: Annotated[str | None, Ignored(_REPEATED)] = None
+    prompt_cache_key: Annotated[str | None, Ignored(_REPEATED)] = None
     chat_template_kwargs: JsonObject | None = None
     """Variables of the template, like `enable_thinking`."""
+
+    n: Annotated[int | None, Elsewhere("a response has one answer; send several requests")] = None
+    max_tokens: Annotated[int | None, Elsewhere("here it is max_output_tokens")] = None
+    logprobs: Annotated[int | None, Elsewhere(f"here it is top_logprobs, with {_LOGPROBS} in include")] = None
+    prompt_logprobs: Annotated[int | None, Elsewhere(_CHATS)] = None
+    return_token_ids: Annotated[bool | None, Elsewhere(_CHATS)] = None
+    return_tokens_as_token_ids: Annotated[bool | None, Elsewhere(_CHATS)] = None
 
     def limit(self) -> int | None:
         """The most tokens to generate; None: as many as fit."""
@@ -160,9 +162,10 @@ def parse_response_request(body: bytes) -> ResponseRequest:
     request = parse_items_body(ResponseRequest, body)
     for name, value in (request.model_extra or {}).items():
         check_extra(name, value)
-    for name, instead in _OTHERS.items():
-        if getattr(request, name) is not None:
-            raise InvalidInput(f"{name} is no parameter of a response: {instead}", param=name)
+    for name, field in ResponseRequest.model_fields.items():
+        for kind in field.metadata:
+            if isinstance(kind, Elsewhere) and getattr(request, name) is not None:
+                raise InvalidInput(f"{name} is no parameter of a response: {kind.instead}", param=name)
     _check_together(request)
     return request
 

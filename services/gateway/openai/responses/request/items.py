@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.gateway.openai.json_values import ArgumentsText
-from services.gateway.openai.messages import MAX_MESSAGES, MAX_PARTS
+from services.gateway.dialects.bounds import MAX_MESSAGES, MAX_PARTS
+from services.gateway.dialects.json_values import ArgumentsText
 
 MAX_ITEMS = MAX_MESSAGES
 """Of one request, and of one conversation."""

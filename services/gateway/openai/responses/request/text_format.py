@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.gateway.openai.json_values import SchemaText
+from services.gateway.dialects.json_values import SchemaText
 from shared.contracts.replica import Grammar
 from shared.text.client_json import parse_json
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from services.gateway.openai.json_values import JsonObject
-from services.gateway.openai.tool_choice import MAX_TOOLS, ToolSelection
+from services.gateway.dialects.bounds import MAX_TOOLS
+from services.gateway.dialects.json_values import JsonObject
+from services.gateway.openai.tool_choice import ToolSelection
 from services.gateway.openai.tools import FunctionDefinition, FunctionName, ToolDefinition
 
 _ELSEWHERE = frozenset({"async", "defer_loading", "allowed_callers", "output_schema"})
