@@ -38,7 +38,7 @@ class Bucket:
 
     def write(self, key: str, value: bytes) -> int:
         """Write, notify the watchers, return the revision; raises `StorageFull`."""
-        self._check_room(key, value)
+        self._check_space(key, value)
         self.revision += 1
         self._stored[key] = _Stored(KvEntry(key, value, self.revision), self.clock())
         self._notify(KvEvent(KvOperation.PUT, key, value, self.revision))
@@ -50,7 +50,7 @@ class Bucket:
         del self._stored[key]
         self._notify(KvEvent(KvOperation.DELETE, key, revision=self.revision))
 
-    def _check_room(self, key: str, value: bytes) -> None:
+    def _check_space(self, key: str, value: bytes) -> None:
         if self.max_bytes is None:
             return
         others = sum(len(each) + len(stored.entry.value) for each, stored in self._stored.items() if each != key)

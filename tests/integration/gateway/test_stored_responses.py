@@ -202,9 +202,9 @@ async def test_the_bytes_of_a_key_are_bounded(stand: Stand, replica: ScriptedRep
             ids.append(answer.json()["id"])
         entries = await stand.bus.kv(RESPONSES_BUCKET).entries("*.*")
         records = [StoredRecord.decode(entry.value) for entry in entries]
-        kept = [record.bytes for record in records if record.id in ids]
-        assert 1 <= len(kept) < 4
-        assert sum(kept) <= 6000
+        left = [record.bytes for record in records if record.id in ids]
+        assert 1 <= len(left) < 4
+        assert sum(left) <= 6000
         large = (await client.post("/v1/responses", json={"model": MODEL, "input": "x" * 7000})).json()
         assert large["store"] is False  # it is an answer all the same, and says so
         conversation = await client.post(

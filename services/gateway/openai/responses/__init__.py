@@ -6,7 +6,7 @@
 | `api`, `conversations_api` | the handlers |
 | `request` | bodies of requests, and what is refused in them |
 | `preparation`, `context` | what a request asks for, with all that came before it |
-| `answering`, `output`, `resource` | generates a response: frames become items and events |
+| `generator`, `output`, `resource` | generates a response: frames become items and events |
 | `events`, `fields` | how events and errors are written |
 | `background` | responses that go on when the client leaves |
 | `storage`, `ids` | what is stored |

@@ -14,10 +14,10 @@ from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
 from services.gateway.openai.pages import check_query, limit_of, page_of
-from services.gateway.openai.responses.answering import Answering
 from services.gateway.openai.responses.background.retrieval import Retrieval
 from services.gateway.openai.responses.background.runs import BackgroundRuns
 from services.gateway.openai.responses.events import EventWriter
+from services.gateway.openai.responses.generator import ResponseGenerator
 from services.gateway.openai.responses.preparation import Preparation, Prepared
 from services.gateway.openai.responses.request.body import parse_response_request
 from services.gateway.openai.responses.resource import Resource, deleted
@@ -34,7 +34,7 @@ class ResponsesApi:
 
     Args:
         preparation: Finds out what requests ask for.
-        answering: Generates responses.
+        generator: Generates responses.
         runs: Generates those that go on in the background.
         retrieval: Reads those that are stored.
         max_body: Bytes of a request at most.
@@ -43,13 +43,13 @@ class ResponsesApi:
     def __init__(
         self,
         preparation: Preparation,
-        answering: Answering,
+        generator: ResponseGenerator,
         runs: BackgroundRuns,
         retrieval: Retrieval,
         max_body: int,
     ) -> None:
         self._preparation = preparation
-        self._answering = answering
+        self._generator = generator
         self._runs = runs
         self._retrieval = retrieval
         self._max_body = max_body
@@ -95,20 +95,20 @@ class ResponsesApi:
         return json_response(items_page(content["input"], request))
 
     async def _whole(self, prepared: Prepared) -> Resource:
-        async with self._answering.running(prepared) as events:
+        async with self._generator.running(prepared) as events:
             async for _ in events:
                 pass
-        await self._answering.keep(prepared)
+        await self._generator.keep(prepared)
         return prepared.resource
 
     @asynccontextmanager
     async def _streamed(self, prepared: Prepared, writer: EventWriter) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._answering.running(prepared) as events:
+        async with self._generator.running(prepared) as events:
 
             async def pieces() -> AsyncIterator[bytes]:
                 async for event in events:
                     yield writer.write(event)
-                await self._answering.keep(prepared)
+                await self._generator.keep(prepared)
                 yield writer.state(prepared.resource)
 
             yield pieces()
@@ -167,7 +167,7 @@ def _flag(request: Request, name: str) -> bool:
 
 
 def _after(request: Request) -> int:
-    """The number of the first event that is wanted."""
+    """The number of the first event that is asked for."""
     text = request.query_params.get("starting_after")
     if text is None:
         return 0

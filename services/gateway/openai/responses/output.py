@@ -68,14 +68,14 @@ class ResponseOutput:
 
     def _grow(self, parts: Sequence[Part]) -> Iterator[Event]:
         for text, is_thought in parts:
-            wanted = "reasoning" if is_thought else "message"
-            if self._open is None or self._open["type"] != wanted:
+            kind = "reasoning" if is_thought else "message"
+            if self._open is None or self._open["type"] != kind:
                 yield from self._close("completed")
-                yield from self._begin(wanted)
+                yield from self._begin(kind)
             assert self._open is not None
             part = self._open["content"][0]
             part["text"] += text
-            if wanted == "message":
+            if kind == "message":
                 scores, self._scores = self._scores, []
                 part["logprobs"] += scores
                 yield "response.output_text.delta", {**self._place(), "delta": text, "logprobs": scores}

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from services.gateway.dispatch.generations import Generations
 from services.gateway.http.operation import STREAM, Operation
 from services.gateway.limits.stored import StoreLimits
-from services.gateway.openai.responses.answering import Answering
 from services.gateway.openai.responses.api import ResponsesApi
 from services.gateway.openai.responses.background.leases import RunLeases
 from services.gateway.openai.responses.background.retrieval import Retrieval
 from services.gateway.openai.responses.background.runs import BackgroundRuns
 from services.gateway.openai.responses.conversations_api import ConversationsApi
+from services.gateway.openai.responses.generator import ResponseGenerator
 from services.gateway.openai.responses.preparation import Preparation
 from services.gateway.openai.responses.request.body import (
     ConversationRequest,
@@ -64,10 +64,10 @@ async def running(
     """
     store, leases = Store(bus, limits), RunLeases(bus, gateway_id)
     conversations = Conversations(store, generations.created)
-    answering = Answering(generations, store, conversations)
-    async with BackgroundRuns(answering, store, leases).running() as runs:
+    generator = ResponseGenerator(generations, store, conversations)
+    async with BackgroundRuns(generator, store, leases).running() as runs:
         preparation, retrieval = Preparation(generations, store, may_store), Retrieval(store, runs, leases)
-        responses = ResponsesApi(preparation, answering, runs, retrieval, max_body)
+        responses = ResponsesApi(preparation, generator, runs, retrieval, max_body)
         yield operations(responses, ConversationsApi(conversations, may_store, max_body))
 
 

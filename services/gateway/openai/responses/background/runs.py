@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import structlog
 
 from services.gateway.http import errors
-from services.gateway.openai.responses.answering import Answering
 from services.gateway.openai.responses.background.event_log import EventLog, split_events
 from services.gateway.openai.responses.background.leases import RunLeases
 from services.gateway.openai.responses.events import EventWriter
+from services.gateway.openai.responses.generator import ResponseGenerator
 from services.gateway.openai.responses.preparation import Prepared
 from services.gateway.openai.responses.resource import cancel
 from services.gateway.openai.responses.storage.store import Store, Stored
@@ -58,13 +58,13 @@ class BackgroundRuns:
     """The responses that this gateway generates in the background.
 
     Args:
-        answering: Generates them.
+        generator: Generates them.
         store: Keeps them.
         leases: Say that they are generated.
     """
 
-    def __init__(self, answering: Answering, store: Store, leases: RunLeases) -> None:
-        self._answering = answering
+    def __init__(self, generator: ResponseGenerator, store: Store, leases: RunLeases) -> None:
+        self._generator = generator
         self._store = store
         self._leases = leases
         self._runs: dict[tuple[str, str], Run] = {}
@@ -109,10 +109,10 @@ class BackgroundRuns:
         prepared, writer = run.prepared, EventWriter()
         last = b""
         try:
-            async with self._answering.running(prepared) as events, self._begun(run):
+            async with self._generator.running(prepared) as events, self._begun(run):
                 async for event in events:
                     run.log.add(writer.write(event))
-                await self._answering.extend_conversation(prepared)
+                await self._generator.extend_conversation(prepared)
             last = writer.state(prepared.resource)
         except asyncio.CancelledError:
             if run.cancelled:

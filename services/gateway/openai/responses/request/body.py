@@ -70,9 +70,7 @@ class ResponseRequest(SamplingRequest):
     reasoning: ReasoningConfig | None = None
     include: Annotated[tuple[Includable, ...], Field(strict=False)] | None = None
     max_output_tokens: int | None = Field(default=None, ge=1, lt=INTEGERS)
-    max_tool_calls: Annotated[
-        int | None, Field(ge=1, lt=INTEGERS), Ignored("of hosted tools, which there are none")
-    ] = None
+    max_tool_calls: Annotated[int | None, Field(ge=1, lt=INTEGERS), Ignored("no tools are hosted")] = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     metadata: Metadata | None = None
     store: bool | None = None

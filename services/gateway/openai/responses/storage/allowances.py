@@ -68,7 +68,7 @@ class Allowances:
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
-    async def make_room(
+    async def make_space(
         self, tenant: str, stored_id: str, size: int, evict: Callable[[str, str], Awaitable[None]]
     ) -> None:
         """Have the oldest records evicted until one of `size` bytes, the new or old `stored_id`, fits.

@@ -86,7 +86,7 @@ class Store:
             PayloadTooLarge: It alone is larger than all that the tenant may store.
         """
         data = orjson.dumps(content)
-        await self._allowances.make_room(tenant, stored_id, len(data), self._evict)
+        await self._allowances.make_space(tenant, stored_id, len(data), self._evict)
         record = self._record(stored_id, data).model_copy(update={"status": status, "events": events})
         await self._write_parts(tenant, record, data)
         revision = await self._kv.create(_key(tenant, stored_id), record.encode())
@@ -103,7 +103,7 @@ class Store:
     ) -> Stored:
         """Replace a content; raises what `create` raises, and `Conflict` if it was changed or deleted meanwhile."""
         data, old = orjson.dumps(content), stored.record
-        await self._allowances.make_room(tenant, old.id, len(data), self._evict)
+        await self._allowances.make_space(tenant, old.id, len(data), self._evict)
         record = self._record(old.id, data).model_copy(update={"status": status, "events": old.events})
         await self._write_parts(tenant, record, data)
         try:

@@ -20,7 +20,7 @@ from shared.errors import LlmosError
 _log = structlog.get_logger("llmos.gateway")
 
 
-class Answering:
+class ResponseGenerator:
     """Generates responses, and keeps those that are complete.
 
     Args:
