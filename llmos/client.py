@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from llmos.blobs import Blobs
 from llmos.jobs import Jobs
@@ -180,9 +181,10 @@ class Client:
         """Every process that was heard of lately."""
         return self._gateway.call(HealthReport, "GET", "health", timeout=timeout)
 
-    def traces(self, limit: int) -> TraceList:
-        """The newest traces."""
-        return self._gateway.decoded(TraceList, self._gateway.send("GET", f"{admin_path('traces')}?limit={limit}"))
+    def traces(self, limit: int, **given: str | float | None) -> TraceList:
+        """The newest traces; `given` are the fields of `ListTraces`."""
+        query = urlencode({"limit": limit, **{name: value for name, value in given.items() if value is not None}})
+        return self._gateway.decoded(TraceList, self._gateway.send("GET", f"{admin_path('traces')}?{query}"))
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """One trace as OTLP JSON."""

@@ -23,6 +23,7 @@ from llmos.cli import (
     reports,
     suites,
     system,
+    traces,
     train,
     tune,
     verify,
@@ -47,7 +48,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, learn):
+for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, traces, learn):
     group.register(app)
 
 

@@ -13,6 +13,7 @@ from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import note, print_json, print_table, print_tree, say, write_document
 from llmos.cli.trace_view import tree
+from llmos.cli.traces import print_traces
 from llmos.client import why_not_ready
 from llmos.config import Target
 from shared.contracts.monitor import HealthReport
@@ -137,21 +138,7 @@ def trace(
     """The way of a request through all services, and of its model back to rows; without an id, the newest traces."""
     with Target.resolve(home, url, api_key).client() as client:
         if trace_id is None:
-            listed = client.traces(20).traces
-            if json:
-                print_json([item.model_dump(mode="json") for item in listed])
-                return
-            rows = [
-                (
-                    item.trace_id,
-                    item.name,
-                    f"{item.duration * 1000:.0f} ms",
-                    item.spans,
-                    "error" if item.error else "",
-                )
-                for item in listed
-            ]
-            print_table(("TRACE", "NAME", "TOOK", "SPANS", ""), rows, empty="No traces yet.")
+            print_traces(client.traces(20), json=json)
             return
         trace_id = trace_id.strip().lower()
         if not re.fullmatch(r"[0-9a-f]{32}", trace_id):

@@ -29,9 +29,11 @@ def verify_(
     json: JsonOption = False,
 ) -> None:
     """Read stored files and the copies on nodes, and compare them with their SHA-256s. Exit code 1 if one differs."""
+    target = Target.resolve(home, url, api_key)
+    target.check()
     if (reference is None) != everything:
         raise InvalidInput("give either a version (name, name:3 or name@alias) or --all", param="reference")
-    with Target.resolve(home, url, api_key).client() as client, progress_bars() as progress:
+    with target.client() as client, progress_bars() as progress:
         done = verify(client, files_of(client, reference), progress)
     if json:
         print_json({**asdict(done), "findings": [asdict(one) for one in done.findings]})

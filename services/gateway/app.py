@@ -25,6 +25,7 @@ from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
 from services.gateway.routing.live_table import LiveTable
 from services.gateway.settings import Settings
+from services.gateway.system_metrics import SystemMetrics
 from shared.service.context import Context
 from shared.storage.open import open_store
 
@@ -64,7 +65,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
     listening = listen(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
-        metrics = Metrics()
+        metrics = Metrics(by_key=settings.metrics_by_key)
         keys = await stack.enter_async_context(KeyStore(context.bus).running())
         if settings.admin_key_file is not None:
             await keys.ensure(settings.admin_key_file)
@@ -72,6 +73,8 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        metrics.name_models(lambda: table.deployments)
+        metrics.show_system(SystemMetrics(context.bus, table))
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")

@@ -70,8 +70,10 @@ class KeyStore:
         await self._records.wait_synced()
 
     def list(self) -> list[ApiKey]:
-        """All records, oldest first, revoked ones too."""
-        return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
+        """All records, oldest first, with those that were revoked in the last 30 days."""
+        now = self._now()
+        listed = (record for record in self._records.values.values() if auth.is_listed(record, now))
+        return sorted(listed, key=lambda record: (record.created_at, record.id))
 
     def scopes(self, key_id: str) -> tuple[Scope, ...]:
         """What a key may do; nothing if there is no such key."""
@@ -135,7 +137,7 @@ class KeyStore:
                     f"{key_id} is the last admin key; make another first: llmos key create NAME --scope admin",
                     param="id",
                 )
-            revoked = record.model_copy(update={"revoked": True})
+            revoked = record.model_copy(update={"revoked": True, "revoked_at": record.revoked_at or self._now()})
             try:
                 revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
             except Conflict:

@@ -25,9 +25,12 @@ class Ingest:
         self._archive = archive
         self._forwarder = forwarder
         self._readiness = readiness
+        self.pending = 0
+        """Messages that waited behind the last one."""
 
     async def handle(self, message: Message) -> None:
         """Take in one message of any telemetry subject; only spans are stored."""
+        self.pending = message.pending
         if message.subject != TRACES_SUBJECT:
             return
         try:

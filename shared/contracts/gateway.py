@@ -128,6 +128,8 @@ class ApiKey(Contract):
     last_used_at: datetime | None = None
     """To within an hour; None: not used yet."""
     revoked: bool = False
+    revoked_at: datetime | None = None
+    """None: it is not revoked, or was by an LLMOS that did not note the time."""
     may_store: bool = True
     """Whether responses and conversations of its requests may be stored."""
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from shared.bus import rpc
 from shared.contracts.monitor import Heartbeat, health_subject
 from shared.deadlines import HEARTBEAT_S
@@ -38,6 +40,7 @@ class HeartbeatPublisher:
         self._started_at = datetime.now(UTC)
         self._version = llmos_version()
         self._changed = asyncio.Event()
+        self._process = psutil.Process()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["HeartbeatPublisher"]:
@@ -70,6 +73,7 @@ class HeartbeatPublisher:
             reasons=reasons,
             started_at=self._started_at,
             version=self._version,
+            memory=self._process.memory_info().rss,
             leaving=leaving,
         )
         await rpc.publish(context.bus, health_subject(context.name, context.instance), message)

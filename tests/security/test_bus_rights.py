@@ -35,6 +35,7 @@ WRITES = {
     "LLMOS_FILES": {GATEWAY},
     "LLMOS_RESPONSES": {GATEWAY},
     "LLMOS_RESPONSE_RUNS": {GATEWAY},
+    "LLMOS_SCRUBS": {REGISTRY, INFERENCE},
 }
 ONLY_READS = {
     "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
@@ -60,6 +61,7 @@ ASKS = {
     "llmos.v1.monitor.get_trace": (MONITOR, {GATEWAY}),
     "llmos.v1.replica.r1.generate": (REPLICA, {GATEWAY}),
     "llmos.v1.replica.r1.drain": (REPLICA, {GATEWAY, INFERENCE}),
+    "llmos.v1.node.n1.check_blob": (INFERENCE, {GATEWAY}),
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),

@@ -20,6 +20,7 @@ from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
+_MAX_S = 1e9
 CHECK_TIMEOUT_S = 600.0
 """For the bytes of one file to be read."""
 
@@ -88,10 +89,17 @@ class AdminApi:
             AdminOperation(
                 "GET",
                 "/traces",
-                "The newest traces",
+                "The newest traces, of those that match",
                 monitor.TraceList,
                 self._traces,
-                query={"limit": "How many: 1 to 1000, 20 by default"},
+                query={
+                    "limit": "How many: 1 to 1000, 20 by default",
+                    "model": "Deployment that the request named",
+                    "status": "HTTP status (429), a class of them (5xx), or error",
+                    "key": "Id of the API key",
+                    "slower_than": "Seconds that it took, at least",
+                    "since": "Seconds ago at which it began, at most",
+                },
             ),
         ]
 
@@ -151,7 +159,10 @@ class AdminApi:
         return await self.call(monitor.GET_HEALTH, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
-        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=_limit(call)))
+        given = {name: call.query[name] for name in ("model", "status", "key") if name in call.query}
+        seconds = {name: _seconds(call, name) for name in ("slower_than", "since")}
+        request = monitor.ListTraces.model_validate({"limit": _limit(call), **given, **seconds})
+        return await self.call(monitor.LIST_TRACES, request)
 
 
 def _limit(call: Call) -> int:
@@ -159,6 +170,18 @@ def _limit(call: Call) -> int:
     if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
         raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
     return int(limit)
+
+
+def _seconds(call: Call, name: str) -> float | None:
+    if (text := call.query.get(name)) is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_S:
+        raise InvalidInput(f"{name} must be a number of seconds, not {text!r:.80}", param=name)
+    return seconds
 
 
 def _view(record: ApiKey) -> KeyView:

@@ -47,4 +47,4 @@ class HealthApi:
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus' text format."""
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await self._metrics.scrape(), media_type="text/plain; version=0.0.4; charset=utf-8")
