@@ -19,6 +19,7 @@ from llmos.config import Target
 from shared.contracts.monitor import HealthReport
 from shared.contracts.scheduler import DeploymentList, ReplicaState
 from shared.contracts.scrub import STORE, ScrubList
+from shared.disk import readable_bytes
 from shared.errors import InvalidInput, LlmosError, NotFound
 
 TRACE_TIMEOUT_S = 5.0
@@ -103,6 +104,11 @@ def _print_health(health: HealthReport) -> None:
         for item in health.instances
     ]
     print_table(("SERVICE", "INSTANCE", "STATE", "PID", "WHY"), rows, empty="No process was heard of lately.")
+    disks = {item.heartbeat.disk.folder: item.heartbeat.disk for item in health.instances if item.heartbeat.disk}
+    for folder, disk in sorted(disks.items()):
+        say(f"disk {folder}: {readable_bytes(disk.free)} free of {readable_bytes(disk.total)}")
+        if disk.why:
+            say(f"  {disk.why}")
 
 
 def _print_deployments(listed: DeploymentList) -> None:

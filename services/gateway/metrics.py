@@ -13,6 +13,7 @@ from services.gateway.limits.places import Places
 from services.gateway.system_metrics import SystemMetrics
 from shared.contracts.gateway import Usage
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
+from shared.disk import Disk, DiskUse
 from shared.telemetry import genai
 
 
@@ -99,6 +100,10 @@ class Metrics:
         """Also show the replicas' load, read from `loads` at every scrape, and whether the bus is there."""
         self._registry.register(_Replicas(loads, connected))
 
+    def show_disk(self, disk: Disk) -> None:
+        """Also show the disk of the bus, if it is watched, and what has stopped for lack of room."""
+        self._registry.register(_DiskSpace(disk))
+
     def show_connections(self, places: Places) -> None:
         """Also show the server's connections, and those that it refused or dropped."""
         self._registry.register(_Connections(places))
@@ -162,6 +167,24 @@ class Metrics:
     def refused(self, model: str, code: str) -> None:
         """A replica did not take a request."""
         self._refusals.labels(model, code).inc()
+
+
+class _DiskSpace(Collector):
+    """A look at a `Disk`."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._disk.look()
+        if state is None:
+            return
+        yield GaugeMetricFamily("llmos_disk_free_bytes", "Free on the disk of the bus.", float(state.free))
+        yield GaugeMetricFamily("llmos_disk_size_bytes", "Size of the disk of the bus.", float(state.total))
+        stopped = GaugeMetricFamily("llmos_disk_stopped", "1: it has stopped for lack of room.", labels=("use",))
+        for use in DiskUse:
+            stopped.add_metric((use,), float(use in state.problems))
+        yield stopped
 
 
 class _Connections(Collector):

@@ -53,7 +53,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(HealthWatch(bus, table, time.monotonic).running())
         await stack.enter_async_context(background(_sweep(archive), "sweep traces"))
 
-        ingest = Ingest(archive, forwarder, context.readiness)
+        ingest = Ingest(archive, forwarder, context.readiness, context.disk)
         consumption = await telemetry_stream(bus).consume(ingest.handle, durable=TELEMETRY_DURABLE)
         stack.push_async_callback(consumption.unsubscribe)
 

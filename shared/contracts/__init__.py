@@ -24,4 +24,5 @@
 | `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |
+| `state` | control state as a document, its format, and which system a bus or a store belongs to |
 """

@@ -18,6 +18,19 @@ TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
 
 
+class DiskSpace(Contract):
+    """The disk that a process and the bus write to."""
+
+    folder: str
+    free: int
+    """Bytes; so is `total`."""
+    total: int
+    stopped: tuple[str, ...] = ()
+    """What stopped for lack of room: telemetry, imports, changes, in this order."""
+    why: str = ""
+    """What stopped and why, in words; empty: nothing."""
+
+
 class Heartbeat(Contract):
     """Whether a process is ready; published on `health_subject(service, instance)`."""
 
@@ -34,6 +47,8 @@ class Heartbeat(Contract):
     """Bytes that the process has resident; 0: not known."""
     leaving: bool = False
     """Whether this is the last heartbeat of a process that was asked to stop: it is gone, not down."""
+    disk: DiskSpace | None = None
+    """None: it watches none."""
 
 
 class InstanceHealth(Contract):
@@ -126,6 +141,7 @@ def health_subject(service: str, instance: str) -> str:
     return f"llmos.v1.health.{service}.{instance}"
 
 
+DiskSpace.EXAMPLE = DiskSpace(folder="/home/ann/.llmos", free=42_000_000_000, total=250_000_000_000)
 _TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 Heartbeat.EXAMPLE = Heartbeat(
     service="registry", instance="registry-3f2a", pid=4242, ready=True, started_at=_TIME, version="0.1.0"

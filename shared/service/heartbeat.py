@@ -1,7 +1,6 @@
 """The heartbeat of a process: whether it is ready, every second."""
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -11,19 +10,13 @@ from pathlib import Path
 import psutil
 
 from shared.bus import rpc
-from shared.contracts.monitor import Heartbeat, health_subject
+from shared.contracts.monitor import DiskSpace, Heartbeat, health_subject
 from shared.deadlines import HEARTBEAT_S
+from shared.disk import Disk
 from shared.service import health_file
 from shared.service.background import background
 from shared.service.context import Context
-
-
-def llmos_version() -> str:
-    """The installed distribution's version."""
-    try:
-        return importlib.metadata.version("llmos")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
+from shared.version import llmos_version
 
 
 class HeartbeatPublisher:
@@ -75,5 +68,19 @@ class HeartbeatPublisher:
             version=self._version,
             memory=self._process.memory_info().rss,
             leaving=leaving,
+            disk=_space(context.disk),
         )
         await rpc.publish(context.bus, health_subject(context.name, context.instance), message)
+
+
+def _space(disk: Disk) -> DiskSpace | None:
+    state = disk.look()
+    if state is None:
+        return None
+    return DiskSpace(
+        folder=str(state.folder),
+        free=state.free,
+        total=state.total,
+        stopped=tuple(map(str, state.stopped)),
+        why=state.summary or "",
+    )

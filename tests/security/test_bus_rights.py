@@ -36,6 +36,7 @@ WRITES = {
     "LLMOS_RESPONSES": {GATEWAY},
     "LLMOS_RESPONSE_RUNS": {GATEWAY},
     "LLMOS_SCRUBS": {REGISTRY, INFERENCE},
+    "LLMOS_SYSTEM": set(),
 }
 ONLY_READS = {
     "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
@@ -45,6 +46,8 @@ ONLY_READS = {
     "LLMOS_JOBS": {REGISTRY, INFERENCE},
     "LLMOS_JOB_RUNS": {SCHEDULER},
     "LLMOS_FILES": {REGISTRY},
+    "LLMOS_TENANTS": {REGISTRY},
+    "LLMOS_SYSTEM": {REGISTRY},
 }
 PUBLISHES = {
     "llmos.v1.telemetry.traces": set(SERVICES),
@@ -65,7 +68,7 @@ ASKS = {
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
-    "llmos.v1.load.r1": (REPLICA, {GATEWAY}),
+    "llmos.v1.load.r1": (REPLICA, {GATEWAY, Role.INFERENCE}),
     "llmos.v1.health.gateway.g1": (GATEWAY, {REPLICA, MONITOR}),
     "llmos.v1.health.registry.r1": (REGISTRY, {MONITOR}),
     "llmos.v1.health.scheduler.s1": (SCHEDULER, {MONITOR}),

@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, response, scheduler, scrub
+from shared.contracts import events, file, gateway, job, monitor, registry, response, scheduler, scrub, state
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -22,6 +22,13 @@ class Bucket:
     """Seconds after which an entry that was not rewritten expires; None: it stays."""
     max_bytes: int | None = None
     """Of all entries: what does not fit is refused; None: as much as the server has room for."""
+    computed: bool = False
+    """Whether its records are made again from other things when they are lost."""
+
+    @property
+    def is_control_state(self) -> bool:
+        """Whether nothing else has what it holds: it is part of snapshots and backups."""
+        return self.ttl is None and not self.computed and self.name != state.SYSTEM_BUCKET
 
     @property
     def audience(self) -> tuple[Role, ...]:
@@ -52,7 +59,7 @@ _REPLICA, _GATEWAY = Role.REPLICA, Role.GATEWAY
 BUCKETS = (
     *(Bucket(catalogue.bucket, writers=(_REGISTRY,)) for catalogue in registry.CATALOGUES),
     Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY)),
-    Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,)),
+    Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,), computed=True),
     Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(scheduler.NODES_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(
@@ -60,7 +67,7 @@ BUCKETS = (
     ),
     Bucket(job.JOBS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _INFERENCE)),
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
-    Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,)),
+    Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
     Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
     Bucket(
         response.RESPONSES_BUCKET,
@@ -69,8 +76,11 @@ BUCKETS = (
         max_bytes=response.RESPONSES_MAX_BYTES,
     ),
     Bucket(response.RESPONSE_RUNS_BUCKET, writers=(_GATEWAY,), ttl=response.RUN_TTL_S),
-    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE)),
+    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE), computed=True),
+    Bucket(state.SYSTEM_BUCKET, writers=(), readers=(_REGISTRY,)),
 )
+"""The registry reads all control state, because it writes the snapshots; API keys are hashes. Only the owner writes
+which system the bus belongs to."""
 
 STREAMS = (
     Stream(

@@ -1,7 +1,7 @@
 """OpenAI's Agents SDK, which asks `/v1/responses` by default: an opt-in test, since it brings 40 packages.
 
-    python -m venv /tmp/agents && /tmp/agents/bin/pip install openai-agents
-    LLMOS_TEST_AGENTS=/tmp/agents/bin/python pytest tests/integration/gateway/test_agents_sdk.py
+python -m venv /tmp/agents && /tmp/agents/bin/pip install openai-agents
+LLMOS_TEST_AGENTS=/tmp/agents/bin/python pytest tests/integration/gateway/test_agents_sdk.py
 """
 
 import asyncio
