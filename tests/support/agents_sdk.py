@@ -1,6 +1,6 @@
-"""OpenAI's Agents SDK on its defaults, against a gateway: `python agents_sdk.py URL KEY MODEL`, in an environment of its own.
+"""OpenAI's Agents SDK on its defaults, against a gateway: `python agents_sdk.py URL KEY MODEL`.
 
-Prints one JSON object with what came of it.
+It runs in an environment of its own, and prints one JSON object with what came of it.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ MARKER_TTL_S = 3600.0
 """How long the record that a key was deleted stays. A watch that was away longer finds out by the resync."""
 
 LONGEST_LEASE_S = 60.0
-"""Entries that live longer without being rewritten are no leases: they are lost with nothing that could renew them."""
+"""Entries that live longer without being rewritten are no leases: nothing would renew them after a loss."""
 
 Result = TypeVar("Result")
 
