@@ -73,6 +73,8 @@ class JetStream:
                     await cancellable(ensure(lost))
                 return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
+                if isinstance(error, APIError) and error.err_code == FULL:
+                    raise  # it does respond
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(
                         f"JetStream does not respond: {error}; if it is enabled in nats-server, its streams are"
