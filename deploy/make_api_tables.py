@@ -13,9 +13,12 @@ from pydantic.fields import FieldInfo
 
 from services.gateway.anthropic import routes as anthropic
 from services.gateway.http.operation import Operation
-from services.gateway.http.parameters import Ignored, Parameters
+from services.gateway.http.parameters import Elsewhere, Ignored, Parameters
 from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
+from services.gateway.openai.responses import routes as responses
+from services.gateway.openai.responses.api import ResponsesApi
+from services.gateway.openai.responses.conversations_api import ConversationsApi
 
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 BEGIN = "<!-- Written by `make docs` from the routes; a test compares. -->\n"
@@ -27,6 +30,9 @@ def operations() -> dict[str, list[Operation]]:
     none: Any = None
     return {
         "OpenAI, and vLLM's additions": openai.routes(none, none, none, none, 0),
+        "OpenAI's responses and conversations": responses.operations(
+            ResponsesApi(none, none, none, none, 0), ConversationsApi(none, none, 0)
+        ),
         "Anthropic": anthropic.routes(none, none, 0),
         "Ollama": ollama.routes(none, none, none, table=none, bus=none, max_body=0),
     }
@@ -60,7 +66,11 @@ def _routes(routes: list[Operation]) -> Iterator[str]:
 
 
 def _parameters(body: type[BaseModel], others: Parameters) -> Iterator[str]:
-    fields = dict(_fields(body))
+    fields = {
+        name: field
+        for name, field in _fields(body)
+        if not any(isinstance(kind, Elsewhere) for kind in field.metadata)
+    }
     ignored = {
         name: kind.why for name, field in fields.items() for kind in field.metadata if isinstance(kind, Ignored)
     }

@@ -143,9 +143,15 @@ class Client:
 
     # keys
 
-    def create_key(self, name: str, scopes: list[str], *, expires_in_s: float | None = None) -> dict[str, Any]:
-        """A new key; the only time that it is shown. It is refused after `expires_in_s` seconds, if given."""
-        body = {"name": name, "scopes": scopes} | ({} if expires_in_s is None else {"expires_in_s": expires_in_s})
+    def create_key(
+        self, name: str, scopes: list[str], *, expires_in_s: float | None = None, may_store: bool = True
+    ) -> dict[str, Any]:
+        """A new key; the only time that it is shown. It is refused after `expires_in_s` seconds, if given.
+
+        Without `may_store`, responses of its requests are not stored.
+        """
+        body = {"name": name, "scopes": scopes, "may_store": may_store}
+        body |= {} if expires_in_s is None else {"expires_in_s": expires_in_s}
         created: dict[str, Any] = self._gateway.json("POST", admin_path("keys"), body)
         return created
 

@@ -1,6 +1,7 @@
 """`llmos key …`: API keys."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption, duration_option
 from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
-from shared.contracts.gateway import Scope
+from shared.contracts.gateway import ApiKey, Scope
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, events, recover.")
 
@@ -28,6 +29,9 @@ def create(
             show_default=False,
         ),
     ] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Whether responses of its requests may be stored.")
+    ] = True,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -35,7 +39,8 @@ def create(
 ) -> None:
     """Make a key. It is printed once and kept only as a hash."""
     with Target.resolve(home, url, api_key).client() as client:
-        created = client.create_key(name, [str(s) for s in scope or [Scope.INFERENCE]], expires_in_s=expires)
+        scopes = [str(s) for s in scope or [Scope.INFERENCE]]
+        created = client.create_key(name, scopes, expires_in_s=expires, may_store=store)
     if json:
         print_json(created)
     else:
@@ -59,11 +64,20 @@ def list_(
             ", ".join(key.scopes),
             f"{key.created_at:%Y-%m-%d %H:%M}",
             f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never",
-            "revoked" if key.revoked else f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "",
+            ", ".join(_remarks(key)),
         )
         for key in keys
     ]
     print_table(("ID", "NAME", "SCOPES", "CREATED", "LAST USED", ""), rows, empty="No keys.")
+
+
+def _remarks(key: ApiKey) -> Iterator[str]:
+    if key.revoked:
+        yield "revoked"
+    elif key.expires_at:
+        yield f"expires {key.expires_at:%Y-%m-%d %H:%M}"
+    if not key.may_store:
+        yield "stores nothing"
 
 
 @app.command()

@@ -23,6 +23,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
+from services.gateway.openai.responses import routes as responses
 from services.gateway.routing.live_table import LiveTable
 from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
@@ -85,7 +86,16 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
+        stored = responses.running(
+            context.bus,
+            generations,
+            gateway_id=context.instance,
+            may_store=keys.may_store,
+            limits=settings.stored,
+            max_body=settings.max_body,
+        )
         operations = [
+            *await stack.enter_async_context(stored),
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
             *anthropic.routes(generations, tokenizations, settings.max_body),
             *ollama.routes(

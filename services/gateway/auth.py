@@ -136,7 +136,21 @@ def authorize(record: ApiKey, method: str, path: str) -> None:
 
 
 def new_record(
-    key: str, name: str, scopes: tuple[Scope, ...], now: datetime, *, expires_at: datetime | None = None
+    key: str,
+    name: str,
+    scopes: tuple[Scope, ...],
+    now: datetime,
+    *,
+    expires_at: datetime | None = None,
+    may_store: bool = True,
 ) -> ApiKey:
     """The record to keep for a new key."""
-    return ApiKey(id=key_id(key), name=name, hash=hash_key(key), scopes=scopes, created_at=now, expires_at=expires_at)
+    return ApiKey(
+        id=key_id(key),
+        name=name,
+        hash=hash_key(key),
+        scopes=scopes,
+        created_at=now,
+        expires_at=expires_at,
+        may_store=may_store,
+    )

@@ -80,6 +80,11 @@ class KeyStore:
         record = self._records.get(key_id)
         return record.scopes if record else ()
 
+    def may_store(self, key_id: str) -> bool:
+        """Whether responses of a key's requests may be stored."""
+        record = self._records.get(key_id)
+        return record is None or record.may_store
+
     def check(self, key: str | None) -> ApiKey:
         """The record of a request's key.
 
@@ -103,12 +108,13 @@ class KeyStore:
         *,
         by: str = "",
         expires_in: timedelta | None = None,
+        may_store: bool = True,
         event: str = "key.created",
     ) -> tuple[ApiKey, str]:
         """A new key, made by the key `by`: its record, and the key itself, which is stored nowhere."""
         key, now = auth.make_key(self._random(auth.SECRET_BYTES)), self._now()
         expires_at = None if expires_in is None else now + expires_in
-        record = auth.new_record(key, name, scopes, now, expires_at=expires_at)
+        record = auth.new_record(key, name, scopes, now, expires_at=expires_at, may_store=may_store)
         await self._store(record, await self._kv.create(record.id, record.encode()))
         await self._events.record(event, record, by)
         return record, key

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from services.gateway.dispatch.limits import DispatchLimits
 from services.gateway.limits.networks import Networks
+from services.gateway.limits.stored import StoreLimits
 from services.gateway.limits.time_limits import TimeLimits
 from shared.deadlines import BODY_WINDOW_S, HEAD_S, KEEP_ALIVE_S, SEND_WINDOW_S
 from shared.service.settings import ServiceSettings
@@ -88,6 +89,10 @@ class Settings(ServiceSettings):
     """Whether `/metrics` also counts requests and tokens for each API key, by its id: 200 keys at most."""
     max_file: int = Field(default=512 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_FILE")
     """Largest file in bytes that `/v1/files` takes."""
+    stored_responses: int = Field(default=10_000, ge=1, validation_alias="LLMOS_GATEWAY_STORED_RESPONSES")
+    """Responses and conversations that a key may have stored; then the oldest give way."""
+    stored_bytes: int = Field(default=64 << 20, ge=1, validation_alias="LLMOS_GATEWAY_STORED_BYTES")
+    """Bytes of the responses and conversations that a key may have stored; then the oldest give way."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")
     """Where blobs are kept; without it the blob routes answer 503."""
     s3_access_key: str | None = Field(default=None, validation_alias="LLMOS_S3_ACCESS_KEY")
@@ -99,6 +104,11 @@ class Settings(ServiceSettings):
     def limits(self) -> DispatchLimits:
         """How long dispatch waits."""
         return DispatchLimits(accept=self.accept_timeout, resume=self.resume_timeout)
+
+    @property
+    def stored(self) -> StoreLimits:
+        """What a key may store."""
+        return StoreLimits(self.stored_responses, self.stored_bytes)
 
     @property
     def time_limits(self) -> TimeLimits:

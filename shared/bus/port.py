@@ -124,8 +124,8 @@ class KeyValue(Protocol):
     async def delete(self, key: str, revision: int | None = None) -> None:
         """Remove the key, if given only at `revision` (raises `Conflict`). A missing key is no error."""
 
-    async def entries(self) -> list[KvEntry]:
-        """All entries, by key."""
+    async def entries(self, pattern: str = ">") -> list[KvEntry]:
+        """The entries whose keys match, by key: `a.*` has `a.b`, but not `a.b.c`."""
 
     def watch(self) -> AbstractAsyncContextManager[Watch]:
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""
@@ -181,10 +181,11 @@ class Bus(Protocol):
     ) -> bytes:
         """The response; raises the responder's error, `NoResponders`, `Disconnected` or `DeadlineExceeded`."""
 
-    def kv(self, bucket: str, *, ttl: float | None = None) -> KeyValue:
+    def kv(self, bucket: str, *, ttl: float | None = None, max_bytes: int | None = None) -> KeyValue:
         """A bucket; entries not rewritten for `ttl` seconds expire (without an event: see `shared.bus.leases`).
 
-        None: as the bucket was made, else they do not expire. Another `ttl` than before changes the bucket.
+        None: as the bucket was made, else they do not expire. Another `ttl` than before changes the bucket. What does
+        not fit in `max_bytes` raises `StorageFull`; None: as the bucket was made, else all that the server takes.
         """
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> EventStream:

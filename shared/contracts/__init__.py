@@ -12,6 +12,7 @@
 | `job` | jobs, their processes and their events |
 | `fine_tuning` | what OpenAI's fine-tuning API was asked for |
 | `file` | files that clients upload |
+| `response` | responses and conversations that the gateway stores |
 | `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
 | `scrub` | checks of stored bytes against their digests |

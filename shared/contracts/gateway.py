@@ -130,6 +130,8 @@ class ApiKey(Contract):
     revoked: bool = False
     revoked_at: datetime | None = None
     """None: it is not revoked, or was by an LLMOS that did not note the time."""
+    may_store: bool = True
+    """Whether responses and conversations of its requests may be stored."""
 
 
 def frames_subject(gateway_id: str) -> str:

@@ -160,6 +160,8 @@ class Accepted(Contract):
     """The replica will answer; frames follow."""
 
     prompt_tokens: int
+    sampling: Sampling | None = None
+    """As it is used: with the version's defaults for what was left open. None from an older replica."""
     prompt_token_ids: tuple[int, ...] | None = None
     """With `Generate.return_prompt` only, like the text."""
     prompt_text: str | None = None

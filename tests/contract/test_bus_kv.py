@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared.bus.port import MAX_RECORD, KeyValue, KvEntry, KvEvent, KvOperation, Watch
-from shared.errors import Conflict, InvalidInput, PayloadTooLarge
+from shared.errors import Conflict, InvalidInput, PayloadTooLarge, StorageFull
 from tests.support.harness.buses import Buses, unique
 from tests.support.harness.wait import eventually
 
@@ -99,6 +99,26 @@ async def test_entries_are_sorted_by_key(bucket: KeyValue) -> None:
         await bucket.put(key, key.encode())
     await bucket.delete("b")
     assert [(entry.key, entry.value) for entry in await bucket.entries()] == [("a", b"a"), ("c.d", b"c.d")]
+
+
+async def test_entries_can_be_those_that_match_a_pattern(bucket: KeyValue) -> None:
+    for key in ("a.b", "a.b.c", "a.d", "e.b", "a"):
+        await bucket.put(key, b"v")
+    assert [entry.key for entry in await bucket.entries("a.*")] == ["a.b", "a.d"]
+    assert [entry.key for entry in await bucket.entries("a.b.>")] == ["a.b.c"]
+    assert await bucket.entries("x.>") == []
+
+
+async def test_a_full_bucket_refuses_more_until_something_is_deleted(buses: Buses) -> None:
+    bucket = (await buses.connect()).kv(unique("B"), max_bytes=64 << 10)
+    await bucket.put("first", bytes(40 << 10))
+    with pytest.raises(StorageFull):
+        await bucket.put("second", bytes(40 << 10))
+    with pytest.raises(StorageFull):
+        await bucket.create("second", bytes(40 << 10))
+    assert [entry.key for entry in await bucket.entries()] == ["first"]
+    await bucket.delete("first")
+    await bucket.put("second", bytes(40 << 10))
 
 
 async def test_invalid_keys_and_buckets_are_refused(buses: Buses, bucket: KeyValue) -> None:

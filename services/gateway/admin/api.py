@@ -144,7 +144,9 @@ class AdminApi:
     async def _create_key(self, call: Call) -> CreatedKey:
         body: NewKey = call.body
         expires_in = None if body.expires_in_s is None else timedelta(seconds=body.expires_in_s)
-        record, key = await self._keys.create(body.name, body.scopes, by=call.key_id, expires_in=expires_in)
+        record, key = await self._keys.create(
+            body.name, body.scopes, by=call.key_id, expires_in=expires_in, may_store=body.may_store
+        )
         return CreatedKey(id=record.id, name=record.name, key=key, scopes=record.scopes, expires_at=record.expires_at)
 
     async def _revoke_key(self, call: Call) -> KeyView:
@@ -191,4 +193,5 @@ def _view(record: ApiKey) -> KeyView:
         expires_at=record.expires_at,
         last_used_at=record.last_used_at,
         revoked=record.revoked,
+        may_store=record.may_store,
     )

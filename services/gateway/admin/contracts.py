@@ -53,6 +53,8 @@ class NewKey(Contract):
     scopes: tuple[Scope, ...] = Field(default=(Scope.INFERENCE,), min_length=1)
     expires_in_s: float | None = Field(default=None, ge=1, le=100 * 365 * 86_400)
     """Seconds from now on after which it is refused; None: never."""
+    may_store: bool = True
+    """Whether responses and conversations of its requests may be stored."""
 
 
 class CreatedKey(Contract):
@@ -76,6 +78,7 @@ class KeyView(Contract):
     last_used_at: datetime | None = None
     """To within an hour."""
     revoked: bool
+    may_store: bool = True
 
 
 class KeyList(Contract):

@@ -19,6 +19,13 @@ class Ignored:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Annotates a field that a request model inherits and whose clients send something else: it is refused."""
+
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """Those of one kind of request. The table in docs/api.md is made from them."""
 

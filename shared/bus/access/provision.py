@@ -48,7 +48,7 @@ async def make_all(bus: NatsBus) -> None:
     """Make what is missing, on an owner's connection."""
     await asyncio.gather(
         bus.make_object_store(),
-        *(bus.kv(bucket.name, ttl=bucket.ttl).make() for bucket in BUCKETS),
+        *(bus.kv(bucket.name, ttl=bucket.ttl, max_bytes=bucket.max_bytes).make() for bucket in BUCKETS),
         *(
             bus.stream(one.name, [one.subject], max_bytes=one.max_bytes, max_age=one.max_age).make(
                 [name for name, _ in one.consumers]

@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, scheduler, scrub, state
+from shared.contracts import events, file, gateway, job, monitor, registry, response, scheduler, scrub, state
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -20,6 +20,8 @@ class Bucket:
     readers: tuple[Role, ...] = ()
     ttl: float | None = None
     """Seconds after which an entry that was not rewritten expires; None: it stays."""
+    max_bytes: int | None = None
+    """Of all entries: what does not fit is refused; None: as much as the server has room for."""
     computed: bool = False
     """Whether its records are made again from other things when they are lost."""
 
@@ -67,6 +69,13 @@ BUCKETS = (
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
     Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
+    Bucket(
+        response.RESPONSES_BUCKET,
+        writers=(_GATEWAY,),
+        ttl=response.RESPONSES_TTL_S,
+        max_bytes=response.RESPONSES_MAX_BYTES,
+    ),
+    Bucket(response.RESPONSE_RUNS_BUCKET, writers=(_GATEWAY,), ttl=response.RUN_TTL_S),
     Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE), computed=True),
     Bucket(state.SYSTEM_BUCKET, writers=(), readers=(_REGISTRY,)),
 )

@@ -147,9 +147,9 @@ class MemoryBus:
             self._waiting.discard(waiting)
         return unwrap(given.data, given.headers)
 
-    def kv(self, bucket: str, *, ttl: float | None = None) -> MemoryKeyValue:
+    def kv(self, bucket: str, *, ttl: float | None = None, max_bytes: int | None = None) -> MemoryKeyValue:
         """A bucket; entries not rewritten for `ttl` seconds expire (None: as the bucket was made)."""
-        return MemoryKeyValue(self.broker, bucket, ttl, lambda: self.connected)
+        return MemoryKeyValue(self.broker, bucket, ttl, max_bytes, lambda: self.connected)
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> MemoryEventStream:
         """A durable stream; made on first use."""

@@ -8,7 +8,7 @@ from typing import Self
 from shared.bus.memory.broker import MemoryBroker
 from shared.bus.memory.bucket import Bucket
 from shared.bus.merge import WatchMerge
-from shared.bus.names import check_bucket, check_key
+from shared.bus.names import check_bucket, check_key, matches
 from shared.bus.port import MAX_RECORD, KvEntry, KvEvent, KvOperation
 from shared.errors import Conflict, Disconnected, PayloadTooLarge
 
@@ -16,7 +16,14 @@ from shared.errors import Conflict, Disconnected, PayloadTooLarge
 class MemoryKeyValue:
     """A bucket through one connection."""
 
-    def __init__(self, broker: MemoryBroker, bucket: str, ttl: float | None, connected: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        bucket: str,
+        ttl: float | None,
+        max_bytes: int | None,
+        connected: Callable[[], bool],
+    ) -> None:
         check_bucket(bucket)
         self.bucket = bucket
         self._broker = broker
@@ -24,6 +31,8 @@ class MemoryKeyValue:
         self._bucket = broker.buckets.setdefault(bucket, Bucket(broker.clock))
         if ttl is not None:
             self._bucket.ttl = ttl
+        if max_bytes is not None:
+            self._bucket.max_bytes = max_bytes
 
     async def get(self, key: str) -> KvEntry | None:
         """The entry, or None."""
@@ -60,9 +69,10 @@ class MemoryKeyValue:
             raise self._changed(key, revision)
         self._bucket.remove(key)
 
-    async def entries(self) -> list[KvEntry]:
-        """All entries, by key."""
-        return sorted(self._reached().entries(), key=lambda entry: entry.key)
+    async def entries(self, pattern: str = ">") -> list[KvEntry]:
+        """The entries whose keys match, by key."""
+        found = [entry for entry in self._reached().entries() if matches(pattern, entry.key)]
+        return sorted(found, key=lambda entry: entry.key)
 
     def watch(self) -> "AbstractAsyncContextManager[MemoryWatch]":
         """All that is there, `SYNCED`, then every change, in order, across reconnects."""

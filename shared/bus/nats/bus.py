@@ -77,7 +77,7 @@ class NatsBus:
         self._budgets = ByteBudgets()
         self._subscriptions: set[NatsSubscription] = set()
         self._consumptions: set[Consumption] = set()
-        self._buckets: dict[tuple[str, float | None], NatsKeyValue] = {}
+        self._buckets: dict[tuple[str, float | None, int | None], NatsKeyValue] = {}
         self._context = contextvars.copy_context()
         self._background: set[asyncio.Task[None]] = set()
         self._drained: asyncio.Task[None] | None = None
@@ -169,11 +169,10 @@ class NatsBus:
                 ) from error
             raise DeadlineExceeded(f"no response from {subject} within {timeout:g} s") from error
 
-    def kv(self, bucket: str, *, ttl: float | None = None) -> NatsKeyValue:
+    def kv(self, bucket: str, *, ttl: float | None = None, max_bytes: int | None = None) -> NatsKeyValue:
         """A bucket; entries not rewritten for `ttl` seconds expire (None: as the bucket was made)."""
-        return self._buckets.setdefault(
-            (bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl, self._why_no_changes)
-        )
+        made = NatsKeyValue(self._jetstream, bucket, ttl, max_bytes, self._why_no_changes)
+        return self._buckets.setdefault((bucket, ttl, max_bytes), made)
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
         """A durable stream."""

@@ -21,6 +21,8 @@ CALL_S = 5.0
 STREAM_EXISTS = 10058
 """JetStream's error code of "stream name already in use with a different configuration"."""
 WRONG_LAST_SEQUENCE = (10071, 10164)
+FULL = 10077
+"""JetStream's error code of "maximum bytes exceeded"."""
 
 Result = TypeVar("Result")
 
@@ -71,6 +73,8 @@ class JetStream:
                     await cancellable(ensure(lost))
                 return await cancellable(work())
             except (NoStreamResponseError, ServiceUnavailableError, nats.errors.NoRespondersError) as error:
+                if isinstance(error, APIError) and error.err_code == FULL:
+                    raise  # it does respond
                 if time.monotonic() + wait > deadline:
                     raise Unavailable(
                         f"JetStream does not respond: {error}; if it is enabled in nats-server, its streams are"

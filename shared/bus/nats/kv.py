@@ -11,7 +11,7 @@ from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrong
 from nats.js.kv import KV_DEL, KV_OP, KeyValue
 
 from shared.bus.names import LIVE_SUBJECT, bucket_stream, check_bucket, check_key
-from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, nothing, unexpected
+from shared.bus.nats.jetstream import CALL_S, FULL, WRONG_LAST_SEQUENCE, JetStream, nothing, unexpected
 from shared.bus.nats.stored import StoredMessages
 from shared.bus.nats.watch import NatsWatch, kv_event
 from shared.bus.port import MAX_RECORD, KvEntry, KvOperation
@@ -19,6 +19,9 @@ from shared.errors import Conflict, DeadlineExceeded, PayloadTooLarge, StorageFu
 
 MARKER_TTL_S = 3600.0
 """How long the record that a key was deleted stays. A watch that was away longer finds out by the resync."""
+
+LONGEST_LEASE_S = 60.0
+"""Entries that live longer without being rewritten are no leases: nothing would renew them after a loss."""
 
 Result = TypeVar("Result")
 
@@ -42,11 +45,17 @@ class NatsKeyValue:
     """
 
     def __init__(
-        self, jetstream: JetStream, bucket: str, ttl: float | None, why_no_changes: Callable[[], str | None]
+        self,
+        jetstream: JetStream,
+        bucket: str,
+        ttl: float | None,
+        max_bytes: int | None,
+        why_no_changes: Callable[[], str | None],
     ) -> None:
         check_bucket(bucket)
         self.bucket = bucket
         self.ttl = ttl
+        self.max_bytes = max_bytes
         self._jetstream = jetstream
         self._stream = bucket_stream(bucket)
         self._prefix = f"$KV.{bucket}."
@@ -105,12 +114,14 @@ class NatsKeyValue:
             if await self.get(key) is not None:
                 raise self._changed(key, revision) from error
 
-    async def entries(self) -> list[KvEntry]:
-        """All entries, by key."""
+    async def entries(self, pattern: str = ">") -> list[KvEntry]:
+        """The entries whose keys match, by key."""
         found: dict[str, KvEntry] = {}
         try:
             async with asyncio.timeout(CALL_S):
-                async for message in StoredMessages(self._jetstream, self._stream, f"{self._prefix}>", self.ensure):
+                async for message in StoredMessages(
+                    self._jetstream, self._stream, f"{self._prefix}{pattern}", self.ensure
+                ):
                     event = kv_event(message, self._prefix)
                     if event.operation is KvOperation.PUT:
                         found[event.key] = KvEntry(event.key, event.value, event.revision)
@@ -171,14 +182,16 @@ class NatsKeyValue:
         """Make the bucket if it is not there."""
         if self._ready and not lost:
             return
-        ttl = self.ttl
+        ttl, limit = self.ttl, self.max_bytes
+        is_lease = ttl is not None and ttl <= LONGEST_LEASE_S
         config = StreamConfig(
             name=self._stream,
             subjects=[f"{self._prefix}>"],
             max_age=ttl or 0,
+            max_bytes=limit,
             max_msgs_per_subject=1,
             discard=DiscardPolicy.NEW,
-            storage=StorageType.MEMORY if ttl and self._jetstream.leases_in_memory else StorageType.FILE,
+            storage=StorageType.MEMORY if is_lease and self._jetstream.leases_in_memory else StorageType.FILE,
             duplicate_window=min(ttl or 120.0, 120.0),
             allow_rollup_hdrs=True,
             allow_msg_ttl=True,
@@ -188,8 +201,12 @@ class NatsKeyValue:
         )
         await self._jetstream.ensure_stream(
             config,
-            suits=lambda found: found.republish is not None and (ttl is None or _same(found.max_age, ttl)),
-            may_be_emptied=ttl is not None,
+            suits=lambda found: (
+                found.republish is not None
+                and (ttl is None or _same(found.max_age, ttl))
+                and (limit is None or found.max_bytes == limit)
+            ),
+            may_be_emptied=is_lease,
         )
         self._ready = True
 
@@ -199,6 +216,8 @@ class NatsKeyValue:
         except (NotFoundError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError):
             raise
         except APIError as error:
+            if error.err_code == FULL:
+                raise StorageFull(f"{self.bucket} has no room for more: its limit on the bus is reached") from error
             raise unexpected(f"a request to {self.bucket}", error) from error
 
     def _kv(self) -> KeyValue:

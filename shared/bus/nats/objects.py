@@ -14,7 +14,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.names import OBJECTS_STREAM, OBJECTS_SUBJECT
-from shared.bus.nats.jetstream import JetStream, unexpected
+from shared.bus.nats.jetstream import FULL, JetStream, unexpected
 from shared.bus.replies import check_size
 from shared.errors import Overloaded, Unavailable
 
@@ -30,8 +30,6 @@ CHUNK = 256 * 1024
 IN_FLIGHT = 8
 """Chunks on the wire at once in each direction, of all payloads of a connection: nats-server cuts a client off that
 leaves 64 MiB unread."""
-_FULL = 10077
-"""JetStream's error code of "maximum bytes exceeded"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class NatsObjects:
             await _all(put_chunk, ref.chunks)
         except APIError as error:
             await self.remove(ref)
-            if error.err_code == _FULL:
+            if error.err_code == FULL:
                 raise Overloaded("the bus cannot hold another large message now", retry_after=5.0) from error
             raise unexpected("a large message", error) from error
         return ref

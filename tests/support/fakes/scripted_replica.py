@@ -15,7 +15,14 @@ from shared.bus import rpc
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.contracts.base import Empty
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage, frames_subject
+from shared.contracts.gateway import (
+    FinishReason,
+    Frame,
+    FrameBatch,
+    Timings,
+    Usage,
+    frames_subject,
+)
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport, load_subject
 from shared.contracts.replica import (
     Accepted,
@@ -25,6 +32,7 @@ from shared.contracts.replica import (
     cancel_endpoint,
     generate_endpoint,
 )
+from shared.contracts.sampling import Sampling
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState, ReplicaStatus
 from shared.contracts.serving import ReplicaOptions
 from shared.errors import LlmosError, Overloaded
@@ -77,6 +85,8 @@ class ScriptedReplica:
         """The frames of every answer, in place of tokens. The last has the reason why it ends."""
         self.thinking: Thinking = "none"
         """Whether answers begin with thoughts."""
+        self.sampling: Sampling | None = None
+        """What it says that it uses."""
         self.queued_tokens = 0
         self.chars_per_token = 0
         """What its status says; 0: that it does not know."""
@@ -166,8 +176,12 @@ class ScriptedReplica:
         for answer in answers:
             self._begin(answer)
         text = prompt_text(request)
-        returned = text if request.return_prompt else None
-        return Accepted(prompt_tokens=len(text.split()), prompt_text=returned, thinking=self.thinking)
+        return Accepted(
+            prompt_tokens=len(text.split()),
+            prompt_text=text if request.return_prompt else None,
+            thinking=self.thinking,
+            sampling=self.sampling,
+        )
 
     def _begin(self, request: Generate) -> None:
         task = asyncio.create_task(self._emit(request))

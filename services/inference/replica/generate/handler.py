@@ -128,7 +128,11 @@ class GenerateHandler:
         except BaseException:
             self._serving.abort(opened, FinishReason.CANCELLED)
             raise
-        accepted = Accepted(prompt_tokens=len(prompt), thinking=self._thinking(request, prompt))
+        accepted = Accepted(
+            prompt_tokens=len(prompt),
+            thinking=self._thinking(request, prompt),
+            sampling=self._sampling.with_defaults(request.sampling),
+        )
         if not request.return_prompt:
             return accepted
         text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt

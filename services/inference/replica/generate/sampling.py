@@ -12,9 +12,11 @@ from pydantic import ValidationError
 
 from services.inference.engine.sampling.params import SamplingParams
 from shared.contracts.manifest import DecoderSpec
-from shared.contracts.sampling import Sampling, version_defaults
+from shared.contracts.sampling import Sampling, SamplingValues, version_defaults
 from shared.errors import CorruptFile, InvalidInput
 from shared.text.context_length import check_context_length
+
+_SHOWN = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 class SamplingResolver:
@@ -63,6 +65,12 @@ class SamplingResolver:
         values = {**self._defaults, **sampling.values()}
         values["max_tokens"] = self._fitting(prompt_tokens, sampling.max_tokens, clip=clip)
         return SamplingParams(**values, eos_token_ids=self._eos, bad_words=bad_words)
+
+    def with_defaults(self, sampling: Sampling) -> Sampling:
+        """What is used for temperature, top_p and penalties: the request's, the version's default, or off."""
+        given = {**self._defaults, **sampling.values()}
+        used = SamplingValues(max_tokens=0, **{name: given[name] for name in _SHOWN if name in given})
+        return Sampling(**{name: getattr(used, name) for name in _SHOWN})
 
     def _fitting(self, prompt_tokens: int, max_tokens: int | None, *, clip: bool) -> int:
         if clip and max_tokens:
