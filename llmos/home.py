@@ -110,6 +110,10 @@ class Home:
         """The folders of jobs that run on this machine."""
         return self._folder("jobs")
 
+    def tool(self, name: str) -> Path:
+        """The environment of a tool, which may not be there."""
+        return self._folder("tools") / name
+
     @property
     def key_file(self) -> Path:
         """The admin key, mode 0600."""

@@ -5,6 +5,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from devtools.optimum.environment import OptimumEnvironment
 from devtools.quantization import Quantize
 from llmos.client import Client
 from llmos.hub import Hub, HubModel
@@ -32,6 +33,7 @@ def import_model(
     *,
     quantize: Quantize = "auto",
     cuda: bool = False,
+    optimum: OptimumEnvironment | None = None,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
     journals: Path | None = None,
@@ -48,6 +50,7 @@ def import_model(
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
         cuda: Also make a graph for GPUs.
+        optimum: Where optimum is installed, which converts the directory.
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
@@ -59,10 +62,15 @@ def import_model(
         _check_name("--alias", alias)
     client.models.list()  # a wrong URL or key fails here, before minutes of work
     from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
+    from devtools.optimum.export import convert_seq2seq  # noqa: PLC0415  # as above
 
     with ExitStack() as stack:
         work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
-        if source.startswith("hf:"):
+        if optimum is not None:
+            fetched = None
+            _check_optimum(source, quantize, cuda=cuda)
+            manifest = convert_seq2seq(Path(source).expanduser(), work / "version", optimum, progress=progress)
+        elif source.startswith("hf:"):
             model = HubModel.parse(source)
             fetched = (downloads or work) / f"{model.repository}@{model.revision}".replace("/", "--")
             try:
@@ -89,6 +97,23 @@ def import_model(
 def _check_name(option: str, name: str) -> None:
     if not is_name(name):
         raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
+
+
+def _check_optimum(source: str, quantize: Quantize, *, cuda: bool) -> None:
+    if source.startswith("hf:"):
+        raise UnsupportedFormat(
+            f"{source}: --with optimum takes a directory on this machine; download the model first", param="source"
+        )
+    if quantize not in ("auto", "none"):
+        raise InvalidInput(
+            f"models with an encoder and a decoder keep their weights as they are; --quantize {quantize} is for"
+            " decoders",
+            param="quantize",
+        )
+    if cuda:
+        raise InvalidInput(
+            "models with an encoder and a decoder have no graph for GPUs; leave --cuda out", param="cuda"
+        )
 
 
 def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:

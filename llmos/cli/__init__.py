@@ -23,6 +23,7 @@ from llmos.cli import (
     reports,
     suites,
     system,
+    tools,
     train,
     tune,
 )
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="model")
+app.add_typer(tools.app, name="tool")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
 app.add_typer(bus.app, name="bus")

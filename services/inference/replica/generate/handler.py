@@ -12,6 +12,7 @@ from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.replica.generate.bad_words import bad_word_ids
 from services.inference.replica.generate.cache_scope import cache_scope
+from services.inference.replica.generate.prompts import Prompt, Prompts
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import Finish, Stream
@@ -22,7 +23,6 @@ from services.inference.turns import Turns
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate
 from shared.errors import Conflict, DeadlineExceeded, Draining
-from shared.text.prompt import PromptBuilder
 from shared.text.tokenizer import Tokenizer
 
 
@@ -30,7 +30,7 @@ from shared.text.tokenizer import Tokenizer
 class _Arrival:
     """What all answers of one request have in common."""
 
-    prompt: list[int]
+    prompt: Prompt
     bad_words: tuple[tuple[int, ...], ...]
     scope: str
     """Who shares what was computed earlier (`cache_scope`)."""
@@ -61,7 +61,7 @@ class GenerateHandler:
         serving: Serving,
         engine: Engine,
         *,
-        prompts: PromptBuilder,
+        prompts: Prompts,
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
@@ -107,7 +107,7 @@ class GenerateHandler:
             async with self._turns.turn(request.tenant):
                 self._check(deadline)
                 self._waited_for(answers)
-                prompt = await self._prompts.token_ids(request)
+                prompt = await self._prompts.prompt(request)
                 bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
             self._check(deadline)
             waited_for = self._waited_for(answers)
@@ -122,14 +122,15 @@ class GenerateHandler:
             self._serving.abort(opened, FinishReason.CANCELLED)
             raise
         if not request.return_prompt:
-            return Accepted(prompt_tokens=len(prompt))
-        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+            return Accepted(prompt_tokens=len(prompt.shown))
+        ids = tuple(prompt.shown)
+        text = self._token_texts.prompt_text(ids) if request.prompt is None else request.prompt
+        return Accepted(prompt_tokens=len(ids), prompt_token_ids=ids, prompt_text=text)
 
     def _open(self, request: Generate, structured: StructuredOutput, arrival: "_Arrival") -> None:
         """Open the stream of one answer, and submit it."""
         prompt = arrival.prompt
-        params = self._sampling.resolve(request.sampling, len(prompt), arrival.bad_words)
+        params = self._sampling.resolve(request.sampling, len(prompt.ids), arrival.bad_words)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
@@ -146,9 +147,9 @@ class GenerateHandler:
                 stop_ids=stop_ids,
                 control_texts=structured.control_texts,
                 calls=structured.calls,
-                exact=request.grammar is not None or self._continues_text(request, prompt),
+                exact=request.grammar is not None or self._continues_text(request, prompt.ids),
             ),
-            prompt_tokens=len(prompt),
+            prompt_tokens=len(prompt.shown),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
             deadline=arrival.deadline,
@@ -197,12 +198,13 @@ class GenerateHandler:
     ) -> None:
         sequence = SequenceRequest(
             request.request_id,
-            arrival.prompt,
+            arrival.prompt.ids,
             request.resume_token_ids,
             sampling=params,
             tenant=request.tenant,
             cache_salt=arrival.scope,
             constraint=structured.constraint,
+            source=arrival.prompt.source,
         )
         self._serving.open(stream)
         try:
