@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, LogitsRow, allow_only, forbid, ids_of
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.engine.sampling.repeated_ngrams import RepeatedNgrams
+from services.inference.engine.sampling.timestamps import apply_timestamp_rules
 
+_LATEST_FIRST = 50
+"""Steps of 0.02 s: speech begins within a second of a window, or the window is cut elsewhere."""
 Mask = NDArray[np.uint32]
 """Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""
 
@@ -63,6 +66,14 @@ class LogitsProcessors:
             forbid(row, self._not_first)
         if self._ngrams is not None:
             forbid(row, self._ngrams.next())
+        if self._params.timestamp_begin is not None:
+            apply_timestamp_rules(
+                row,
+                self._answer,
+                begin=self._params.timestamp_begin,
+                eos=self._params.eos_token_ids[0],
+                latest_first=_LATEST_FIRST,
+            )
         if len(self._answer) < self._params.min_tokens:
             forbid(row, self._ending)
         if self._bias.size:

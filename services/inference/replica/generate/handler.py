@@ -131,6 +131,8 @@ class GenerateHandler:
         """Open the stream of one answer, and submit it."""
         prompt = arrival.prompt
         params = self._sampling.resolve(request.sampling, len(prompt.ids), arrival.bad_words)
+        if prompt.timestamps is not None or prompt.allowed is not None:
+            params = replace(params, timestamp_begin=prompt.timestamps, allowed_token_ids=prompt.allowed)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
@@ -145,7 +147,7 @@ class GenerateHandler:
                 include_stop=bool(request.sampling.include_stop_str_in_output),
                 min_tokens=params.min_tokens,
                 stop_ids=stop_ids,
-                control_texts=structured.control_texts,
+                control_texts={**structured.control_texts, **prompt.control_texts},
                 calls=structured.calls,
                 exact=request.grammar is not None or self._continues_text(request, prompt.ids),
             ),

@@ -1,8 +1,8 @@
 """What an answer is made from, and how it is made of a request."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,12 @@ class Prompt:
     """What the encoder reads, where the model has one."""
     read: tuple[int, ...] | None = None
     """The tokens of a source that is text: the prompt as a client counts it. None: `ids`."""
+    timestamps: int | None = None
+    """The id of the timestamp 0.00, where the answer has timestamps."""
+    control_texts: Mapping[int, str] = field(default_factory=dict)
+    """Texts of control tokens that are part of the answer."""
+    allowed: tuple[int, ...] | None = None
+    """The only tokens that are chosen, if it is for the model to say which of these fits."""
 
     @property
     def shown(self) -> Sequence[int]:

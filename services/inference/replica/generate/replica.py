@@ -23,6 +23,7 @@ from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.speech_prompts import SpeechPrompts
 from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.generate.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
@@ -42,6 +43,7 @@ from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.template_traits import traits_of
+from shared.text.tokenizer import Tokenizer
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -113,6 +115,8 @@ def _prompts(builder: PromptBuilder, folder: Path, manifest: Manifest, *, max_le
     spec = manifest.seq2seq
     if spec is None:
         return DecoderPrompts(builder)
+    if spec.speech is not None:
+        return SpeechPrompts(Tokenizer.from_file(folder / TOKENIZER_FILE), spec, max_len=max_len)
     limit = min(max_len, spec.source_length)
     tokenizer = EncoderTokenizer.from_file(folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=limit)
     return SourcePrompts(tokenizer, spec.prefix, vocab_size=spec.vocab_size, limit=limit)
