@@ -92,6 +92,9 @@ def convert_seq2seq(
             metrics={"output_error": error},
         )
     progress("finish", 1.0)
+    beams = facts["generation"].get("num_beams", 1)
+    if beams > 1:
+        _log.warning("seq2seq.beams_not_used", num_beams=beams, served="greedy, or sampled as a request asks")
     _log.info("seq2seq.converted", source=manifest.lineage.source, bytes=manifest.size, output_error=error)
     return manifest
 

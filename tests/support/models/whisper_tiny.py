@@ -91,7 +91,9 @@ def _hf_names(tensors):
                 for kind in linear:
                     first = tensors[f"{source}/{name}/linear_0/{kind}"]
                     further = np.split(tensors[f"{source}/{name}/linear_1/{kind}"], 2) if cross else []
-                    for projection, array in zip("qkv", [first, *further] if cross else np.split(first, 3)):
+                    for projection, array in zip(
+                        "qkv", [first, *further] if cross else np.split(first, 3), strict=True
+                    ):
                         if (projection, kind) != ("k", "bias"):
                             yield f"{target}.{kept}.{projection}_proj.{kind}", array
                     yield f"{target}.{kept}.out_proj.{kind}", tensors[f"{source}/{name}/linear_{1 + cross}/{kind}"]

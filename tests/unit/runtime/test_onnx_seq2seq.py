@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_no_sequence_of_tokens_comes_twice_where_the_model_says_so(answers: Answ
     finally:
         engine.close()
     tokens = [0, *answers.tokens["r"]]
-    pairs = list(zip(tokens, tokens[1:], strict=False))
+    pairs = list(pairwise(tokens))
     assert len(pairs) == len(set(pairs))
 
 
