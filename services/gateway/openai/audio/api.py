@@ -13,7 +13,7 @@ from services.gateway.openai.audio.form import FORMATS, MAX_FILE, read_form
 from services.gateway.openai.audio.formats import json_form, text_form, verbose_json_form
 from services.gateway.openai.audio.sound import Decoding, temporary_files
 from services.gateway.openai.audio.windows import Windows
-from shared.errors import InvalidInput, PayloadTooLarge
+from shared.errors import InvalidInput, LlmosError, PayloadTooLarge
 
 _FORM_OVERHEAD = 1 << 20
 """Bytes of a form beside its file."""
@@ -70,7 +70,13 @@ class AudioApi:
         if announced.isdecimal() and (len(announced) > 18 or int(announced) > MAX_FILE + _FORM_OVERHEAD):
             raise PayloadTooLarge(f"file is larger than {MAX_FILE >> 20} MiB; cut it", param="file")
         with temporary_files() as (file, samples):
-            form = await read_form(request.headers.get("content-type", ""), stream_body(request), file)
+            body = stream_body(request)
+            try:
+                form = await read_form(request.headers.get("content-type", ""), body, file)
+            except LlmosError:
+                async for _ in body:  # a client that is not read from sees a broken connection, not the error
+                    pass
+                raise
             if translate and form.language is not None:
                 raise InvalidInput("language: a translation finds out what is spoken; leave it out", param="language")
             sound = await unless_gone(request.receive, self._decoding.decode(file, samples))

@@ -59,6 +59,7 @@ class Decoding:
         source.seek(0)
         command = python_module("services.gateway.openai.audio.decode", str(MAX_S))
         environment = safe_path({name: os.environ[name] for name in _KEPT if name in os.environ})
+        environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread reserves memory, which is limited
         async with self._turns:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=source, stdout=target, stderr=asyncio.subprocess.PIPE, env=environment
