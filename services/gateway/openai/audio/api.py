@@ -1,5 +1,7 @@
 """`POST /v1/audio/transcriptions` and `/v1/audio/translations`."""
 
+from collections.abc import AsyncIterator
+
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -74,8 +76,7 @@ class AudioApi:
             try:
                 form = await read_form(request.headers.get("content-type", ""), body, file)
             except LlmosError:
-                async for _ in body:  # a client that is not read from sees a broken connection, not the error
-                    pass
+                await _drain(body)
                 raise
             if translate and form.language is not None:
                 raise InvalidInput("language: a translation finds out what is spoken; leave it out", param="language")
@@ -90,3 +91,12 @@ class AudioApi:
         if form.response_format == "verbose_json":
             return json_response(verbose_json_form(transcript))
         return PlainTextResponse(text_form(transcript, form.response_format))
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Read on for a while: a client that is still sending would see a reset connection, and no response."""
+    left = MAX_FILE
+    async for chunk in body:
+        left -= len(chunk)
+        if left < 0:
+            return
