@@ -42,7 +42,7 @@ def why_not() -> str | None:
 def ask(url: str, key: str) -> str:
     """Import and deploy the demo model, and its answer."""
     with Client(url, key) as client:
-        version = import_model(client, str(demo_gguf()), "smollm2", progress=lambda _step, _done: None)
+        version = import_model(client, str(demo_gguf()), "smollm2", progress=lambda _step, _done: None).version
         client.deploy(Deploy(reference=version.reference, name="smollm2"))
         for _ in wait_ready(client, "smollm2", READY_S):
             pass

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from devtools.convert import is_model_directory
-from devtools.convert.hf.directory import read_json, read_optional_json, read_tensors
+from devtools.convert.decoder_version import Progress, files_digest, no_progress
+from devtools.convert.hf.directory import read_json, read_optional_json, read_tensors, weight_files
 from devtools.convert.source_folder import check_source_folder
 from shared.errors import UnsupportedFormat
 
@@ -42,3 +43,9 @@ def check_checkpoint(source: Path) -> None:
                 param="source",
             )
     read_tensors(source)  # damaged files, shards that are missing, pickles
+
+
+def checkpoint_digest(source: Path, progress: Progress = no_progress) -> str:
+    """SHA-256 of all that a version is made of: weights, and the JSON and tokenizer files beside them."""
+    small = [path for kind in ("*.json", "*.spm", "*.model") for path in source.glob(kind)]
+    return files_digest({*small, *weight_files(source)}, progress)

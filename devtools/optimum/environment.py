@@ -18,6 +18,8 @@ PINS = (
     "sentencepiece==0.2.1",
 )
 """These resolve together (pip, Python 3.11 on x86-64 Linux, 2026-11-30)."""
+FORMAT = 1
+"""Of what the export writes. It is raised whenever the same checkpoint would become another version than before."""
 _STAMP = "llmos-tool"
 
 

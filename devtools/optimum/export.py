@@ -10,13 +10,13 @@ from typing import Any
 import structlog
 from tokenizers import Tokenizer
 
-from devtools.convert.decoder_version import Progress, describe_file, files_digest, no_progress, staged
+from devtools.convert.decoder_version import Progress, describe_file, no_progress, staged
 from devtools.convert.encoder.config import read_license
-from devtools.convert.hf.directory import read_text, weight_files
+from devtools.convert.hf.directory import read_text
 from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.memory_need import GRAMMAR_BYTES_PER_ID, GRAMMARS, LOGITS_AT_ONCE, PACKED, PROCESS
 from devtools.optimum.check import check_graphs
-from devtools.optimum.checkpoint import check_checkpoint
+from devtools.optimum.checkpoint import check_checkpoint, checkpoint_digest
 from devtools.optimum.environment import OptimumEnvironment, offline_variables
 from devtools.optimum.facts import read_sampling, read_spec
 from shared.contracts.manifest import Lineage, Manifest, MemoryNeed, Seq2SeqSpec
@@ -59,7 +59,7 @@ def convert_seq2seq(
     """
     check_checkpoint(source)
     environment.require()
-    digest = files_digest((source / "config.json", *weight_files(source)), progress)
+    digest = checkpoint_digest(source, progress)
     with tempfile.TemporaryDirectory(prefix="llmos-optimum-") as scratch, staged(destination) as folder:
         exported = Path(scratch) / "out"
         exported.mkdir()

@@ -82,6 +82,8 @@ class Settings(ServiceSettings):
         default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
     )
     """Origins whose pages may call the API from a browser, separated by commas: `https://a.example.com`. `*`: all."""
+    metrics_by_key: bool = Field(default=False, validation_alias="LLMOS_GATEWAY_METRICS_BY_KEY")
+    """Whether `/metrics` also counts requests and tokens for each API key, by its id: 200 keys at most."""
     max_file: int = Field(default=512 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_FILE")
     """Largest file in bytes that `/v1/files` takes."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")

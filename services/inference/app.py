@@ -5,13 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.inference.agent.agent import Node, NodeAgent
+from services.inference.agent.cached_blobs import CachedBlobs
 from services.inference.agent.gpus import find_gpus
 from services.inference.agent.job_needs import find_lacking
 from services.inference.agent.job_process import JobCommand
 from services.inference.settings import Settings
+from shared.bus import rpc
 from shared.contracts.resources import Resources
+from shared.contracts.scrub import check_cached_blob
 from shared.deadlines import AGENT_RECORD_S
+from shared.service.background import background
 from shared.service.context import Context
+from shared.service.scrub import Scrubber
 from shared.storage.open import open_store
 
 
@@ -50,5 +55,19 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         lacking=lacking,
     )
     drain_timeout = max(0.0, settings.drain_timeout - AGENT_RECORD_S)
-    async with NodeAgent(context.bus, node).running(drain_timeout=drain_timeout):
+    cached = CachedBlobs(settings.cache_dir)
+    scrubber = Scrubber(
+        context.bus,
+        cached,
+        service="inference",
+        actor=context.instance,
+        node=node.id,
+        rate=settings.scrub_rate,
+        interval=settings.scrub_interval,
+    )
+    async with (
+        NodeAgent(context.bus, node).running(drain_timeout=drain_timeout),
+        rpc.serve(context.bus, {check_cached_blob(node.id): cached.check_blob}),
+        background(scrubber.run(), "scrub the cache"),
+    ):
         yield

@@ -72,6 +72,10 @@ class Settings(ServiceSettings):
     """The node's cache of model files; its replicas share it."""
     cache_limit: int | None = Field(default=None, gt=0)
     """Bytes of blobs that the cache may hold. A store in a folder needs no cache. Default: no limit."""
+    scrub_rate: int = Field(default=8 << 20, ge=0, validation_alias="LLMOS_SCRUB_RATE")
+    """Bytes a second that the background check (scrub) of the cache reads; 0 switches it off."""
+    scrub_interval: float = Field(default=86_400.0, gt=0, validation_alias="LLMOS_SCRUB_INTERVAL")
+    """Seconds from the beginning of one scrub to the beginning of the next, if it has ended by then."""
     s3_access_key: str | None = None
     """Access key of an S3 store; not needed for a folder."""
     s3_secret_key: SecretStr | None = None

@@ -39,7 +39,7 @@ def deploy_smollm2(client: Client) -> None:
     """Import and deploy it, unless it is deployed."""
     if any(one.deployment.name == "smollm2" for one in client.deployments().deployments):
         return
-    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None)
+    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None).version
     client.deploy(Deploy(reference=version.reference, name="smollm2", slots=4, max_len=2048))
     for _ in wait_ready(client, "smollm2", 120):
         pass

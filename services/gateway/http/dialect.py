@@ -26,7 +26,7 @@ class Dialect:
     """The form of errors and streams. The pieces of a stream are made by its source."""
 
     error: Callable[[LlmosError], Mapping[str, Any]]
-    """The body of an error's response, as JSON."""
+    """The body of an error's response, as JSON. Its text is that of `errors.text`."""
     failure: Callable[[LlmosError], bytes]
     """The last piece of a stream that failed."""
     media_type: bytes = b"text/event-stream; charset=utf-8"
@@ -40,7 +40,7 @@ class Dialect:
 def _openai_error(error: LlmosError) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}`; `code` is the stable one of `shared.errors`."""
     kind = errors.openai_type(error)
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return {"error": {"message": errors.text(error), "type": kind, "param": error.param, "code": error.code}}
 
 
 OPENAI = Dialect(

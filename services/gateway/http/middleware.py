@@ -18,9 +18,10 @@ from services.gateway.http import errors
 from services.gateway.http.dialect import OPENAI, Dialect, send_error
 from services.gateway.http.paths import routed_path
 from services.gateway.limits.allowance import Allowance
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import Ended, Metrics
 from shared.errors import LlmosError
 from shared.panics import STOPS
+from shared.telemetry import genai
 
 _log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
@@ -46,6 +47,8 @@ class RequestState:
     failure: LlmosError | None = None
     """The error that ended the response, also after its first byte."""
     key_id: str = ""
+    model: str = ""
+    """That the request names, whether it is deployed or not."""
     dialect: Dialect = OPENAI
     """Of the route; OpenAI's until it is found."""
 
@@ -122,12 +125,19 @@ class RequestMiddleware:
         status = errors.status(state.failure) if state.failure else state.status or errors.CLIENT_GONE
         span.update_name(f"{method} {route}")
         span.set_attribute("http.route", route)
-        span.set_attribute("http.response.status_code", state.status or status)
+        span.set_attribute(genai.HTTP_STATUS, state.status or status)
+        if state.key_id:
+            span.set_attribute(genai.API_KEY_ID, state.key_id)
+        if state.model:
+            span.set_attribute(genai.REQUEST_MODEL, state.model[:MAX_TEXT])
         if state.failure is not None:
-            span.set_attribute("error.type", state.failure.code)
+            span.set_attribute(genai.ERROR_TYPE, state.failure.code)
+            span.set_attribute(genai.ERROR_MESSAGE, state.failure.message[:MAX_TEXT])
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR, state.failure.message[:MAX_TEXT] if state.failure else ""))
-        self._metrics.ended(method, route, status, seconds)
+        code = None if state.failure is None else state.failure.code
+        ended = Ended(method, route, status, seconds, state.model, code, state.key_id)
+        self._metrics.ended(ended)
         passed_over: int | None = 0
         if 400 <= status < 500 and not state.key_id:
             passed_over = self._refusals.take(time.monotonic())

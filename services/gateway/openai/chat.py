@@ -39,7 +39,9 @@ class ChatApi:
         """A chat completion, streamed if asked for."""
         body = await parsed(partial(parse_request, ChatRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("chatcmpl"), self._generations.created()
-        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
+        state = state_of(request.scope)
+        state.model = body.model
+        caller = Caller(state.key_id, body.cache_salt or "")
         options = OutputOptions(
             body.grammar(),
             body.contract_tools(),

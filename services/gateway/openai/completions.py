@@ -41,7 +41,9 @@ class CompletionsApi:
         body = await parsed(partial(parse_request, CompletionRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("cmpl"), self._generations.created()
         samplings = body.samplings(self._generations.seed())
-        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
+        state = state_of(request.scope)
+        state.model = body.model
+        caller = Caller(state.key_id, body.cache_salt or "")
         options = OutputOptions(body.grammar(), return_prompt=body.returns_prompt)
         requests = [
             request

@@ -58,6 +58,14 @@ def test_overload_and_unavailability_say_when_to_retry(given: float | None, sent
         assert (b"retry-after", sent) in http_errors.headers(kind("x", retry_after=given))
 
 
+@pytest.mark.parametrize(("given", "says"), [(0.2, "1 s"), (6.4, "7 s"), (None, "1 s")])
+def test_the_text_of_429_names_the_seconds_of_its_header(given: float | None, says: str) -> None:
+    error = errors.Overloaded("16 requests wait already", retry_after=given)
+    message = OPENAI.error(error)["error"]["message"]
+    assert message == f"16 requests wait already; try again in {says}"
+    assert (b"retry-after", says.split(maxsplit=1)[0].encode()) in http_errors.headers(error)
+
+
 def test_other_errors_name_no_time() -> None:
     for kind in (errors.InvalidInput, errors.Internal, errors.NotFound, errors.DeadlineExceeded):
         assert http_errors.headers(kind("x", retry_after=3.0)) == []

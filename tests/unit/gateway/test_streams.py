@@ -80,7 +80,7 @@ async def test_a_failure_before_the_first_byte_is_raised() -> None:
 async def test_a_failure_after_the_first_byte_is_an_error_event_and_the_end() -> None:
     connection = Connection()
     await connection.play(Stream(source(of(b"data: {}\n\n", then=Overloaded("full")))))
-    assert connection.text.startswith('data: {}\n\nevent: error\ndata: {"error":{"message":"full"')
+    assert connection.text.startswith('data: {}\n\nevent: error\ndata: {"error":{"message":"full; try again in 1 s"')
     assert "[DONE]" not in connection.text
     assert connection.sent[-1]["more_body"] is False
     assert connection.state.failure is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from services.inference.engine.decoder import Decoder, Span
+from services.inference.replica.smoke_test import check_decoder
 from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.host import HostDevice
@@ -34,7 +35,7 @@ class LoadedModel:
 
 
 def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
-    """Load the files in `folder`, and compute two tokens to warm up.
+    """Load the files in `folder`, compute two tokens to warm up, and repeat the smoke test of the import.
 
     Takes seconds; call it off the event loop. Raises `NotFound`, `CorruptFile`, `UnsupportedFormat`, or
     `InvalidInput` when the assignment does not fit the model.
@@ -74,6 +75,7 @@ def _open_decoder(folder: Path, manifest: Manifest, assignment: ReplicaAssignmen
     if decoder.max_len > 1:
         decoder.decode([0], [1])
     decoder.release(0)
+    check_decoder(decoder, manifest.smoke_test)
     return decoder
 
 
