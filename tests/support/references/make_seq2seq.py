@@ -48,12 +48,6 @@ WORDS = [
     "not",
 ]
 MAX_NEW = 14
-BEAMS = [
-    {"num_beams": 2},
-    {"num_beams": 4},
-    {"num_beams": 4, "length_penalty": 2.0},
-    {"num_beams": 3, "length_penalty": 0.3, "early_stopping": True},
-]
 
 
 def tokenizer(path):
@@ -104,7 +98,7 @@ def model(kind, size):
 
 
 def expected(kind, made):
-    """Sources and what transformers makes of them, greedily and with beams."""
+    """Sources and what transformers makes of them."""
     cases = []
     for index in range(5):
         torch.manual_seed(100 + index)
@@ -114,13 +108,11 @@ def expected(kind, made):
         else:
             source = torch.randint(4, 4 + len(WORDS), (1, 3 + 2 * index))
             inputs, shown = {"input_ids": source}, source[0].tolist()
-        options = {"max_new_tokens": MAX_NEW, "do_sample": False}
-        plain = made.generation_config.__class__.from_dict(made.generation_config.to_dict())
-        generate = super(type(made), made).generate if kind == "whisper" else made.generate
-        answers = [generate(**inputs, **options, num_beams=1, generation_config=plain)[0].tolist()]
-        answers += [generate(**inputs, **options, **beams)[0].tolist() for beams in BEAMS]
-        cases.append({"source": shown, "greedy": answers[0], "beams": answers[1:]})
-    return {"max_new_tokens": MAX_NEW, "beams": BEAMS, "cases": cases}
+        answer = made.generate(**inputs, max_new_tokens=MAX_NEW, do_sample=False, num_beams=1)[0].tolist()
+        if kind == "whisper":  # whose `generate` leaves the prompt out
+            answer = [made.config.decoder_start_token_id, *answer]
+        cases.append({"source": shown, "greedy": answer})
+    return {"max_new_tokens": MAX_NEW, "cases": cases}
 
 
 def main(root):
