@@ -12,3 +12,5 @@
 optimum 2.1 needs transformers below 5 and PyTorch: versions that LLMOS's own environment is not to be held to, and a
 gigabyte that most people never need.
 """
+
+import shared.privacy  # noqa: F401  # before the first import of onnxruntime

@@ -66,9 +66,10 @@ class OptimumEnvironment:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             say(f"making {self.root}")
-            _run([sys.executable, "-m", "venv", str(partial)], say)
+            _run([sys.executable, "-P", "-m", "venv", str(partial)], say)
             pip = [
                 str(partial / "bin" / "python"),
+                "-P",
                 "-m",
                 "pip",
                 "install",
@@ -92,8 +93,8 @@ class OptimumEnvironment:
 
 def offline_variables(scratch: Path) -> dict[str, str]:
     """The environment variables of a program that runs in it: no secrets, no network, no caches of the user's."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-    return kept | {
+    passed = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    return passed | {
         "HOME": str(scratch),
         "HF_HOME": str(scratch / "hf"),
         "HF_HUB_OFFLINE": "1",

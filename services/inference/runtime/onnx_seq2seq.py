@@ -159,8 +159,8 @@ class OnnxSeq2Seq:
 
     def _check(self) -> None:
         caches = self._caches
-        wanted = {"input_ids", "positions", *caches["past"], *caches["cross"]}
-        _check_names(DECODER_FILE, wanted, self._inputs - {"source_lengths"})
+        expected = {"input_ids", "positions", *caches["past"], *caches["cross"]}
+        _check_names(DECODER_FILE, expected, self._inputs - {"source_lengths"})
         _check_names(DECODER_FILE, {"logits", *caches["new"]}, {put.name for put in self._decoder.get_outputs()})
         _check_names(ENCODER_FILE, {"source"}, {put.name for put in self._encoder.get_inputs()})
         _check_names(ENCODER_FILE, set(caches["cross"]), {put.name for put in self._encoder.get_outputs()})
@@ -174,7 +174,7 @@ def _cache_names(spec: Seq2SeqSpec) -> dict[str, list[str]]:
     }
 
 
-def _check_names(file: str, wanted: set[str], found: set[str]) -> None:
-    if wanted != found:
-        differ = ", ".join(sorted(wanted ^ found)[:6])
+def _check_names(file: str, expected: set[str], found: set[str]) -> None:
+    if expected != found:
+        differ = ", ".join(sorted(expected ^ found)[:6])
         raise CorruptFile(f"{file} is not what the manifest says (see {differ}); import the model again")

@@ -39,9 +39,9 @@ class RowCache:
             return
         if places > self._limit:
             raise ValueError(f"{places} places are asked for; a row has at most {self._limit}")
-        wanted = min(self._limit, -(-places // _STEP) * _STEP)
+        size = min(self._limit, -(-places // _STEP) * _STEP)
         for index, tensor in enumerate(self.tensors):
-            grown = self._empty(wanted)
+            grown = self._empty(size)
             grown[:, :, : tensor.shape[2]] = tensor
             self.tensors[index] = grown
 

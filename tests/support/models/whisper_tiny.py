@@ -84,10 +84,10 @@ def _hf_names(tensors):
         attentions = {"self_attention": "self_attn"} | ({"attention": "encoder_attn"} if part == "decoder" else {})
         for layer in range(_LAYERS):
             source, target = f"{part}/layer_{layer}", f"{root}.layers.{layer}"
-            for name, kept in attentions.items():
-                cross = kept == "encoder_attn"
+            for name, ours_of in attentions.items():
+                cross = ours_of == "encoder_attn"
                 for theirs, ours in norm:
-                    yield f"{target}.{kept}_layer_norm.{ours}", tensors[f"{source}/{name}/layer_norm/{theirs}"]
+                    yield f"{target}.{ours_of}_layer_norm.{ours}", tensors[f"{source}/{name}/layer_norm/{theirs}"]
                 for kind in linear:
                     first = tensors[f"{source}/{name}/linear_0/{kind}"]
                     further = np.split(tensors[f"{source}/{name}/linear_1/{kind}"], 2) if cross else []
@@ -95,8 +95,8 @@ def _hf_names(tensors):
                         "qkv", [first, *further] if cross else np.split(first, 3), strict=True
                     ):
                         if (projection, kind) != ("k", "bias"):
-                            yield f"{target}.{kept}.{projection}_proj.{kind}", array
-                    yield f"{target}.{kept}.out_proj.{kind}", tensors[f"{source}/{name}/linear_{1 + cross}/{kind}"]
+                            yield f"{target}.{ours_of}.{projection}_proj.{kind}", array
+                    yield f"{target}.{ours_of}.out_proj.{kind}", tensors[f"{source}/{name}/linear_{1 + cross}/{kind}"]
             for theirs, ours in norm:
                 yield f"{target}.final_layer_norm.{ours}", tensors[f"{source}/ffn/layer_norm/{theirs}"]
             for index, kind in ((index, kind) for index in (0, 1) for kind in linear):

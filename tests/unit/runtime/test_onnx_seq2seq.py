@@ -79,7 +79,7 @@ def greedy(kind: str, request_id: str, case: dict[str, Any], **values: Any) -> S
     )
 
 
-def wanted(kind: str, case: dict[str, Any]) -> list[int]:
+def answer_of(kind: str, case: dict[str, Any]) -> list[int]:
     _, manifest = small_seq2seq(kind)
     assert manifest.seq2seq is not None
     prefix = manifest.seq2seq.prefix
@@ -96,13 +96,13 @@ def test_greedy_answers_of_many_at_once_are_those_of_transformers(
         engine.submit(greedy(kind, name, cases[int(name[2:])]))
     answers.wait(*names)
     for name in names:
-        assert answers.tokens[name] == wanted(kind, cases[int(name[2:])]), name
+        assert answers.tokens[name] == answer_of(kind, cases[int(name[2:])]), name
     assert engine.load().max_batch > 1
 
 
 def test_an_answer_goes_on_where_another_replica_was_lost(kind: str, engine: Engine, answers: Answers) -> None:
     case = expected(kind)["cases"][1]
-    whole = wanted(kind, case)
+    whole = answer_of(kind, case)
     engine.submit(greedy(kind, "r", case, resumed=tuple(whole[:3])))
     answers.wait("r")
     assert answers.tokens["r"] == whole[3:]

@@ -18,7 +18,7 @@ MAX_S = 2 * 3600.0
 """Of one file."""
 _TIMEOUT_S = 180.0
 _REFUSED = 3
-_KEPT = ("PATH", "PYTHONPATH", "TMPDIR", "LANG", "LC_ALL")
+_PASSED = ("PATH", "PYTHONPATH", "TMPDIR", "LANG", "LC_ALL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Decoding:
         """
         source.seek(0)
         command = python_module("services.gateway.openai.audio.decode", str(MAX_S))
-        environment = safe_path({name: os.environ[name] for name in _KEPT if name in os.environ})
+        environment = safe_path({name: os.environ[name] for name in _PASSED if name in os.environ})
         environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread reserves memory, which is limited
         async with self._turns:
             process = await asyncio.create_subprocess_exec(
