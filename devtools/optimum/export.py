@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from devtools.optimum.facts import read_sampling, read_spec
 from shared.contracts.manifest import Lineage, Manifest, MemoryNeed, Seq2SeqSpec
 from shared.errors import CorruptFile, UnsupportedFormat
 from shared.panics import no_panics
+from shared.storage.scratch import scratch_folder
 
 TOOL = "optimum"
 _SCRIPT = Path(__file__).with_name("export_graphs.py")
@@ -60,8 +60,9 @@ def convert_seq2seq(
     check_checkpoint(source)
     environment.require()
     digest = checkpoint_digest(source, progress)
-    with tempfile.TemporaryDirectory(prefix="llmos-optimum-") as scratch, staged(destination) as folder:
-        exported = Path(scratch) / "out"
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(destination.parent, ".export-") as scratch, staged(destination) as folder:
+        exported = scratch / "out"
         exported.mkdir()
         _run([str(environment.python), "-P", str(_SCRIPT), str(source.resolve()), str(exported)], scratch, progress)
         facts: dict[str, Any] = json.loads((exported / "facts.json").read_text(encoding="utf-8"))
@@ -116,8 +117,8 @@ def memory_need(spec: Seq2SeqSpec, graph_bytes: int) -> MemoryNeed:
     )
 
 
-def _run(command: Sequence[str], scratch: str, progress: Progress) -> None:
-    errors = Path(scratch) / "stderr"
+def _run(command: Sequence[str], scratch: Path, progress: Progress) -> None:
+    errors = scratch / "stderr"
     with (
         errors.open("w", encoding="utf-8") as stderr,
         subprocess.Popen(  # noqa: S603  # our own program, by its path
@@ -127,7 +128,7 @@ def _run(command: Sequence[str], scratch: str, progress: Progress) -> None:
             text=True,
             errors="replace",
             cwd=scratch,
-            env=offline_variables(Path(scratch)),
+            env=offline_variables(scratch),
         ) as process,
     ):
         assert process.stdout is not None
