@@ -1,11 +1,13 @@
 """The gateway's composition root: the only place that connects its parts."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from services.gateway.admin import routes as admin
+from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
@@ -18,9 +20,11 @@ from services.gateway.limits.descriptors import connections_allowed
 from services.gateway.limits.networks import LOOPBACK
 from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
+from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
 from services.gateway.system_metrics import SystemMetrics
 from shared.service.context import Context
@@ -75,12 +79,18 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         metrics.show_system(SystemMetrics(context.bus, table))
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
+        start_up = StartUp(table, settings.await_deployments, time.monotonic)
+        context.readiness.probe("deployments", start_up.problem)
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *anthropic.routes(generations, tokenizations, settings.max_body),
+            *ollama.routes(
+                generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
+            ),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, context.disk, metrics),

@@ -15,4 +15,5 @@
 | `hang` | pure: when a replica's process hangs |
 | `gpus` | the node's GPUs, from the driver |
 | `claim` | one agent per node id |
+| `machine` | the nodes of one machine: their ids, and that together they offer no more than it has |
 """
