@@ -39,7 +39,7 @@ def export_model(client: Client, reference: str, folder: Path, form: Format, pro
         return version
     if not version.manifest.generates:
         raise UnsupportedFormat(
-            f"{version.reference} is an encoder; --format hf writes decoders. --format version has its files as"
+            f"{version.reference} is no decoder alone; --format hf writes decoders. --format version has its files as"
             " they are",
             param="format",
         )

@@ -114,6 +114,10 @@ class Home:
         """The folders of jobs that run on this machine."""
         return self._folder("jobs")
 
+    def tool(self, name: str) -> Path:
+        """The environment of a tool, which may not be there."""
+        return self._folder("tools") / name
+
     @property
     def backups(self) -> Path:
         """Backups that an upgrade made before it changed anything."""

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from devtools.optimum.environment import FORMAT, OptimumEnvironment
 from devtools.quantization import Quantize, conversion
 from llmos.client import Client
 from llmos.earlier_import import earlier_import
@@ -45,6 +46,7 @@ def import_model(
     *,
     quantize: Quantize = "auto",
     cuda: bool = False,
+    optimum: OptimumEnvironment | None = None,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
     journals: Path | None = None,
@@ -63,6 +65,7 @@ def import_model(
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
         cuda: Also make a graph for GPUs.
+        optimum: Where optimum is installed, which converts the directory.
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
@@ -74,8 +77,12 @@ def import_model(
     for alias in aliases:
         _check_name("--alias", alias)
     client.models.list()  # a wrong URL or key fails here, before minutes of work
-    how = conversion(quantize, cuda=cuda)
-    if not force and (existing := earlier_import(client, name, how, _same_source(source))) is not None:
+    if optimum is None:
+        how, same = conversion(quantize, cuda=cuda), _same_source(source)
+    else:
+        _check_optimum(source, quantize, cuda=cuda)
+        how, same = f"optimum, format {FORMAT}", _same_checkpoint(source)
+    if not force and (existing := earlier_import(client, name, how, same)) is not None:
         for alias in aliases:
             client.models.set_alias(name, alias, existing.version)
         return Imported(client.models.version(existing.reference), unchanged=True)
@@ -83,6 +90,7 @@ def import_model(
 
     with ExitStack() as stack:
         work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
+        fetched, origin = None, ""
         if source.startswith("hf:"):
             model = HubModel.parse(source)
             fetched = (downloads or work) / f"{model.repository}@{model.revision}".replace("/", "--")
@@ -94,8 +102,8 @@ def import_model(
                 arrived = hub.download(model, fetched, progress)
             path, origin = arrived.path, f"hf:{arrived.origin}"
         else:
-            fetched, path, origin = None, _local_model(source), ""
-        manifest = _convert(path, work / "version", quantize, origin, progress)
+            path = _local_model(source)
+        manifest = _convert(path, work / "version", quantize, origin, optimum=optimum, progress=progress)
         if cuda:
             manifest = add_cuda_graph(work / "version", manifest)
         lineage = manifest.lineage.model_copy(update={"conversion": how})
@@ -133,7 +141,46 @@ def _check_name(option: str, name: str) -> None:
         raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
 
 
-def _convert(path: Path, destination: Path, quantize: Quantize, origin: str, progress: Progress) -> Manifest:
+def _check_optimum(source: str, quantize: Quantize, *, cuda: bool) -> None:
+    if source.startswith("hf:"):
+        raise UnsupportedFormat(
+            f"{source}: --with optimum takes a directory on this machine; download the model first", param="source"
+        )
+    if quantize not in ("auto", "none"):
+        raise InvalidInput(
+            f"models with an encoder and a decoder keep their weights as they are; --quantize {quantize} is for"
+            " decoders",
+            param="quantize",
+        )
+    if cuda:
+        raise InvalidInput(
+            "models with an encoder and a decoder have no graph for GPUs; leave --cuda out", param="cuda"
+        )
+
+
+def _same_checkpoint(source: str) -> Callable[[Lineage], bool]:
+    """Whether a version came from the checkpoint `source`, which is checked first."""
+    from devtools.optimum.checkpoint import check_checkpoint, checkpoint_digest  # noqa: PLC0415  # as above
+
+    path = _local_model(source)
+    check_checkpoint(path)
+
+    @cache
+    def digest() -> str:
+        return checkpoint_digest(path)
+
+    return lambda lineage: lineage.source_digest == digest()
+
+
+def _convert(
+    path: Path,
+    destination: Path,
+    quantize: Quantize,
+    origin: str,
+    *,
+    optimum: OptimumEnvironment | None,
+    progress: Progress,
+) -> Manifest:
     from devtools.convert import (  # noqa: PLC0415  # other commands start without it
         convert_encoder,
         convert_gguf,
@@ -141,6 +188,10 @@ def _convert(path: Path, destination: Path, quantize: Quantize, origin: str, pro
         is_encoder_directory,
     )
 
+    if optimum is not None:
+        from devtools.optimum.export import convert_seq2seq  # noqa: PLC0415  # as above
+
+        return convert_seq2seq(path, destination, optimum, progress=progress)
     if path.is_file():
         return convert_gguf(path, destination, quantize=quantize, name=origin, progress=progress)
     if not is_encoder_directory(path):

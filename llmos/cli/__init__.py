@@ -25,6 +25,7 @@ from llmos.cli import (
     state,
     suites,
     system,
+    tools,
     traces,
     train,
     tune,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 verify.register(models.app)
 app.add_typer(models.app, name="model")
+app.add_typer(tools.app, name="tool")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
 app.add_typer(bus.app, name="bus")

@@ -2,10 +2,11 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from devtools.optimum.environment import OptimumEnvironment
 from devtools.quantization import Quantize
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import print_json, progress_bars, say, size
@@ -34,6 +35,13 @@ def import_(
             " else int8; a GGUF's stay as they are."
         ),
     ] = "auto",
+    converter: Annotated[
+        Literal["optimum"] | None,
+        typer.Option(
+            "--with",
+            help="Convert with a tool that 'llmos tool install' has installed. optimum: T5, BART, Marian, Whisper.",
+        ),
+    ] = None,
     cuda: Annotated[bool, typer.Option("--cuda", help="Also make a graph in float16 for NVIDIA GPUs.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Convert it again, although the same source has a version already.")
@@ -55,6 +63,7 @@ def import_(
                 name,
                 quantize=quantize,
                 cuda=cuda,
+                optimum=None if converter is None else OptimumEnvironment(target.home.tool(converter)),
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
                 journals=target.home.imports,
@@ -121,6 +130,16 @@ def _shape(manifest: Manifest) -> str:
         decoder = manifest.the_decoder
         heads = f"{decoder.heads} heads ({decoder.kv_heads} KV)"
         return f"{decoder.layers} layers, {heads}, hidden {decoder.hidden_size}"
+    if manifest.seq2seq is not None:
+        spec = manifest.seq2seq
+        reads = (
+            f"{spec.source_length} tokens"
+            if spec.speech is None
+            else f"speech in {len(spec.speech.languages) or 1} languages"
+        )
+        return (
+            f"encoder and decoder, {spec.layers} layers, {spec.heads} heads, hidden {spec.hidden_size}, reads {reads}"
+        )
     encoder = manifest.the_encoder
     if encoder.labels:
         return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels"

@@ -122,8 +122,8 @@ class DecoderSpec(Contract):
         return 2 * 4 * self.layers * self.kv_heads * self.head_dim
 
 
-Task = Literal["generate", "embed", "classify"]
-"""What a version does: answer with tokens, with a vector per text, or with a score per label."""
+Task = Literal["generate", "embed", "classify", "transcribe"]
+"""What a version does: answer with tokens, with a vector per text, with a score per label, or write down speech."""
 
 EncoderInput = Literal["input_ids", "attention_mask", "token_type_ids", "position_ids"]
 
@@ -159,6 +159,83 @@ class EncoderSpec(Contract):
     """Of a classifier, one per output."""
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """Turns a classifier's outputs into scores."""
+
+
+class SpeechSpec(Contract):
+    """Of a version that writes down speech (Whisper's kind): its sound and its control tokens."""
+
+    mel_bins: int = Field(gt=0)
+    """Bands of the log-mel spectrogram."""
+    start_token_id: int
+    """Begins each window."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """Token ids by language code. Empty: the model knows English alone, and takes neither language nor task."""
+    transcribe_token_id: int | None = None
+    translate_token_id: int | None = None
+    """Asks for English, whatever language is spoken."""
+    no_timestamps_token_id: int | None = None
+    """None: the model writes no timestamps."""
+    timestamp_token_id: int | None = None
+    """Stands for 0.00 s; the ids after it for 0.02 s more each."""
+    previous_token_id: int | None = None
+    """Begins a text that came before, which is context only."""
+
+
+class Seq2SeqSpec(Contract):
+    """What the engine must know about an encoder and a decoder graph (`encoder.onnx`, `decoder.onnx`).
+
+    Encoder, of one source of E places; L is the decoder's layers:
+        source              int64 [1, E] token ids, or float32 [1, mel_bins, 2 E] (speech)
+        cross_key.{l}, cross_value.{l}      float32 [1, heads, E, head_dim], outputs
+    Decoder, B rows of S new tokens each:
+        input_ids           int64 [B, S]
+        positions           int64 [B]       of each row's first new token: so many places of its past are read
+        source_lengths      int64 [B]       places of its source that each row reads (not in a speech model's graph)
+        past_key.{l}, past_value.{l}        float32 [B, heads, P, head_dim]
+        cross_key.{l}, cross_value.{l}      float32 [B, heads, E, head_dim]
+    Outputs:
+        logits              float32 [B, vocab_size], after each row's last new token
+        new_key.{l}, new_value.{l}          float32 [B, heads, S, head_dim], of the new tokens
+    """
+
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    """Tokens of an answer, its prefix included; of a text to be read, too."""
+    source_length: int = Field(gt=0)
+    """Places of one source: tokens of a text, frames of speech after the encoder's convolutions."""
+    prefix: tuple[int, ...] = Field(min_length=1)
+    """Tokens that each answer begins with, and which are no part of it."""
+    eos_token_ids: tuple[int, ...] = ()
+    suppressed_token_ids: tuple[int, ...] = ()
+    """Never chosen."""
+    begin_suppressed_token_ids: tuple[int, ...] = ()
+    """Not chosen as an answer's first token."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    """So many tokens do not follow one another twice in an answer; 0: they may."""
+    speech: SpeechSpec | None = None
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of float32 keys and values of a token's place, in self-attention or in cross-attention."""
+        return 2 * 4 * self.layers * self.heads * self.head_dim
+
+    @property
+    def text(self) -> DecoderSpec:
+        """What the parts that handle texts must know."""
+        return DecoderSpec(
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.heads,
+            head_dim=self.head_dim,
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+            context_length=self.context_length,
+            eos_token_ids=self.eos_token_ids,
+        )
 
 
 class MemoryNeed(Contract):
@@ -226,16 +303,26 @@ class Lineage(Contract):
     """Versions of the software that made it: `llmos 0.1.0, torch 2.13.0`."""
 
 
+_TASKS: dict[str, tuple[Task, ...]] = {
+    "onnx-decoder": ("generate",),
+    "onnx-encoder": ("embed", "classify"),
+    "onnx-seq2seq": ("generate", "transcribe"),
+}
+"""By format."""
+
+
 class Manifest(FileList):
     """The JSON that describes a version of a model. Immutable; its SHA-256 names the version."""
 
     schema_version: Literal[1] = 1
     task: Task = "generate"
-    format: Literal["onnx-decoder", "onnx-encoder"] = "onnx-decoder"
+    format: Literal["onnx-decoder", "onnx-encoder", "onnx-seq2seq"] = "onnx-decoder"
     decoder: DecoderSpec | None = None
     """Of format `onnx-decoder`."""
     encoder: EncoderSpec | None = None
     """Of format `onnx-encoder`."""
+    seq2seq: Seq2SeqSpec | None = None
+    """Of format `onnx-seq2seq`."""
     memory: MemoryNeed
     cuda: CudaNeed | None = None
     """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
@@ -249,23 +336,31 @@ class Manifest(FileList):
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:
-        if (self.decoder is not None, self.encoder is not None) != (self.generates, not self.generates):
-            msg = f"format {self.format} goes with exactly the spec of its kind: a decoder or an encoder"
+        specs = {"onnx-decoder": self.decoder, "onnx-encoder": self.encoder, "onnx-seq2seq": self.seq2seq}
+        if [name for name, spec in specs.items() if spec is not None] != [self.format]:
+            msg = f"format {self.format} goes with exactly the spec of its kind: a decoder, an encoder or seq2seq"
             raise ValueError(msg)
-        if (self.task == "generate") != self.generates:
+        if self.task not in _TASKS[self.format]:
             msg = f"task {self.task!r} does not go with format {self.format}"
             raise ValueError(msg)
         return self
 
     @property
     def generates(self) -> bool:
-        """Whether it is a decoder; else an encoder."""
+        """Whether it is a decoder alone, whose answers continue their prompts."""
         return self.format == "onnx-decoder"
 
     @property
     def context_length(self) -> int:
         """Tokens that one sequence may have."""
+        if self.seq2seq is not None:
+            return self.seq2seq.context_length
         return self.the_decoder.context_length if self.generates else self.the_encoder.context_length
+
+    @property
+    def text_spec(self) -> DecoderSpec:
+        """What the parts that handle texts must know; raises `UnsupportedFormat` for an encoder."""
+        return self.the_decoder if self.seq2seq is None else self.seq2seq.text
 
     @property
     def the_decoder(self) -> DecoderSpec:
@@ -332,6 +427,20 @@ EncoderSpec.EXAMPLE = EncoderSpec(
     context_length=256,
     inputs=("input_ids", "attention_mask", "token_type_ids"),
     output_size=384,
+)
+SpeechSpec.EXAMPLE = SpeechSpec(
+    mel_bins=80, start_token_id=50257, no_timestamps_token_id=50362, timestamp_token_id=50363
+)
+Seq2SeqSpec.EXAMPLE = Seq2SeqSpec(
+    layers=6,
+    heads=8,
+    head_dim=64,
+    hidden_size=512,
+    vocab_size=32128,
+    context_length=512,
+    source_length=512,
+    prefix=(0,),
+    eos_token_ids=(1,),
 )
 MemoryNeed.EXAMPLE = MemoryNeed(
     weights=135_000_000, kv_per_token=46080, activations=40_000_000, process=180_000_000, per_slot=2_000_000

@@ -86,6 +86,22 @@ class Grammar(Contract):
     """The field of the client's request that errors name."""
 
 
+class Speech(Contract):
+    """Sound to be written down: at most what the model reads at once."""
+
+    samples: str = Field(max_length=1_400_000)
+    """Base64 of 16-bit little-endian samples of one channel, 16,000 a second."""
+    language: str | None = None
+    """A code such as `en`. None: a model of several languages answers the code of the one that is spoken, as
+    `<|en|>`, and nothing else."""
+    translate: bool = False
+    """Whether the answer is in English, whatever is spoken."""
+    timestamps: bool = False
+    """Whether the answer has marks like `<|1.20|>` at both ends of each part, if the model writes them."""
+    context: str = Field(default="", max_length=10_000)
+    """Text that came before, or names and words to be expected."""
+
+
 class FurtherAnswer(Contract):
     """Another answer to a prompt: a request of its own, but for the prompt and what is not named here."""
 
@@ -98,7 +114,7 @@ class FurtherAnswer(Contract):
 class Generate(Contract):
     """Start a generation. Answered at once with `Accepted` or a typed error; tokens follow as frames.
 
-    Exactly one of `messages`, `prompt` and `prompt_token_ids` is given.
+    Exactly one of `messages`, `prompt`, `prompt_token_ids` and `speech` is given.
     """
 
     request_id: str
@@ -111,6 +127,8 @@ class Generate(Contract):
     parse_special: bool = False
     """With `prompt`: whether the control tokens spelled in it are control tokens; otherwise they are text."""
     prompt_token_ids: tuple[int, ...] | None = None
+    speech: Speech | None = None
+    """For a model that writes down speech."""
     resume_token_ids: tuple[int, ...] = ()
     """Tokens that a lost replica had generated: they count as generated, and are not sent again."""
     sampling: Sampling = Sampling()
@@ -136,8 +154,9 @@ class Generate(Contract):
     @model_validator(mode="after")
     def _one_prompt(self) -> "Generate":
         given = [self.messages is not None, self.prompt is not None, self.prompt_token_ids is not None]
+        given.append(self.speech is not None)
         if sum(given) != 1:
-            msg = "exactly one of messages, prompt and prompt_token_ids is expected"
+            msg = "exactly one of messages, prompt, prompt_token_ids and speech is expected"
             raise ValueError(msg)
         if self.further and self.resume_token_ids:
             msg = "further answers do not go with resume_token_ids"
@@ -194,6 +213,7 @@ TemplateOptions.EXAMPLE = TemplateOptions(variables='{"enable_thinking": false}'
 Tool.EXAMPLE = Tool(
     name="weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
 )
+Speech.EXAMPLE = Speech(samples="AAAAAA==", language="en", timestamps=True)
 FurtherAnswer.EXAMPLE = FurtherAnswer(request_id="req-1-1", seed=7)
 ToolChoice.EXAMPLE = ToolChoice(mode="required", name="weather")
 Grammar.EXAMPLE = Grammar(kind="regex", value="(yes|no)", param="structured_outputs.regex")

@@ -22,6 +22,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class _Decoder(Enum):
     BYTE_LEVEL = "ByteLevel"
     BYTE_FALLBACK = "ByteFallback"
+    METASPACE = "Metaspace"
 
 
 class Tokenizer:
@@ -36,7 +37,7 @@ class Tokenizer:
     Raises:
         CorruptFile: It is not a tokenizer.
         UnsupportedFormat: Its tokens have no bytes of their own (a decoder that is neither GPT-2's byte level nor
-            SentencePiece's byte fallback).
+            one of SentencePiece's kinds).
     """
 
     def __init__(self, definition: str) -> None:
@@ -150,7 +151,7 @@ class Tokenizer:
             return token.encode() if None in mapped else bytes(byte for byte in mapped if byte is not None)
         if token_id in self._added:
             return self._added[token_id].replace(_SPACE.encode(), b" ")
-        if (byte := _BYTE_TOKEN.fullmatch(token)) is not None:
+        if self._decoder is _Decoder.BYTE_FALLBACK and (byte := _BYTE_TOKEN.fullmatch(token)) is not None:
             return bytes([int(byte[1], 16)])
         return token.replace(_SPACE, " ").encode()
 
@@ -190,13 +191,14 @@ def _decoder_kind(decoder: dict[str, Any] | None) -> _Decoder:
         if kind.value in kinds:
             return kind
     raise UnsupportedFormat(
-        f"tokenizer.json has the decoder {kinds or 'none'}; ByteLevel (GPT-2 kind) and ByteFallback (SentencePiece"
-        " kind) are supported"
+        f"tokenizer.json has the decoder {kinds or 'none'}; ByteLevel (GPT-2 kind), ByteFallback and Metaspace"
+        " (SentencePiece kinds) are supported"
     )
 
 
 def _strips_first_space(decoder: dict[str, Any] | None) -> bool:
     return any(
-        step.get("type") == "Strip" and step.get("content") == " " and step.get("start", 0) > 0
+        (step.get("type") == "Strip" and step.get("content") == " " and step.get("start", 0) > 0)
+        or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
         for step in _steps(decoder)
     )

@@ -83,7 +83,8 @@ async def _decoder(run: Run, version: Input, role: str) -> Manifest:
     manifest = await read_manifest(run.store, version, Manifest)
     if not manifest.generates:
         raise UnsupportedFormat(
-            f"the {role} {version.reference} is an encoder for task {manifest.task!r}; only decoders are trained",
+            f"the {role} {version.reference} is an {manifest.format} for task {manifest.task!r}; only decoders are"
+            " trained",
             param=role,
         )
     return manifest

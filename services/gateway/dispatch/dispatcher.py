@@ -115,7 +115,8 @@ class Dispatcher:
     async def _place(
         self, requests: Sequence[GenerationRequest], generate: Generate, *, number: int, of: tuple[str, int] | None
     ) -> list[Attempt]:
-        candidates = self.route(requests[0].deployment, number, of=of)
+        task: Task = "generate" if generate.speech is None else "transcribe"
+        candidates = self.route(requests[0].deployment, number, of=of, task=task)
         placed = await offer(
             requests[0],
             candidates,

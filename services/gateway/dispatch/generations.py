@@ -12,7 +12,7 @@ from services.gateway.dispatch.concurrent_generations import (
 )
 from services.gateway.dispatch.requests import ANONYMOUS, FREE_TEXT, Caller, GenerationRequest, OutputOptions
 from services.gateway.dispatch.stamps import Stamps
-from shared.contracts.replica import ChatMessage, Generate, Grammar, TemplateOptions, Tool, ToolChoice
+from shared.contracts.replica import ChatMessage, Generate, Grammar, Speech, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import Sampling
 from shared.text.context_length import check_context_length
 
@@ -76,6 +76,13 @@ class Generations(Stamps):
         self._check_tokens(model, len(prompt), "prompt")
         size = ID_BYTES_PER_TOKEN * len(prompt)
         return self._requests(choices, model, Generate(prompt_token_ids=prompt, **common), size)
+
+    def speech_requests(
+        self, request_id: str, sampling: Sampling, model: str, speech: Speech, caller: Caller = ANONYMOUS
+    ) -> list[GenerationRequest]:
+        """The one request for what is said in `speech`."""
+        generate = Generate(speech=speech, **self._common(caller, FREE_TEXT))
+        return self._requests([(request_id, sampling)], model, generate, 4)
 
     async def collect(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """All completions, in order. When one fails, the others are cancelled and its error is raised."""

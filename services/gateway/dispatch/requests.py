@@ -77,6 +77,7 @@ class GenerationRequest:
             mine.messages is its.messages
             and mine.prompt is its.prompt
             and mine.prompt_token_ids is its.prompt_token_ids
+            and mine.speech is its.speech
         )
 
     def time_left(self, now: float) -> float:

@@ -4,6 +4,7 @@ from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http.operation import STREAM, Operation
+from services.gateway.openai.audio.api import AudioApi
 from services.gateway.openai.chat import ChatApi
 from services.gateway.openai.completions import CompletionsApi
 from services.gateway.openai.embedding_requests import ClassifyRequest, EmbeddingRequest, RerankRequest
@@ -68,6 +69,7 @@ def routes(
             Operation("POST", path, encoders.rerank, _RERANK, tag, body=RerankRequest, parameters=REQUEST)
             for path in _RERANK_PATHS
         ),
+        *AudioApi(generations).operations(),
         Operation("GET", "/v1/models", models.list, "The models that can be asked", tag),
         Operation("GET", "/v1/models/{model}", models.show, "One model", tag),
         Operation("POST", "/tokenize", tokens.tokenize, _TOKENIZE, tag, body=TokenizeRequest, parameters=REQUEST),

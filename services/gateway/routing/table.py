@@ -27,11 +27,13 @@ _TASKS: Mapping[Task, str] = {
     "generate": "generates text",
     "embed": "makes embeddings, and no text",
     "classify": "classifies, and generates no text",
+    "transcribe": "writes down speech",
 }
 _ROUTES: Mapping[Task, str] = {
     "generate": "/v1/chat/completions or /v1/completions",
     "embed": "/v1/embeddings",
     "classify": "/v1/classify or /v1/rerank",
+    "transcribe": "/v1/audio/transcriptions",
 }
 
 

@@ -1,12 +1,17 @@
-"""The model as the engine sees it: implemented by `OnnxDecoder` and, without a model, by `ScriptedDecoder`."""
+"""The model as the engine sees it.
+
+Implemented by `OnnxDecoder`, `OnnxSeq2Seq` and, without a model, by `ScriptedDecoder`.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
+Source = NDArray[np.int64] | NDArray[np.float32]
+"""What an encoder reads: token ids [E], or a log-mel spectrogram [bands, frames]."""
 
 
 class Span(NamedTuple):
@@ -95,4 +100,13 @@ class Decoder(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+        ...
+
+
+@runtime_checkable
+class SourceDecoder(Decoder, Protocol):
+    """A decoder whose sequences each have a source, which an encoder reads."""
+
+    def encode(self, slot: int, source: Source) -> None:
+        """Encode the source of the sequence that has taken `slot`, before its first token is computed."""
         ...

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import structlog
 
-from services.inference.engine.decoder import Decoder, Logits
+from services.inference.engine.decoder import Decoder, Logits, Source, SourceDecoder
 from services.inference.engine.plan import Chunk, DecodeRow, Outcome, Plan, Store
 from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.sampler import Choice
@@ -33,6 +33,8 @@ class Executor:
         self._decoder = decoder
         self._clock = clock
         self._states: dict[str, SamplerState] = {}
+        self._sources: dict[str, Source] = {}
+        """Of requests that have not begun."""
         self._failures = {"decode": 0, "prefill": 0}
 
     @property
@@ -44,10 +46,13 @@ class Executor:
         """A request was admitted: plans may name it from now on. May be called during `run`."""
         state = SamplerState(request.sampling, request.prompt, request.resumed, request.constraint)
         self._states[request.request_id] = state
+        if request.source is not None:
+            self._sources[request.request_id] = request.source
 
     def remove(self, request_id: str) -> None:
         """A request ended: no plan names it any more."""
         del self._states[request_id]
+        self._sources.pop(request_id, None)
 
     def run(self, plan: Plan) -> Outcome:
         """Run a plan. If a part fails, only its own sequences end with the error.
@@ -127,6 +132,9 @@ class Executor:
         """The token that follows a chunk, if one is chosen; `logits` if those are computed."""
         token = None
         try:
+            source = self._sources.pop(chunk.request_id, None)
+            if source is not None and isinstance(self._decoder, SourceDecoder):
+                self._decoder.encode(chunk.slot, source)
             logits = self._decoder.compute([chunk.span]) if logits is None else logits
             if chunk.scores_prompt:
                 scores = self._states[chunk.request_id].score_prompt(logits, chunk.start)

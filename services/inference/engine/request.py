@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.inference.engine.decoder import Source
 from services.inference.engine.sampling.constraint import Constraint
 from services.inference.engine.sampling.params import SamplingParams, TokenScore
 from shared.contracts.gateway import FinishReason, Timings
@@ -24,6 +25,9 @@ class SequenceRequest:
     """Blocks of the prefix cache are shared only between requests of the same salt."""
     constraint: Constraint | None = field(default=None, kw_only=True)
     """The grammar of the answer; it has accepted `resumed`. From `submit` on it belongs to the executor."""
+
+    source: Source | None = field(default=None, kw_only=True)
+    """What the encoder reads, where the decoder has one (`SourceDecoder`)."""
 
     @property
     def reads_cache(self) -> bool:

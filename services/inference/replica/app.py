@@ -77,5 +77,5 @@ async def _start(context: Context, settings: Settings, lease: StatusLease, stack
     await lease.become(ReplicaState.LOADING)
     manifest = read_manifest(settings.files)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
-    serve = serve_decoder if manifest.generates else serve_encoder
+    serve = serve_encoder if manifest.encoder is not None else serve_decoder
     return await stack.enter_async_context(serve(context, settings, manifest, settings.files, threads=threads))

@@ -119,14 +119,14 @@ def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
     without_effect: dict[str, object] = {"prefix_cache": _prefix_cache(asked, options, manifest)}
     if manifest.cuda is None:
         without_effect["device"] = "cpu"
-    if manifest.task != "generate":
+    if not manifest.generates:
         without_effect["draft_tokens"] = 0
     return options.model_copy(update=without_effect)
 
 
 def _prefix_cache(asked: ServingOptions, options: ReplicaOptions, manifest: Manifest) -> int:
-    """Bytes; only what generates has prefixes to keep."""
-    if manifest.task != "generate":
+    """Bytes; only a decoder alone has prefixes to keep."""
+    if not manifest.generates:
         return 0
     if asked.prefix_cache is not None:
         return asked.prefix_cache

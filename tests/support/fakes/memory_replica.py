@@ -12,6 +12,7 @@ from services.inference.engine.limits import EngineLimits
 from services.inference.engine.scripted_decoder import ScriptedDecoder
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.model import LoadedModel
+from services.inference.replica.generate.prompts import DecoderPrompts
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
@@ -128,7 +129,7 @@ async def memory_replica(
     handler = GenerateHandler(
         serving,
         engine,
-        prompts=prompts,
+        prompts=DecoderPrompts(prompts),
         tokenizer=tokenizer,
         sampling=SamplingResolver({}, spec, max_len=max_len),
         structured=await structured_output_builder(stack, tokenizer, spec, template),

@@ -7,6 +7,7 @@
 | `sampler` | one choice |
 | `logits_processors` | masks, allowed tokens, bad words, bias and penalties |
 | `allowed_tokens` | what allows and forbids tokens |
+| `repeated_ngrams`, `timestamps` | what may not come twice; marks of time in speech |
 | `filtering` | top-k and top-p |
 | `logprobs` | log probabilities |
 | `constraint` | the interface of a grammar |

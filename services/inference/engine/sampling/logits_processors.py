@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 from services.inference.engine.sampling.allowed_tokens import NEVER, BadWords, LogitsRow, allow_only, forbid, ids_of
 from services.inference.engine.sampling.params import SamplingParams
+from services.inference.engine.sampling.repeated_ngrams import RepeatedNgrams
+from services.inference.engine.sampling.timestamps import apply_timestamp_rules
 
+_LATEST_FIRST = 50
+"""Steps of 0.02 s: speech begins within a second of a window, or the window is cut elsewhere."""
 Mask = NDArray[np.uint32]
 """Allowed ids, packed: bit i % 32 of word i // 32 is token i; uint32 [ceil(V / 32)]."""
 
@@ -28,6 +32,8 @@ class LogitsProcessors:
         self._answer: list[int] = []
         self._allowed = None if params.allowed_token_ids is None else ids_of(params.allowed_token_ids)
         self._bad_words = BadWords(params.bad_words) if params.bad_words else None
+        self._not_first = ids_of(params.not_first)
+        self._ngrams = RepeatedNgrams(params.no_repeat_ngram, prompt) if params.no_repeat_ngram else None
         self._ending = ids_of(params.ending_ids)
         bias = dict(params.logit_bias)
         self._bias_ids = np.array(list(bias), dtype=np.intp)
@@ -45,6 +51,8 @@ class LogitsProcessors:
     def accept(self, token: int) -> None:
         """Advance past a token that was chosen."""
         self._answer.append(token)
+        if self._ngrams is not None:
+            self._ngrams.add(token)
         if self._params.penalises:
             self._counts.add(token)
 
@@ -54,6 +62,18 @@ class LogitsProcessors:
             allow_only(row, self._allowed)
         if self._bad_words is not None:
             forbid(row, self._bad_words.next(self._answer))
+        if not self._answer:
+            forbid(row, self._not_first)
+        if self._ngrams is not None:
+            forbid(row, self._ngrams.next())
+        if self._params.timestamp_begin is not None:
+            apply_timestamp_rules(
+                row,
+                self._answer,
+                begin=self._params.timestamp_begin,
+                eos=self._params.eos_token_ids[0],
+                latest_first=_LATEST_FIRST,
+            )
         if len(self._answer) < self._params.min_tokens:
             forbid(row, self._ending)
         if self._bias.size:

@@ -22,6 +22,13 @@ class SamplingParams(SamplingValues):
     """The model's."""
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Token ids of each, at least one: the last is not chosen where the answer ends with the others."""
+    not_first: tuple[int, ...] = ()
+    """Tokens that are not chosen first."""
+    no_repeat_ngram: int = 0
+    """So many tokens do not follow one another twice in prompt and answer; 0: they may."""
+
+    timestamp_begin: int | None = None
+    """The id of the timestamp 0.00, where the answer has timestamps."""
 
     def __post_init__(self) -> None:
         try:
@@ -46,7 +53,10 @@ class SamplingParams(SamplingValues):
     @property
     def restricts(self) -> bool:
         """Whether some tokens are not chosen, everywhere or in some places."""
-        return bool(self.bad_words) or self.allowed_token_ids is not None
+        return (
+            bool(self.bad_words or self.not_first or self.no_repeat_ngram or self.timestamp_begin)
+            or self.allowed_token_ids is not None
+        )
 
     def ends(self, token: int) -> bool:
         """Whether `token` ends the sequence."""

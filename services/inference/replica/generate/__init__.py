@@ -6,6 +6,8 @@
 | `model` | the version's files, ready to compute |
 | `endpoints` | the subjects on which it listens |
 | `handler` | checks a request, opens its stream, submits it to the engine |
+| `prompts` | what an answer is made from: the prompt, or a source for the encoder |
+| `speech_prompts` | the same of a model that writes down speech |
 | `cache_scope` | pure: which requests share what was computed earlier |
 | `sampling`, `bad_words` | a request's sampling parameters for the engine |
 | `stream`, `frames` | pure: the state of open requests; a step's updates to frames |

@@ -12,6 +12,7 @@ from services.inference.engine.request import SequenceRequest
 from services.inference.engine.sampling.params import SamplingParams
 from services.inference.replica.generate.bad_words import bad_word_ids
 from services.inference.replica.generate.cache_scope import cache_scope
+from services.inference.replica.generate.prompts import Prompt, Prompts
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.stream import Finish, Stream
@@ -22,7 +23,6 @@ from services.inference.turns import Turns
 from shared.contracts.gateway import FinishReason
 from shared.contracts.replica import Accepted, Generate, Thinking
 from shared.errors import Conflict, DeadlineExceeded, Draining
-from shared.text.prompt import PromptBuilder
 from shared.text.thinking import THINK, THINK_END
 from shared.text.tokenizer import Tokenizer
 
@@ -34,7 +34,7 @@ _THINK_TOKENS = 16
 class _Arrival:
     """What all answers of one request have in common."""
 
-    prompt: list[int]
+    prompt: Prompt
     bad_words: tuple[tuple[int, ...], ...]
     scope: str
     """Who shares what was computed earlier (`cache_scope`)."""
@@ -66,7 +66,7 @@ class GenerateHandler:
         serving: Serving,
         engine: Engine,
         *,
-        prompts: PromptBuilder,
+        prompts: Prompts,
         tokenizer: Tokenizer,
         sampling: SamplingResolver,
         structured: StructuredOutputBuilder,
@@ -114,7 +114,7 @@ class GenerateHandler:
             async with self._turns.turn(request.tenant):
                 self._check(deadline)
                 self._waited_for(answers)
-                prompt = await self._prompts.token_ids(request)
+                prompt = await self._prompts.prompt(request)
                 bad_words = await bad_word_ids(self._tokenizer, request.sampling.bad_words or ())
             self._check(deadline)
             waited_for = self._waited_for(answers)
@@ -129,14 +129,15 @@ class GenerateHandler:
             self._serving.abort(opened, FinishReason.CANCELLED)
             raise
         accepted = Accepted(
-            prompt_tokens=len(prompt),
-            thinking=self._thinking(request, prompt),
+            prompt_tokens=len(prompt.shown),
+            thinking=self._thinking(request, prompt.ids),
             sampling=self._sampling.with_defaults(request.sampling),
         )
         if not request.return_prompt:
             return accepted
-        text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return accepted.model_copy(update={"prompt_token_ids": tuple(prompt), "prompt_text": text})
+        ids = tuple(prompt.shown)
+        text = self._token_texts.prompt_text(ids) if request.prompt is None else request.prompt
+        return accepted.model_copy(update={"prompt_token_ids": ids, "prompt_text": text})
 
     def _thinking(self, request: Generate, prompt: Sequence[int]) -> Thinking:
         """Whether the answer begins with thoughts. One that a grammar holds from its first token does not."""
@@ -149,8 +150,10 @@ class GenerateHandler:
         """Open the stream of one answer, and submit it."""
         prompt = arrival.prompt
         params = self._sampling.resolve(
-            request.sampling, len(prompt), arrival.bad_words, clip=request.clip_max_tokens
+            request.sampling, len(prompt.ids), arrival.bad_words, clip=request.clip_max_tokens
         )
+        if prompt.timestamps is not None or prompt.allowed is not None:
+            params = replace(params, timestamp_begin=prompt.timestamps, allowed_token_ids=prompt.allowed)
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())
@@ -165,11 +168,11 @@ class GenerateHandler:
                 include_stop=bool(request.sampling.include_stop_str_in_output),
                 min_tokens=params.min_tokens,
                 stop_ids=stop_ids,
-                control_texts=structured.control_texts,
+                control_texts={**structured.control_texts, **prompt.control_texts},
                 calls=structured.calls,
-                exact=request.grammar is not None or self._continues_text(request, prompt),
+                exact=request.grammar is not None or self._continues_text(request, prompt.ids),
             ),
-            prompt_tokens=len(prompt),
+            prompt_tokens=len(prompt.shown),
             resumed_tokens=len(request.resume_token_ids),
             max_tokens=params.max_tokens,
             deadline=arrival.deadline,
@@ -218,12 +221,13 @@ class GenerateHandler:
     ) -> None:
         sequence = SequenceRequest(
             request.request_id,
-            arrival.prompt,
+            arrival.prompt.ids,
             request.resume_token_ids,
             sampling=params,
             tenant=request.tenant,
             cache_salt=arrival.scope,
             constraint=structured.constraint,
+            source=arrival.prompt.source,
         )
         self._serving.open(stream)
         try:

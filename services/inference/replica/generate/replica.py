@@ -1,4 +1,7 @@
-"""A replica that serves a decoder: loads it, and connects engine, handler, frames and endpoints."""
+"""A replica that serves a decoder, alone or with an encoder.
+
+Loads it, and connects engine, handler, frames and endpoints.
+"""
 
 import asyncio
 import time
@@ -9,19 +12,23 @@ from pathlib import Path
 import structlog
 from llguidance import LLTokenizer
 
+from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.engine.engine import Engine, end_process
 from services.inference.engine.limits import EngineLimits
 from services.inference.replica.generate.endpoints import endpoints
 from services.inference.replica.generate.handler import GenerateHandler
 from services.inference.replica.generate.model import LoadedModel, load_model
+from services.inference.replica.generate.prompts import DecoderPrompts, Prompts, SourcePrompts
 from services.inference.replica.generate.publisher import Publisher
 from services.inference.replica.generate.sampling import SamplingResolver
 from services.inference.replica.generate.serving import Serving
 from services.inference.replica.generate.spans import GenerateSpans
+from services.inference.replica.generate.speech_prompts import SpeechPrompts
 from services.inference.replica.generate.stream import FinishedRequest
 from services.inference.replica.generate.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
 from services.inference.replica.settings import Settings
+from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.text.grammar.cache import GrammarCache
 from services.inference.text.grammar.process import GrammarProcess
 from services.inference.text.grammar.source import SchemaOptions
@@ -36,6 +43,7 @@ from shared.service.context import Context
 from shared.text.prompt import PromptBuilder
 from shared.text.template_process import TemplateProcess
 from shared.text.template_traits import traits_of
+from shared.text.tokenizer import Tokenizer
 
 _log = structlog.get_logger("llmos.replica")
 
@@ -72,7 +80,8 @@ async def serve_decoder(
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(bus).running())
         serving = Serving(assignment.id, publisher, lambda finished: _on_finished(spans, finished))
-        limits = limits_for(assignment.options, kv_per_token=manifest.the_decoder.kv_bytes_per_token)
+        spec = manifest.text_spec
+        limits = limits_for(assignment.options, kv_per_token=spec.kv_bytes_per_token)
         engine = Engine(model.decoder, limits, serving.on_step)
         serving.attach(engine)
         engine.start()
@@ -80,15 +89,15 @@ async def serve_decoder(
         max_len = assignment.options.max_len
         template = await _template(model, stack)
         traits = await traits_of(template)
-        prompts = PromptBuilder(model.tokenizer, template, manifest.the_decoder, max_len=max_len, traits=traits)
+        builder = PromptBuilder(model.tokenizer, template, spec, max_len=max_len, traits=traits)
         turns = Turns("prompts", charge=engine.charge)
-        tokenization = TokenizationHandler(model, prompts, manifest.the_decoder, turns=turns, max_len=max_len)
+        tokenization = TokenizationHandler(model, builder, spec, turns=turns, max_len=max_len)
         handler = GenerateHandler(
             serving,
             engine,
-            prompts=prompts,
+            prompts=await asyncio.to_thread(_prompts, builder, folder, manifest, max_len=max_len),
             tokenizer=model.tokenizer,
-            sampling=SamplingResolver(manifest.defaults, manifest.the_decoder, max_len=max_len),
+            sampling=SamplingResolver(manifest.defaults, spec, max_len=max_len, seq2seq=manifest.seq2seq),
             structured=await _structured(model, manifest, assignment.options, engine, stack),
             turns=turns,
             parallel_calls=traits.parallel_calls,
@@ -99,7 +108,19 @@ async def serve_decoder(
         reports = report_load(bus, assignment, engine.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
         await stack.enter_async_context(endpoints(context, assignment.id, handler, tokenization, serving))
-        yield DecoderReplica(serving, engine, model.tokenizer.chars_per_token)
+        # A source text has bounds of its own, which the replica checks.
+        yield DecoderReplica(serving, engine, model.tokenizer.chars_per_token if manifest.generates else 0)
+
+
+def _prompts(builder: PromptBuilder, folder: Path, manifest: Manifest, *, max_len: int) -> Prompts:
+    spec = manifest.seq2seq
+    if spec is None:
+        return DecoderPrompts(builder)
+    if spec.speech is not None:
+        return SpeechPrompts(Tokenizer.from_file(folder / TOKENIZER_FILE), spec, max_len=max_len)
+    limit = min(max_len, spec.source_length)
+    tokenizer = EncoderTokenizer.from_file(folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=limit)
+    return SourcePrompts(tokenizer, spec.prefix, vocab_size=spec.vocab_size, limit=limit)
 
 
 async def _template(model: LoadedModel, stack: AsyncExitStack) -> TemplateProcess | None:
@@ -118,7 +139,7 @@ async def _structured(
     model: LoadedModel, manifest: Manifest, options: ReplicaOptions, engine: Engine, stack: AsyncExitStack
 ) -> StructuredOutputBuilder:
     process = await stack.enter_async_context(GrammarProcess().running())
-    spec = manifest.the_decoder
+    spec = manifest.text_spec
 
     def make_tokenizer() -> LLTokenizer:
         return grammar_tokenizer(model.tokenizer, vocab_size=spec.vocab_size, eos_token_ids=spec.eos_token_ids)

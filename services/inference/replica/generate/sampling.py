@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import ValidationError
 
 from services.inference.engine.sampling.params import SamplingParams
-from shared.contracts.manifest import DecoderSpec
+from shared.contracts.manifest import DecoderSpec, Seq2SeqSpec
 from shared.contracts.sampling import Sampling, SamplingValues, version_defaults
 from shared.errors import CorruptFile, InvalidInput
 from shared.text.context_length import check_context_length
@@ -26,12 +26,20 @@ class SamplingResolver:
         defaults: `Manifest.defaults`. Other names are ignored.
         spec: The version's; names its EOS tokens.
         max_len: Tokens of prompt and answer that a slot takes.
+        seq2seq: Of a model with an encoder; has rules of its own about tokens.
 
     Raises:
         CorruptFile: A default is of the wrong type or outside its range.
     """
 
-    def __init__(self, defaults: Mapping[str, float | int | str], spec: DecoderSpec, *, max_len: int) -> None:
+    def __init__(
+        self,
+        defaults: Mapping[str, float | int | str],
+        spec: DecoderSpec,
+        *,
+        max_len: int,
+        seq2seq: Seq2SeqSpec | None = None,
+    ) -> None:
         try:
             self._defaults = version_defaults(defaults)
         except ValidationError as error:
@@ -44,6 +52,9 @@ class SamplingResolver:
         self._eos = tuple(token for token in spec.eos_token_ids if token < spec.vocab_size)
         self._vocab_size = spec.vocab_size
         self._max_len = max_len
+        self._suppressed = tuple((token,) for token in seq2seq.suppressed_token_ids) if seq2seq else ()
+        self._not_first = seq2seq.begin_suppressed_token_ids if seq2seq else ()
+        self._no_repeat_ngram = seq2seq.no_repeat_ngram_size if seq2seq else 0
 
     def resolve(
         self,
@@ -64,7 +75,13 @@ class SamplingResolver:
         self._check_ids("allowed_token_ids", sampling.allowed_token_ids or ())
         values = {**self._defaults, **sampling.values()}
         values["max_tokens"] = self._fitting(prompt_tokens, sampling.max_tokens, clip=clip)
-        return SamplingParams(**values, eos_token_ids=self._eos, bad_words=bad_words)
+        return SamplingParams(
+            **values,
+            eos_token_ids=self._eos,
+            bad_words=(*bad_words, *self._suppressed),
+            not_first=self._not_first,
+            no_repeat_ngram=self._no_repeat_ngram,
+        )
 
     def with_defaults(self, sampling: Sampling) -> Sampling:
         """What is used for temperature, top_p and penalties: the request's, the version's default, or off."""
