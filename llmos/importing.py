@@ -17,6 +17,8 @@ from shared.storage.scratch import held, scratch_folder
 
 WORK_PREFIX = "llmos-import-"
 """Of the folders, below that for temporary files, in which models are converted."""
+_THROUGH_WEIGHTS = ("read", "build", "check", "finish")
+"""Steps of a conversion."""
 
 
 SOURCES = (
@@ -71,7 +73,9 @@ def import_model(
                 raise Conflict(f"{source} is being imported by another process; wait for its end") from error
             with Hub() as hub:
                 origin = f"hf:{hub.download(model, fetched, progress)}"
-            manifest = convert_hf(fetched, work / "version", quantize=quantize, name=origin, progress=progress)
+            manifest = convert_hf(
+                fetched, work / "version", quantize=quantize, name=origin, progress=_in_bytes(progress, fetched)
+            )
         else:
             fetched = None
             manifest = _convert_local(source, work / "version", quantize, progress)
@@ -107,6 +111,7 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         exists = False
     if not exists:
         raise InvalidInput(f"{source}: no such file or folder", param="source")
+    progress = _in_bytes(progress, path)
     if path.is_dir() and is_encoder_directory(path):
         if quantize not in ("auto", "none"):
             raise InvalidInput(
@@ -118,6 +123,19 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
     if path.is_file() and path.suffix.lower() == ".gguf":
         return convert_gguf(path, destination, quantize=quantize, progress=progress)
     raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
+
+
+def _in_bytes(progress: Progress, source: Path) -> Progress:
+    """For the steps that go once through the weights of `source`: how far in bytes of its files."""
+    from devtools.convert.gguf.split import split_files  # noqa: PLC0415  # other commands start without it
+
+    files = source.glob("*.safetensors") if source.is_dir() else split_files(source)
+    total = sum(file.stat().st_size for file in files)
+
+    def report(step: str, done: float, _total: int = 0, /) -> None:
+        progress(step, done, total if step in _THROUGH_WEIGHTS else 0)
+
+    return report
 
 
 def _hint(path: Path) -> str:

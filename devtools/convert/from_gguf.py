@@ -33,7 +33,7 @@ _SAMPLING = {
 """GGUF key -> name of the manifest's default."""
 
 
-def read_gguf_model(source: Path) -> DecoderModel:
+def read_gguf_model(source: Path, progress: Progress = no_progress) -> DecoderModel:
     """The checked parts of the GGUF `source`, its weights as they are in the file; of a split one any part is taken.
 
     Raises:
@@ -47,7 +47,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
     license_name = gguf.metadata.get("general.license")
     model = DecoderModel(
         source=parts[0].name,
-        digest=file_digest(source) if len(parts) == 1 else files_digest(parts),
+        digest=_digest(parts, progress),
         architecture=architecture,
         weights=GgufSource(gguf),
         text=read_text(gguf.metadata),
@@ -57,6 +57,13 @@ def read_gguf_model(source: Path) -> DecoderModel:
     model.check()
     try_hostile_texts(model.text.tokenizer)
     return model
+
+
+def _digest(parts: tuple[Path, ...], progress: Progress) -> str:
+    if len(parts) > 1:
+        return files_digest(parts, progress)
+    size = parts[0].stat().st_size
+    return file_digest(parts[0], lambda done: progress("read", 0.99 * done / size))
 
 
 def convert_gguf(
@@ -75,7 +82,7 @@ def convert_gguf(
         StorageFull: no room for the files.
     """
     progress("read", 0.0)
-    model = read_gguf_model(source)
+    model = read_gguf_model(source, progress)
     progress("read", 1.0)
     if quantize in ("auto", "none"):
         return write_version(model, destination, progress=progress)
