@@ -57,8 +57,8 @@ class OneMatrix:
         return False
 
     def dequantise(self, _name: str, rows: slice = slice(None)) -> np.ndarray:
-        here = np.arange(ROWS)[rows]
-        return np.sin(here[:, None] + np.arange(COLUMNS)).astype(np.float32)
+        angles = np.arange(ROWS, dtype=np.float32)[rows, None] + np.arange(COLUMNS, dtype=np.float32)
+        return np.sin(angles, out=angles)
 
 
 @pytest.mark.parametrize("kind", [Type.Q4_K, Type.Q2_K])
@@ -74,7 +74,7 @@ def test_a_matrix_is_written_in_pieces(tmp_path: Path, kind: Type) -> None:
 def test_the_reference_has_a_piece_of_a_matrix_as_floats_at_a_time() -> None:
     source, x = OneMatrix(), np.ones((2, COLUMNS), np.float32)
     with little_memory():
-        product = Reference(None, source)._linear(x, "m")  # type: ignore[arg-type]  # noqa: SLF001  # of one matrix
+        product = Reference(None, source)._linear(x, "m")  # type: ignore[arg-type]  # of one matrix
     np.testing.assert_allclose(product, x @ source.dequantise("m").T, rtol=1e-4, atol=1e-3)
 
 
@@ -109,7 +109,7 @@ def test_weights_beyond_two_gigabytes_are_found(tmp_path: Path) -> None:
     expected = FileMatrix(Type.Q8_0, (last,)).dequantise()
 
     def pieces() -> Iterator[np.ndarray]:
-        file = weights._file  # noqa: SLF001  # a hole instead of zeros
+        file = weights._file  # a hole instead of zeros
         file.seek((rows - 16) * row_bytes)
         weights.size = (rows - 16) * row_bytes
         yield interleave(last, kind)
@@ -120,7 +120,14 @@ def test_weights_beyond_two_gigabytes_are_found(tmp_path: Path) -> None:
     assert weights.size > 2 << 30
     nodes = [
         helper.make_node(
-            "GatherBlocks", ["ids", "large"], ["rows"], domain=operators.DOMAIN, N=rows, K=columns, gate=0, ggml_type=8
+            "GatherBlocks",
+            ["ids", "large"],
+            ["rows"],
+            domain=operators.DOMAIN,
+            N=rows,
+            K=columns,
+            gate=0,
+            ggml_type=8,
         ),
         helper.make_node("Identity", ["behind"], ["copy"]),
     ]
@@ -157,15 +164,13 @@ convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]), quantize=sys.argv[4], progres
 
 
 @pytest.mark.parametrize(
-    ("stage", "quantize"),
-    [("read", "auto"), ("build", "auto"), ("check", "auto"), ("finish", "auto"), ("build", "int4"), ("compare", "int8")],
+    ("stage", "quantize"), [("build", "auto"), ("check", "auto"), ("build", "int8"), ("compare", "int8")]
 )
 def test_an_import_that_is_killed_leaves_nothing_after_the_next(tmp_path: Path, stage: str, quantize: str) -> None:
     source = write_llama(tmp_path / "a.gguf", Type.F16 if quantize != "auto" else Type.Q8_0)
     command = [sys.executable, "-P", "-c", _KILLED, source, tmp_path / "out", stage, quantize]
-    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     convert_gguf(source, tmp_path / "out", quantize=quantize)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "out"]
-
