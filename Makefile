@@ -46,9 +46,9 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 attack: $(VENV)/.dev $(OPERATORS)  ## attack a fresh system; a row for each: what it was answered, and what others felt
 	@$(BIN)/python -m benchmarks.attack --markdown
 
-compose-test: $(VENV)/.dev $(OPERATORS)  ## the compose deployment: as processes, and in containers where a Docker engine answers
+compose-test: $(VENV)/.dev $(OPERATORS)  ## docker-compose.yml as processes and in containers; makes an engine where none answers
 	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
-	@$(BIN)/python -m deploy.try_compose
+	@$(BIN)/python -m deploy.compose_test
 
 docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
 	@$(BIN)/python deploy/make_configuration.py

@@ -82,7 +82,19 @@ _OTHERS = [
         "certifi's",
         "Certificates that the command line trusts for `https://`.",
     ),
-    Row("LLMOS_CI_CACHE", "path", "`~/.cache/llmos-ci`", "Where `.ci/run` keeps its environment."),
+    Row(
+        "LLMOS_CI_CACHE",
+        "path",
+        "`~/.cache/llmos-ci`",
+        "Where `.ci/run` keeps its environment, and `make compose-test` its engine and images.",
+    ),
+    Row("LLMOS_DEMO", "`1`", "none", "`docker compose up` also imports SmolLM2 and deploys it."),
+    Row(
+        "LLMOS_REQUIRE_COMPOSE",
+        "`1`",
+        "none",
+        "`make compose-test` fails where no containers can be run, instead of saying so.",
+    ),
 ]
 """What is read elsewhere than in settings."""
 

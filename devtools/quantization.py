@@ -1,10 +1,13 @@
-"""The quantization schemes of the converter. They are in a module of their own, which loads no converter."""
+"""The quantization schemes and the format of the converter, in a module of their own, which loads no converter."""
 
 from typing import Literal
 
 Scheme = Literal["int4", "int8"]
 Quantize = Literal["auto", "none", Scheme]
 """auto: int4 if the perplexity stays close enough to the original's, else int8."""
+
+FORMAT = 1
+"""Of what the converter writes. It is raised whenever the same source would become another version than before."""
 
 _FLOATS = ("F32", "F16", "BF16")
 
@@ -16,3 +19,8 @@ def scheme_after(quantization: str | None) -> Quantize:
     step of 4 bits, which would undo it.
     """
     return "none" if quantization is None or quantization in _FLOATS else "int8"
+
+
+def conversion(quantize: Quantize, *, cuda: bool) -> str:
+    """`Lineage.conversion`: what decides, beside the source, which version an import makes."""
+    return f"format {FORMAT}, quantize {quantize}{', cuda' if cuda else ''}"

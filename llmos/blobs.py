@@ -41,7 +41,7 @@ class Blobs:
                     received(file.tell())
             except Unavailable as error:  # the store ends a file before its last piece if it finds it damaged
                 raise Unavailable(
-                    f"{path.name}: {error}; the stored file may be damaged, if it happens again"
+                    f"{path.name}: {error}; the stored file may be damaged: llmos model verify"
                 ) from error
         if found.hexdigest() != digest:
             path.unlink()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from llmos.blobs import Blobs
 from llmos.jobs import Jobs
@@ -33,6 +34,7 @@ from shared.contracts.registry import (
 )
 from shared.contracts.report import ReportManifest
 from shared.contracts.scheduler import Deploy, DeploymentList, DeploymentStatus, NodeList
+from shared.contracts.scrub import CheckedBlob, ScrubList
 from shared.errors import Conflict, Unavailable
 
 
@@ -130,6 +132,15 @@ class Client:
         """All nodes that are up."""
         return self._gateway.call(NodeList, "GET", "nodes")
 
+    def check_blob(self, digest: str, node: str | None = None) -> CheckedBlob:
+        """Read a file in the store, or in a node's cache, and compare it with its digest."""
+        path = admin_path("blobs", digest, "check") + (f"?node={node}" if node else "")
+        return self._gateway.decoded(CheckedBlob, self._gateway.send("POST", path))
+
+    def scrubs(self, *, timeout: float | None = None) -> ScrubList:
+        """The background checks of stored files."""
+        return self._gateway.call(ScrubList, "GET", "scrubs", timeout=timeout)
+
     # keys
 
     def create_key(self, name: str, scopes: list[str], *, expires_in_s: float | None = None) -> dict[str, Any]:
@@ -164,9 +175,10 @@ class Client:
         """Every process that was heard of lately."""
         return self._gateway.call(HealthReport, "GET", "health", timeout=timeout)
 
-    def traces(self, limit: int) -> TraceList:
-        """The newest traces."""
-        return self._gateway.decoded(TraceList, self._gateway.send("GET", f"{admin_path('traces')}?limit={limit}"))
+    def traces(self, limit: int, **given: str | float | None) -> TraceList:
+        """The newest traces; `given` are the fields of `ListTraces`."""
+        query = urlencode({"limit": limit, **{name: value for name, value in given.items() if value is not None}})
+        return self._gateway.decoded(TraceList, self._gateway.send("GET", f"{admin_path('traces')}?{query}"))
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """One trace as OTLP JSON."""

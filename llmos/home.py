@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from shared.contracts.state import FORMAT, Stamp, SystemRecord, check_format
 from shared.errors import InvalidInput
 from shared.service.process_identity import ProcessIdentity
+from shared.version import llmos_version
 
 DEFAULT_HOME = Path("~/.llmos")
 
+Stamped = TypeVar("Stamped", bound=Stamp)
 
-class SystemState(BaseModel):
+
+class SystemState(Stamp):
     """A running embedded system, as it describes itself in `system.json`."""
 
     pid: int
@@ -33,7 +37,7 @@ class SystemState(BaseModel):
     """Whether all of the start, the demo included, is done."""
 
 
-class Ports(BaseModel):
+class Ports(Stamp):
     """Ports chosen at the first start and stored for the next ones."""
 
     http: int
@@ -111,6 +115,11 @@ class Home:
         return self._folder("jobs")
 
     @property
+    def backups(self) -> Path:
+        """Backups that an upgrade made before it changed anything."""
+        return self._folder("backups")
+
+    @property
     def key_file(self) -> Path:
         """The admin key, mode 0600."""
         return self.root / "admin-key"
@@ -141,11 +150,32 @@ class Home:
         holder = self.holder()
         if holder is None:
             return None
-        try:
-            state = SystemState.model_validate_json((self.root / "system.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
-        return state if ProcessIdentity(state.pid, state.birth) == holder else None
+        state = self._read("system.json", SystemState)
+        return state if state is not None and ProcessIdentity(state.pid, state.birth) == holder else None
+
+    def record(self) -> SystemRecord | None:
+        """Which system the home belongs to; None before its first start. Its format is that of the whole home.
+
+        Raises `UnsupportedFormat` when a newer LLMOS wrote it.
+        """
+        return self._read("home.json", SystemRecord)
+
+    def write_record(self, record: SystemRecord) -> None:
+        """Say which system the home belongs to."""
+        self._write("home.json", record)
+
+    def _read(self, name: str, contract: type[Stamped]) -> Stamped | None:
+        """A file of the home; None if it is not there or can't be read: each is written again."""
+        path = self.root / name
+        with suppress(FileNotFoundError, NotADirectoryError, ValidationError):
+            data = path.read_bytes()
+            check_format(Stamp.decode(data), str(path))
+            return contract.decode(data)
+        return None
+
+    def _write(self, name: str, content: Stamp) -> None:
+        stamped = content.model_copy(update={"format": FORMAT, "llmos": llmos_version()})
+        write_private(self.root / name, stamped.model_dump_json(indent=2))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -187,7 +217,7 @@ class Home:
 
     def write_system(self, state: SystemState) -> None:
         """Say that a system runs."""
-        write_private(self.root / "system.json", state.model_dump_json(indent=2))
+        self._write("system.json", state)
 
     def clear_system(self) -> None:
         """Say that none runs."""
@@ -195,13 +225,11 @@ class Home:
 
     def ports(self) -> Ports | None:
         """The ports of the last start."""
-        with suppress(FileNotFoundError, ValidationError):
-            return Ports.model_validate_json((self.root / "ports.json").read_bytes())
-        return None
+        return self._read("ports.json", Ports)
 
     def write_ports(self, ports: Ports) -> None:
         """Keep the ports for the next start."""
-        write_private(self.root / "ports.json", ports.model_dump_json(indent=2))
+        self._write("ports.json", ports)
 
     def admin_key(self) -> str | None:
         """The admin key, if one was made."""

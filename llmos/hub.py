@@ -1,8 +1,8 @@
 """Downloads a model's files from the Hugging Face hub, or from a mirror that speaks its API.
 
-Only what an import reads is fetched: configuration, tokenizer, template, model card and safetensors. A download that
-was cut off goes on where it stopped, and every file is checked against the size and, where the hub states one, the
-SHA-256 that the hub has for it.
+Only what an import reads is fetched: see `llmos.hub_files`. A download that was cut off goes on where it stopped, and
+every file is checked against the size and, where the hub states one, the SHA-256 that the hub has for it.
+`huggingface_hub` does neither: see docs/adr/0046.
 """
 
 import hashlib
@@ -10,59 +10,46 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
 from llmos.connection import http_client
+from llmos.hub_files import GGUF, HubFile, HubModel, needed_files
 from llmos.progress import Progress
-from shared.errors import CorruptFile, InvalidInput, NotFound, PermissionDenied, Unavailable, UnsupportedFormat
+from shared.errors import CorruptFile, NotFound, PermissionDenied, Unavailable
 
 HUB = "https://huggingface.co"
-_REFERENCE = re.compile(r"hf:([\w.-]{1,96}/[\w.-]{1,96})(?:@([\w./-]{1,128}))?")
-_NEEDED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-           "special_tokens_map.json", "chat_template.json", "chat_template.jinja", "README.md",
-           "model.safetensors", "model.safetensors.index.json",
-           "model-?????-of-?????.safetensors")  # fmt: skip
 _ATTEMPTS = 5
 """Times that a file is taken up again without a byte having come."""
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class HubModel:
-    """`hf:org/name` or `hf:org/name@revision`; a revision is a branch, a tag or a commit."""
+class Downloaded:
+    """What arrived."""
 
-    repository: str
-    revision: str = "main"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises InvalidInput naming the form."""
-        match = _REFERENCE.fullmatch(text)
-        if match is None or ".." in text:
-            raise InvalidInput(f"{text}: expected hf:org/name or hf:org/name@revision", param="source")
-        return cls(match[1], match[2] or "main")
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    size: int
-    sha256: str | None
+    origin: str
+    """`org/name@commit`, with `:Q4_K_M` for a GGUF."""
+    path: Path
+    """A directory, or a GGUF (its first part, if there are several)."""
 
 
 class Hub:
-    """A client of the hub. `url` and `token` are as the hub's own tools take them from HF_ENDPOINT and HF_TOKEN."""
+    """A client of the hub.
+
+    Args:
+        url: Of the hub or a mirror; HF_ENDPOINT if None.
+        token: HF_TOKEN if None, and for the hub itself what `hf auth login` has left.
+    """
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.url = (url or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-        token = token or os.environ.get("HF_TOKEN")
+        token = token or os.environ.get("HF_TOKEN") or (_stored_token() if self.url == HUB else "")
         self._http = http_client(
             self.url,
-            key=token or "",
+            key=token,
             timeout=_TIMEOUT,
             follow_redirects=True,
             named="HF_ENDPOINT",
@@ -75,8 +62,12 @@ class Hub:
     def __exit__(self, *error: object) -> None:
         self._http.close()
 
-    def download(self, model: HubModel, folder: Path, progress: Progress) -> str:
-        """Fetch the files of `model` into `folder`; returns `org/name@commit`.
+    def origin(self, model: HubModel) -> str:
+        """`org/name@commit` of what `model` is now; raises as `download` does."""
+        return _origin(model, self._list(model)[0])
+
+    def download(self, model: HubModel, folder: Path, progress: Progress) -> Downloaded:
+        """Fetch the files of `model` into `folder`.
 
         What is in `folder` already is not fetched again. `progress` is called with the stage `download`.
 
@@ -84,7 +75,7 @@ class Hub:
             Unavailable: the hub can't be reached.
             NotFound: no such model or revision.
             PermissionDenied: the model is gated or private.
-            UnsupportedFormat: the model has no safetensors.
+            UnsupportedFormat: the model has no weights that can be imported, or several GGUFs to choose from.
             CorruptFile: a file is not what the hub says it is.
         """
         commit, files = self._list(model)
@@ -100,9 +91,10 @@ class Hub:
             self._fetch(f"{self.url}/{model.repository}/resolve/{commit}/{file.name}", file, folder, received)
             done += file.size
         progress("download", 1.0, total)
-        return f"{model.repository}@{commit}"
+        ggufs = sorted(file.name for file in files if file.name.endswith(GGUF))
+        return Downloaded(_origin(model, commit), folder / ggufs[0] if ggufs else folder)
 
-    def _list(self, model: HubModel) -> tuple[str, list[_File]]:
+    def _list(self, model: HubModel) -> tuple[str, list[HubFile]]:
         url = f"{self.url}/api/models/{model.repository}/revision/{model.revision}"
         try:
             response = self._http.get(url, params={"blobs": "true"})
@@ -112,22 +104,16 @@ class Hub:
         try:
             body = response.json()
             commit, siblings = body["sha"], body["siblings"]
-            files = [_described(sibling) for sibling in siblings if _is_needed(sibling["rfilename"])]
+            files = [_described(sibling) for sibling in siblings if ".." not in sibling["rfilename"]]
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"{url} answered something else than a hub does") from error
         if not re.fullmatch(r"[0-9a-f]{40}", str(commit)):
             raise Unavailable(f"{url} answered no commit")
-        if not any(file.name.endswith(".safetensors") for file in files):
-            ggufs = [sibling["rfilename"] for sibling in siblings if sibling["rfilename"].endswith(".gguf")]
-            raise UnsupportedFormat(
-                f"{model.repository} has no safetensors"
-                + (f"; download one of its GGUF files ({ggufs[0]}, …) and import that" if ggufs else ""),
-                param="source",
-            )
-        return commit, files
+        return commit, needed_files(model, files)
 
-    def _fetch(self, url: str, file: _File, folder: Path, received: Callable[[int], None]) -> None:
+    def _fetch(self, url: str, file: HubFile, folder: Path, received: Callable[[int], None]) -> None:
         path, partial = folder / file.name, folder / f"{file.name}.partial"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size == file.size:
             return
         if _size(partial) > file.size:
@@ -178,21 +164,31 @@ class Hub:
         )
 
 
+def _stored_token() -> str:
+    """What `hf auth login` has left, where the hub's own tools look for it."""
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    path = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_needed(name: Any) -> bool:
-    return isinstance(name, str) and "/" not in name and any(fnmatch(name, pattern) for pattern in _NEEDED)
+def _origin(model: HubModel, commit: str) -> str:
+    return f"{model.repository}@{commit}" + (f":{model.quantization}" if model.quantization else "")
 
 
-def _described(sibling: dict[str, Any]) -> _File:
+def _described(sibling: dict[str, Any]) -> HubFile:
     lfs = sibling.get("lfs")
     digest = lfs["sha256"] if isinstance(lfs, dict) else None
-    return _File(sibling["rfilename"], int(sibling["size"]), digest)
+    return HubFile(sibling["rfilename"], int(sibling["size"]), digest)
 
 
-def _check_arrived(path: Path, file: _File) -> None:
+def _check_arrived(path: Path, file: HubFile) -> None:
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     if _size(path) == file.size and file.sha256 in (None, digest):

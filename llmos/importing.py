@@ -2,15 +2,20 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from devtools.quantization import Quantize
+from devtools.quantization import Quantize, conversion
 from llmos.client import Client
-from llmos.hub import Hub, HubModel
+from llmos.earlier_import import earlier_import
+from llmos.hub import Hub
+from llmos.hub_files import HubModel
 from llmos.import_journal import ImportJournal
 from llmos.progress import Progress
-from shared.contracts.manifest import NAME_RULE, Manifest, is_name
+from shared.contracts.manifest import NAME_RULE, Lineage, Manifest, is_name
 from shared.contracts.registry import ModelVersion
 from shared.errors import Conflict, InvalidInput, UnsupportedFormat
 from shared.storage.scratch import held, scratch_folder
@@ -23,8 +28,16 @@ _THROUGH_WEIGHTS = ("read", "build", "check", "finish")
 
 SOURCES = (
     "a .gguf file, a Hugging Face directory (config.json and safetensors; an encoder's may have model.onnx instead),"
-    " hf:org/name or hf:org/name@revision"
+    " hf:org/name, hf:org/name@revision or hf:org/name:Q4_K_M"
 )
+
+
+class Imported(NamedTuple):
+    """What an import led to."""
+
+    version: ModelVersion
+    unchanged: bool
+    """Whether the source had this version before, and nothing was converted."""
 
 
 def import_model(
@@ -37,15 +50,17 @@ def import_model(
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
     journals: Path | None = None,
+    force: bool = False,
     progress: Progress,
-) -> ModelVersion:
+) -> Imported:
     """A new version of model `name`.
 
-    Nothing is visible before the last step, and the same source again answers the version that exists.
+    Nothing is visible before the last step. The same source with the same options is not converted again: its
+    version is the one that exists.
 
     Args:
         client: Of the gateway.
-        source: A GGUF file, a Hugging Face directory, or `hf:org/name[@revision]`.
+        source: A GGUF file, a Hugging Face directory, or `hf:org/name[@revision][:Q4_K_M]`.
         name: Of the model.
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
@@ -54,13 +69,19 @@ def import_model(
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
             a temporary folder if None.
         journals: Folder of the journal, by which `llmos up` finds blobs that were uploaded for nothing; none if None.
+        force: Convert the source again although it has a version. Only if the result differs is there a new one.
         progress: Called with every step.
     """
     _check_name("--name", name)
     for alias in aliases:
         _check_name("--alias", alias)
     client.models.list()  # a wrong URL or key fails here, before minutes of work
-    from devtools.convert import add_cuda_graph, convert_hf  # noqa: PLC0415  # other commands start without it
+    how = conversion(quantize, cuda=cuda)
+    if not force and (existing := earlier_import(client, name, how, _same_source(source))) is not None:
+        for alias in aliases:
+            client.models.set_alias(name, alias, existing.version)
+        return Imported(client.models.version(existing.reference), unchanged=True)
+    from devtools.convert import add_cuda_graph  # noqa: PLC0415  # other commands start without it
 
     with ExitStack() as stack:
         work = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), WORK_PREFIX))
@@ -72,22 +93,41 @@ def import_model(
             except BlockingIOError as error:
                 raise Conflict(f"{source} is being imported by another process; wait for its end") from error
             with Hub() as hub:
-                origin = f"hf:{hub.download(model, fetched, progress)}"
-            manifest = convert_hf(
-                fetched, work / "version", quantize=quantize, name=origin, progress=_in_bytes(progress, fetched)
-            )
+                arrived = hub.download(model, fetched, progress)
+            path, origin = arrived.path, f"hf:{arrived.origin}"
         else:
-            fetched = None
-            manifest = _convert_local(source, work / "version", quantize, progress)
+            fetched, path, origin = None, _local_model(source), ""
+        manifest = _convert(path, work / "version", quantize, origin, _in_bytes(progress, path))
         if cuda:
             manifest = add_cuda_graph(work / "version", manifest)
+        lineage = manifest.lineage.model_copy(update={"conversion": how})
+        manifest = manifest.model_copy(update={"lineage": lineage})
         if journals is not None:
             stack.enter_context(ImportJournal.opened(journals)).add(file.digest for file in manifest.files)
         client.models.upload(manifest, work / "version", progress)
         version = client.models.create(name, manifest, aliases)
         if fetched is not None:
             shutil.rmtree(fetched, ignore_errors=True)
-    return version
+    return Imported(version, unchanged=False)
+
+
+def _same_source(source: str) -> Callable[[Lineage], bool]:
+    """Whether a version came from what `source` is now. It is read, or the hub asked, when a version is compared."""
+
+    @cache
+    def digest() -> str:
+        from devtools.convert import source_digest  # noqa: PLC0415  # other commands start without it
+
+        return source_digest(_local_model(source))
+
+    @cache
+    def origin() -> str:
+        with Hub() as hub:
+            return f"hf:{hub.origin(HubModel.parse(source))}"
+
+    if source.startswith("hf:"):
+        return lambda lineage: lineage.source.startswith("hf:") and lineage.source == origin()
+    return lambda lineage: lineage.source_digest == digest()
 
 
 def _check_name(option: str, name: str) -> None:
@@ -95,14 +135,33 @@ def _check_name(option: str, name: str) -> None:
         raise InvalidInput(f"{option} {name!r}: expected {NAME_RULE}", param=option.removeprefix("--"))
 
 
-def _convert_local(source: str, destination: Path, quantize: Quantize, progress: Progress) -> Manifest:
+def _convert(path: Path, destination: Path, quantize: Quantize, origin: str, progress: Progress) -> Manifest:
     from devtools.convert import (  # noqa: PLC0415  # other commands start without it
         convert_encoder,
         convert_gguf,
         convert_hf,
         is_encoder_directory,
-        is_model_directory,
     )
+
+    if path.is_file():
+        return convert_gguf(path, destination, quantize=quantize, name=origin, progress=progress)
+    if not is_encoder_directory(path):
+        return convert_hf(path, destination, quantize=quantize, name=origin, progress=progress)
+    if quantize not in ("auto", "none"):
+        raise InvalidInput(
+            f"encoders keep their weights as they are; --quantize {quantize} is for decoders", param="quantize"
+        )
+    return convert_encoder(path, destination, name=origin, progress=progress)
+
+
+def _local_model(source: str) -> Path:
+    """The GGUF or directory that `source` names.
+
+    Raises:
+        InvalidInput: There is nothing.
+        UnsupportedFormat: It is something else.
+    """
+    from devtools.convert import is_encoder_directory, is_model_directory  # noqa: PLC0415  # as above
 
     try:
         path = Path(source).expanduser()
@@ -111,18 +170,10 @@ def _convert_local(source: str, destination: Path, quantize: Quantize, progress:
         exists = False
     if not exists:
         raise InvalidInput(f"{source}: no such file or folder", param="source")
-    progress = _in_bytes(progress, path)
-    if path.is_dir() and is_encoder_directory(path):
-        if quantize not in ("auto", "none"):
-            raise InvalidInput(
-                f"encoders keep their weights as they are; --quantize {quantize} is for decoders", param="quantize"
-            )
-        return convert_encoder(path, destination, progress=progress)
-    if path.is_dir() and is_model_directory(path):
-        return convert_hf(path, destination, quantize=quantize, progress=progress)
-    if path.is_file() and path.suffix.lower() == ".gguf":
-        return convert_gguf(path, destination, quantize=quantize, progress=progress)
-    raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
+    is_gguf = path.is_file() and path.suffix.lower() == ".gguf"
+    if not (is_gguf or (path.is_dir() and (is_encoder_directory(path) or is_model_directory(path)))):
+        raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
+    return path
 
 
 def _in_bytes(progress: Progress, source: Path) -> Progress:

@@ -7,7 +7,7 @@ from llmos.blobs import Blobs
 from llmos.progress import Progress, no_progress
 from llmos.transport import Transport, admin_path
 from shared.contracts.base import Contract
-from shared.contracts.manifest import FileList
+from shared.contracts.manifest import FileList, ManifestFile
 from shared.contracts.registry import Catalogue, CatalogueRecord, VersionInfo
 
 ManifestT = TypeVar("ManifestT", bound=FileList)
@@ -56,6 +56,10 @@ class Versions(Generic[ManifestT, InfoT, ListT]):
         """Delete a version, or a name with all its versions."""
         self._gateway.send("DELETE", admin_path(self._route, reference))
 
+    def has_file(self, file: ManifestFile) -> bool:
+        """Whether the store has a file with its digest."""
+        return self._blobs.has(file.digest)
+
     def upload(self, manifest: ManifestT, folder: Path, progress: Progress = no_progress) -> None:
         """Upload those files of a version that the store does not have yet."""
         done = 0
@@ -64,7 +68,7 @@ class Versions(Generic[ManifestT, InfoT, ListT]):
             progress("upload", (done + count) / max(1, manifest.size), manifest.size)
 
         for file in manifest.files:
-            if not self._blobs.has(file.digest):
+            if not self.has_file(file):
                 self._blobs.upload(file.digest, folder / file.path, sent)
             done += file.size
         progress("upload", 1.0, manifest.size)

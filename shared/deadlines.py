@@ -40,10 +40,15 @@ STALL_S: Final = 5.0
 STALL_UNMEASURED_S: Final = 60.0
 """The same for the first step of a process, which nothing is known about and which may be slow for once."""
 STALL_RESTART_S: Final = 30.0
-"""The agent restarts a replica that has said for this long that it has stalled, or has been silent for this long
-since its lease expired. It may recover before."""
+"""The agent restarts a replica that has said for this long that it has stalled. It may recover before."""
+SILENCE_RESTART_S: Final = 15.0
+"""The agent restarts a replica that was ready and then gave no sign of life for this long: it neither renewed its
+lease nor reported its load. What loads has more time, see `LLMOS_INFERENCE_LOAD_TIMEOUT`."""
 STACK_DUMP_S: Final = 1.0
 """The time that a process has to write its stacks to its log before it is killed."""
+
+BUS_HANG_S: Final = 10.0
+"""The launcher restarts a bus that has responded to nothing for this long."""
 
 # --- Starting. ---
 BUS_CONNECT_S: Final = 30.0

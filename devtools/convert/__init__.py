@@ -6,6 +6,7 @@ from devtools.convert.encoder.version import convert_encoder, is_encoder_directo
 from devtools.convert.from_gguf import convert_gguf
 from devtools.convert.from_hf import convert_hf
 from devtools.convert.hf.directory import is_model_directory
+from devtools.convert.source_digest import source_digest
 
 __all__ = [
     "add_cuda_graph",
@@ -14,4 +15,5 @@ __all__ = [
     "convert_hf",
     "is_encoder_directory",
     "is_model_directory",
+    "source_digest",
 ]

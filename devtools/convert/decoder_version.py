@@ -20,6 +20,7 @@ from devtools.convert.memory_need import memory_need
 from devtools.convert.model_text import ModelText
 from devtools.convert.source import WeightSource
 from devtools.convert.verify.check import check_graph
+from devtools.convert.verify.smoke_test import record_answer
 from shared.contracts.manifest import DecoderSpec, Lineage, Manifest, ManifestFile
 from shared.errors import StorageFull
 from shared.storage.digest import file_digest
@@ -103,6 +104,7 @@ def write_version(
         )
         if judge is not None:
             metrics |= judge(folder)
+        smoke_test = record_answer(folder, arch, model.text)
         files = _described(folder, progress)
         manifest = Manifest(
             files=files,
@@ -117,6 +119,7 @@ def write_version(
                 license=model.license,
             ),
             metrics=metrics,
+            smoke_test=smoke_test,
         )
     progress("finish", 1.0)
     _log.info(

@@ -1,5 +1,6 @@
 """Converts a GGUF into the files of a version and their manifest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from devtools.convert.decoder_version import (
@@ -47,7 +48,7 @@ def read_gguf_model(source: Path, progress: Progress = no_progress) -> DecoderMo
     license_name = gguf.metadata.get("general.license")
     model = DecoderModel(
         source=parts[0].name,
-        digest=_digest(parts, progress),
+        digest=gguf_digest(parts, progress),
         architecture=architecture,
         weights=GgufSource(gguf),
         text=read_text(gguf.metadata),
@@ -59,7 +60,8 @@ def read_gguf_model(source: Path, progress: Progress = no_progress) -> DecoderMo
     return model
 
 
-def _digest(parts: tuple[Path, ...], progress: Progress) -> str:
+def gguf_digest(parts: tuple[Path, ...], progress: Progress = no_progress) -> str:
+    """SHA-256 of a GGUF in one file, else of the list of its parts."""
     if len(parts) > 1:
         return files_digest(parts, progress)
     size = parts[0].stat().st_size
@@ -67,9 +69,11 @@ def _digest(parts: tuple[Path, ...], progress: Progress) -> str:
 
 
 def convert_gguf(
-    source: Path, destination: Path, *, quantize: Quantize = "auto", progress: Progress = no_progress
+    source: Path, destination: Path, *, quantize: Quantize = "auto", name: str = "", progress: Progress = no_progress
 ) -> Manifest:
     """Write the version that the GGUF `source` describes into the folder `destination`.
+
+    `name` is what the version is said to come from; the file's name if empty.
 
     Weights stay exactly as they are in the file (`auto` and `none`); int4 and int8 are for files of floats. On any
     failure `destination` is as it was. `progress` is called with the stages read, build, check and finish, and where
@@ -83,6 +87,7 @@ def convert_gguf(
     """
     progress("read", 0.0)
     model = read_gguf_model(source, progress)
+    model = replace(model, source=name or model.source)
     progress("read", 1.0)
     if quantize in ("auto", "none"):
         return write_version(model, destination, progress=progress)

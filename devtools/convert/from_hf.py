@@ -43,11 +43,10 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progr
     config = _language_config(read_json(folder / "config.json"))
     architecture = read_config(config)
     tensors = read_tensors(folder)
-    small = [folder / name for name in _READ if (folder / name).exists()]
     gemma = architecture.family in _GEMMA
     model = DecoderModel(
         source=name or folder.resolve().name,
-        digest=files_digest([*small, *weight_files(folder)], progress),
+        digest=hf_digest(folder, progress),
         architecture=architecture,
         weights=SafetensorsSource(
             tensors,
@@ -62,6 +61,12 @@ def read_hf_model(folder: Path, *, name: str = "", progress: Progress = no_progr
     model.check()
     progress("read", 1.0)
     return model
+
+
+def hf_digest(folder: Path, progress: Progress = no_progress) -> str:
+    """SHA-256 of the list of the files that are read of a model in `folder`."""
+    small = [folder / name for name in _READ if (folder / name).exists()]
+    return files_digest([*small, *weight_files(folder)], progress)
 
 
 def convert_hf(

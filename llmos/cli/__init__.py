@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Annotated
 
 import structlog
 import typer
@@ -21,13 +22,18 @@ from llmos.cli import (
     nodes,
     observe,
     reports,
+    state,
     suites,
     system,
+    traces,
     train,
     tune,
+    verify,
 )
-from llmos.cli.output import print_error, settle_streams
+from llmos.cli.output import print_error, say, settle_streams
+from shared.contracts.state import FORMAT
 from shared.errors import InvalidInput, LlmosError
+from shared.version import llmos_version
 
 app = typer.Typer(
     name="llmos",
@@ -37,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.app, name="node")
 app.add_typer(keys.app, name="key")
@@ -45,8 +52,38 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(data.app, name="data")
 app.add_typer(suites.app, name="suite")
 app.add_typer(reports.app, name="report")
-for group in (system, deployments, apply, chat, embed, train, tune, evaluate, jobs, observe, learn):
+for group in (
+    system,
+    state,
+    deployments,
+    apply,
+    chat,
+    embed,
+    train,
+    tune,
+    evaluate,
+    jobs,
+    observe,
+    traces,
+    learn,
+):
     group.register(app)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        say(f"llmos {llmos_version()}, format {FORMAT}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end."),
+    ] = False,
+) -> None:
+    """An operating system for your team's own language models."""
 
 
 def main() -> None:

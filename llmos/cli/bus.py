@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -27,7 +28,9 @@ def init(
 ) -> None:
     """Make the buckets, streams and consumers that the services need; leave what is there.
 
-    LLMOS_NATS_URL is the bus with the password of the user 'owner': on a command line others would read it.
+    LLMOS_NATS_URL is the bus with the password of the user 'owner': on a command line others would read it. With
+    LLMOS_STORE_URL (of S3: and LLMOS_S3_ACCESS_KEY, LLMOS_S3_SECRET_KEY) the bus is compared with its store too:
+    one that has lost control state is refused. Without, the registry writes no snapshots.
     """
     url = nats_url or os.environ.get("LLMOS_NATS_URL")
     if not url:
@@ -36,5 +39,21 @@ def init(
         )
     from shared.bus.access.provision import provision  # noqa: PLC0415  # other commands start without NATS
 
-    asyncio.run(provision(url, timeout=WAIT_S))
+    store_url = os.environ.get("LLMOS_STORE_URL")
+    if store_url:
+        asyncio.run(_prepare(url, store_url))
+    else:
+        asyncio.run(provision(url, timeout=WAIT_S))
     say("the bus has all its buckets, streams and consumers")
+
+
+async def _prepare(url: str, store_url: str) -> None:
+    from shared.bus.access.provision import owner  # noqa: PLC0415  # as above
+    from shared.state.prepare import prepare  # noqa: PLC0415
+    from shared.storage.open import open_store_with  # noqa: PLC0415
+
+    async with owner(url, timeout=WAIT_S) as bus:
+        store = open_store_with(store_url, os.environ)
+        await prepare(
+            bus, store, now=datetime.now(UTC), store_name=store_url, command="python -m shared.state restore"
+        )

@@ -55,7 +55,7 @@ def import_once(client: Client) -> ModelVersion:
         source = demo_gguf()
         note(f"importing {source.name} as {NAME}")
         with progress_bars() as progress:
-            return import_model(client, str(source), NAME, aliases=("prod",), progress=progress)
+            return import_model(client, str(source), NAME, aliases=("prod",), progress=progress).version
 
 
 def deploy_once(client: Client, version: ModelVersion) -> None:

@@ -12,8 +12,11 @@ from llmos import leftovers
 from llmos.cli import demo
 from llmos.cli.output import note, say
 from llmos.client import Client
+from llmos.embedded.key_recovery import ADVICE
+from llmos.embedded.logs import FullDiskLog
 from llmos.embedded.system import EmbeddedSystem, running
 from llmos.home import Home, Ports
+from shared.errors import PermissionDenied, Unauthenticated
 
 
 async def run(home: Home, port: int | None, store: str | None, with_demo: bool) -> None:
@@ -40,7 +43,7 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
         note(f"LLMOS starts on 127.0.0.1:{ports.http} from {home.root}")
 
     try:
-        async with running(home, port=port, store_url=store, on_start=on_start) as system:
+        async with running(home, port=port, store_url=store, on_start=on_start, note=note) as system:
             await asyncio.to_thread(_remove_leftovers, system, home, store)
             if with_demo:
                 await asyncio.to_thread(_demo, system, home)
@@ -56,7 +59,7 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
 
 def _log_to_file(home: Home) -> None:
     """The launcher's own log goes where its children's go; the terminal is for the person."""
-    log = (home.logs / "launcher.log").open("a", buffering=1)
+    log = FullDiskLog(home.logs / "launcher.log")
     structlog.configure(
         processors=[
             structlog.processors.TimeStamper(fmt="iso"),
@@ -65,13 +68,16 @@ def _log_to_file(home: Home) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=log),
+        logger_factory=structlog.WriteLoggerFactory(file=log),  # type: ignore[arg-type]  # all that it uses
     )
 
 
 def _demo(system: EmbeddedSystem, home: Home) -> None:
     with Client(system.url, home.admin_key() or "") as client:
-        demo.run(client)
+        try:
+            demo.run(client)
+        except (Unauthenticated, PermissionDenied) as error:
+            note(f"no demo: {error.message}. {ADVICE}")
 
 
 def _remove_leftovers(system: EmbeddedSystem, home: Home, store: str | None) -> None:

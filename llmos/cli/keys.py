@@ -1,5 +1,6 @@
 """`llmos key …`: API keys."""
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from llmos.cli.output import print_json, print_table, say
 from llmos.config import Target
 from shared.contracts.gateway import Scope
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, events.")
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, events, recover.")
 
 
 @app.command(epilog="Examples: llmos key create my-app --scope inference · llmos key create guest --expires 30d")
@@ -84,6 +85,16 @@ def events(
         for event in found
     ]
     print_table(("AT", "WHAT", "KEY", "NAME", "BY"), rows, empty="No events.")
+
+
+@app.command()
+def recover(home: HomeOption = None) -> None:
+    """Make a new admin key for the system that runs here, where the home's own is lost, revoked or expired."""
+    chosen = Target.resolve(home, None, None).home
+    from llmos.embedded.key_recovery import recover as recover_key  # noqa: PLC0415  # loads the bus
+
+    record = asyncio.run(recover_key(chosen))
+    say(f"{record.id} is the new admin key, in {chosen.key_file}; `llmos key events` has the recovery")
 
 
 @app.command()

@@ -23,7 +23,9 @@ app = typer.Typer(no_args_is_help=True, help="Bring models in, list, show and na
 @app.command("import", epilog="Example: llmos model import ./SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2")
 def import_(
     source: Annotated[str, typer.Argument(help=f"{SOURCES[0].upper()}{SOURCES[1:]}.")],
-    name: Annotated[str, typer.Option("--name", help="Name of the model; a new version is made each time.")],
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the model; what differs from its versions is a new one.")
+    ],
     alias: Annotated[list[str] | None, typer.Option("--alias", help="Also point this alias at it.")] = None,
     quantize: Annotated[
         Quantize,
@@ -33,6 +35,9 @@ def import_(
         ),
     ] = "auto",
     cuda: Annotated[bool, typer.Option("--cuda", help="Also make a graph in float16 for NVIDIA GPUs.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Convert it again, although the same source has a version already.")
+    ] = False,
     home: HomeOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -44,7 +49,7 @@ def import_(
     target = Target.resolve(home, url, api_key)
     with target.client() as client:
         with progress_bars() as progress:
-            version = import_model(
+            version, unchanged = import_model(
                 client,
                 source,
                 name,
@@ -53,12 +58,16 @@ def import_(
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
                 journals=target.home.imports,
+                force=force,
                 progress=progress,
             )
         if json:
             print_json(version)
         else:
-            say(f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}")
+            say(
+                f"{version.reference}  {size(version.manifest.size)}  {version.manifest.lineage.quantization}"
+                + ("  unchanged: the same source and options (--force converts it again)" if unchanged else "")
+            )
 
 
 @app.command("list")

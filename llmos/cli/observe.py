@@ -13,10 +13,13 @@ from llmos.cli.lineage_view import add_lineage
 from llmos.cli.options import HomeOption, JsonOption, KeyOption, UrlOption
 from llmos.cli.output import note, print_json, print_table, print_tree, say, write_document
 from llmos.cli.trace_view import tree
+from llmos.cli.traces import print_traces
 from llmos.client import why_not_ready
 from llmos.config import Target
 from shared.contracts.monitor import HealthReport
 from shared.contracts.scheduler import DeploymentList, ReplicaState
+from shared.contracts.scrub import STORE, ScrubList
+from shared.disk import readable_bytes
 from shared.errors import InvalidInput, LlmosError, NotFound
 
 TRACE_TIMEOUT_S = 5.0
@@ -41,17 +44,18 @@ def status(
     home: HomeOption = None, url: UrlOption = None, api_key: KeyOption = None, json: JsonOption = False
 ) -> None:
     """The health of every process and what is deployed. Exit code 1 if a part of it can't be known now."""
-    with Target.resolve(home, url, api_key).client() as client, ThreadPoolExecutor(2) as pool:
+    with Target.resolve(home, url, api_key).client() as client, ThreadPoolExecutor(3) as pool:
         asked_health = pool.submit(_known, client.health, HEALTH_TIMEOUT_S)
         asked_deployments = pool.submit(_known, client.deployments, DEPLOYMENTS_TIMEOUT_S)
+        asked_scrubs = pool.submit(_known, client.scrubs, DEPLOYMENTS_TIMEOUT_S)
         health = asked_health.result()
         if not json and not isinstance(health, LlmosError):
             say(f"LLMOS at {client.url}")
             _print_health(health)
-        listed = asked_deployments.result()
+        listed, scrubs = asked_deployments.result(), asked_scrubs.result()
     unknown = {
         what: error.message
-        for what, error in (("instances", health), ("deployments", listed))
+        for what, error in (("instances", health), ("deployments", listed), ("damage", scrubs))
         if isinstance(error, LlmosError)
     }
     if isinstance(health, LlmosError) and isinstance(listed, LlmosError):
@@ -59,16 +63,21 @@ def status(
     if json:
         instances = [] if isinstance(health, LlmosError) else health.instances
         deployments = [] if isinstance(listed, LlmosError) else listed.deployments
+        scrubbed = [] if isinstance(scrubs, LlmosError) else scrubs.scrubs
         print_json(
             {
                 "url": client.url,
                 "instances": [item.model_dump(mode="json") for item in instances],
                 "deployments": [item.model_dump(mode="json") for item in deployments],
+                "scrubs": [item.model_dump(mode="json") for item in scrubbed],
                 "unknown": unknown,
             }
         )
-    elif not isinstance(listed, LlmosError):
-        _print_deployments(listed)
+    else:
+        if not isinstance(listed, LlmosError):
+            _print_deployments(listed)
+        if not isinstance(scrubs, LlmosError):
+            _print_damage(scrubs)
     for what, why in unknown.items():
         note(f"{what}: unknown; {why}")
     if unknown:
@@ -95,6 +104,11 @@ def _print_health(health: HealthReport) -> None:
         for item in health.instances
     ]
     print_table(("SERVICE", "INSTANCE", "STATE", "PID", "WHY"), rows, empty="No process was heard of lately.")
+    disks = {item.heartbeat.disk.folder: item.heartbeat.disk for item in health.instances if item.heartbeat.disk}
+    for folder, disk in sorted(disks.items()):
+        say(f"disk {folder}: {readable_bytes(disk.free)} free of {readable_bytes(disk.total)}")
+        if disk.why:
+            say(f"  {disk.why}")
 
 
 def _print_deployments(listed: DeploymentList) -> None:
@@ -105,6 +119,17 @@ def _print_deployments(listed: DeploymentList) -> None:
         for replica in item.replicas:
             if replica.state is ReplicaState.READY and replica.message:
                 say(f"  {replica.id} {replica.message}")
+
+
+def _print_damage(scrubs: ScrubList) -> None:
+    for scrub in scrubs.scrubs:
+        place = "the store" if scrub.place == STORE else f"the cache of node {scrub.place}"
+        for blob in scrub.damaged:
+            files = ", ".join(blob.files) or "no version's"
+            say(
+                f"damaged in {place}: {blob.digest[:12]} ({files}), found {blob.found_at:%Y-%m-%d %H:%M} UTC",
+                style="bold red",
+            )
 
 
 def trace(
@@ -119,21 +144,7 @@ def trace(
     """The way of a request through all services, and of its model back to rows; without an id, the newest traces."""
     with Target.resolve(home, url, api_key).client() as client:
         if trace_id is None:
-            listed = client.traces(20).traces
-            if json:
-                print_json([item.model_dump(mode="json") for item in listed])
-                return
-            rows = [
-                (
-                    item.trace_id,
-                    item.name,
-                    f"{item.duration * 1000:.0f} ms",
-                    item.spans,
-                    "error" if item.error else "",
-                )
-                for item in listed
-            ]
-            print_table(("TRACE", "NAME", "TOOK", "SPANS", ""), rows, empty="No traces yet.")
+            print_traces(client.traces(20), json=json)
             return
         trace_id = trace_id.strip().lower()
         if not re.fullmatch(r"[0-9a-f]{32}", trace_id):

@@ -48,11 +48,11 @@ DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Print the jo
 
 
 def duration_option(text: str) -> float:
-    """Seconds of `30d`, `12h`, `90m` or `45s`, for typer."""
-    match = re.fullmatch(r"(\d{1,9})([dhms])", text.strip().lower())
+    """Seconds of `30d`, `12h`, `90m`, `45s` or `500ms`, for typer."""
+    match = re.fullmatch(r"(\d{1,9})(d|h|m|s|ms)", text.strip().lower())
     if match is None or not int(match[1]):
         raise typer.BadParameter(f"{text!r} is not a time; expected for example 30d, 12h, 90m or 45s")
-    return int(match[1]) * {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}[match[2]]
+    return int(match[1]) * {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}[match[2]]
 
 
 def size_option(text: str) -> int:

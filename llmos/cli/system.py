@@ -1,6 +1,7 @@
 """`llmos up` and `down`: the embedded system."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from llmos.config import Target
 from llmos.embedded.logs import last_line
 from llmos.home import Home
 from shared.deadlines import DOWN_S
-from shared.errors import PermissionDenied, Unavailable
+from shared.disk import free_bytes, readable_bytes, total_bytes
+from shared.errors import PermissionDenied, StorageFull, Unavailable
 from shared.service.python import python_module, safe_path
 
 DETACH_TIMEOUT_S = 600.0
@@ -54,12 +56,20 @@ def up(
     """Start LLMOS on this machine: a bus and five services on loopback, with an API key."""
     target = Target.resolve(home, None, None)
     target.home.make()
-    if detach:
-        _detach(target.home, port, store, with_demo)
-    else:
-        from llmos.cli import foreground  # noqa: PLC0415  # loads the bus; other commands start without it
+    try:
+        if detach:
+            _detach(target.home, port, store, with_demo)
+        else:
+            from llmos.cli import foreground  # noqa: PLC0415  # loads the bus; other commands start without it
 
-        asyncio.run(foreground.run(target.home, port, store, with_demo))
+            asyncio.run(foreground.run(target.home, port, store, with_demo))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        free, total = readable_bytes(free_bytes(target.home.root)), readable_bytes(total_bytes(target.home.root))
+        raise StorageFull(
+            f"LLMOS can't start: {target.home.root} has {free} free of {total}; free some space"
+        ) from error
 
 
 def down(home: HomeOption = None) -> None:
@@ -108,7 +118,9 @@ def _detach(home: Home, port: int | None, store: str | None, with_demo: bool) ->
     with errors.status("starting"):
         while time.monotonic() < deadline:
             if child.poll() is not None:
-                raise Unavailable(f"LLMOS did not start: {last_line(log)}; see {log}")
+                if free_bytes(home.root) < log.stat().st_blksize:  # it could not write why to its log
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise Unavailable(f"LLMOS did not start: {last_line(log).removeprefix('error: ')}; see {log}")
             system = home.system()
             if system is not None and system.ready:
                 say(f"ready at {system.url}/v1 (pid {system.pid}, log {log}); stop it with 'llmos down'")

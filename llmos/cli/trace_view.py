@@ -14,7 +14,8 @@ SHOWN = (
     genai.USAGE_OUTPUT_TOKENS,
     genai.RESPONSE_FINISH_REASONS,
     genai.REPLICA,
-    "http.response.status_code",
+    genai.HTTP_STATUS,
+    genai.ERROR_MESSAGE,
 )
 EVENT_SHOWN = (genai.REPLICA, "reason")
 

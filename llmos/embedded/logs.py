@@ -1,12 +1,28 @@
 """The logs of an embedded system's processes."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 
 LOG_DAYS = 7
 """Days after which the log of a replica that is gone is removed."""
+
+
+class FullDiskLog:
+    """A log file that loses lines while the disk takes none: no line is worth the supervision of the processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, text: str) -> None:
+        """Append; what can't be written is lost."""
+        with suppress(OSError):
+            self._file.write(text.encode())
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
 
 
 def remove_old_logs(folder: Path, now: float | None = None) -> None:

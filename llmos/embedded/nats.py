@@ -1,19 +1,24 @@
 """The bus server of an embedded system: its configuration, users and child process."""
 
+import asyncio
 import re
 import shutil
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from llmos.embedded.logs import last_line
 from llmos.home import Home, write_private
 from shared.bus.access.accounts import accounts
 from shared.bus.access.roles import Role
 from shared.bus.port import MAX_PAYLOAD
+from shared.deadlines import LAUNCHER_READY_S
 from shared.errors import Unavailable
-from shared.service.supervise import ChildSpec
+from shared.service.supervise import Child, ChildSpec
 
 USERS = [role.value for role in Role]
 _INNERMOST = re.compile(r"\[[^][{}]*\]|\{[^{}]{0,160}\}")
@@ -58,6 +63,26 @@ def adopt_streams(store: Path) -> None:
     before, after = store / "jetstream" / "$G", store / "jetstream" / Role.OWNER
     if before.is_dir() and not after.exists():
         before.rename(after)
+
+
+async def until_listening(server: Child, port: int, log: Path) -> None:
+    """Return once the server accepts connections; raises `Unavailable` if it does not or does not stay up."""
+    deadline = time.monotonic() + LAUNCHER_READY_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            fail_when_dying(server, log)
+            await asyncio.sleep(0.02)
+        else:
+            return
+    raise Unavailable(f"nats-server did not listen within {LAUNCHER_READY_S:.0f} s; see {log}")
+
+
+def fail_when_dying(child: Child, log: Path) -> None:
+    """Raise `Unavailable` if a child that starts has ended three times: once is bad luck."""
+    if child.restarts >= 3:
+        raise Unavailable(f"{child.spec.name} does not start ({child.last_exit}): {last_line(log)}; see {log}")
 
 
 def child(home: Home, port: int) -> ChildSpec:

@@ -2,21 +2,22 @@
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
-
 from llmos.embedded import nats
-from llmos.embedded.logs import last_line, remove_old_logs
+from llmos.embedded.bus_watch import BusWatch
+from llmos.embedded.logs import remove_old_logs
 from llmos.embedded.ports import choose
+from llmos.embedded.readiness import Readiness
+from llmos.embedded.state import hold, prepare_home
 from llmos.home import Home, Ports, SystemState
-from shared.bus.access.provision import provision
 from shared.bus.access.roles import Role
+from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
-from shared.errors import Conflict, Unavailable
+from shared.disk import Disk
+from shared.errors import Unavailable
 from shared.service import child_log
 from shared.service.background import background
 from shared.service.process_identity import ProcessIdentity
@@ -30,12 +31,15 @@ SERVICES = ("registry", "scheduler", "monitor", "inference", "gateway")
 class EmbeddedSystem:
     """nats-server and the five services, each a supervised child that is started again when it dies."""
 
-    def __init__(self, home: Home, ports: Ports, *, store_url: str | None) -> None:
+    def __init__(self, home: Home, ports: Ports, *, store_url: str | None, note: Callable[[str], None]) -> None:
         self.home = home
         self.ports = ports
         self.url = f"http://127.0.0.1:{ports.http}"
         self._store_url = store_url or home.store.as_uri()
+        self._note = note
         self._passwords = home.bus_passwords(nats.USERS)
+        self._disk = Disk(home.root)
+        self._watching = AsyncExitStack()
         self.children: dict[str, Child] = {}
 
     @asynccontextmanager
@@ -48,14 +52,21 @@ class EmbeddedSystem:
             await self._stop()
 
     async def _start(self) -> None:
-        key = self.home.ensure_admin_key()
+        self.home.ensure_admin_key()
         await self._start_child(nats.child(self.home, self.ports.nats))
-        await self._until_listening(self.ports.nats)
-        await provision(nats.user_url(self.ports.nats, Role.OWNER, self._passwords[Role.OWNER]))
+        server = self.children["nats-server"]
+        await nats.until_listening(server, self.ports.nats, self.home.logs / "nats-server.log")
+        await prepare_home(self.home, self.bus_url(Role.OWNER), self._store_url, self._note)
+        bus_watch = BusWatch(server, self.bus_url(Role.OWNER), self._disk)
+        await self._watching.enter_async_context(bus_watch.running())
         for service in SERVICES:
             await self._start_child(self._service(service))
-        await self._until_ready(key)
+        await self._until_ready()
         self.announce(ready=False)
+
+    def bus_url(self, role: Role) -> str:
+        """The bus, with the password of a user."""
+        return nats.user_url(self.ports.nats, role, self._passwords[role])
 
     def announce(self, *, ready: bool) -> None:
         """Write for other commands where the system is, and whether its start is complete."""
@@ -68,6 +79,7 @@ class EmbeddedSystem:
     async def _stop(self) -> None:
         """Drain the services, then stop the bus. Children that do not end are killed."""
         self.home.clear_system()
+        await self._watching.aclose()
         # The gateway first, so that its answers can end; then all others, which no longer get requests.
         for names in (("gateway",), ("inference",), ("scheduler", "registry", "monitor"), ("nats-server",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -81,11 +93,10 @@ class EmbeddedSystem:
             name=service,
             argv=python_module(f"services.{service}"),
             env={
-                "LLMOS_NATS_URL": nats.user_url(self.ports.nats, service, self._passwords[service]),
-                "LLMOS_INFERENCE_REPLICA_NATS_URL": nats.user_url(
-                    self.ports.nats, Role.REPLICA, self._passwords[Role.REPLICA]
-                ),
+                "LLMOS_NATS_URL": self.bus_url(Role(service)),
+                "LLMOS_INFERENCE_REPLICA_NATS_URL": self.bus_url(Role.REPLICA),
                 "LLMOS_STORE_URL": self._store_url,
+                "LLMOS_DISK_FOLDER": str(self.home.root),
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
@@ -101,79 +112,52 @@ class EmbeddedSystem:
             stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
 
-    async def _until_listening(self, port: int) -> None:
+    async def _until_ready(self) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                self._fail_when_dying("nats-server")
-                await asyncio.sleep(0.02)
-            else:
-                return
-        raise Unavailable(f"nats-server did not listen within {LAUNCHER_READY_S:.0f} s; see {self.home.logs}")
-
-    async def _until_ready(self, key: str) -> None:
-        deadline = time.monotonic() + LAUNCHER_READY_S
-        missing = "gateway"
-        async with httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
-        ) as client:
-            while time.monotonic() < deadline:
-                for name in self.children:
-                    self._fail_when_dying(name)
-                try:
-                    health = await client.get(f"{self.url}/llmos/v1/health")
-                except httpx.TransportError:
-                    missing = "gateway"
-                else:
-                    missing = _missing(health)
-                if not missing:
-                    return
+        # The gateway's user may ask the monitor.
+        bus = await connect(self.bus_url(Role.GATEWAY), name="launcher")
+        readiness = Readiness(bus, self.url, SERVICES)
+        try:
+            while missing := await readiness.missing():
+                for name, child in self.children.items():
+                    nats.fail_when_dying(child, self.home.logs / f"{name}.log")
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
                 await asyncio.sleep(0.1)
-        raise Unavailable(f"not ready within {LAUNCHER_READY_S:.0f} s: {missing}; see {self.home.logs}")
-
-    def _fail_when_dying(self, name: str) -> None:
-        child = self.children[name]
-        if child.restarts >= 3:  # once is bad luck, three times before ready is a fault
-            log = self.home.logs / f"{name}.log"
-            raise Unavailable(f"{name} does not start ({child.last_exit}): {last_line(log)}; see {log}")
-
-
-def _missing(health: httpx.Response) -> str:
-    """Which service is not ready yet, with its reason; empty when all are."""
-    if health.status_code != httpx.codes.OK:
-        return f"gateway: {health.text[:200]}"
-    seen = {
-        item["heartbeat"]["service"]: item["heartbeat"].get("reasons") or [] if item["up"] else ["down"]
-        for item in health.json()["instances"]
-    }
-    return "; ".join(
-        f"{service}: {', '.join(seen.get(service, ['no heartbeat yet']))}"
-        for service in SERVICES
-        if seen.get(service, ["missing"])
-    )
+        finally:
+            await bus.drain()
 
 
 @asynccontextmanager
 async def running(
-    home: Home, *, port: int | None, store_url: str | None, on_start: Callable[[Ports], None]
+    home: Home,
+    *,
+    port: int | None,
+    store_url: str | None,
+    on_start: Callable[[Ports], None],
+    note: Callable[[str], None],
 ) -> AsyncIterator[EmbeddedSystem]:
-    """The embedded system of `home`, stopped again on the way out. One per home: a second one is a `Conflict`."""
+    """The embedded system of `home`, stopped again on the way out. One per home: a second one is a `Conflict`.
+
+    Args:
+        home: Its folder.
+        port: HTTP port; None: the last one, or a free one.
+        store_url: The artifact store; None: that of the home.
+        on_start: Called with the ports.
+        note: Shows a person what the start did besides, such as a migration.
+
+    Raises:
+        Conflict: One runs, or home, bus and store do not belong to one system.
+        Unavailable: Control state is lost, or something does not start.
+        UnsupportedFormat: A newer LLMOS wrote the home.
+    """
     async with AsyncExitStack() as stack:
-        try:
-            stack.enter_context(home.locked())
-        except BlockingIOError as error:
-            state, holder = home.system(), home.holder()
-            where = f" at {state.url}" if state else ""
-            which = f" (pid {holder.pid})" if holder else ""
-            raise Conflict(
-                f"LLMOS already runs from {home.root}{where}{which}; stop it with 'llmos down' or give another --home"
-            ) from error
+        stack.enter_context(hold(home))
+        home.record()
         ports = choose(home, port)
         on_start(ports)
         remove_old_logs(home.logs)
-        system = EmbeddedSystem(home, ports, store_url=store_url)
+        system = EmbeddedSystem(home, ports, store_url=store_url, note=note)
         # The children's logs are rotated by their supervision.
         rotation = child_log.rotate_above(home.logs / "launcher.log")
         await stack.enter_async_context(background(rotation, "rotate the launcher's log"))

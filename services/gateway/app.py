@@ -1,5 +1,6 @@
 """The gateway's composition root: the only place that connects its parts."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,7 +22,9 @@ from services.gateway.metrics import Metrics
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
+from services.gateway.system_metrics import SystemMetrics
 from shared.service.context import Context
 from shared.storage.open import open_store
 
@@ -61,7 +64,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
     listening = listen(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
-        metrics = Metrics()
+        metrics = Metrics(by_key=settings.metrics_by_key)
         keys = await stack.enter_async_context(KeyStore(context.bus).running())
         if settings.admin_key_file is not None:
             await keys.ensure(settings.admin_key_file)
@@ -69,8 +72,13 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        metrics.show_disk(context.disk)
+        metrics.name_models(lambda: table.deployments)
+        metrics.show_system(SystemMetrics(context.bus, table))
         metrics.show_replicas(table.loads, lambda: context.bus.connected)
         context.readiness.probe("routing table", lambda: None if table.synced else "not read yet")
+        start_up = StartUp(table, settings.await_deployments, time.monotonic)
+        context.readiness.probe("deployments", start_up.problem)
         context.readiness.probe("API keys", lambda: None if keys.synced else "not read yet")
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
@@ -79,7 +87,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
-            *health.routes(lambda: context.readiness.reasons, metrics),
+            *health.routes(lambda: context.readiness.reasons, context.disk, metrics),
         ]
         known = keys if settings.auth == "on" else None
         http = make_app(

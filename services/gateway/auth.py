@@ -9,13 +9,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.contracts.gateway import ApiKey, Scope
 from shared.errors import PermissionDenied, Unauthenticated
 
 KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
 SECRET_BYTES = 32
+REVOKED_LISTED = timedelta(days=30)
 
 OPEN_PATHS = ("/health", "/healthz", "/readyz")
 """Served without a key."""
@@ -90,6 +91,17 @@ def authenticate(key: str | None, records: Iterable[ApiKey], now: datetime) -> A
 def usable(record: ApiKey, now: datetime) -> bool:
     """Whether the key is neither revoked nor expired."""
     return not record.revoked and (record.expires_at is None or now < record.expires_at)
+
+
+def is_listed(record: ApiKey, now: datetime) -> bool:
+    """Whether lists show the key: one that was revoked leaves them after `REVOKED_LISTED`.
+
+    Its record stays: the admin key of a file would be recorded again at the next start.
+    """
+    if not record.revoked:
+        return True
+    since = record.revoked_at or record.last_used_at or record.created_at
+    return now - since < REVOKED_LISTED
 
 
 def is_last_admin(record: ApiKey, records: Iterable[ApiKey], now: datetime) -> bool:

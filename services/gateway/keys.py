@@ -65,9 +65,15 @@ class KeyStore:
         """Whether all keys have been read."""
         return self._records.synced
 
+    async def wait_synced(self) -> None:
+        """Return once all keys have been read."""
+        await self._records.wait_synced()
+
     def list(self) -> list[ApiKey]:
-        """All records, oldest first, revoked ones too."""
-        return sorted(self._records.values.values(), key=lambda record: (record.created_at, record.id))
+        """All records, oldest first, with those that were revoked in the last 30 days."""
+        now = self._now()
+        listed = (record for record in self._records.values.values() if auth.is_listed(record, now))
+        return sorted(listed, key=lambda record: (record.created_at, record.id))
 
     def scopes(self, key_id: str) -> tuple[Scope, ...]:
         """What a key may do; nothing if there is no such key."""
@@ -91,14 +97,20 @@ class KeyStore:
         return record
 
     async def create(
-        self, name: str, scopes: tuple[Scope, ...], *, by: str = "", expires_in: timedelta | None = None
+        self,
+        name: str,
+        scopes: tuple[Scope, ...],
+        *,
+        by: str = "",
+        expires_in: timedelta | None = None,
+        event: str = "key.created",
     ) -> tuple[ApiKey, str]:
         """A new key, made by the key `by`: its record, and the key itself, which is stored nowhere."""
         key, now = auth.make_key(self._random(auth.SECRET_BYTES)), self._now()
         expires_at = None if expires_in is None else now + expires_in
         record = auth.new_record(key, name, scopes, now, expires_at=expires_at)
         await self._store(record, await self._kv.create(record.id, record.encode()))
-        await self._events.record("key.created", record, by)
+        await self._events.record(event, record, by)
         return record, key
 
     async def revoke(self, key_id: str, *, by: str = "") -> ApiKey:
@@ -119,7 +131,7 @@ class KeyStore:
                     f"{key_id} is the last admin key; make another first: llmos key create NAME --scope admin",
                     param="id",
                 )
-            revoked = record.model_copy(update={"revoked": True})
+            revoked = record.model_copy(update={"revoked": True, "revoked_at": record.revoked_at or self._now()})
             try:
                 revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
             except Conflict:

@@ -1,30 +1,64 @@
 """What `/metrics` shows: the gateway's own counters, and each replica's load as it last reported it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import TypeAdapter
 
+from services.gateway.key_metrics import KeyMetrics
 from services.gateway.limits.places import Places
+from services.gateway.system_metrics import SystemMetrics
 from shared.contracts.gateway import Usage
 from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
+from shared.disk import Disk, DiskUse
 from shared.telemetry import genai
 
 
-class Metrics:
-    """The gateway's counters, in a registry of their own."""
+class Ended(NamedTuple):
+    """A request whose answer is complete."""
 
-    def __init__(self) -> None:
+    method: str
+    route: str
+    status: int
+    seconds: float
+    model: str = ""
+    """As the client named it."""
+    code: str | None = None
+    """Of its error."""
+    key_id: str = ""
+
+
+class Metrics:
+    """The gateway's counters, in a registry of their own.
+
+    Args:
+        by_key: Whether requests and tokens are also counted for each API key.
+    """
+
+    def __init__(self, *, by_key: bool = False) -> None:
         self._registry = CollectorRegistry()
+        self._by_key = KeyMetrics(self._registry) if by_key else None
+        self._deployed: Callable[[], Collection[str]] = frozenset
+        self._refresh: Callable[[], Awaitable[None]] | None = None
         self._requests = Counter(
-            "llmos_http_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
+            "llmos_http_requests",
+            "Requests answered; `model` is empty where none that is deployed was named.",
+            ("method", "route", "status", "model"),
+            registry=self._registry,
+        )
+        self._errors = Counter(
+            "llmos_request_errors",
+            "Requests that were refused or failed, by the code of the error.",
+            ("route", "model", "code"),
+            registry=self._registry,
         )
         self._duration = Histogram(
             "llmos_http_request_duration_seconds",
             "Time to the end of the answer.",
-            ("route",),
+            ("route", "model"),
             buckets=genai.BUCKETS_REQUEST_DURATION,
             registry=self._registry,
         )
@@ -58,7 +92,7 @@ class Metrics:
         self._refusals = Counter(
             "llmos_replica_refusals",
             "Requests that a replica did not take.",
-            ("replica", "code"),
+            ("model", "code"),
             registry=self._registry,
         )
 
@@ -66,9 +100,28 @@ class Metrics:
         """Also show the replicas' load, read from `loads` at every scrape, and whether the bus is there."""
         self._registry.register(_Replicas(loads, connected))
 
+    def show_disk(self, disk: Disk) -> None:
+        """Also show the disk of the bus, if it is watched, and what has stopped for lack of room."""
+        self._registry.register(_DiskSpace(disk))
+
     def show_connections(self, places: Places) -> None:
         """Also show the server's connections, and those that it refused or dropped."""
         self._registry.register(_Connections(places))
+
+    def show_system(self, system: SystemMetrics) -> None:
+        """Also show the whole system, asked for at every scrape."""
+        self._registry.register(system)
+        self._refresh = system.refresh
+
+    def name_models(self, deployed: Callable[[], Collection[str]]) -> None:
+        """Use the names of deployments as labels; what clients send is none."""
+        self._deployed = deployed
+
+    async def scrape(self) -> bytes:
+        """All metrics, as of now, in Prometheus' text format."""
+        if self._refresh is not None:
+            await self._refresh()
+        return self.render()
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -78,11 +131,16 @@ class Metrics:
         """A request came in."""
         self._in_flight.inc()
 
-    def ended(self, method: str, route: str, status: int, seconds: float) -> None:
+    def ended(self, request: Ended) -> None:
         """A request's answer is complete."""
+        model = request.model if request.model in self._deployed() else ""
         self._in_flight.dec()
-        self._requests.labels(method, route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        self._requests.labels(request.method, request.route, str(request.status), model).inc()
+        self._duration.labels(request.route, model).observe(request.seconds)
+        if request.code:
+            self._errors.labels(request.route, model, request.code).inc()
+        if self._by_key is not None:
+            self._by_key.ended(request.key_id, model, request.status)
 
     def first_token(self, model: str, seconds: float) -> None:
         """The first token of an answer."""
@@ -94,8 +152,10 @@ class Metrics:
         for gap in gaps:
             of_model.observe(gap)
 
-    def tokens(self, model: str, usage: Usage) -> None:
-        """An answer is complete."""
+    def tokens(self, model: str, usage: Usage, key_id: str) -> None:
+        """An answer to a request with a key is complete."""
+        if self._by_key is not None:
+            self._by_key.tokens(key_id, model, given=usage.prompt_tokens, generated=usage.completion_tokens)
         self._tokens.labels(model, "input").inc(usage.prompt_tokens)
         self._cached.labels(model).inc(usage.cached_tokens)
         self._tokens.labels(model, "output").inc(usage.completion_tokens)
@@ -104,9 +164,27 @@ class Metrics:
         """An answer goes on on another replica."""
         self._resumes.labels(model).inc()
 
-    def refused(self, replica_id: str, code: str) -> None:
+    def refused(self, model: str, code: str) -> None:
         """A replica did not take a request."""
-        self._refusals.labels(replica_id, code).inc()
+        self._refusals.labels(model, code).inc()
+
+
+class _DiskSpace(Collector):
+    """A look at a `Disk`."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._disk.look()
+        if state is None:
+            return
+        yield GaugeMetricFamily("llmos_disk_free_bytes", "Free on the disk of the bus.", float(state.free))
+        yield GaugeMetricFamily("llmos_disk_size_bytes", "Size of the disk of the bus.", float(state.total))
+        stopped = GaugeMetricFamily("llmos_disk_stopped", "1: it has stopped for lack of room.", labels=("use",))
+        for use in DiskUse:
+            stopped.add_metric((use,), float(use in state.problems))
+        yield stopped
 
 
 class _Connections(Collector):

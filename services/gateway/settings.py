@@ -48,6 +48,8 @@ class Settings(ServiceSettings):
     """Whether a request needs an API key."""
     admin_key_file: Path | None = Field(default=None, validation_alias="LLMOS_GATEWAY_ADMIN_KEY_FILE")
     """A file that holds the first admin key."""
+    await_deployments: float = Field(default=0.0, ge=0, le=3600, validation_alias="LLMOS_GATEWAY_AWAIT_DEPLOYMENTS")
+    """Seconds for which a gateway that starts is not ready while a deployment has no replica that takes requests."""
     request_timeout: float = Field(default=600.0, gt=0, validation_alias="LLMOS_GATEWAY_REQUEST_TIMEOUT")
     """Seconds after which an answer is given up: 504, or an `error` event in a stream."""
     accept_timeout: float = Field(default=2.0, gt=0, validation_alias="LLMOS_GATEWAY_ACCEPT_TIMEOUT")
@@ -82,6 +84,8 @@ class Settings(ServiceSettings):
         default="", validation_alias="LLMOS_GATEWAY_CORS_ORIGINS"
     )
     """Origins whose pages may call the API from a browser, separated by commas: `https://a.example.com`. `*`: all."""
+    metrics_by_key: bool = Field(default=False, validation_alias="LLMOS_GATEWAY_METRICS_BY_KEY")
+    """Whether `/metrics` also counts requests and tokens for each API key, by its id: 200 keys at most."""
     max_file: int = Field(default=512 << 20, gt=0, validation_alias="LLMOS_GATEWAY_MAX_FILE")
     """Largest file in bytes that `/v1/files` takes."""
     store_url: str | None = Field(default=None, validation_alias="LLMOS_STORE_URL")

@@ -53,7 +53,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(HealthWatch(bus, table, time.monotonic).running())
         await stack.enter_async_context(background(_sweep(archive), "sweep traces"))
 
-        ingest = Ingest(archive, forwarder, context.readiness)
+        ingest = Ingest(archive, forwarder, context.readiness, context.disk)
         consumption = await telemetry_stream(bus).consume(ingest.handle, durable=TELEMETRY_DURABLE)
         stack.push_async_callback(consumption.unsubscribe)
 
@@ -61,10 +61,10 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
             return await archive.trace(request.trace_id)
 
         async def list_traces(request: ListTraces) -> TraceList:
-            return TraceList(traces=tuple(await archive.newest(request.limit)))
+            return await archive.newest(request)
 
         async def get_health(_: Empty) -> HealthReport:
-            return table.report(time.monotonic())
+            return table.report(time.monotonic(), pending=ingest.pending)
 
         handlers: rpc.Handlers = {GET_TRACE: get_trace, LIST_TRACES: list_traces, GET_HEALTH: get_health}
         await stack.enter_async_context(rpc.serve(bus, handlers, queue=QUEUE))

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from services.monitor.spans import TRACE_ID_BYTES, StoredSpan, trace_document
 from services.monitor.store import Limits, TraceStore
-from shared.contracts.monitor import TraceDocument, TraceSummary
+from shared.contracts.monitor import ListTraces, TraceDocument, TraceList
 from shared.errors import InvalidInput, NotFound, StorageFull, Unavailable
 
 Result = TypeVar("Result")
@@ -72,10 +72,11 @@ class Archive:
             )
         return document
 
-    async def newest(self, limit: int) -> list[TraceSummary]:
-        """The traces that started last, newest first."""
-        store = self._opened
-        return await self._run(lambda: store.newest(limit))
+    async def newest(self, request: ListTraces) -> TraceList:
+        """The traces that match, newest first, and how long traces are kept."""
+        store, limits = self._opened, self._limits
+        found = await self._run(lambda: store.newest(request))
+        return TraceList(traces=tuple(found), max_age=limits.age, max_spans=limits.spans, max_bytes=limits.bytes)
 
     async def enforce_limits(self) -> int:
         """Delete traces that became too old; returns how many. Raises `StorageFull`."""

@@ -1,5 +1,6 @@
 """Which processes are up, ready or down: a pure table of heartbeats, and the watch that feeds it."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ class HealthTable:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], tuple[Heartbeat, float]] = {}
+        self._starts: Counter[str] = Counter()
 
     def observe(self, heartbeat: Heartbeat, now: float) -> None:
         """Note a heartbeat. A last one (`leaving`) removes its process."""
@@ -26,16 +28,23 @@ class HealthTable:
         if heartbeat.leaving:
             self._last.pop(key, None)
         else:
+            if key not in self._last:
+                self._starts[heartbeat.service] += 1
             self._last[key] = (heartbeat, now)
 
-    def report(self, now: float) -> HealthReport:
-        """All processes, by service and instance. One that was silent for `FORGET_INSTANCE_S` is dropped."""
+    def report(self, now: float, *, pending: int = 0) -> HealthReport:
+        """All processes, by service and instance. One that was silent for `FORGET_INSTANCE_S` is dropped.
+
+        `pending` messages of telemetry wait to be read.
+        """
         self._last = {key: last for key, last in self._last.items() if now - last[1] < FORGET_INSTANCE_S}
         return HealthReport(
             instances=tuple(
                 InstanceHealth(heartbeat=heartbeat, age=round(now - seen, 3), up=now - seen < HEARTBEAT_TTL_S)
                 for _, (heartbeat, seen) in sorted(self._last.items())
-            )
+            ),
+            starts=dict(self._starts),
+            pending=pending,
         )
 
 

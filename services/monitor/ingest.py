@@ -9,6 +9,7 @@ from services.monitor.export import Forwarder
 from services.monitor.spans import decode_spans
 from shared.bus.port import Message
 from shared.contracts.monitor import TRACES_SUBJECT
+from shared.disk import Disk, DiskUse
 from shared.errors import InvalidInput, StorageFull
 from shared.service.readiness import Readiness
 
@@ -18,18 +19,25 @@ _log = structlog.get_logger("llmos.monitor")
 class Ingest:
     """Handles each message of the stream; the bus acknowledges it when `handle` returns.
 
-    Garbage is logged and skipped. A store that cannot write raises, so that the message comes again.
+    Garbage is logged and skipped, and spans for which the disk has no room are dropped. A store that cannot write
+    raises, so that the message comes again.
     """
 
-    def __init__(self, archive: Archive, forwarder: Forwarder | None, readiness: Readiness) -> None:
+    def __init__(self, archive: Archive, forwarder: Forwarder | None, readiness: Readiness, disk: Disk) -> None:
         self._archive = archive
         self._forwarder = forwarder
         self._readiness = readiness
+        self._disk = disk
+        self.pending = 0
+        """Messages that waited behind the last one."""
 
     async def handle(self, message: Message) -> None:
         """Take in one message of any telemetry subject; only spans are stored."""
+        self.pending = message.pending
         if message.subject != TRACES_SUBJECT:
             return
+        if self._disk.why_not(DiskUse.TELEMETRY) is not None:
+            return  # its senders drop what follows, count it and say why
         try:
             decoded = await asyncio.to_thread(decode_spans, message.data)
         except InvalidInput as error:

@@ -16,10 +16,29 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
 from shared.errors import InvalidInput
+from shared.telemetry import genai
 
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 _MAX_TIME = (1 << 63) - 1
 """Nanoseconds: what SQLite can hold; the year 2262."""
+_MAX_TEXT = 256
+_FACTS = frozenset({genai.HTTP_STATUS, genai.REQUEST_MODEL, genai.API_KEY_ID, genai.ERROR_MESSAGE})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What the gateway's span says of its request, or a root of its own work: by this traces are found."""
+
+    duration: int
+    """Nanoseconds."""
+    model: str | None = None
+    """Deployment that the client named."""
+    status: int | None = None
+    """Of HTTP."""
+    key: str | None = None
+    """Id of the API key."""
+    reason: str | None = None
+    """Why it was refused or failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,8 @@ class StoredSpan:
     error: bool
     data: bytes
     """A `ResourceSpans` message with this span alone."""
+    facts: RequestFacts | None = None
+    """Of a span that stands for its trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +105,32 @@ def _stored(resource: ResourceSpans, scope: ScopeSpans, span: Span) -> StoredSpa
         scope_spans=[ScopeSpans(scope=scope.scope, schema_url=scope.schema_url, spans=[span])],
     )
     start = min(span.start_time_unix_nano, _MAX_TIME)
+    end = max(start, min(span.end_time_unix_nano, _MAX_TIME))
     return StoredSpan(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_id=span.parent_span_id,
         name=span.name,
         start=start,
-        end=max(start, min(span.end_time_unix_nano, _MAX_TIME)),
+        end=end,
         error=span.status.code == Status.STATUS_CODE_ERROR,
         data=alone.SerializeToString(),
+        facts=_facts(span, end - start),
+    )
+
+
+def _facts(span: Span, duration: int) -> RequestFacts | None:
+    found = {pair.key: pair.value for pair in span.attributes if pair.key in _FACTS}
+    if span.parent_span_id and genai.HTTP_STATUS not in found:
+        return None
+    texts = {key: value.string_value[:_MAX_TEXT] or None for key, value in found.items()}
+    status = found[genai.HTTP_STATUS].int_value if genai.HTTP_STATUS in found else 0
+    return RequestFacts(
+        duration=duration,
+        model=texts.get(genai.REQUEST_MODEL),
+        status=status if 100 <= status <= 599 else None,
+        key=texts.get(genai.API_KEY_ID),
+        reason=texts.get(genai.ERROR_MESSAGE),
     )
 
 

@@ -6,16 +6,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from services.monitor.spans import StoredSpan, stored_span
-from shared.contracts.monitor import TraceSummary
+from shared.contracts.monitor import ListTraces, TraceSummary
 
 _log = structlog.get_logger("llmos.monitor")
 
-SCHEMA_VERSION = 1
-_SCHEMA = f"""
+SCHEMA_VERSION = 2
+_ADD_FACTS = """
+    BEGIN;
+    ALTER TABLE traces ADD COLUMN duration INTEGER;
+    ALTER TABLE traces ADD COLUMN model TEXT;
+    ALTER TABLE traces ADD COLUMN status INTEGER;
+    ALTER TABLE traces ADD COLUMN key TEXT;
+    ALTER TABLE traces ADD COLUMN reason TEXT;
+    PRAGMA user_version = 2;
+    COMMIT;
+"""
+"""From version 1: traces that are there are found by none of them."""
+_SCHEMA = """
     BEGIN;
     CREATE TABLE traces (
         trace_id BLOB PRIMARY KEY,
@@ -37,7 +49,6 @@ _SCHEMA = f"""
         data BLOB NOT NULL,
         PRIMARY KEY (trace_id, span_id)
     ) WITHOUT ROWID;
-    PRAGMA user_version = {SCHEMA_VERSION};
     COMMIT;
 """
 _TOUCH = """
@@ -46,6 +57,16 @@ _TOUCH = """
         start = min(start, excluded.start), end = max(end, excluded.end), spans = spans + 1,
         bytes = bytes + excluded.bytes, error = max(error, excluded.error), touched = excluded.touched
 """
+_SET_FACTS = "UPDATE traces SET duration = ?, model = ?, status = ?, key = ?, reason = ? WHERE trace_id = ?"
+_NEWEST = """
+    SELECT trace_id, spans, error, model, status, key, reason FROM traces
+    WHERE (:model IS NULL OR model = :model) AND (:key IS NULL OR key = :key)
+        AND (NOT :errors OR error OR status >= 400)
+        AND (:lowest IS NULL OR status BETWEEN :lowest AND :highest)
+        AND (:duration IS NULL OR duration >= :duration)
+        AND (:start IS NULL OR start >= :start)
+    ORDER BY touched DESC, start DESC LIMIT :limit
+"""
 _ROOT = """
     SELECT data FROM spans AS s WHERE trace_id = ?
     ORDER BY (parent_id = x'') DESC,
@@ -53,6 +74,10 @@ _ROOT = """
     LIMIT 1
 """
 """The root; else (a client's own span is the root) the earliest span whose parent is not here."""
+
+
+_MAX_S = 1e9
+"""Seconds; more could not be told from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +138,9 @@ class TraceStore:
                     self._database.execute(
                         _TOUCH, (span.trace_id, span.start, span.end, len(span.data), span.error, now)
                     )
+                    if (facts := span.facts) is not None:
+                        values = (facts.duration, facts.model, facts.status, facts.key, facts.reason)
+                        self._database.execute(_SET_FACTS, (*values, span.trace_id))
         self._spans += added
         self._bytes += size
         self.enforce_limits()
@@ -143,17 +171,16 @@ class TraceStore:
         )
         return [data for (data,) in rows]
 
-    def newest(self, limit: int) -> list[TraceSummary]:
-        """The traces whose spans came last, newest first.
+    def newest(self, request: ListTraces) -> list[TraceSummary]:
+        """The traces that match, those whose spans came last first.
 
         The times of a summary are those of its root: the times of other machines' spans are by other clocks.
         """
-        rows = self._database.execute(
-            "SELECT trace_id, spans, error FROM traces ORDER BY touched DESC, start DESC LIMIT ?", (limit,)
-        ).fetchall()
-        return [self._summary(*row) for row in rows]
+        rows = self._database.execute(_NEWEST, _values(request, self._clock())).fetchall()
+        names = ("model", "status", "key", "reason")
+        return [self._summary(row[0], row[1], row[2], dict(zip(names, row[3:], strict=True))) for row in rows]
 
-    def _summary(self, trace_id: bytes, spans: int, error: int) -> TraceSummary:
+    def _summary(self, trace_id: bytes, spans: int, error: int, facts: dict[str, Any]) -> TraceSummary:
         (data,) = self._database.execute(_ROOT, (trace_id,)).fetchone()
         root = stored_span(data)
         return TraceSummary(
@@ -163,6 +190,7 @@ class TraceStore:
             duration=(root.end - root.start) / 1e9,
             spans=spans,
             error=bool(error),
+            **facts,
         )
 
     def close(self) -> None:
@@ -188,13 +216,15 @@ class TraceStore:
         database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in {0, SCHEMA_VERSION}:
+            if not 0 <= version <= SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"schema version {version}, expected {SCHEMA_VERSION}")
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             if version == 0:
                 database.executescript(_SCHEMA)
+            if version < SCHEMA_VERSION:
+                database.executescript(_ADD_FACTS)
         except sqlite3.Error:
             database.close()
             raise
@@ -207,3 +237,19 @@ class TraceStore:
         for suffix in ("-wal", "-shm"):
             self._path.with_name(f"traces.db{suffix}").unlink(missing_ok=True)
         _log.warning("traces.set_aside", moved_to=str(aside), why=why)
+
+
+def _values(request: ListTraces, now: float) -> dict[str, Any]:
+    """What stands for the names in `_NEWEST`."""
+    status = request.status if request.status not in (None, "error") else None
+    lowest = None if status is None else int(status.replace("xx", "00"))
+    return {
+        "limit": request.limit,
+        "model": request.model,
+        "key": request.key,
+        "errors": request.status == "error",
+        "lowest": lowest,
+        "highest": None if lowest is None or status is None else lowest + (99 if status.endswith("xx") else 0),
+        "duration": None if request.slower_than is None else int(min(request.slower_than, _MAX_S) * 1e9),
+        "start": None if request.since is None else int((now - min(request.since, now)) * 1e9),
+    }

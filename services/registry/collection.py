@@ -8,7 +8,7 @@ from services.registry.garbage import Garbage, find_garbage
 from services.registry.records import Records
 from shared.bus.port import KeyValue
 from shared.contracts.file import UploadedFile
-from shared.contracts.job import Job, JobState
+from shared.contracts.job import Job
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CatalogueRecord, Named
 from shared.storage.port import ArtifactStore
@@ -71,17 +71,7 @@ async def _all(records: Mapping[Kind, Records]) -> dict[Named, CatalogueRecord]:
 async def job_blobs(jobs: KeyValue) -> set[str]:
     """The digests of what jobs that are not over may still read: checkpoints to go on from, and uploads."""
     records = [Job.decode(entry.value) for entry in await jobs.entries()]
-    over = {JobState.SUCCEEDED, JobState.CANCELLED}
-    files = [
-        file
-        for job in records
-        if job.state not in over
-        for file in (
-            *(job.checkpoint.files if job.checkpoint is not None else ()),
-            *(upload.file for upload in job.spec.uploads),
-        )
-    ]
-    return {file.digest for file in files}
+    return {file.digest for job in records for file in job.needed_files}
 
 
 async def file_blobs(files: KeyValue, now: datetime) -> set[str]:

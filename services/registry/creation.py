@@ -19,7 +19,7 @@ from services.registry.records import Records
 from shared.contracts.manifest import FileList, Kind, Manifest
 from shared.contracts.registry import CatalogueRecord, CreateVersion, VersionEntry
 from shared.contracts.sampling import version_defaults
-from shared.errors import Conflict, InvalidInput, NotFound
+from shared.errors import Conflict, InvalidInput, NotFound, StorageFull
 from shared.storage.port import ArtifactStore
 
 
@@ -46,6 +46,7 @@ async def create_version(
     Raises:
         InvalidInput: A blob is missing or has another size, or no request could have a default.
         Conflict: The name has too many versions.
+        StorageFull: The disk has no room; no version was made.
     """
     if isinstance(manifest, Manifest):
         _check_defaults(manifest)
@@ -62,7 +63,11 @@ async def create_version(
             return Creation(change.after, existing, created=False)
     number = await _write_manifest(records, store, request.name, data, kind)
     ours = VersionEntry(version=number, digest=digest, size=manifest.size, created_at=now())
-    record = (await records.change(request.name, lambda record: _enter(record, ours, request.aliases))).after
+    try:
+        record = (await records.change(request.name, lambda record: _enter(record, ours, request.aliases))).after
+    except StorageFull:  # else the next start of the registry would find a manifest, and make the version
+        await store.delete_manifest(request.name, number, kind)
+        raise
     entry = with_digest(record, digest)
     assert entry is not None, "it was entered just now, by us or by a faster process"
     if entry.version != number:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from opentelemetry import trace
 
+from services.registry.blob_checks import BlobChecks
 from services.registry.collection import collect
 from services.registry.endpoints import CatalogueEndpoints
 from services.registry.events import publish_event
@@ -17,6 +18,7 @@ from shared.contracts.job import JOBS_BUCKET
 from shared.contracts.manifest import Kind
 from shared.contracts.registry import CATALOGUES, COLLECT_GARBAGE, CollectGarbage, GarbageReport
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET
+from shared.contracts.scrub import CHECK_BLOB, LIST_SCRUBS
 from shared.storage.port import ArtifactStore
 
 QUEUE = "registry"
@@ -55,7 +57,12 @@ class RegistryService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["RegistryService"]:
         """Respond while inside; leaving takes no new requests and finishes those that run."""
-        handlers: Handlers = {COLLECT_GARBAGE: self.collect_garbage}
+        checks = BlobChecks(self._bus, self._store)
+        handlers: Handlers = {
+            COLLECT_GARBAGE: self.collect_garbage,
+            CHECK_BLOB: checks.check_blob,
+            LIST_SCRUBS: checks.list_scrubs,
+        }
         for endpoints in self.catalogues.values():
             handlers = {**handlers, **endpoints.handlers()}
         async with serve(self._bus, handlers, queue=QUEUE, tracer=_tracer):

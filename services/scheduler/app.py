@@ -53,7 +53,7 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
             yield
         changed.set()
 
-    leader = Leader(bus.kv(LEASES_BUCKET), context.instance, term, ttl=ttl)
+    leader = Leader(bus.kv(LEASES_BUCKET, ttl=ttl), context.instance, term, ttl=ttl)
     service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
     deployer = JobDeployer(bus, context.instance, reconciler, service.status, tick=ttl / 10)
 

@@ -2,7 +2,8 @@
 
 A bucket's own time to live removes an entry at the server without an event. So every reader has a `LeaseTable`: it
 watches the bucket and drops a lease when no renewal was seen for the time to live, by its own clock. While the watch
-is not fresh no lease expires; afterwards each has one full time to live.
+is not fresh no lease expires; afterwards each has one full time to live, also one that the bucket lacks then: the
+server keeps leases in memory, so a restart of the server loses them, and their holders write them again.
 """
 
 import asyncio
@@ -92,7 +93,9 @@ class LeaseTable(Generic[Value]):
                 _log.warning("lease.unreadable", key=event.key, error=str(error))
                 self._seen.pop(event.key, None)
         elif event.operation is KvOperation.DELETE:
-            self._seen.pop(event.key, None)
+            seen = self._seen.pop(event.key, None)
+            if seen is not None and not event.revision:  # nobody was seen to delete it: the server may have lost it
+                self._seen[event.key] = _Seen(seen.value, self._clock())
         else:
             self._synced.set()
 

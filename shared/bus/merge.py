@@ -45,6 +45,8 @@ class WatchMerge:
                 self._known.add(event.key)
                 self._in_this_run.add(event.key)
             elif event.operation is KvOperation.DELETE:
+                if event.key not in self._known:
+                    continue  # it was never seen, so nothing is gone
                 self._known.discard(event.key)
                 self._in_this_run.discard(event.key)
             elif vanished := self._known - self._in_this_run:

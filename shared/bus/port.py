@@ -40,6 +40,8 @@ class Message:
     subject: str
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    pending: int = 0
+    """For a consumer of a stream: messages behind this one."""
 
 
 Receive = Callable[[Message], None]

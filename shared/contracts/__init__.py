@@ -4,6 +4,7 @@
 |---|---|
 | `base` | `Contract` (frozen pydantic model) and `Endpoint` (subject + request + response) |
 | `manifest` | the JSON that describes a version, and references to versions |
+| `smoke_test` | what a version gave for a few tokens at import |
 | `dataset` | the JSON that describes a version of a dataset |
 | `report` | the JSON that describes what an evaluation measured |
 | `registry` | catalogues of models, datasets and reports: names, versions, aliases |
@@ -13,6 +14,7 @@
 | `file` | files that clients upload |
 | `resources` | what a replica or a job is granted |
 | `serving` | what a deployer can set for each replica |
+| `scrub` | checks of stored bytes against their digests |
 | `events` | changes of control state |
 | `replica` | generate, cancel, drain |
 | `sampling` | how a replica chooses tokens |
@@ -21,4 +23,5 @@
 | `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |
+| `state` | control state as a document, its format, and which system a bus or a store belongs to |
 """

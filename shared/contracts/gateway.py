@@ -126,6 +126,8 @@ class ApiKey(Contract):
     last_used_at: datetime | None = None
     """To within an hour; None: not used yet."""
     revoked: bool = False
+    revoked_at: datetime | None = None
+    """None: it is not revoked, or was by an LLMOS that did not note the time."""
 
 
 def frames_subject(gateway_id: str) -> str:

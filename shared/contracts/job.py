@@ -225,6 +225,14 @@ class Job(Contract):
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def needed_files(self) -> tuple[ManifestFile, ...]:
+        """What it may still read in the store: a checkpoint to go on from, and uploads; nothing once it is over."""
+        if self.state in {JobState.SUCCEEDED, JobState.CANCELLED}:
+            return ()
+        saved = self.checkpoint.files if self.checkpoint is not None else ()
+        return (*saved, *(upload.file for upload in self.spec.uploads))
+
 
 class RunState(StrEnum):
     """Life of a job's process."""

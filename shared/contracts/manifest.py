@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.contracts.base import Contract
+from shared.contracts.smoke_test import SmokeTest
 from shared.errors import UnsupportedFormat
 
 _NAME = r"[a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*"
@@ -206,6 +207,9 @@ class Lineage(Contract):
     source: str
     source_digest: Digest | None = None
     tool: str = ""
+    conversion: str = ""
+    """The importer's format and the options that it was given: the same source by the same conversion is the same
+    version. Empty: the version was trained, or is older than this field."""
     quantization: str = ""
     license: str | None = None
     base: Digest | None = None
@@ -240,6 +244,8 @@ class Manifest(FileList):
     lineage: Lineage
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured at import, e.g. perplexity."""
+    smoke_test: SmokeTest | None = None
+    """What the version gave at import; None: it is older than such records."""
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:

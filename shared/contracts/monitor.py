@@ -1,8 +1,9 @@
 """Telemetry subjects, heartbeats, and the monitor's endpoints."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.contracts.base import Contract, Empty, Endpoint
 
@@ -17,6 +18,19 @@ TRACES_SUBJECT = "llmos.v1.telemetry.traces"
 """OTLP `ExportTraceServiceRequest`, protobuf."""
 
 
+class DiskSpace(Contract):
+    """The disk that a process and the bus write to."""
+
+    folder: str
+    free: int
+    """Bytes; so is `total`."""
+    total: int
+    stopped: tuple[str, ...] = ()
+    """What stopped for lack of room: telemetry, imports, changes, in this order."""
+    why: str = ""
+    """What stopped and why, in words; empty: nothing."""
+
+
 class Heartbeat(Contract):
     """Whether a process is ready; published on `health_subject(service, instance)`."""
 
@@ -29,8 +43,12 @@ class Heartbeat(Contract):
     """Why it is not ready."""
     started_at: datetime
     version: str
+    memory: int = 0
+    """Bytes that the process has resident; 0: not known."""
     leaving: bool = False
     """Whether this is the last heartbeat of a process that was asked to stop: it is gone, not down."""
+    disk: DiskSpace | None = None
+    """None: it watches none."""
 
 
 class InstanceHealth(Contract):
@@ -46,6 +64,10 @@ class HealthReport(Contract):
     """All processes with a recent heartbeat."""
 
     instances: tuple[InstanceHealth, ...]
+    starts: dict[str, int] = Field(default_factory=dict)
+    """Processes of each service that the monitor has seen since its own start."""
+    pending: int = 0
+    """Messages of telemetry that the monitor has not read yet, when it read the last one."""
 
 
 class GetTrace(Contract):
@@ -62,9 +84,19 @@ class TraceDocument(Contract):
 
 
 class ListTraces(Contract):
-    """The newest traces."""
+    """The newest traces, of those that match all that is given."""
 
     limit: int = Field(default=20, ge=1, le=1000)
+    model: str | None = Field(default=None, max_length=128)
+    """Deployment that the request named."""
+    status: Annotated[str, StringConstraints(pattern=r"^([1-5]\d\d|[1-5]xx|error)$")] | None = None
+    """HTTP status, a class of them, or `error`: a span failed, or the status is 400 or more."""
+    key: str | None = Field(default=None, max_length=128)
+    """Id of the API key."""
+    slower_than: float | None = Field(default=None, ge=0)
+    """Seconds that the root span took, at least."""
+    since: float | None = Field(default=None, gt=0)
+    """Seconds ago at which the root span began, at most."""
 
 
 class TraceSummary(Contract):
@@ -78,12 +110,25 @@ class TraceSummary(Contract):
     """Seconds."""
     spans: int
     error: bool
+    model: str | None = None
+    status: int | None = None
+    """Of HTTP, as the client got it."""
+    key: str | None = None
+    """Id of the API key."""
+    reason: str | None = None
+    """Why the request was refused or failed."""
 
 
 class TraceList(Contract):
     """Newest first."""
 
     traces: tuple[TraceSummary, ...]
+    max_age: float | None = None
+    """Seconds that a trace is kept."""
+    max_spans: int | None = None
+    """Spans that are kept in all; the oldest traces go first."""
+    max_bytes: int | None = None
+    """Bytes of them."""
 
 
 GET_TRACE = Endpoint("llmos.v1.monitor.get_trace", GetTrace, TraceDocument)
@@ -96,6 +141,7 @@ def health_subject(service: str, instance: str) -> str:
     return f"llmos.v1.health.{service}.{instance}"
 
 
+DiskSpace.EXAMPLE = DiskSpace(folder="/home/ann/.llmos", free=42_000_000_000, total=250_000_000_000)
 _TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 Heartbeat.EXAMPLE = Heartbeat(
     service="registry", instance="registry-3f2a", pid=4242, ready=True, started_at=_TIME, version="0.1.0"

@@ -110,6 +110,9 @@ class ReplicaState(StrEnum):
     READY = "ready"
     STALLED = "stalled"
     """Was ready; has work, and its engine completes no step. It becomes ready again, or its agent restarts it."""
+    UNRESPONSIVE = "unresponsive"
+    """Was ready; gives no sign of life: its process is stopped, or its event loop hangs. Its agent says so in its
+    place. It becomes ready again, or its agent restarts it."""
     DRAINING = "draining"
     FAILED = "failed"
     """Died; the node agent starts it again with back-off. `message` says why."""

@@ -1,27 +1,22 @@
 """The heartbeat of a process: whether it is ready, every second."""
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from shared.bus import rpc
-from shared.contracts.monitor import Heartbeat, health_subject
+from shared.contracts.monitor import DiskSpace, Heartbeat, health_subject
 from shared.deadlines import HEARTBEAT_S
+from shared.disk import Disk
 from shared.service import health_file
 from shared.service.background import background
 from shared.service.context import Context
-
-
-def llmos_version() -> str:
-    """The installed distribution's version."""
-    try:
-        return importlib.metadata.version("llmos")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
+from shared.version import llmos_version
 
 
 class HeartbeatPublisher:
@@ -38,6 +33,7 @@ class HeartbeatPublisher:
         self._started_at = datetime.now(UTC)
         self._version = llmos_version()
         self._changed = asyncio.Event()
+        self._process = psutil.Process()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["HeartbeatPublisher"]:
@@ -70,6 +66,21 @@ class HeartbeatPublisher:
             reasons=reasons,
             started_at=self._started_at,
             version=self._version,
+            memory=self._process.memory_info().rss,
             leaving=leaving,
+            disk=_space(context.disk),
         )
         await rpc.publish(context.bus, health_subject(context.name, context.instance), message)
+
+
+def _space(disk: Disk) -> DiskSpace | None:
+    state = disk.look()
+    if state is None:
+        return None
+    return DiskSpace(
+        folder=str(state.folder),
+        free=state.free,
+        total=state.total,
+        stopped=tuple(map(str, state.stopped)),
+        why=state.summary or "",
+    )

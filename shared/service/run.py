@@ -23,9 +23,11 @@ import structlog
 from shared.bus.connect import connect
 from shared.bus.port import Bus
 from shared.deadlines import BUS_DRAIN_S, CUT_S, TEARDOWN_S, TELEMETRY_FLUSH_S
+from shared.disk import Disk, DiskUse
 from shared.errors import LlmosError
 from shared.service import stacks
 from shared.service.context import Context
+from shared.service.exhaustion import why_no_files
 from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
 from shared.service.private_process import keep_private
@@ -65,13 +67,20 @@ def main(
 def run_service(name: str, app: App, settings: ServiceSettings) -> int:
     """Run `app` until SIGTERM or SIGINT; the exit code for `sys.exit`. Main thread only."""
     instance = settings.instance or f"{name}-{secrets.token_hex(3)}"
-    configure_logs(settings.log_format, settings.log_level, service=name, instance=instance)
+    disk = Disk(settings.disk_folder)
+    configure_logs(
+        settings.log_format,
+        settings.log_level,
+        service=name,
+        instance=instance,
+        warnings_only=lambda: disk.why_not(DiskUse.TELEMETRY) is not None,
+    )
     threading.excepthook = _log_thread_crash
     stacks.dump_on_signal()
     keep_private()
     follow_parent()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        code = runner.run(_Life(name, instance, app, settings).run())
+        code = runner.run(_Life(name, instance, app, settings, disk).run())
         limit = _limit(TEARDOWN_S, code)  # closing the loop waits for the threads of its executor
     limit.cancel()
     return code
@@ -80,11 +89,12 @@ def run_service(name: str, app: App, settings: ServiceSettings) -> int:
 class _Life:
     """One run of one service."""
 
-    def __init__(self, name: str, instance: str, app: App, settings: ServiceSettings) -> None:
+    def __init__(self, name: str, instance: str, app: App, settings: ServiceSettings, disk: Disk) -> None:
         self._name = name
         self._instance = instance
         self._app = app
         self._settings = settings
+        self._disk = disk
         self._stop = asyncio.Event()
         self._started = False
 
@@ -114,12 +124,17 @@ class _Life:
         readiness = Readiness()
         readiness.set("start", "starting")
         async with AsyncExitStack() as stack:
-            bus = await connect(self._settings.nats_url, name=self._instance)
+            bus = await connect(
+                self._settings.nats_url,
+                name=self._instance,
+                why_no_changes=lambda: self._disk.why_not(DiskUse.CHANGES),
+            )
             stack.push_async_callback(_drain, bus)
             readiness.probe("bus", lambda: None if bus.connected else "not connected")
-            telemetry.configure(self._name, self._instance, bus)
+            readiness.probe("files", why_no_files)
+            telemetry.configure(self._name, self._instance, bus, self._disk)
             stack.push_async_callback(telemetry.shutdown)
-            context = Context(self._name, self._instance, bus, readiness, stop=self._stop.set)
+            context = Context(self._name, self._instance, bus, readiness, self._disk, stop=self._stop.set)
             await stack.enter_async_context(HeartbeatPublisher(context, self._settings.health_file).running())
             async with self._app(context):
                 self._started = True

@@ -57,6 +57,9 @@ class ServiceSettings(BaseSettings):
     """Seconds after SIGTERM in which work under way may end."""
     health_file: Path | None = None
     """File that is written with each heartbeat, for a container's health check (`shared.service.health_file`)."""
+    disk_folder: Path | None = None
+    """Folder on the disk that the bus, the store and the logs share. Before it is full, telemetry stops, then
+    imports, then changes; answers go on. Not set: it is not watched."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

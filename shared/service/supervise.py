@@ -106,6 +106,11 @@ class Child:
             self._rotation = asyncio.create_task(rotating, name=f"rotate the log of {self.spec.name}")
             self._supervision.add_done_callback(lambda _: self._rotation and self._rotation.cancel())
 
+    def kill(self) -> None:
+        """End the process now; it is started again."""
+        if self._process is not None:
+            _kill_group(self._process.pid)
+
     async def stop(self) -> None:
         """Ask the process to end; kill it after `stop_timeout`. Returns when it has ended. Idempotent.
 
@@ -183,7 +188,7 @@ class Child:
         program = shutil.which(self.spec.argv[0], path=environment.get("PATH"))
         if program is None:
             raise NotFound(f"{self.spec.name}: there is no program {self.spec.argv[0]!r}")
-        output = child_log.open_log(self.spec.log) if self.spec.log else None
+        output = self._open_log()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *tethered(program, *self.spec.argv[1:]),
@@ -194,12 +199,24 @@ class Child:
                 start_new_session=True,
             )
         finally:
-            if output is not None:
+            if output is not None and output >= 0:
                 os.close(output)
         if self._stopping.is_set():  # stop() came while the process was being made
             _send(self._process.pid, self.spec.stop_signal)
         _log.info("child.started", child=self.spec.name, pid=self._process.pid)
         self._changed()
+
+    def _open_log(self) -> int | None:
+        """For its output; None: this process's own. Without a place for its log a process runs all the same."""
+        if self.spec.log is None:
+            return None
+        try:
+            return child_log.open_log(self.spec.log)
+        except OSError as error:
+            if self._supervision is None:  # at the first start a person looks on
+                raise
+            _log.warning("log.not_opened", child=self.spec.name, path=str(self.spec.log), error=str(error))
+            return asyncio.subprocess.DEVNULL
 
     def _changed(self) -> None:
         if self._on_change is None:

@@ -17,9 +17,10 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
+from shared.disk import readable_bytes
 from shared.errors import StorageFull
 from shared.storage.digest import require_digest
-from shared.storage.incoming import IncomingFile, disk_error, make_folder, readable_bytes, remove_abandoned
+from shared.storage.incoming import IncomingFile, disk_error, make_folder, remove_abandoned
 from shared.storage.port import CHUNK
 from shared.storage.threads import Workers, batches
 

@@ -4,8 +4,6 @@ Several processes may use it at once. A file is written under `incoming/`, synce
 visible is whole even after a power cut.
 """
 
-import errno
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -16,11 +14,21 @@ from typing import BinaryIO, TypeVar
 import structlog
 
 from shared.contracts.manifest import Kind
-from shared.errors import Conflict, NotFound
+from shared.disk import DiskUse, free_bytes, readable_bytes, reserve, total_bytes
+from shared.errors import Conflict, NotFound, StorageFull
 from shared.storage.caches import Caches
 from shared.storage.digest import file_digest, require_digest, verified
-from shared.storage.incoming import IncomingFile, disk_error, free_bytes, make_folder, remove_abandoned
-from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
+from shared.storage.incoming import IncomingFile, disk_error, make_folder, remove_abandoned
+from shared.storage.layout import (
+    BLOBS,
+    MANIFESTS,
+    SNAPSHOTS,
+    blob_key,
+    document_key,
+    manifest_key,
+    parse_blob_key,
+    parse_manifest_key,
+)
 from shared.storage.port import CHUNK, Stored
 from shared.storage.threads import Workers, batches
 
@@ -63,7 +71,7 @@ class DirectoryStore:
         existing = await self._on_disk(doing, partial(_size, target))
         if existing is not None and await self.holds_blob(digest):
             return existing
-        await self._on_disk(doing, partial(self._require_space, size or 0), needed=size)
+        await self._on_disk(doing, partial(self._require_space, size or 0, doing))
         async with self._received(chunks, doing, size or 0) as file:
             require_digest(file.digest, digest, file.size)
             await self._on_disk(doing, partial(file.place, target), needed=file.size)
@@ -143,6 +151,24 @@ class DirectoryStore:
         found = await self._on_disk(f"listing manifests of {kind}s", partial(self._list, MANIFESTS[kind]))
         return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
 
+    async def put_document(self, name: str, data: bytes) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / document_key(name)
+        await self._on_disk(f"writing {name}", partial(self._replace, path, data), needed=len(data))
+
+    async def get_document(self, name: str) -> bytes | None:
+        """See `ArtifactStore`."""
+        return await self._on_disk(f"reading {name}", partial(_read, self._root / document_key(name)))
+
+    async def delete_document(self, name: str) -> None:
+        """See `ArtifactStore`."""
+        path = self._root / document_key(name)
+        await self._on_disk(f"deleting {name}", partial(path.unlink, missing_ok=True))
+
+    async def snapshots(self) -> dict[str, Stored]:
+        """See `ArtifactStore`."""
+        return await self._on_disk("listing snapshots", partial(self._list, SNAPSHOTS))
+
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes one byte and removes it."""
         try:
@@ -161,7 +187,7 @@ class DirectoryStore:
             async with aclosing(batches(chunks, CHUNK)) as pieces:
                 async for data in pieces:
                     needed = max(announced, file.size + len(data))
-                    await self._on_disk(doing, partial(file.write, data), needed=needed)
+                    await self._on_disk(doing, partial(self._append, file, data, doing), needed=needed)
             yield file
         finally:
             await self._workers.run(file.discard)
@@ -182,14 +208,28 @@ class DirectoryStore:
             self._verified[digest] = state
         return True
 
-    def _require_space(self, size: int) -> None:
-        if free_bytes(self._root) < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _require_space(self, size: int, doing: str) -> None:
+        """Raise `StorageFull` unless the reserve for changes of the control state is left after `size` more bytes."""
+        free, least = free_bytes(self._root), reserve(DiskUse.IMPORTS, total_bytes(self._root))
+        if free - size < least:
+            raise StorageFull(
+                f"{doing} found no room in {self._root}: {readable_bytes(size)} needed, {readable_bytes(free)} free,"
+                f" of which {readable_bytes(least)} are for changes; free some, or give another folder"
+            )
+
+    def _append(self, file: IncomingFile, data: bytes, doing: str) -> None:
+        self._require_space(len(data), doing)
+        file.write(data)
 
     def _write_new(self, path: Path, data: bytes) -> bool:
         with IncomingFile(self._incoming) as file:
             file.write(data)
             return file.link(path)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        with IncomingFile(self._incoming) as file:
+            file.write(data)
+            file.place(path)
 
     def _try_to_write(self) -> None:
         with IncomingFile(self._incoming) as file:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
+from shared.disk import free_bytes, readable_bytes
 from shared.errors import LlmosError, StorageFull, Unavailable
 
 _FICLONE = 0x40049409
@@ -154,19 +155,3 @@ def disk_error(error: OSError, root: Path, doing: str, needed: int | None = None
     free = readable_bytes(free_bytes(root))
     space = f"{free} free" if needed is None else f"at least {readable_bytes(needed)} needed, {free} free"
     return StorageFull(f"{doing} found no room in {root}: {space}; free some, or give another folder")
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that may still be written to the file system of `folder`."""
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize
-
-
-def readable_bytes(count: int) -> str:
-    """`1.5 GiB`."""
-    if count < 1024:
-        return f"{count} B"
-    value, unit = count / 1024, 0
-    while value >= 1024 and unit < 4:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {('KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"

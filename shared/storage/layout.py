@@ -9,8 +9,14 @@ BLOBS = "blobs/sha256"
 MANIFESTS = {Kind.MODEL: "manifests", Kind.DATASET: "datasets", Kind.REPORT: "reports"}
 """The folder of each kind's manifests."""
 
+SYSTEM = "system.json"
+"""Which system the store belongs to."""
+SNAPSHOTS = "snapshots"
+"""The folder of snapshots of control state."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BLOB_KEY = re.compile(r"blobs/sha256/(?P<head>[0-9a-f]{2})/(?P<digest>[0-9a-f]{64})")
+_DOCUMENT_KEY = re.compile(rf"{re.escape(SYSTEM)}|{SNAPSHOTS}/[0-9A-Za-z-]{{1,100}}\.json\.gz")
 _MANIFEST_KEY = re.compile(r"(?P<folder>[a-z]+)/(?P<name>[^/]+)/(?P<version>[1-9][0-9]{0,8})\.json")
 
 
@@ -30,6 +36,15 @@ def manifest_key(name: str, version: int, kind: Kind = Kind.MODEL) -> str:
     if not 1 <= version <= 999_999_999:
         raise InvalidInput(f"{version} is not a version; they count from 1", param="version")
     return f"{MANIFESTS[kind]}/{name}/{version}.json"
+
+
+def document_key(name: str) -> str:
+    """`system.json` or `snapshots/<name>.json.gz`; raises `InvalidInput` for any other name."""
+    if not _DOCUMENT_KEY.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:80]!r} is not a document of a store; expected {SNAPSHOTS}/NAME.json.gz", param="name"
+        )
+    return name
 
 
 def parse_blob_key(key: str) -> str | None:

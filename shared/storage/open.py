@@ -1,6 +1,7 @@
 """The store that an URL names."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -37,6 +38,15 @@ def open_store(
     if parts.scheme == "s3":
         return _open_s3(parts, access_key, secret_key, cache_limit)
     raise _wrong(f"{url!r} is not the URL of a store")
+
+
+def open_store_with(url: str, environment: Mapping[str, str]) -> ArtifactStore:
+    """The store at `url` with the S3 credentials of an environment, for commands; raises as `open_store`."""
+    return open_store(
+        url,
+        access_key=environment.get("LLMOS_S3_ACCESS_KEY"),
+        secret_key=environment.get("LLMOS_S3_SECRET_KEY"),
+    )
 
 
 def _open_s3(

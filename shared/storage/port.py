@@ -1,8 +1,9 @@
 """The port of the artifact store; a directory and S3 stand behind it.
 
 Layout under the root (or bucket): `blobs/sha256/<aa>/<digest>`, `manifests/<model>/<version>.json`,
-`datasets/<dataset>/<version>.json`, `reports/<report>/<version>.json`.
-All are immutable: what is written once is never changed, and a half-written object is never visible.
+`datasets/<dataset>/<version>.json`, `reports/<report>/<version>.json`. All are immutable: what is written once is
+never changed. Beside them are documents, which may be replaced: `system.json` and `snapshots/<name>.json.gz`. A
+half-written object is never visible.
 """
 
 from collections.abc import AsyncIterator
@@ -89,6 +90,18 @@ class ArtifactStore(Protocol):
 
     async def manifest_stats(self, kind: Kind = Kind.MODEL) -> dict[tuple[str, int], Stored]:
         """All manifests of a kind by (name, version)."""
+
+    async def put_document(self, name: str, data: bytes) -> None:
+        """Write a small document in place of what is there; raises `StorageFull`."""
+
+    async def get_document(self, name: str) -> bytes | None:
+        """A document's bytes, or None."""
+
+    async def delete_document(self, name: str) -> None:
+        """Remove a document; a missing one is no error."""
+
+    async def snapshots(self) -> dict[str, Stored]:
+        """The documents in `snapshots/`, by name."""
 
     async def ready(self) -> str | None:
         """None when it can be written to, else the reason."""

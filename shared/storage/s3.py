@@ -24,7 +24,16 @@ from shared.errors import Conflict, CorruptFile, LlmosError, NotFound
 from shared.storage.bucket import Bucket
 from shared.storage.caches import Caches
 from shared.storage.digest import verified
-from shared.storage.layout import BLOBS, MANIFESTS, blob_key, manifest_key, parse_blob_key, parse_manifest_key
+from shared.storage.layout import (
+    BLOBS,
+    MANIFESTS,
+    SNAPSHOTS,
+    blob_key,
+    document_key,
+    manifest_key,
+    parse_blob_key,
+    parse_manifest_key,
+)
 from shared.storage.pipe import VerifiedPipe
 from shared.storage.port import CHUNK, Stored
 from shared.storage.s3_errors import MINIO_ERRORS, s3_error
@@ -200,6 +209,22 @@ class S3Store:
         """See `ArtifactStore`."""
         found = await self._ask(f"listing manifests of {kind}s", partial(self._bucket.list, MANIFESTS[kind]))
         return {one: stored for key, stored in found.items() if (one := parse_manifest_key(key, kind)) is not None}
+
+    async def put_document(self, name: str, data: bytes) -> None:
+        """See `ArtifactStore`."""
+        await self._ask(f"writing {name}", partial(self._bucket.write, document_key(name), data))
+
+    async def get_document(self, name: str) -> bytes | None:
+        """See `ArtifactStore`."""
+        return await self._ask(f"reading {name}", partial(self._bucket.read, document_key(name)))
+
+    async def delete_document(self, name: str) -> None:
+        """See `ArtifactStore`."""
+        await self._ask(f"deleting {name}", partial(self._bucket.delete, document_key(name)))
+
+    async def snapshots(self) -> dict[str, Stored]:
+        """See `ArtifactStore`."""
+        return await self._ask("listing snapshots", partial(self._bucket.list, SNAPSHOTS))
 
     async def ready(self) -> str | None:
         """See `ArtifactStore`: writes an object the first time, then only checks the bucket."""

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from shared.bus.port import OBJECT_THRESHOLD, Bus
 from shared.contracts.monitor import TRACES_SUBJECT
 from shared.deadlines import TELEMETRY_PUBLISH_S
+from shared.disk import Disk, DiskUse
 
 _log = structlog.get_logger("llmos.telemetry")
 
@@ -53,13 +54,17 @@ class BusSpanExporter(SpanExporter):
     Args:
         bus: Where to publish.
         loop: The bus's event loop.
+        disk: Which the bus stores them on.
         max_payload: Bytes of one message.
     """
 
-    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, *, max_payload: int = MAX_MESSAGE) -> None:
+    def __init__(
+        self, bus: Bus, loop: asyncio.AbstractEventLoop, disk: Disk, *, max_payload: int = MAX_MESSAGE
+    ) -> None:
         self.drops = Drops("spans")
         self._bus = bus
         self._loop = loop
+        self._disk = disk
         self._max_payload = max_payload
         self._deadline = float("inf")
         self._taken: Callable[[int], None] = lambda _: None
@@ -89,6 +94,9 @@ class BusSpanExporter(SpanExporter):
 
     def _send(self, spans: Sequence[ReadableSpan]) -> bool:
         """Publish `spans`, split as needed; False if some were dropped."""
+        if (full := self._disk.why_not(DiskUse.TELEMETRY)) is not None:
+            self.drops.count(len(spans), full)
+            return False
         payload = encode_spans(spans).SerializeToString()
         if len(payload) <= self._max_payload:
             problem = self._publish(payload)

@@ -45,8 +45,13 @@ BUCKETS_TIME_PER_OUTPUT_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 ERROR_TYPE: Final = "error.type"
 """An error's `code`, such as `overloaded`."""
 
+ERROR_MESSAGE: Final = "error.message"
+"""Why a request was refused or failed, in words."""
+HTTP_STATUS: Final = "http.response.status_code"
+
 # --- llmos: what is ours -----------------------------------------------------------------------------------------
 REQUEST_ID: Final = "llmos.request.id"
+API_KEY_ID: Final = "llmos.api_key.id"
 DEPLOYMENT: Final = "llmos.deployment"
 REPLICA: Final = "llmos.replica"
 NODE: Final = "llmos.node"

@@ -6,6 +6,7 @@ fields: timestamp, level, logger, event, service, instance, and trace_id/span_id
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
@@ -24,6 +25,7 @@ def configure_logs(
     *,
     service: str = "",
     instance: str = "",
+    warnings_only: Callable[[], bool] = lambda: False,
 ) -> None:
     """Send all logs to stderr. May be called again; the last call counts.
 
@@ -32,6 +34,7 @@ def configure_logs(
         level: The lowest level shown: debug, info, warning or error.
         service: Stands on each line, if given; so does `instance`.
         instance: This process among its kind.
+        warnings_only: Whether lines below warnings are dropped now, because the disk has little room.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -51,6 +54,7 @@ def configure_logs(
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("llmos")
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not warnings_only())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

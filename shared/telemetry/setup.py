@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from shared.bus.port import Bus
 from shared.deadlines import TELEMETRY_FLUSH_S
+from shared.disk import Disk
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter
 
 _log = structlog.get_logger("llmos.telemetry")
@@ -33,8 +34,8 @@ _running: _Running | None = None
 _configured = False
 
 
-def configure(service: str, instance: str, bus: Bus) -> None:
-    """Send this process's spans over `bus`. Call on the bus's event loop, once per process.
+def configure(service: str, instance: str, bus: Bus, disk: Disk) -> None:
+    """Send this process's spans over `bus` while `disk` has room for them, once per process, on the bus's event loop.
 
     Raises:
         RuntimeError: it was called before; OpenTelemetry's provider can be set once per process.
@@ -47,7 +48,7 @@ def configure(service: str, instance: str, bus: Bus) -> None:
     resource = Resource.create(
         {"service.name": service, "service.namespace": "llmos", "service.instance.id": instance}
     )
-    spans = BusSpanExporter(bus, loop)
+    spans = BusSpanExporter(bus, loop, disk)
     provider = TracerProvider(resource=resource, shutdown_on_exit=False, span_limits=SPAN_LIMITS)
     provider.add_span_processor(
         BoundedSpanProcessor(spans, max_queue=MAX_QUEUED, batch=MAX_BATCH, delay_s=EXPORT_DELAY_S)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from shared.bus.leases import Lease, LeaseTable
 from tests.support.harness.buses import Buses, unique
 from tests.support.harness.wait import eventually
@@ -82,8 +84,12 @@ async def test_what_cannot_be_decoded_is_left_out(buses: Buses) -> None:
         assert table.live() == {"good": "v"}
 
 
-async def test_nobody_expires_during_an_outage_and_for_one_time_to_live_after_it(mortal_buses: Buses) -> None:
-    bucket = (await mortal_buses.connect()).kv("L")
+@pytest.mark.parametrize("ttl", [None, 5.0])
+async def test_nobody_expires_during_an_outage_and_for_one_time_to_live_after_it(
+    mortal_buses: Buses, ttl: float | None
+) -> None:
+    """With a time to live the server has the bucket in memory, and comes back without the lease."""
+    bucket = (await mortal_buses.connect()).kv("L", ttl=ttl)
     clock = Clock()
     async with LeaseTable(bucket, 5, bytes.decode, clock=clock).running() as table:
         await bucket.put("a", b"v")

@@ -50,6 +50,24 @@ async def test_a_durable_consumer_goes_on_where_it_stopped(buses: Buses) -> None
     await eventually(lambda: seen == [b"1", b"2", b"3"])
 
 
+async def test_a_consumer_knows_how_many_messages_wait_behind_each(buses: Buses) -> None:
+    bus, name, seen = await buses.connect(), unique("S"), []
+    stream = await made(stream_of(bus, name))
+
+    async def handler(message: Message) -> None:
+        seen.append((message.data, message.pending))
+
+    for data in (b"1", b"2", b"3"):
+        await bus.publish(f"events.{name}.x", data)
+    await eventually(lambda: stored(stream, 3))
+    await stream.consume(handler, durable="d")
+    await eventually(lambda: seen == [(b"1", 2), (b"2", 1), (b"3", 0)])
+
+
+async def stored(stream: EventStream, count: int) -> bool:
+    return len(await stream.last(count)) == count
+
+
 async def test_two_durables_each_get_everything(buses: Buses) -> None:
     bus, name, one, two = await buses.connect(), unique("S"), [], []
     stream = await made(stream_of(bus, name))

@@ -298,3 +298,23 @@ async def test_a_reader_that_stops_early_holds_nothing(store):
     await reader.aclose()
     await store.delete_blob(digest)
     assert await store.blob_size(digest) is None
+
+
+async def test_documents_are_replaced_listed_and_removed(store):
+    assert await store.get_document("system.json") is None
+    for data in (b"one", b"two"):
+        await store.put_document("system.json", data)
+        assert await store.get_document("system.json") == data
+    await store.put_document("snapshots/a.json.gz", b"abc")
+    assert {name: stored.size for name, stored in (await store.snapshots()).items()} == {"snapshots/a.json.gz": 3}
+    assert await store.blobs() == []
+    assert await store.manifests() == []
+    await store.delete_document("snapshots/a.json.gz")
+    await store.delete_document("snapshots/a.json.gz")
+    assert await store.snapshots() == {}
+
+
+@pytest.mark.parametrize("name", ["", "other.json", "snapshots/../system.json", "snapshots/a", "blobs/x.json.gz"])
+async def test_a_document_of_another_name_is_refused(store, name):
+    with pytest.raises(InvalidInput, match="is not a document"):
+        await store.put_document(name, b"")

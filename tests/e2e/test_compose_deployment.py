@@ -19,11 +19,15 @@ from shared.errors import Disconnected, InvalidInput, PermissionDenied
 from tests.support.harness.commands import run_commands
 from tests.support.harness.compose import SERVICES
 from tests.support.harness.deployment import Deployment
-from tests.support.harness.embedded import BRIEF
+from tests.support.harness.embedded import BRIEF, until
 from tests.support.harness.wait import eventually
 from tests.support.models.smollm2 import smollm2_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+QUESTION = [
+    {"role": "system", "content": BRIEF},
+    {"role": "user", "content": "What is the capital of France?"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def deploy_smollm2(client: Client) -> None:
     """Import and deploy it, unless it is deployed."""
     if any(one.deployment.name == "smollm2" for one in client.deployments().deployments):
         return
-    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=no_progress)
+    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=no_progress).version
     client.deploy(Deploy(reference=version.reference, name="smollm2", slots=4, max_len=2048))
     for _ in wait_ready(client, "smollm2", 120):
         pass
@@ -49,17 +53,21 @@ def deploy_smollm2(client: Client) -> None:
 def test_a_model_is_brought_in_deployed_and_answers_through_the_gateway(deployment):
     with Client(deployment.url, deployment.admin_key) as client:
         deploy_smollm2(client)
-        question = [
-            {"role": "system", "content": BRIEF},
-            {"role": "user", "content": "What is the capital of France?"},
-        ]
-        answer = "".join(d.text for d in client.chat("smollm2", question, temperature=0, max_tokens=16))
+        answer = "".join(d.text for d in client.chat("smollm2", QUESTION, temperature=0, max_tokens=16))
         health = client.health().instances
     assert "Paris" in answer
     assert {item.heartbeat.service for item in health if item.up and item.heartbeat.ready} == {*SERVICES, "replica"}
     assert "Violation" not in deployment.log("nats")  # every service has the permissions that it uses
     # The node's own health file is not its replica's.
     assert deployment.health("inference") == (True, "ready")
+
+
+def test_the_demo_is_healthy_once_smollm2_answers(deployment):
+    with deployment.demo() as deployed:
+        until(deployed.exists, 240, "the demo has deployed SmolLM2")
+    with Client(deployment.url, deployment.admin_key) as client:
+        answer = "".join(d.text for d in client.chat("smollm2", QUESTION, temperature=0, max_tokens=16))
+    assert "Paris" in answer
 
 
 def test_a_node_runs_a_program_prepares_rows_and_evaluates_once_it_has_a_key(deployment, tmp_path):

@@ -65,6 +65,22 @@ def test_hub_model_is_fetched_and_named_by_its_commit(demo: Embedded, hub: HubSe
         demo.cli("model", "delete", "fetched", "--yes")
 
 
+def test_a_gguf_of_the_hub_is_chosen_by_its_type(demo: Embedded, tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    write_llama(tmp_path / "served" / "tiny-F32.gguf")
+    (tmp_path / "served" / "tiny-Q8_0.gguf").write_bytes(b"another")
+    with HubServer(tmp_path / "served") as hub:
+        done = demo.cli("model", "import", "hf:org/tiny", "--name", "chosen", env={"HF_ENDPOINT": hub.url})
+        assert done.returncode == 1
+        assert "choose one of hf:org/tiny:F32, hf:org/tiny:Q8_0" in done.stderr
+        done = demo.cli("model", "import", "hf:org/tiny:F32", "--name", "chosen", env={"HF_ENDPOINT": hub.url})
+    try:
+        assert done.returncode == 0, done.stderr
+        assert demo.json("model", "show", "chosen")["manifest"]["lineage"]["source"] == f"hf:org/tiny@{COMMIT}:F32"
+    finally:
+        demo.cli("model", "delete", "chosen", "--yes")
+
+
 def test_a_second_import_of_the_same_hub_model_is_refused_while_the_first_runs(
     demo: Embedded, hub: HubServer
 ) -> None:

@@ -33,6 +33,8 @@ WRITES = {
     "LLMOS_JOB_RUNS": {INFERENCE},
     "LLMOS_TENANTS": {GATEWAY},
     "LLMOS_FILES": {GATEWAY},
+    "LLMOS_SCRUBS": {REGISTRY, INFERENCE},
+    "LLMOS_SYSTEM": set(),
 }
 ONLY_READS = {
     "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
@@ -42,6 +44,8 @@ ONLY_READS = {
     "LLMOS_JOBS": {REGISTRY, INFERENCE},
     "LLMOS_JOB_RUNS": {SCHEDULER},
     "LLMOS_FILES": {REGISTRY},
+    "LLMOS_TENANTS": {REGISTRY},
+    "LLMOS_SYSTEM": {REGISTRY},
 }
 PUBLISHES = {
     "llmos.v1.telemetry.traces": set(SERVICES),
@@ -58,10 +62,11 @@ ASKS = {
     "llmos.v1.monitor.get_trace": (MONITOR, {GATEWAY}),
     "llmos.v1.replica.r1.generate": (REPLICA, {GATEWAY}),
     "llmos.v1.replica.r1.drain": (REPLICA, {GATEWAY, INFERENCE}),
+    "llmos.v1.node.n1.check_blob": (INFERENCE, {GATEWAY}),
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
-    "llmos.v1.load.r1": (REPLICA, {GATEWAY}),
+    "llmos.v1.load.r1": (REPLICA, {GATEWAY, Role.INFERENCE}),
     "llmos.v1.health.gateway.g1": (GATEWAY, {REPLICA, MONITOR}),
     "llmos.v1.health.registry.r1": (REGISTRY, {MONITOR}),
     "llmos.v1.health.scheduler.s1": (SCHEDULER, {MONITOR}),

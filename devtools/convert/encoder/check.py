@@ -77,6 +77,14 @@ def check_rows_independent(
     return error
 
 
+def one_output(
+    folder: Path, config: EncoderConfig, inputs: Sequence[EncoderInput], output: str, ids: Sequence[int]
+) -> Floats:
+    """The graph's output for one text: [1, S, output_size], or [1, output_size] if it pools itself."""
+    tokens = np.array(ids, np.int64)
+    return _run(_open(folder), output, inputs, [tokens], [np.zeros_like(tokens)], config=config)
+
+
 def _texts(config: EncoderConfig) -> tuple[list[Ids], list[Ids]]:
     random = np.random.default_rng(0)
     lengths = [min(length, config.max_len) for length in _LENGTHS]

@@ -4,11 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
 import structlog
 from tokenizers import Tokenizer
 
 from devtools.convert.decoder_version import Progress, describe_file, no_progress, staged
-from devtools.convert.encoder.check import check_against_reference, check_rows_independent
+from devtools.convert.encoder.check import check_against_reference, check_rows_independent, one_output
 from devtools.convert.encoder.config import FAMILIES, EncoderConfig, Pooling, read_encoder_config, read_license
 from devtools.convert.encoder.exported import find_exported, read_exported
 from devtools.convert.encoder.graph import LOGITS, STATES, EncoderGraphBuilder
@@ -18,10 +19,13 @@ from devtools.convert.hf.directory import read_json, read_tensors, read_text, we
 from devtools.convert.hostile_text import try_hostile_texts
 from devtools.convert.memory_need import PACKED, PROCESS
 from devtools.convert.source_folder import check_source_folder
+from devtools.convert.verify.smoke_test import OUTPUTS, TEXT
 from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
+from shared.contracts.smoke_test import SmokeTest
 from shared.errors import CorruptFile, UnsupportedFormat
 from shared.panics import no_panics
+from shared.smoke_test import runtime
 from shared.storage.digest import file_digest
 
 TOOL = "devtools.convert"
@@ -76,11 +80,9 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
     check_source_folder(source)
     config = read_encoder_config(source)
     tokenizer = _read_tokenizer(source, config)
-    exported = find_exported(source)
-    weights = (exported, *read_exported(exported).data) if exported else weight_files(source)
-    digest = _digest(source, weights)
+    digest = encoder_digest(source)
     progress("read", 1.0)
-    write = _from_exported if exported else _from_safetensors
+    write = _from_exported if find_exported(source) else _from_safetensors
     with staged(destination) as folder:
         written = write(source, folder, config, progress)
         (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
@@ -99,6 +101,7 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
                 license=read_license(source),
             ),
             metrics=written.metrics,
+            smoke_test=_smoke_test(folder, config, tokenizer, written),
         )
     progress("finish", 1.0)
     _log.info("encoder.converted", source=manifest.lineage.source, bytes=manifest.size, **written.metrics)
@@ -149,6 +152,13 @@ def _from_exported(source: Path, folder: Path, config: EncoderConfig, progress: 
     return _Written(graph.inputs, output, pooling, int((1 + PACKED) * size), _EXPORTED, {"padding_error": error})
 
 
+def _smoke_test(folder: Path, config: EncoderConfig, tokenizer: Tokenizer, written: _Written) -> SmokeTest:
+    prompt = (tokenizer.encode(TEXT).ids or [config.pad_token_id])[: config.max_len]
+    output = one_output(folder, config, written.inputs, written.output, prompt)
+    numbers = tuple(round(float(number), 5) for number in output.reshape(-1)[:OUTPUTS])
+    return SmokeTest(prompt=tuple(prompt), output=numbers, runtime=runtime(onnxruntime.__version__))
+
+
 def _spec(config: EncoderConfig, written: _Written) -> EncoderSpec:
     return EncoderSpec(
         hidden_size=config.hidden_size,
@@ -197,8 +207,10 @@ def _unreadable(reason: str) -> CorruptFile:
     return CorruptFile(f"tokenizer.json can't be read: {reason}; download it again", param="source")
 
 
-def _digest(source: Path, weights: tuple[Path, ...]) -> str:
-    """SHA-256 of the list of the files that were read with their SHA-256s, as `sha256sum` prints it."""
+def encoder_digest(source: Path) -> str:
+    """SHA-256 of the list of the files that are read with their SHA-256s, as `sha256sum` prints it."""
+    exported = find_exported(source)
+    weights = (exported, *read_exported(exported).data) if exported else weight_files(source)
     names = ("config.json", "tokenizer.json", "modules.json", "sentence_bert_config.json", "tokenizer_config.json")
     small = [*(source / name for name in names), *source.glob("*_Pooling/config.json")]
     files = sorted({path for path in (*small, *weights) if path.is_file()})

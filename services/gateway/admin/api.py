@@ -11,14 +11,18 @@ from services.gateway.admin.operations import AdminOperation, Call
 from services.gateway.control_plane import ControlPlane
 from services.gateway.keys import KeyStore
 from shared.bus.port import Bus
-from shared.contracts import monitor, registry, scheduler
+from shared.contracts import monitor, registry, scheduler, scrub
 from shared.contracts.base import Empty
 from shared.contracts.events import EventList
 from shared.contracts.gateway import ApiKey
+from shared.contracts.manifest import NAME_RULE, is_name
 from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
+_MAX_S = 1e9
+CHECK_TIMEOUT_S = 600.0
+"""For the bytes of one file to be read."""
 
 
 class AdminApi:
@@ -40,6 +44,15 @@ class AdminApi:
                 self._collect_garbage,
                 body=registry.CollectGarbage,
             ),
+            AdminOperation(
+                "POST",
+                "/blobs/{digest}/check",
+                "Read a file in the store, or in a node's cache, and compare it with its SHA-256",
+                scrub.CheckedBlob,
+                self._check_blob,
+                query={"node": "The node; without it, the store"},
+            ),
+            AdminOperation("GET", "/scrubs", "The background checks of stored files", scrub.ScrubList, self._scrubs),
             AdminOperation("GET", "/deployments", "All deployments", scheduler.DeploymentList, self._deployments),
             AdminOperation(
                 "POST",
@@ -76,16 +89,34 @@ class AdminApi:
             AdminOperation(
                 "GET",
                 "/traces",
-                "The newest traces",
+                "The newest traces, of those that match",
                 monitor.TraceList,
                 self._traces,
-                query={"limit": "How many: 1 to 1000, 20 by default"},
+                query={
+                    "limit": "How many: 1 to 1000, 20 by default",
+                    "model": "Deployment that the request named",
+                    "status": "HTTP status (429), a class of them (5xx), or error",
+                    "key": "Id of the API key",
+                    "slower_than": "Seconds that it took, at least",
+                    "since": "Seconds ago at which it began, at most",
+                },
             ),
         ]
 
     async def _collect_garbage(self, call: Call) -> registry.GarbageReport:
         body: registry.CollectGarbage = call.body
         return await self.call(registry.COLLECT_GARBAGE, body, timeout=COLLECT_TIMEOUT_S)
+
+    async def _check_blob(self, call: Call) -> scrub.CheckedBlob:
+        request = scrub.CheckBlob(digest=call.path["digest"])
+        node = call.query.get("node")
+        if node is not None and not is_name(node):
+            raise InvalidInput(f"node {node!r:.80}: expected {NAME_RULE}", param="node")
+        endpoint = scrub.CHECK_BLOB if node is None else scrub.check_cached_blob(node)
+        return await self.call(endpoint, request, timeout=CHECK_TIMEOUT_S)
+
+    async def _scrubs(self, _call: Call) -> scrub.ScrubList:
+        return await self.call(scrub.LIST_SCRUBS, Empty())
 
     async def _deployments(self, _call: Call) -> scheduler.DeploymentList:
         return await self.call(scheduler.LIST_DEPLOYMENTS, Empty())
@@ -126,7 +157,10 @@ class AdminApi:
         return await self.call(monitor.GET_HEALTH, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
-        return await self.call(monitor.LIST_TRACES, monitor.ListTraces(limit=_limit(call)))
+        given = {name: call.query[name] for name in ("model", "status", "key") if name in call.query}
+        seconds = {name: _seconds(call, name) for name in ("slower_than", "since")}
+        request = monitor.ListTraces.model_validate({"limit": _limit(call), **given, **seconds})
+        return await self.call(monitor.LIST_TRACES, request)
 
 
 def _limit(call: Call) -> int:
@@ -134,6 +168,18 @@ def _limit(call: Call) -> int:
     if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
         raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
     return int(limit)
+
+
+def _seconds(call: Call, name: str) -> float | None:
+    if (text := call.query.get(name)) is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_S:
+        raise InvalidInput(f"{name} must be a number of seconds, not {text!r:.80}", param=name)
+    return seconds
 
 
 def _view(record: ApiKey) -> KeyView:

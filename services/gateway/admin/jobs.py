@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -14,9 +13,10 @@ from starlette.types import ASGIApp
 from services.gateway.admin.api import AdminApi
 from services.gateway.admin.operations import PREFIX, TAG, strict
 from services.gateway.http.body import parsed, read_body
+from services.gateway.http.dialect import json_event
 from services.gateway.http.middleware import state_of
 from services.gateway.http.operation import STREAM, Operation
-from services.gateway.http.sse import EventStream
+from services.gateway.http.stream import Stream
 from services.gateway.keys import KeyStore
 from shared.bus.job_events import job_event_stream
 from shared.bus.port import Bus
@@ -121,7 +121,7 @@ class JobsApi:
         async def source() -> AsyncIterator[AsyncIterator[bytes]]:
             yield self._follow(job_id, position, follow=follow)
 
-        return EventStream(source)
+        return Stream(source)
 
     async def _send(self, endpoint: Endpoint[Sent, Received], message: Sent) -> Response:
         result = await self._admin.call(endpoint, message)
@@ -135,7 +135,7 @@ class JobsApi:
             found = await self._events.after(position, subject, limit=_PAGE)
             for position, message in found:
                 event = JobEvent.decode(message.data).model_dump(mode="json", exclude_none=True)
-                yield orjson.dumps({"id": position, **event})
+                yield json_event({"id": position, **event})
             if not found and (finished or not follow):
                 return
             if len(found) < _PAGE:

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from services.gateway.dispatch.cancellations import Cancellations
 from services.gateway.dispatch.frame_receiver import Attempt, FrameReceiver
 from services.gateway.dispatch.limits import DispatchLimits
-from services.gateway.dispatch.loss import LossDetector
+from services.gateway.dispatch.loss import LossDetector, has_been_silent
 from services.gateway.dispatch.offering import Refused, offer
 from services.gateway.dispatch.requests import GenerationRequest
 from services.gateway.metrics import Metrics
@@ -24,7 +24,8 @@ from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.manifest import Task
 from shared.contracts.replica import Generate, generate_endpoint
-from shared.errors import DeadlineExceeded, Overloaded
+from shared.deadlines import LOAD_FRESH_S
+from shared.errors import DeadlineExceeded, Overloaded, Unavailable
 from shared.service.background import background
 from shared.telemetry import genai
 
@@ -176,12 +177,19 @@ class Dispatcher:
                     self._cancellations.cancel(attempt)
             if isinstance(error, Overloaded) and error.param is None:  # else it refuses that field only
                 self._refusals.remember(replica_id, generate.tenant, error, tokens=request.tokens, now=self.clock())
+            if isinstance(error, DeadlineExceeded) and (silence := self._silence(replica_id)):
+                raise Unavailable(silence) from error
             raise
         for attempt in attempts:
             attempt.prompt, attempt.accepted = prompt, True
             self._losses.accepted(attempt.watched, self.clock())
             self.table.accepted(replica_id, attempt.id)
         return attempts
+
+    def _silence(self, replica_id: str) -> str | None:
+        """For how long a replica has given no sign of life, in words; None: it does."""
+        seconds = self._losses.silence(replica_id, self.clock())
+        return has_been_silent(seconds) if seconds > LOAD_FRESH_S else None
 
     def _accept_timeout(self, request: GenerationRequest) -> float:
         """Seconds for a replica to accept or reject."""

@@ -132,7 +132,8 @@ class Encodings(Stamps):
 
     def _count(self, work: Work, tokens: int) -> None:
         work.span.set_attribute(genai.USAGE_INPUT_TOKENS, tokens)
-        self._dispatcher.metrics.tokens(work.model, Usage(prompt_tokens=tokens, completion_tokens=0))
+        usage = Usage(prompt_tokens=tokens, completion_tokens=0)
+        self._dispatcher.metrics.tokens(work.model, usage, work.tenant)
 
 
 def _request(work: Work, command: Embed | Classify, task: Task, tokens: int) -> EncodeRequest:

@@ -206,7 +206,7 @@ class Generation:
             self._span.set_attribute(genai.USAGE_INPUT_TOKENS, frame.usage.prompt_tokens)
             self._span.set_attribute(genai.USAGE_OUTPUT_TOKENS, frame.usage.completion_tokens)
             self._span.set_attribute(genai.USAGE_CACHE_READ_INPUT_TOKENS, frame.usage.cached_tokens)
-            self._dispatcher.metrics.tokens(self._request.deployment, frame.usage)
+            self._dispatcher.metrics.tokens(self._request.deployment, frame.usage, self._request.generate.tenant)
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ class LossDetector:
         """Forget replicas without a lease that have been silent for `after` seconds."""
         gone = [replica_id for replica_id in self._reports if replica_id not in self._replicas]
         for replica_id in gone:
-            if self._silent(replica_id, now) > after:
+            if self.silence(replica_id, now) > after:
                 del self._reports[replica_id]
                 self._incarnations.pop(replica_id, None)
 
@@ -144,18 +144,18 @@ class LossDetector:
             return f"it is {status.state}{': ' + status.message if status.message else ''}"
         if self._incarnations.get(request.replica_id, 0) != request.incarnation:
             return "it was restarted"
-        silent = self._silent(request.replica_id, now)
+        silent = self.silence(request.replica_id, now)
         if silent > LEASE_TTL_S:
-            return f"it was silent for {LEASE_TTL_S:g} s"
+            return has_been_silent(silent)
         if status is None and silent > LOAD_FRESH_S:
-            return "its lease is gone"
+            return f"its lease has expired, and {has_been_silent(silent)}"
         reports = self._reports.get(request.replica_id)
         if reports is not None and reports.stalled_s:
             return f"its engine has stalled: no step for {reports.stalled_s:.0f} s"
         return None
 
-    def _silent(self, replica_id: str, now: float) -> float:
-        """Seconds for which a replica could have reported and did not."""
+    def silence(self, replica_id: str, now: float) -> float:
+        """Seconds for which a replica could have reported and did not; inf: it never has."""
         if self._disconnected_at is not None:
             return 0.0
         reports = self._reports.get(replica_id)
@@ -163,3 +163,8 @@ class LossDetector:
 
     def _restarted(self, replica_id: str) -> None:
         self._incarnations[replica_id] = self._incarnations.get(replica_id, 0) + 1
+
+
+def has_been_silent(seconds: float) -> str:
+    """A silence in words."""
+    return f"it has been silent for {seconds:.0f} s" if seconds < inf else "it has never reported its load"

@@ -35,9 +35,9 @@ class Refused:
             return self.errors[0]
         if any(isinstance(error, Overloaded) for error in self.errors):
             return Overloaded(
-                f"all {len(self.candidates)} replicas of {self.deployment!r} are at their limit; try again later"
+                f"all {len(self.candidates)} replicas of {self.deployment!r} are at their limit"
                 if len(self.candidates) > 1
-                else f"the replica of {self.deployment!r} is at its limit; try again later",
+                else f"the replica of {self.deployment!r} is at its limit",
                 retry_after=retry_after,
             )
         reasons = "; ".join(
@@ -85,6 +85,6 @@ async def offer(
             if not error.retryable and not isinstance(error, DeadlineExceeded):
                 raise
             errors.append(error)
-            metrics.refused(candidate.replica_id, error.code)
+            metrics.refused(request.deployment, error.code)
             _log.info("replica.refused", replica=candidate.replica_id, request=request.request_id, code=error.code)
     return Refused(request.deployment, candidates, errors)

@@ -1,15 +1,10 @@
-"""The one place that maps errors to HTTP: status, headers and OpenAI's body.
-
-{"error": {"message", "type", "param", "code"}}     code is the stable one of `shared.errors`
-"""
+"""The one place that maps errors to HTTP: status, headers, and OpenAI's types. Bodies are a dialect's."""
 
 import math
 import secrets
 from typing import ClassVar
 
-import orjson
 import structlog
-from starlette.types import Send
 
 from shared import errors
 from shared.errors import LlmosError
@@ -17,6 +12,7 @@ from shared.errors import LlmosError
 _log = structlog.get_logger("llmos.gateway")
 
 JSON = (b"content-type", b"application/json")
+TOO_MANY = 429
 CLIENT_GONE = 499
 """Logged and counted for a client that left; never sent."""
 
@@ -27,7 +23,7 @@ _STATUS: dict[type[LlmosError], tuple[int, str]] = {
     errors.PermissionDenied: (403, "permission_error"),
     errors.NotFound: (404, "not_found_error"),
     errors.Conflict: (409, "conflict_error"),
-    errors.Overloaded: (429, "rate_limit_error"),
+    errors.Overloaded: (TOO_MANY, "rate_limit_error"),
     errors.Draining: (503, "service_unavailable_error"),
     errors.Unavailable: (503, "service_unavailable_error"),
     errors.DeadlineExceeded: (504, "timeout_error"),
@@ -104,19 +100,21 @@ def status(error: LlmosError) -> int:
     return error.status if isinstance(error, HttpError) else _mapped(error)[0]
 
 
-def body(error: LlmosError) -> bytes:
-    """OpenAI's error body."""
-    return orjson.dumps(
-        {"error": {"message": error.message, "type": _mapped(error)[1], "param": error.param, "code": error.code}}
-    )
+def openai_type(error: LlmosError) -> str:
+    """OpenAI's `type` of an error."""
+    return _mapped(error)[1]
+
+
+def text(error: LlmosError) -> str:
+    """What a client is told, in every dialect. That of 429 names the seconds that `Retry-After` has."""
+    return f"{error.message}; try again in {_retry_after(error)} s" if status(error) == TOO_MANY else error.message
 
 
 def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
     """Headers of an error: when to retry, that a key is needed, which methods or bodies a path takes."""
     added = []
-    if status(error) in (429, 503):
-        retry_after = _RETRY_AFTER_S if error.retry_after is None else error.retry_after
-        added.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+    if status(error) in (TOO_MANY, 503):
+        added.append((b"retry-after", str(_retry_after(error)).encode()))
     if isinstance(error, errors.Unauthenticated):
         added.append((b"www-authenticate", b'Bearer realm="llmos"'))
     if isinstance(error, MethodNotAllowed):
@@ -126,12 +124,9 @@ def headers(error: LlmosError) -> list[tuple[bytes, bytes]]:
     return added
 
 
-async def send_error(send: Send, error: LlmosError, *, method: str) -> None:
-    """Respond with an error; a HEAD request gets no body."""
-    content = body(error)
-    length = (b"content-length", str(len(content)).encode())
-    await send({"type": "http.response.start", "status": status(error), "headers": [JSON, length, *headers(error)]})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else content})
+def _retry_after(error: LlmosError) -> int:
+    """Whole seconds after which the client may try again."""
+    return max(1, math.ceil(_RETRY_AFTER_S if error.retry_after is None else error.retry_after))
 
 
 def _mapped(error: LlmosError) -> tuple[int, str]:

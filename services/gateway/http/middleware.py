@@ -15,11 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth import OPEN_PATHS
 from services.gateway.http import errors
+from services.gateway.http.dialect import OPENAI, Dialect, send_error
 from services.gateway.http.paths import routed_path
 from services.gateway.limits.allowance import Allowance
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import Ended, Metrics
 from shared.errors import LlmosError
 from shared.panics import STOPS
+from shared.telemetry import genai
 
 _log = structlog.get_logger("llmos.gateway")
 tracer = trace.get_tracer("llmos.gateway")
@@ -45,6 +47,10 @@ class RequestState:
     failure: LlmosError | None = None
     """The error that ended the response, also after its first byte."""
     key_id: str = ""
+    model: str = ""
+    """That the request names, whether it is deployed or not."""
+    dialect: Dialect = OPENAI
+    """Of the route; OpenAI's until it is found."""
 
 
 def state_of(scope: Scope) -> RequestState:
@@ -112,19 +118,26 @@ class RequestMiddleware:
         except BaseException as error:  # noqa: BLE001  # the boundary: every error becomes a response, unknown ones are logged
             state.failure = errors.as_llmos(error, scope["method"], scope["path"])
             if not state.status:
-                await errors.send_error(send_with_ids, state.failure, method=scope["method"])
+                await send_error(send_with_ids, state.failure, method=scope["method"], dialect=state.dialect)
 
     def _conclude(self, scope: Scope, span: trace.Span, state: RequestState, seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", "unmatched")
         status = errors.status(state.failure) if state.failure else state.status or errors.CLIENT_GONE
         span.update_name(f"{method} {route}")
         span.set_attribute("http.route", route)
-        span.set_attribute("http.response.status_code", state.status or status)
+        span.set_attribute(genai.HTTP_STATUS, state.status or status)
+        if state.key_id:
+            span.set_attribute(genai.API_KEY_ID, state.key_id)
+        if state.model:
+            span.set_attribute(genai.REQUEST_MODEL, state.model[:MAX_TEXT])
         if state.failure is not None:
-            span.set_attribute("error.type", state.failure.code)
+            span.set_attribute(genai.ERROR_TYPE, state.failure.code)
+            span.set_attribute(genai.ERROR_MESSAGE, state.failure.message[:MAX_TEXT])
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR, state.failure.message[:MAX_TEXT] if state.failure else ""))
-        self._metrics.ended(method, route, status, seconds)
+        code = None if state.failure is None else state.failure.code
+        ended = Ended(method, route, status, seconds, state.model, code, state.key_id)
+        self._metrics.ended(ended)
         passed_over: int | None = 0
         if 400 <= status < 500 and not state.key_id:
             passed_over = self._refusals.take(time.monotonic())

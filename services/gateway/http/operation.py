@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from services.gateway.http.dialect import OPENAI, Dialect
 from services.gateway.http.paths import part
 
 Content = Mapping[str, Any]
@@ -39,11 +40,21 @@ class Operation:
     """The statuses of success."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Query parameters with what they mean."""
+    dialect: Dialect = OPENAI
+    """Of its errors."""
 
-    def route(self) -> Route:
+    def route(self) -> "OperationRoute":
         """The route that the web framework serves."""
-        return Route(self.path, self._with_parts if "{" in self.path else self.handler, methods=[self.method])
+        return OperationRoute(self, self._with_parts if "{" in self.path else self.handler)
 
     async def _with_parts(self, request: Request) -> ASGIApp:
         request.scope["path_params"] = {name: part(text) for name, text in request.path_params.items()}
         return await self.handler(request)
+
+
+class OperationRoute(Route):
+    """A route that knows the dialect of its operation."""
+
+    def __init__(self, operation: Operation, endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> None:
+        super().__init__(operation.path, endpoint, methods=[operation.method])
+        self.dialect = operation.dialect

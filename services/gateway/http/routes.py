@@ -6,10 +6,12 @@ key comes first, and then the method: 405 names all methods that the path takes.
 
 from collections.abc import Sequence
 
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.http.errors import REFUSAL, MethodNotAllowed
+from services.gateway.http.middleware import state_of
+from services.gateway.http.operation import OperationRoute
 from shared.errors import NotFound
 
 _ALLOWED = "llmos.allowed"
@@ -19,7 +21,7 @@ _ALLOWED = "llmos.allowed"
 class FindRoute:
     """Puts the route into the scope; raises `NotFound`, or the error of a request that could not be read."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[OperationRoute]) -> None:
         self._app = app
         self._routes = routes
 
@@ -33,6 +35,7 @@ class FindRoute:
             if match is Match.NONE:
                 continue
             scope["route"] = route
+            state_of(scope).dialect = route.dialect
             scope.update(found)
             if match is Match.FULL:
                 break

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -13,9 +12,10 @@ from services.gateway.dispatch.concurrent_generations import Completion, Concurr
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
 from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.dialect import json_event
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
-from services.gateway.http.sse import EventStream
+from services.gateway.http.stream import Stream
 from services.gateway.openai.logprobs import chat_logprobs, prompt_logprobs
 from services.gateway.openai.requests import ChatRequest, parse_request
 from services.gateway.openai.tools import call_objects, delta_objects
@@ -39,7 +39,9 @@ class ChatApi:
         """A chat completion, streamed if asked for."""
         body = await parsed(partial(parse_request, ChatRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("chatcmpl"), self._generations.created()
-        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
+        state = state_of(request.scope)
+        state.model = body.model
+        caller = Caller(state.key_id, body.cache_salt or "")
         options = OutputOptions(
             body.grammar(),
             body.contract_tools(),
@@ -54,7 +56,7 @@ class ChatApi:
         requests = self._generations.chat_requests(answers, body.model, body.chat_messages(), caller, options=options)
         head = {"id": completion_id, "created": created, "model": body.model}
         if body.stream:
-            return EventStream(lambda: self._chunks(requests, head, body))
+            return Stream(lambda: self._chunks(requests, head, body))
         completions = await unless_gone(request.receive, self._generations.collect(requests))
         prompt: dict[str, Any] = {}
         if body.return_token_ids:
@@ -102,16 +104,16 @@ async def _chat_chunks(
     for index in range(body.choices):
         first = _piece(index, {"role": "assistant", "content": None if body.may_call else ""})
         usage = running.of(index) if running else {}
-        yield orjson.dumps({**base, **usage, **(prompt if index == 0 else {}), "choices": [first]})
+        yield json_event({**base, **usage, **(prompt if index == 0 else {}), "choices": [first]})
     async for index, frame in generations.frames():
         usage = running.after(index, frame) if running else {}
         for piece in _pieces(index, frame, body):
-            yield orjson.dumps({**base, **usage, "choices": [piece]})
+            yield json_event({**base, **usage, "choices": [piece]})
         if frame.usage is not None:
             usages[index] = frame.usage
     if body.include_usage:
         ordered = [usages[index] for index in sorted(usages)]
-        yield orjson.dumps({**base, "choices": [], "usage": usage_object(ordered, body.choices)})
+        yield json_event({**base, "choices": [], "usage": usage_object(ordered, body.choices)})
 
 
 def _pieces(index: int, frame: Frame, body: ChatRequest) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -14,9 +13,10 @@ from services.gateway.dispatch.concurrent_generations import Completion, Concurr
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
 from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.dialect import json_event
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
-from services.gateway.http.sse import EventStream
+from services.gateway.http.stream import Stream
 from services.gateway.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from services.gateway.openai.requests import CompletionRequest, parse_request
 from services.gateway.openai.usage import RunningUsage, usage_object
@@ -41,7 +41,9 @@ class CompletionsApi:
         body = await parsed(partial(parse_request, CompletionRequest), await read_body(request, self._max_body))
         completion_id, created = self._generations.new_id("cmpl"), self._generations.created()
         samplings = body.samplings(self._generations.seed())
-        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
+        state = state_of(request.scope)
+        state.model = body.model
+        caller = Caller(state.key_id, body.cache_salt or "")
         options = OutputOptions(body.grammar(), return_prompt=body.returns_prompt)
         requests = [
             request
@@ -57,7 +59,7 @@ class CompletionsApi:
         ]
         head = {"id": completion_id, "object": "text_completion", "created": created, "model": body.model}
         if body.stream:
-            return EventStream(lambda: self._chunks(requests, head, body))
+            return Stream(lambda: self._chunks(requests, head, body))
         completions = await unless_gone(request.receive, self._generations.collect(requests))
         return json_response(
             {
@@ -114,12 +116,12 @@ async def _text_chunks(
         if index not in renderings:
             renderings[index] = _Rendering(body, generations.prompt(index))
         if renderings[index].has_output(frame):
-            yield orjson.dumps({**base, **usage, "choices": [{"index": index, **renderings[index].add(frame)}]})
+            yield json_event({**base, **usage, "choices": [{"index": index, **renderings[index].add(frame)}]})
         if frame.usage is not None:
             usages[index] = frame.usage
     if body.include_usage:
         ordered = [usages[index] for index in sorted(usages)]
-        yield orjson.dumps({**base, "choices": [], "usage": usage_object(ordered, body.choices)})
+        yield json_event({**base, "choices": [], "usage": usage_object(ordered, body.choices)})
 
 
 class _Rendering:

@@ -92,8 +92,9 @@ class EmbeddingsApi:
     def _working(
         self, operation: str, prefix: str, body: EncoderRequest, request: Request
     ) -> AbstractContextManager[Work]:
-        tenant = state_of(request.scope).key_id
-        return self._encodings.working(operation, prefix, body.model, tenant, body.truncate_prompt_tokens)
+        state = state_of(request.scope)
+        state.model = body.model
+        return self._encodings.working(operation, prefix, body.model, state.key_id, body.truncate_prompt_tokens)
 
 
 def floats(vector: str) -> list[float]:

@@ -78,6 +78,12 @@ class LiveTable:
         """All deployments, by name."""
         return self._table.deployments
 
+    @property
+    def replicas(self) -> dict[str, ReplicaStatus]:
+        """The replicas with a valid lease, by id."""
+        self.refresh()
+        return self._table.replicas
+
     def loads(self) -> list[LoadReport]:
         """The reports of all replicas that are not silent."""
         return self._table.loads(self._clock())

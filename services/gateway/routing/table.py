@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from shared.contracts.load import EngineLoad, LoadReport
 from shared.contracts.manifest import Task
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
-from shared.deadlines import LEASE_TTL_S
+from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 from shared.errors import InvalidInput, ModelNotFound, Unavailable
 
 SEQUENCE_TOKENS = 64
@@ -147,6 +147,7 @@ class RoutingTable:
             found,
             key=lambda status: (
                 (status.model, status.version) != desired,
+                now - self._loads[status.id].at > LOAD_FRESH_S,
                 self._free_slots(status) <= 0,
                 self._outstanding(status),
                 status.id,
@@ -184,7 +185,7 @@ class RoutingTable:
         if load is None:
             return f"{where} has not reported its load yet"
         if now - load.at > LEASE_TTL_S:
-            return f"{where} was silent for {LEASE_TTL_S:g} s"
+            return f"{where} has been silent for {now - load.at:.0f} s"
         return _why_not_by_its_load(load.report.load, where)
 
     def _unavailable(self, deployment: Deployment, now: float, of: tuple[str, int] | None) -> Unavailable:
@@ -197,6 +198,13 @@ class RoutingTable:
             key=lambda status: status.id,
         )
         reasons = [reason for status in statuses if (reason := self._why_not(status, now))]
+        if not statuses:  # their leases have just expired, and their agent has not said why yet
+            reasons = [
+                f"{replica_id} has been silent for {now - load.at:.0f} s"
+                for replica_id, load in sorted(self._loads.items())
+                if load.report.deployment == deployment.name
+                and (of is None or (load.report.model, load.report.version) == of)
+            ]
         if deployment.replicas == 0:
             why = "it is scaled to 0 replicas"
         elif reasons:

@@ -21,8 +21,10 @@ from services.inference.agent.jobs import NodeJobs
 from services.inference.agent.reconcile import Defer, ExistingReplica, Start, Stop, reconcile
 from services.inference.agent.replica_process import ReplicaProcess, replica_environment
 from shared.bus.leases import Lease, LeaseTable
-from shared.bus.port import Bus, KvEvent, KvOperation
+from shared.bus.port import Bus, KvEvent, KvOperation, Message
+from shared.bus.rpc import parse
 from shared.contracts.job import JobKind
+from shared.contracts.load import LoadReport, load_subject
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import (
     ASSIGNMENTS_BUCKET,
@@ -35,7 +37,7 @@ from shared.contracts.scheduler import (
     ReplicaState,
     ReplicaStatus,
 )
-from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S
+from shared.deadlines import JOB_STOP_S, LEASE_RENEW_S, LEASE_TTL_S, REPLICA_CLEAN_UP_S, SILENCE_RESTART_S
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
 from shared.service.interfaces import loopback_network
@@ -135,12 +137,27 @@ class NodeAgent:
         await self._delete_stale_statuses()
         async with (
             LeaseTable(self._statuses, LEASE_TTL_S, ReplicaStatus.decode).running() as replicas,
+            self._hearing_load_reports(),
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(watch_for_takeover(self._nodes, self._status), name="watch for a takeover")
             tasks.create_task(self._watch_assignment(), name="watch the assignment")
             tasks.create_task(self._reconcile(replicas), name="reconcile")
             tasks.create_task(self._jobs.follow(), name="publish the events of jobs")
+
+    @asynccontextmanager
+    async def _hearing_load_reports(self) -> AsyncIterator[None]:
+        """While inside, load reports are signs of life of this node's replicas."""
+
+        def heard(message: Message) -> None:
+            if (replica := self._replicas.get(parse(LoadReport, message.data).replica_id)) is not None:
+                replica.heard()
+
+        subscription = await self._bus.subscribe(load_subject(">"), heard)
+        try:
+            yield
+        finally:
+            await subscription.unsubscribe()
 
     async def _close(self, timeout: float) -> None:
         """Drain all replicas and stop all jobs; kill what is left after `timeout` seconds."""
@@ -257,7 +274,7 @@ class NodeAgent:
             self._deferred[assignment.id] = self._state(assignment, ReplicaState.FAILED, reason)
             return
         status = self._state(assignment, ReplicaState.STARTING)
-        replica.starting_revision = await self._try_bus(
+        replica.status_revision = await self._try_bus(
             "replica_status.not_written", self._statuses.put(status.id, status.encode())
         )
 
@@ -283,32 +300,50 @@ class NodeAgent:
             replica.add_reason(status.message)
 
     async def _write_statuses(self) -> None:
-        """Write the statuses of replicas that cannot write their own: those that ended or did not start."""
+        """Write the statuses of replicas that can't write their own: they ended, did not start or are silent."""
         for replica in list(self._replicas.values()):
             if replica.stopping:
                 continue
-            if replica.starting_revision is not None:
-                await self._renew_starting(replica, replica.starting_revision)
+            if replica.status_revision is not None:
+                await self._renew_status(replica, replica.status_revision)
             elif not replica.running:
                 await self._write_status(
                     self._state(replica.assignment, ReplicaState.FAILED, replica.failure, replica.restarts)
                 )
+            elif replica.silence:
+                await self._report_silence(replica)
         for status in list(self._deferred.values()):
             if status.id not in self._replicas:
                 await self._write_status(status)
 
-    async def _renew_starting(self, replica: ReplicaProcess, revision: int) -> None:
-        """Renew the status that the agent wrote at the start, until the replica writes its own."""
-        status = self._state(replica.assignment, ReplicaState.STARTING)
+    async def _report_silence(self, replica: ReplicaProcess) -> None:
+        """Say in place of the replica that it is unresponsive, unless it has just written its own status again."""
+        status = self._unresponsive(replica)
+        _log.warning("replica.unresponsive", replica=status.id, silent_s=round(replica.silence), next=status.message)
+        with suppress(Conflict):
+            replica.status_revision = await self._try_bus(
+                "replica_status.not_written", self._statuses.create(status.id, status.encode())
+            )
+
+    def _unresponsive(self, replica: ReplicaProcess) -> ReplicaStatus:
+        message = f"silent for {replica.silence:.0f} s; it is restarted after {SILENCE_RESTART_S:.0f} s"
+        return self._state(replica.assignment, ReplicaState.UNRESPONSIVE, message, replica.restarts)
+
+    async def _renew_status(self, replica: ReplicaProcess, revision: int) -> None:
+        """Renew the status that the agent wrote in place of the replica, until the replica writes its own."""
+        if replica.silence:
+            status = self._unresponsive(replica)
+        else:
+            status = self._state(replica.assignment, ReplicaState.STARTING)
         try:
             renewed = await self._statuses.update(status.id, status.encode(), revision)
         except Conflict:
-            replica.starting_revision = None
+            replica.status_revision = None
         except LlmosError as error:
             _log.warning("replica_status.not_written", error=error.message)
         else:
-            if replica.starting_revision == revision:  # otherwise the process has ended meanwhile
-                replica.starting_revision = renewed
+            if replica.status_revision == revision:  # otherwise the process has ended meanwhile
+                replica.status_revision = renewed
 
     def _state(
         self, assignment: ReplicaAssignment, state: ReplicaState, message: str = "", restarts: int = 0

@@ -21,6 +21,7 @@ from shared.contracts.scheduler import ReplicaAssignment, ReplicaState, ReplicaS
 from shared.deadlines import DRAIN_REQUEST_S, STACK_DUMP_S
 from shared.errors import LlmosError, NoResponders
 from shared.service import stacks
+from shared.service.exhaustion import oom_kills
 from shared.service.supervise import Child, ChildSpec
 
 _TAIL_BYTES = 4096
@@ -81,8 +82,9 @@ class ReplicaProcess:
         self.stopping = False
         self.failure = ""
         """Why the process ended last; empty before that, and once the replica is ready again."""
-        self.starting_revision: int | None = None
-        """The revision of the status that the agent wrote at the start; None once the replica writes its own."""
+        self.status_revision: int | None = None
+        """The revision of the status that the agent wrote in the replica's place: at its start, or while it is
+        unresponsive. None once the replica writes its own."""
         self._on_change = on_change
         self._clock = clock
         self._load_timeout = load_timeout
@@ -90,6 +92,8 @@ class ReplicaProcess:
         self._dumped_at: float | None = None
         """When a process that hangs was asked for its stacks."""
         self._kill_reason = ""
+        self._oom_kills: int | None = None
+        """Of the system, when the process started."""
         self._child = Child(spec, on_change=self._changed)
 
     @property
@@ -101,6 +105,15 @@ class ReplicaProcess:
     def restarts(self) -> int:
         """How often the process was started again."""
         return self._child.restarts
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which a replica that was ready has given no sign of life; 0 until its lease has expired."""
+        return self._hang.silence if self.running else 0.0
+
+    def heard(self) -> None:
+        """The replica has reported its load."""
+        self._hang.heard()
 
     async def start(self) -> None:
         """Start the process. Raises what `Child.start` raises."""
@@ -114,12 +127,15 @@ class ReplicaProcess:
         pid = self._child.pid
         if pid is None or self.stopping:
             return
-        state = None if status is None else status.state
+        state = None if status is None or status.state is ReplicaState.UNRESPONSIVE else status.state
         if status is not None and status.restarts != self.restarts:
             state = ReplicaState.STARTING  # what the process before this one said
         if state in {ReplicaState.READY, ReplicaState.DRAINING}:
             self.failure = ""
-        now, reason = self._clock(), self._hang.look(state, self._clock())
+        was_silent, now = self.silence > 0, self._clock()
+        reason = self._hang.look(state, now)
+        if was_silent and not self.silence:
+            self.status_revision = None  # it lives, and writes its own
         if reason is None:
             self._dumped_at, self._kill_reason = None, ""
         elif self._dumped_at is None:
@@ -160,17 +176,28 @@ class ReplicaProcess:
     def _changed(self, child: Child) -> None:
         if child.running:
             self._hang, self._dumped_at = HangDetector(self._load_timeout), None
+            self._oom_kills = oom_kills()
         elif not self.stopping:
-            self.starting_revision = None
-            self.failure = self._kill_reason or exit_reason(child)
+            self.status_revision = None
+            self.failure = self._kill_reason or exit_reason(child, self._oom_kills)
             self._kill_reason = ""
         self._on_change()
 
 
-def exit_reason(child: Child) -> str:
-    """How a process ended, and its last log line: `exited with code 1: no blob …`."""
+def exit_reason(child: Child, oom_kills_before: int | None) -> str:
+    """How a process ended, and its last log line: `exited with code 1: no blob …`.
+
+    Args:
+        child: Which ended, but not by its agent.
+        oom_kills_before: `oom_kills` when it started.
+    """
     if child.last_exit == "killed by SIGKILL":
-        return f"{child.last_exit}, by hand or by the system for lack of memory"
+        now = oom_kills()
+        if now is None or oom_kills_before is None:
+            return f"{child.last_exit}, by hand or by the system for lack of memory"
+        if now > oom_kills_before:
+            return f"{child.last_exit}: the system killed {now - oom_kills_before} for lack of memory meanwhile"
+        return f"{child.last_exit} by hand: the system killed none for lack of memory"
     line = last_log_line(child.spec.log) if child.spec.log else ""
     return f"{child.last_exit}: {line}" if line else child.last_exit
 

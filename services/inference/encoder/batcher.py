@@ -125,9 +125,7 @@ class EncoderBatcher:
         if self._active and (
             self.waiting >= self._limits.max_waiting or self.queued_tokens + tokens > self._limits.max_queued_tokens
         ):
-            raise Overloaded(
-                f"{self.waiting} requests with {self.queued_tokens} tokens wait already; try again later"
-            )
+            raise Overloaded(f"{self.waiting} requests with {self.queued_tokens} tokens wait already")
         waiting: dict[int, list[int]] = defaultdict(list)
         for index in sorted(range(len(request.rows)), key=lambda index: len(request.rows[index])):
             waiting[bucket(len(request.rows[index]))].append(index)

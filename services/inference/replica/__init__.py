@@ -11,6 +11,7 @@ Life of a request here:
 | `app` | start, ready, drain; a decoder or an encoder by the manifest |
 | `settings` | what the node agent passes |
 | `version` | the version's manifest, as the node agent handed it over |
+| `smoke_test` | repeats what the version gave at import |
 | `lease` | the replica's `ReplicaStatus` in KV |
 | `memory` | memory in use, compared with the grant |
 | `load` | the load report |

@@ -43,6 +43,12 @@ class OnnxEncoder:
     def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
         """One pooled and, if the spec says so, normalised vector per row: float32 `[rows, output_size]`."""
         lengths = np.array([len(row) for row in rows], np.int64)
+        vectors = pool(self.states(rows), lengths, self._spec.pooling)
+        return normalized(vectors) if self._spec.normalize else vectors
+
+    def states(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
+        """The graph's output: float32 `[rows, tokens, output_size]`, or `[rows, output_size]` if it pools itself."""
+        lengths = np.array([len(row) for row in rows], np.int64)
         shape = (len(rows), int(lengths.max()))
         mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
         feeds = {name: self._feed(name, rows, mask) for name in self._spec.inputs}
@@ -53,8 +59,7 @@ class OnnxEncoder:
                 f"{GRAPH_FILE} answers shape {states.shape} for {len(rows)} texts; the manifest says"
                 f" {expected} dimensions, the last of {self._spec.output_size}"
             )
-        vectors = pool(states, lengths, self._spec.pooling)
-        return normalized(vectors) if self._spec.normalize else vectors
+        return states
 
     def close(self) -> None:
         """Give the session's memory back."""

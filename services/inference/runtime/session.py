@@ -9,6 +9,7 @@ import structlog
 import operators
 from shared.errors import CorruptFile, InvalidInput, NotFound
 
+VERSION = ort.__version__
 CUDA = "CUDAExecutionProvider"
 SPIN_US = "20"
 """How long a thread spins; after a run none does."""

@@ -101,7 +101,7 @@ class Turns:
     def _check_places(self, tenant: str, param: str | None) -> None:
         waiting = self.waiting
         if len(self._waiting.get(tenant, ())) >= self._places - waiting:
-            raise Overloaded(f"{waiting} {self._what} wait already; try again in 1 s", param=param, retry_after=1.0)
+            raise Overloaded(f"{waiting} {self._what} wait already", param=param, retry_after=1.0)
 
     def _enter(self, tenant: str) -> None:
         if tenant not in self._present:

@@ -76,5 +76,7 @@ def _is_of(replica: ReplicaAssignment, deployment: Deployment) -> bool:
 
 def _silent(node: str, replica: ReplicaAssignment, *, up: bool) -> ReplicaStatus:
     """A replica that is assigned and has no status, yet or any more."""
-    message = f"{node} has not reported it yet" if up else f"{node} is down; it goes on when {node} returns"
+    message = (
+        f"{node} reports nothing of it yet, or no more" if up else f"{node} is down; it goes on when {node} returns"
+    )
     return replica.status(node, ReplicaState.STARTING, message)

@@ -6,7 +6,7 @@ A new bucket or stream is declared here, beside the contract that names it.
 from dataclasses import dataclass
 
 from shared.bus.access.roles import SERVICES, Role
-from shared.contracts import events, file, gateway, job, monitor, registry, scheduler
+from shared.contracts import events, file, gateway, job, monitor, registry, scheduler, scrub, state
 from shared.deadlines import LEASE_TTL_S
 
 
@@ -20,6 +20,13 @@ class Bucket:
     readers: tuple[Role, ...] = ()
     ttl: float | None = None
     """Seconds after which an entry that was not rewritten expires; None: it stays."""
+    computed: bool = False
+    """Whether its records are made again from other things when they are lost."""
+
+    @property
+    def is_control_state(self) -> bool:
+        """Whether nothing else has what it holds: it is part of snapshots and backups."""
+        return self.ttl is None and not self.computed and self.name != state.SYSTEM_BUCKET
 
     @property
     def audience(self) -> tuple[Role, ...]:
@@ -50,7 +57,7 @@ _REPLICA, _GATEWAY = Role.REPLICA, Role.GATEWAY
 BUCKETS = (
     *(Bucket(catalogue.bucket, writers=(_REGISTRY,)) for catalogue in registry.CATALOGUES),
     Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY)),
-    Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,)),
+    Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,), computed=True),
     Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(scheduler.NODES_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(
@@ -58,9 +65,13 @@ BUCKETS = (
     ),
     Bucket(job.JOBS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _INFERENCE)),
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
-    Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,)),
+    Bucket(gateway.TENANTS_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
     Bucket(file.FILES_BUCKET, writers=(_GATEWAY,), readers=(_REGISTRY,)),
+    Bucket(scrub.SCRUBS_BUCKET, writers=(_REGISTRY, _INFERENCE), computed=True),
+    Bucket(state.SYSTEM_BUCKET, writers=(), readers=(_REGISTRY,)),
 )
+"""The registry reads all control state, because it writes the snapshots; API keys are hashes. Only the owner writes
+which system the bus belongs to."""
 
 STREAMS = (
     Stream(

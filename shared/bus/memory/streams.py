@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
@@ -111,7 +111,8 @@ class MemoryConsumption:
                 if found is not None and not self._ending:
                     position, message = found
                     attempts += 1
-                    work = run_handler(self._handler, message)
+                    pending = sum(at > position for at, _, _ in stream.messages)
+                    work = run_handler(self._handler, replace(message, pending=pending))
                     self._handling = asyncio.get_running_loop().create_task(work, context=context.copy())
                     await asyncio.wait([self._handling])
                     good = not self._handling.cancelled() and self._handling.result()

@@ -56,12 +56,23 @@ class NatsBus:
         url: The server, with user and password.
         name: Of the connection, in the server's logs.
         owner: Whether buckets, streams and consumers are made on first use; only the owner of the bus may.
+        leases_in_memory: Where the owner makes leases, see `JetStream`.
+        why_no_changes: Why records can't be written now; None: they can.
     """
 
-    def __init__(self, url: str, *, name: str, owner: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        owner: bool = False,
+        leases_in_memory: bool = False,
+        why_no_changes: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._connection = NatsConnection(url, name=name)
         self._connection.on_new_client = self._subscribe_again
-        self._jetstream = JetStream(self._connection, owner=owner)
+        self._jetstream = JetStream(self._connection, owner=owner, leases_in_memory=leases_in_memory)
+        self._why_no_changes = why_no_changes
         self._objects = NatsObjects(self._jetstream, self._connection.address.user or "anyone")
         self._budgets = ByteBudgets()
         self._subscriptions: set[NatsSubscription] = set()
@@ -160,7 +171,9 @@ class NatsBus:
 
     def kv(self, bucket: str, *, ttl: float | None = None) -> NatsKeyValue:
         """A bucket; entries not rewritten for `ttl` seconds expire (None: as the bucket was made)."""
-        return self._buckets.setdefault((bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl))
+        return self._buckets.setdefault(
+            (bucket, ttl), NatsKeyValue(self._jetstream, bucket, ttl, self._why_no_changes)
+        )
 
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
         """A durable stream."""

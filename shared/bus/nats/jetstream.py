@@ -32,11 +32,14 @@ class JetStream:
         connection: To the server.
         owner: Whether streams and consumers are made on first use. Only the owner of the bus may make any; all
             others find what it has made (`shared.bus.access`).
+        leases_in_memory: Whether the owner makes buckets with a time to live in the server's memory: a disk that
+            takes no more makes no holder look dead then, and the owner must make them again when the server restarts.
     """
 
-    def __init__(self, connection: NatsConnection, *, owner: bool) -> None:
+    def __init__(self, connection: NatsConnection, *, owner: bool, leases_in_memory: bool = False) -> None:
         self.connection = connection
         self.owner = owner
+        self.leases_in_memory = leases_in_memory
 
     @property
     def context(self) -> JetStreamContext:
@@ -92,9 +95,12 @@ class JetStream:
         if not self.connection.connected:
             raise Disconnected("the bus connection is down; it is being made again")
 
-    async def ensure_stream(self, config: StreamConfig, *, suits: Callable[[StreamConfig], bool]) -> StreamInfo:
+    async def ensure_stream(
+        self, config: StreamConfig, *, suits: Callable[[StreamConfig], bool], may_be_emptied: bool = False
+    ) -> StreamInfo:
         """The stream, made if it is not there; changed to `config` unless its own configuration `suits`.
 
+        The server can't move a stream between disk and memory: one that `may_be_emptied` is made again instead.
         Safe when several processes do it at once.
         """
         assert config.name is not None
@@ -107,6 +113,9 @@ class JetStream:
                 if error.err_code != STREAM_EXISTS:
                     raise
             info = await self.manager.stream_info(config.name)
+        if may_be_emptied and info.config.storage != config.storage:
+            await self.manager.delete_stream(config.name)
+            return await self.manager.add_stream(config)
         if suits(info.config):
             return info
         return await self.manager.update_stream(config)

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -91,7 +92,8 @@ class Consumption:
             _log.exception("bus.event_unreadable", durable=self._durable, subject=raw.subject)
             good, gone = False, isinstance(error, Unavailable)
         else:
-            good, gone = await run_handler(self._handler, message), False
+            pending = replace(message, pending=raw.metadata.num_pending)
+            good, gone = await run_handler(self._handler, pending), False
         attempt = raw.metadata.num_delivered
         with contextlib.suppress(Error):  # not acknowledged: delivered again after `nats_pull.ACK_WAIT_S`
             if good:

@@ -1,6 +1,7 @@
 """The agent restarts a replica whose engine has stalled, or whose process says nothing any more."""
 
 import os
+import re
 import signal
 import sys
 
@@ -62,16 +63,34 @@ async def test_a_stalled_replica_is_restarted_and_its_log_has_the_stacks(
         assert len((await client.ask("small-1-a", prompt="go", sampling=GREEDY)).token_ids) == 400
 
 
-async def test_a_replica_whose_process_is_stopped_is_restarted(bench, agents):
+async def test_a_replica_whose_process_is_stopped_is_said_to_be_silent_and_restarted(bench, agents):
     async with agents():
         await bench.assign(ONE)
         await until(bench, "r1", "ready")
         (first,) = bench.running("r1")
         os.kill(first, signal.SIGSTOP)
-        await eventually(lambda: first not in bench.running("r1"), 20)
+        await eventually(lambda: state_is(bench, "r1", ReplicaState.UNRESPONSIVE), 20)
+        status = await bench.status("r1")
+        assert re.fullmatch(r"silent for \d+ s; it is restarted after 15 s", status.message)
+        assert await eventually(lambda: failure(bench, "r1"), 20) == "was silent for 15 s and was killed"
+        assert first not in bench.running("r1")
         await until(bench, "r1", "ready")
         (second,) = bench.running("r1")
         assert second != first
+
+
+async def test_a_silent_replica_that_goes_on_is_ready_again_and_not_restarted(bench, agents):
+    async with agents():
+        await bench.assign(ONE)
+        await until(bench, "r1", "ready")
+        before = bench.running("r1")
+        os.kill(before[0], signal.SIGSTOP)
+        await eventually(lambda: state_is(bench, "r1", ReplicaState.UNRESPONSIVE), 20)
+        os.kill(before[0], signal.SIGCONT)
+        await eventually(lambda: state_is(bench, "r1", ReplicaState.READY), 20)
+        with pytest.raises(AssertionError, match="not true within"):
+            await eventually(lambda: bench.running("r1") != before, 3.0)
+        await until(bench, "r1", "ready")
 
 
 async def test_a_replica_goes_on_when_the_bus_was_away_for_longer_than_it_may_be_silent(bench, server, agents):

@@ -173,11 +173,46 @@ async def test_metrics_show_requests_and_the_replicas_batches(stand: Stand) -> N
     await stand.chat()
     await stand.client.get("/v1/nothing")
     text = (await stand.client.get("/metrics")).text
-    assert 'llmos_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1.0' in text
-    assert 'llmos_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+    assert (
+        'llmos_http_requests_total{method="POST",model="sample",route="/v1/chat/completions",status="200"} 1.0'
+        in text
+    )
+    assert 'llmos_http_requests_total{method="GET",model="",route="unmatched",status="404"} 1.0' in text
     assert 'llmos_replica_max_batch{model="sample",replica="sample-1-a"} 3.0' in text
     assert 'llmos_replica_mean_batch{model="sample",replica="sample-1-a"} 1.5' in text
     assert 'llmos_time_to_first_token_seconds_count{model="sample"} 1.0' in text
     assert 'llmos_inter_token_seconds_count{model="sample"} 5.0' in text
     assert 'llmos_tokens_total{model="sample",type="output"} 6.0' in text
     assert "llmos_http_requests_in_flight 1.0" in text
+    assert 'llmos_deployment_replicas_desired{model="sample"} 1.0' in text
+    assert 'llmos_deployment_replicas_ready{model="sample"} 1.0' in text
+    assert 'llmos_replica_restarts_total{model="sample",replica="sample-1-a"} 0.0' in text
+    assert "llmos_bus_round_trip_seconds " in text
+    assert "llmos_monitor_up 0.0" in text
+    assert "llmos_key_" not in text
+
+
+async def test_errors_are_counted_by_model_and_code_and_no_name_of_a_client_is_a_label(stand: Stand) -> None:
+    await stand.deploy()
+    body = {**chat_body(), "model": "invented"}
+    assert (await stand.client.post(CHAT, json=body)).status_code == 404
+    assert (await stand.client.post(CHAT, json={**chat_body(), "model": "sample"})).status_code == 503
+    text = (await stand.client.get("/metrics")).text
+    route = 'route="/v1/chat/completions"'
+    assert f'llmos_request_errors_total{{code="model_not_found",model="",{route}}} 1.0' in text
+    assert f'llmos_request_errors_total{{code="unavailable",model="sample",{route}}} 1.0' in text
+    assert f'llmos_http_request_duration_seconds_count{{model="sample",{route}}} 1.0' in text
+    assert "invented" not in text
+
+
+@pytest.mark.parametrize("gateway_settings", [{"metrics_by_key": True}])
+async def test_requests_and_tokens_are_counted_by_key_where_it_is_asked_for(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    await stand.chat()
+    await stand.client.post(CHAT, json={**chat_body(), "model": "invented"})
+    (key,) = (one["id"] for one in (await stand.client.get("/llmos/v1/keys")).json()["keys"])
+    text = (await stand.client.get("/metrics")).text
+    assert f'llmos_key_requests_total{{key="{key}",model="sample",status="200"}} 1.0' in text
+    assert f'llmos_key_requests_total{{key="{key}",model="",status="404"}} 1.0' in text
+    assert f'llmos_key_tokens_total{{key="{key}",model="sample",type="output"}} 6.0' in text

@@ -190,7 +190,7 @@ async def test_requests_that_cannot_be_read_are_counted_and_have_ids(stand: Stan
 
     await asyncio.to_thread(send)
     text = (await stand.client.get("/metrics")).text
-    assert 'llmos_http_requests_total{method="GET",route="unmatched",status="400"} 1.0' in text
+    assert 'llmos_http_requests_total{method="GET",model="",route="unmatched",status="400"} 1.0' in text
     assert "llmos_http_requests_in_flight 1.0" in text
 
 

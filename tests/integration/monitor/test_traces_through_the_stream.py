@@ -43,7 +43,7 @@ from shared.telemetry.logs import configure_logs
 async def main():
     configure_logs("json", "warning")
     bus = await connect(sys.argv[1], name="emitter")
-    setup.configure("gateway", "gateway-1", bus)
+    setup.configure("gateway", "gateway-1", bus, Disk(None))
     tracer = trace.get_tracer("llmos.test")
     with tracer.start_as_current_span("chat smollm2", kind=trace.SpanKind.SERVER) as root:
         root.set_attribute(genai.USAGE_INPUT_TOKENS, 37)

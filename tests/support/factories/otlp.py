@@ -1,6 +1,6 @@
 """OTLP payloads made by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -21,6 +21,7 @@ def make_span(
     duration_ms: int = 10,
     error: bool = False,
     padding: int = 0,
+    attributes: Mapping[str, str | int] = {},
 ) -> Span:
     """A span; ids are small numbers."""
     return Span(
@@ -31,8 +32,15 @@ def make_span(
         start_time_unix_nano=START + start_ms * 1_000_000,
         end_time_unix_nano=START + (start_ms + duration_ms) * 1_000_000,
         status=Status(code=Status.STATUS_CODE_ERROR) if error else None,
-        attributes=[KeyValue(key="padding", value=AnyValue(string_value="x" * padding))] if padding else [],
+        attributes=[
+            KeyValue(key=name, value=AnyValue(int_value=value) if isinstance(value, int) else _text(value))
+            for name, value in {**({"padding": "x" * padding} if padding else {}), **attributes}.items()
+        ],
     )
+
+
+def _text(value: str) -> AnyValue:
+    return AnyValue(string_value=value)
 
 
 def make_payload(spans: Iterable[Span], *, service: str = "gateway") -> bytes:

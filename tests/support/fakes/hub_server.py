@@ -47,10 +47,10 @@ class HubServer:
 
     def listing(self) -> dict[str, object]:
         siblings: list[dict[str, object]] = [{"rfilename": "../escape.json", "size": 3}]
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             digest = "0" * 64 if self.wrong_digest else hashlib.sha256(path.read_bytes()).hexdigest()
             large = {"lfs": {"sha256": digest}} if path.suffix == ".safetensors" else {}
-            siblings.append({"rfilename": path.name, "size": path.stat().st_size, **large})
+            siblings.append({"rfilename": str(path.relative_to(self.folder)), "size": path.stat().st_size, **large})
         return {"sha": COMMIT, "siblings": siblings}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

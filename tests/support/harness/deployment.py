@@ -1,16 +1,19 @@
 """The compose deployment as plain processes: its environment, its bus configuration, its entry point; no Docker."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.init_store import ACCESS, make_bucket, policy
 from deploy.make_secrets import make
 from shared.service.tether import tethered
 from tests.support.harness.compose import ROOT, SERVICES, compose, dotenv, exec_form
@@ -23,7 +26,7 @@ _STOPPED_S = 60.0
 
 
 class Deployment:
-    """All of docker-compose.yml but Jaeger: nats-server, an S3 server, the bucket, the five services.
+    """All of docker-compose.yml but Jaeger and metrics: nats-server, an S3 server with its users, the five services.
 
     Containers' names become loopback addresses, and folders inside containers folders of `root`; everything else is
     as Compose would have it. `with` starts it and stops it; every process must end with 0.
@@ -38,6 +41,10 @@ class Deployment:
         self._s3 = S3Server()
         self._s3.access_key = self.services["minio"]["environment"]["MINIO_ROOT_USER"]
         self._s3.secret_key = self.services["minio"]["environment"]["MINIO_ROOT_PASSWORD"]
+        set_up = self.services["init-store"]["environment"]
+        self._s3.users = {
+            user: (set_up[f"S3_SECRET_{user.upper()}"], policy("llmos", access)) for user, access in ACCESS.items()
+        }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
 
@@ -60,7 +67,7 @@ class Deployment:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMOS_")}
         image = {
             "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",
-            "SERVICE": self.services[service]["build"]["args"]["SERVICE"],
+            "SERVICE": self.services[service]["image"].removeprefix("llmos/"),
             "LLMOS_LOG_FORMAT": "json",
             "LLMOS_HEALTH_FILE": str(self.root / f"{service}.health"),
         }
@@ -75,12 +82,14 @@ class Deployment:
 
     def _outside(self, value: str) -> str:
         """A value with containers' names and folders replaced by those of this machine."""
+        value = value.replace("/tmp/", f"{self.root}/")  # first: `root` may lie there itself
         value = re.sub(r"@nats:4222$", f"@127.0.0.1:{self.nats_port}", value)
         value = value.replace("http://minio:9000", self._s3.endpoint)
         value = value.replace("http://jaeger:4317", f"http://127.0.0.1:{free_port()}")
         value = value.replace("http://gateway:8000", self.url)
         value = value.replace("/opt/jobs/bin/python", sys.executable)
         value = value.replace("/run/secrets/", f"{self.root}/deploy/secrets/")
+        value = value.replace("/run/machine", str(self.root / "machine"))
         return value.replace("/var/lib/llmos", str(self.root / "var"))
 
     def __enter__(self) -> Self:
@@ -91,7 +100,7 @@ class Deployment:
             subprocess.run(
                 self.services["init-bus"]["entrypoint"], env=self.environment("init-bus"), cwd=self.root, check=True
             )
-            self.create_bucket()
+            assert asyncio.run(make_bucket(self.environment("init-store"))) is None
             for service in SERVICES:
                 self._start(service, exec_form("ENTRYPOINT"), self.environment(service))
             for service in SERVICES:
@@ -106,14 +115,18 @@ class Deployment:
             if error is None:
                 self.stop()
 
-    def create_bucket(self) -> None:
-        """Run the one-shot service."""
-        shown = self.services["create-bucket"]
-        mounted = {mount.split(":")[1]: ROOT / mount.split(":")[0] for mount in shown["volumes"]}
-        *program, script = shown["entrypoint"]
-        subprocess.run(
-            [*program, str(mounted[script])], env=self.environment("create-bucket"), cwd=self.root, check=True
-        )
+    @contextmanager
+    def demo(self) -> Iterator[Path]:
+        """The container of LLMOS_DEMO=1 while the block runs; yields its health file."""
+        *_, key = self.services["demo"]["entrypoint"]
+        environment = self.environment("demo") | {"LLMOS_HOME": str(self.root / "demo-home")}
+        program = [sys.executable, "-P", str(ROOT / "deploy/demo.py"), self._outside(key)]
+        self._start("demo", program, environment)
+        try:
+            yield Path(environment["LLMOS_HEALTH_FILE"])
+        finally:
+            self._processes["demo"].terminate()
+            self._processes.pop("demo").wait(timeout=_STOPPED_S)
 
     def health(self, service: str) -> tuple[bool, str]:
         """The image's health check: whether it passes, and what it says."""

@@ -15,7 +15,7 @@ from services.gateway.http.body import read_body, unless_gone
 from services.gateway.http.operation import Operation
 from services.gateway.http.responses import json_response
 from services.gateway.http.server import listen, serving
-from services.gateway.http.sse import EventStream
+from services.gateway.http.stream import Stream
 from services.gateway.limits.networks import LOOPBACK, NOWHERE, Networks
 from services.gateway.limits.places import Places
 from services.gateway.limits.time_limits import TimeLimits
@@ -61,8 +61,8 @@ class RawServer:
                 raise
             return json_response({"held": True})
 
-        async def stream(_request: Request) -> EventStream:
-            return EventStream(_events)
+        async def stream(_request: Request) -> Stream:
+            return Stream(_events)
 
         async def broken(_request: Request) -> Response:
             async def parts() -> AsyncIterator[bytes]:
@@ -88,7 +88,7 @@ class RawServer:
 async def _events() -> AsyncIterator[AsyncIterator[bytes]]:
     async def events() -> AsyncIterator[bytes]:
         for number in range(3):
-            yield b"%d" % number
+            yield b"data: %d\n\n" % number
 
     yield events()
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from shared.service.tether import tethered
 
@@ -20,6 +21,16 @@ _GRPC_OFFSET = 10_000
 """Each part of SeaweedFS also listens for gRPC this far above its HTTP port."""
 _PARTS = ("s3", "master", "filer", "volume", "admin")
 _START_TIMEOUT = 30
+_IAM = {
+    "sts": {
+        "tokenDuration": "1h",
+        "maxSessionLength": "12h",
+        "issuer": "seaweedfs-sts",
+        "signingKey": "dGVzdHMgdXNlIG5vIHRlbXBvcmFyeSBjcmVkZW50aWFscw==",
+    },
+    "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+}
+"""Without it, SeaweedFS does not enforce the policies of users."""
 
 
 class S3Server:
@@ -30,6 +41,8 @@ class S3Server:
 
     access_key = "llmos-test"
     secret_key = "llmos-test-secret"
+    users: Mapping[str, tuple[str, Mapping[str, Any]]] = {}
+    """Beside the one who may do everything: the secret and the policy (AWS's IAM) of each, by access key."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="llmos-s3-"))
@@ -93,11 +106,16 @@ class S3Server:
         self._ports = [each for port in ports.values() for each in (port, port + _GRPC_OFFSET)]
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
-        identities = self.folder / "identities.json"
+        identities, access = self.folder / "identities.json", self.folder / "iam.json"
         credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
-        identities.write_text(
-            json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": ["Admin"]}]})
-        )
+        users = [
+            {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "policyNames": [name]}
+            for name, (secret, _) in self.users.items()
+        ]
+        admin = {"name": "test", "credentials": credentials, "actions": ["Admin"]}
+        identities.write_text(json.dumps({"identities": [admin, *users]}))
+        policies = [{"name": name, "document": document} for name, (_, document) in self.users.items()]
+        access.write_text(json.dumps({**_IAM, "policies": policies}))
         binary = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         assert binary, "no weed: install the extra `dev`"
         arguments = [
@@ -111,6 +129,7 @@ class S3Server:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={identities}",
+            f"-s3.iam.config={access}",
             *(f"-{part}.port={port}" for part, port in ports.items()),
         ]
         with (self.folder / "server.log").open("ab") as log:

@@ -4,7 +4,7 @@ import pytest
 
 from services.inference.agent.hang import LOOK_S, HangDetector
 from shared.contracts.scheduler import ReplicaState
-from shared.deadlines import LEASE_RENEW_S, STALL_RESTART_S
+from shared.deadlines import LEASE_RENEW_S, LEASE_TTL_S, SILENCE_RESTART_S, STALL_RESTART_S
 
 LOAD_TIMEOUT_S = 300.0
 READY, STALLED, LOADING = ReplicaState.READY, ReplicaState.STALLED, ReplicaState.LOADING
@@ -42,8 +42,35 @@ def test_a_ready_replica_that_falls_silent_is_ended():
     """It was stopped, or its event loop hangs: then it can't say that it has stalled."""
     watched = Watched()
     watched.says(READY, 5)
-    assert watched.says(None, STALL_RESTART_S) is None
-    assert watched.says(None, 2) == "was silent for 30 s after its lease had expired"
+    assert watched.says(None, SILENCE_RESTART_S - LEASE_TTL_S) is None
+    assert watched.detector.silence == SILENCE_RESTART_S
+    assert watched.says(None, 1) == "was silent for 15 s"
+
+
+def test_one_that_is_heard_again_begins_again():
+    watched = Watched()
+    watched.says(READY, 5)
+    for _ in range(5):
+        assert watched.says(None, SILENCE_RESTART_S - LEASE_TTL_S) is None
+        assert watched.says(READY, 1) is None
+        assert watched.detector.silence == 0
+
+
+def test_one_that_reports_its_load_lives_however_long_its_lease_is_not_renewed():
+    watched = Watched()
+    watched.says(READY, 5)
+    for _ in range(round(LOAD_TIMEOUT_S) + 5):
+        watched.detector.heard()
+        assert watched.says(None, 1) is None
+    assert watched.detector.silence == 0
+    assert watched.says(None, SILENCE_RESTART_S - LEASE_TTL_S + 1) == "was silent for 15 s"
+
+
+def test_a_load_report_of_the_process_before_makes_none_ready():
+    watched = Watched()
+    watched.detector.heard()
+    assert watched.says(None, LOAD_TIMEOUT_S) is None
+    assert watched.says(None, 2) == "was not ready within 300 s"
 
 
 @pytest.mark.parametrize("state", [None, LOADING])

@@ -1,6 +1,6 @@
 import pytest
 
-from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id
+from services.inference.settings import MEMORY_SHARE, Settings, available_memory, host_node_id, usable_threads
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,32 @@ def test_in_a_container_the_containers_limit_counts(tmp_path):
     assert available_memory(tmp_path) == int(150_000_000 * MEMORY_SHARE)
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory(tmp_path) > 200 << 20
+
+
+def test_in_a_container_of_control_groups_1_its_limit_counts_too(tmp_path):
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("200000000\n")
+    (tmp_path / "memory/memory.usage_in_bytes").write_text("130000000\n")
+    (tmp_path / "memory/memory.stat").write_text("active_file 30000000\ninactive_file 50000000\n")
+    assert available_memory(tmp_path) == int(150_000_000 * MEMORY_SHARE)
+
+
+def test_a_containers_share_of_time_bounds_its_threads(tmp_path):
+    machine = usable_threads(tmp_path)
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_threads(tmp_path) == machine
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert usable_threads(tmp_path) == 1
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
+    assert usable_threads(tmp_path) == machine
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("150000\n")
+    assert usable_threads(tmp_path) == 1
+
+
+def test_an_id_counts_as_given_only_when_a_person_set_it(monkeypatch):
+    assert Settings().given_node_id is None
+    monkeypatch.setenv("LLMOS_INFERENCE_NODE_ID", "left")
+    assert Settings().given_node_id == "left"

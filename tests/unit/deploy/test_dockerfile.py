@@ -59,8 +59,19 @@ def test_the_process_is_not_root_and_gets_sigterm_itself():
 
 
 def test_the_image_has_no_tools_to_install_with():
-    assert any(name == "RUN" and "pip uninstall" in rest for name, rest in last_stage())
+    assert last_stage()[0] == ("FROM", "run")
+    assert any(name == "RUN" and "pip uninstall" in rest for name, rest in stages()["run"])
     assert any("--without-pip" in rest for name, rest in instructions() if name == "RUN")
+
+
+def test_what_all_images_run_on_is_one_layer():
+    assert not any("SERVICE" in rest for _, rest in stages()["run"])
+
+
+def test_volumes_are_made_empty():
+    (layer,) = (rest for name, rest in stages()["run"] if name == "RUN")
+    assert "--no-create-home" in layer, "useradd would put the files of /etc/skel there"
+    assert "install --directory --owner=llmos" in layer
 
 
 def test_the_health_check_reads_the_file_that_the_service_writes():

@@ -1,14 +1,16 @@
 import stat
 
-from deploy.make_secrets import ENV_SECRETS, complete, make
+import psutil
+
+from deploy.make_secrets import ENV_SECRETS, MEMORY_LIMIT, complete, make
 from services.gateway.keys import read_key
 from tests.support.harness.compose import dotenv
 
 
 def test_all_secrets_are_made_and_differ():
     made = dotenv(complete(""))
-    assert made.keys() == set(ENV_SECRETS)
-    assert len(set(made.values())) == len(ENV_SECRETS)
+    assert made.keys() == {*ENV_SECRETS, MEMORY_LIMIT}
+    assert len({made[name] for name in ENV_SECRETS}) == len(ENV_SECRETS)
     assert dotenv(complete("")) != made
 
 
@@ -18,6 +20,12 @@ def test_what_a_person_wrote_stays():
     assert completed.startswith("# mine\nS3_ACCESS_KEY=given\nGATEWAY_PORT=9000\n")
     assert dotenv(completed)["S3_SECRET_KEY"]
     assert completed.count("S3_SECRET_KEY=") == 1
+
+
+def test_a_node_gets_a_limit_below_the_machines_memory():
+    total = psutil.virtual_memory().total
+    assert total * 0.85 < int(dotenv(complete(""))[MEMORY_LIMIT]) < total
+    assert dotenv(complete("INFERENCE_MEMORY_LIMIT=8g\n"))[MEMORY_LIMIT] == "8g"
 
 
 def test_a_second_run_changes_nothing(tmp_path):

@@ -50,6 +50,18 @@ def test_an_expired_key_is_refused_by_name_from_its_time_on() -> None:
         auth.authenticate(KEY, [expiring], NOW + timedelta(days=1))
 
 
+def test_a_revoked_key_leaves_lists_after_30_days_and_its_record_is_refused_for_ever() -> None:
+    now = NOW + timedelta(days=100)
+    revoked = record(Scope.ADMIN, revoked=True)
+    assert auth.is_listed(record(Scope.ADMIN), now)
+    for days, listed in ((0, True), (29.9, True), (30, False), (90, False)):
+        at = now - timedelta(days=days)
+        assert auth.is_listed(revoked.model_copy(update={"revoked_at": at}), now) is listed
+    # By an LLMOS that did not note when: the last that is known of it.
+    assert auth.is_listed(revoked.model_copy(update={"last_used_at": now - timedelta(days=2)}), now)
+    assert not auth.is_listed(revoked, now)
+
+
 def test_the_last_admin_key_is_the_one_that_alone_can_be_used() -> None:
     admin, reader = record(Scope.ADMIN), record(Scope.READ).model_copy(update={"id": "key-reader"})
     other = admin.model_copy(update={"id": "key-other"})

@@ -1,9 +1,9 @@
 """The one mapping from errors to HTTP."""
 
-import orjson
 import pytest
 
 from services.gateway.http import errors as http_errors
+from services.gateway.http.dialect import OPENAI
 from shared import errors
 
 EXPECTED = {
@@ -41,7 +41,7 @@ def test_every_error_of_the_tree_has_its_status() -> None:
 
 
 def test_the_body_is_openais() -> None:
-    body = orjson.loads(http_errors.body(errors.InvalidInput("n: too many", param="n")))
+    body = OPENAI.error(errors.InvalidInput("n: too many", param="n"))
     assert body == {
         "error": {
             "message": "n: too many",
@@ -56,6 +56,14 @@ def test_the_body_is_openais() -> None:
 def test_overload_and_unavailability_say_when_to_retry(given: float | None, sent: bytes) -> None:
     for kind in (errors.Overloaded, errors.Unavailable, errors.Draining):
         assert (b"retry-after", sent) in http_errors.headers(kind("x", retry_after=given))
+
+
+@pytest.mark.parametrize(("given", "says"), [(0.2, "1 s"), (6.4, "7 s"), (None, "1 s")])
+def test_the_text_of_429_names_the_seconds_of_its_header(given: float | None, says: str) -> None:
+    error = errors.Overloaded("16 requests wait already", retry_after=given)
+    message = OPENAI.error(error)["error"]["message"]
+    assert message == f"16 requests wait already; try again in {says}"
+    assert (b"retry-after", says.split(maxsplit=1)[0].encode()) in http_errors.headers(error)
 
 
 def test_other_errors_name_no_time() -> None:
@@ -85,5 +93,5 @@ def test_errors_of_http_itself_have_their_own_statuses(
     error: http_errors.HttpError, status: int, header: tuple[bytes, bytes] | None
 ) -> None:
     assert http_errors.status(error) == status
-    assert orjson.loads(http_errors.body(error))["error"]["type"] == "invalid_request_error"
+    assert http_errors.openai_type(error) == "invalid_request_error"
     assert header is None or header in http_errors.headers(error)

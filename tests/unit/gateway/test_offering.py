@@ -37,7 +37,7 @@ async def test_the_first_that_takes_the_request_is_the_last_one_asked() -> None:
     replicas, metrics = Replicas(a=Overloaded("full"), c=Overloaded("full")), Metrics()
     assert await offered(replicas, metrics) == "b"
     assert replicas.offered == ["a", "b"]
-    assert 'llmos_replica_refusals_total{code="overloaded",replica="a"} 1.0' in metrics.render().decode()
+    assert 'llmos_replica_refusals_total{code="overloaded",model="m"} 1.0' in metrics.render().decode()
 
 
 async def test_a_replica_that_does_not_reply_in_time_is_a_refusal() -> None:

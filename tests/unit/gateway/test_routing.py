@@ -72,6 +72,13 @@ def test_a_replica_whose_engine_has_stalled_is_not_chosen_until_it_goes_on() -> 
         chosen(made)
 
 
+def test_a_replica_whose_lease_has_just_expired_is_said_to_be_silent_and_not_to_have_no_place() -> None:
+    made = table(status("a"))
+    made.set_replicas({})
+    with pytest.raises(Unavailable, match="has no replica that is ready: a has been silent for 6 s"):
+        chosen(made, NOW + 6.0)
+
+
 def test_an_unknown_model_names_those_that_exist() -> None:
     with pytest.raises(NotFound, match=r"'x' does not exist; models: m") as error:
         table().choose("x", NOW)

@@ -5,7 +5,8 @@ import pytest
 
 from llmos.client import Client
 from llmos.connection import proxy_for
-from llmos.hub import Hub, HubModel
+from llmos.hub import Hub
+from llmos.hub_files import HubModel
 from shared.addresses import is_loopback, is_nearby
 from shared.errors import InvalidInput, Unavailable
 from tests.support.fakes.hub_server import HubServer

@@ -54,3 +54,14 @@ def test_the_last_heartbeat_counts_and_instances_are_distinct_and_in_order():
         ("replica", "m.1-x", True),
         ("scheduler", "b", False),
     ]
+
+
+def test_processes_that_began_are_counted_by_service():
+    table = HealthTable()
+    for instance in ("registry-1", "registry-1", "registry-2"):
+        table.observe(heartbeat(instance=instance), now=0.0)
+    table.observe(heartbeat(instance="registry-2", leaving=True), now=1.0)
+    table.observe(heartbeat("gateway", "gateway-1"), now=1.0)
+    report = table.report(FORGET_INSTANCE_S, pending=7)
+    assert report.starts == {"registry": 2, "gateway": 1}
+    assert report.pending == 7

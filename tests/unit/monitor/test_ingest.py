@@ -5,6 +5,7 @@ from services.monitor.ingest import Ingest
 from services.monitor.store import Limits
 from shared.bus.port import Message
 from shared.contracts.monitor import TRACES_SUBJECT
+from shared.disk import Disk
 from shared.errors import NotFound, StorageFull, Unavailable
 from shared.service.readiness import Readiness
 from tests.support.factories.otlp import make_payload, make_span
@@ -23,7 +24,7 @@ def limit_pages(archive, pages):
 async def test_a_full_disk_makes_it_not_ready_and_the_message_is_stored_when_there_is_space_again(tmp_path):
     readiness = Readiness()
     async with Archive(tmp_path, LIMITS).running() as archive:
-        ingest = Ingest(archive, None, readiness)
+        ingest = Ingest(archive, None, readiness, Disk(None))
         await ingest.handle(traces(make_span(1, 1)))
         limit_pages(archive, 8)  # as on a disk without space
         message = traces(*(make_span(2, span, padding=2000) for span in range(1, 40)))

@@ -7,7 +7,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.monitor.spans import decode_spans
 from services.monitor.store import Limits, TraceStore
-from tests.support.factories.otlp import make_payload, make_span
+from shared.contracts.monitor import ListTraces
+from tests.support.factories.otlp import START, make_payload, make_span
 
 PLENTY = Limits(spans=10_000, bytes=10_000_000, age=3600.0)
 
@@ -63,7 +64,7 @@ def test_redelivery_changes_nothing(make_store):
     assert store.add(spans) == 2
     assert store.add(spans) == 0
     assert store.add([*spans, *stored(make_span(1, 3))]) == 1
-    assert store.newest(10)[0].spans == 3
+    assert store.newest(ListTraces(limit=10))[0].spans == 3
     store.check_integrity()
 
 
@@ -71,7 +72,7 @@ def test_a_summary_has_root_duration_and_error(make_store):
     store = make_store()
     store.add(stored(make_span(1, 2, parent=1, name="child", start_ms=2, duration_ms=50, error=True)))
     store.add(stored(make_span(1, 1, name="root", duration_ms=20)))
-    [summary] = store.newest(10)
+    [summary] = store.newest(ListTraces(limit=10))
     assert (summary.name, summary.spans, summary.error) == ("root", 2, True)
     assert summary.duration == pytest.approx(0.020)
     assert summary.trace_id == f"{1:032x}"
@@ -85,13 +86,13 @@ def test_a_trace_that_a_client_began_is_named_after_its_first_span_here(make_sto
             make_span(1, 2, parent=77, name="POST /v1/chat/completions"),
         )
     )
-    assert store.newest(1)[0].name == "POST /v1/chat/completions"
+    assert store.newest(ListTraces(limit=1))[0].name == "POST /v1/chat/completions"
 
 
 def test_the_newest_traces_come_first(make_store):
     store = make_store()
     store.add(stored(*(make_span(trace, 1, start_ms=trace) for trace in (2, 3, 1))))
-    assert [int(summary.trace_id, 16) for summary in store.newest(2)] == [3, 2]
+    assert [int(summary.trace_id, 16) for summary in store.newest(ListTraces(limit=2))] == [3, 2]
 
 
 @pytest.mark.parametrize("ahead_ms", [-660_000, 660_000])
@@ -102,7 +103,7 @@ def test_a_machine_with_another_clock_changes_neither_order_nor_duration(make_st
         root = make_span(trace, 1, name="POST /v1/chat/completions", start_ms=1000 * trace, duration_ms=40)
         theirs = make_span(trace, 2, parent=1, name="replica", start_ms=1000 * trace + 5 + (trace == 2) * ahead_ms)
         store.add(stored(root, theirs))
-    found = store.newest(3)
+    found = store.newest(ListTraces(limit=3))
     assert [int(summary.trace_id, 16) for summary in found] == [3, 2, 1]
     assert [summary.duration for summary in found] == pytest.approx([0.040] * 3)
 
@@ -122,7 +123,7 @@ def test_over_the_bytes_the_oldest_traces_go(make_store, clock):
     for trace in range(1, 8):
         clock.now += 1
         store.add(stored(make_span(trace, 1, padding=1000)))
-    assert {int(summary.trace_id, 16) for summary in store.newest(10)} == {4, 5, 6, 7}
+    assert {int(summary.trace_id, 16) for summary in store.newest(ListTraces(limit=10))} == {4, 5, 6, 7}
     store.check_integrity()
 
 
@@ -142,7 +143,7 @@ def test_a_store_outlives_its_process_and_knows_its_size(make_store, tmp_path, c
     first.add(stored(make_span(1, 1), make_span(1, 2)))
     # Not closed: as after kill -9.
     second = make_store(tmp_path, Limits(spans=2, bytes=10_000_000, age=3600.0))
-    assert [trace.spans for trace in second.newest(10)] == [2]
+    assert [trace.spans for trace in second.newest(ListTraces(limit=10))] == [2]
     second.check_integrity()
     clock.now += 1
     second.add(stored(make_span(2, 1)))
@@ -160,6 +161,67 @@ def test_a_damaged_file_is_set_aside_and_the_store_starts_anew(make_store, tmp_p
     assert store.trace(key(1))
     [aside] = tmp_path.glob("traces.db.unusable-*")
     assert aside.read_bytes() == content
+
+
+def request_span(trace: int, *, model: str, status: int, key_id: str, ms: int, start_ms: int = 0) -> Span:
+    facts: dict[str, str | int] = {
+        "http.response.status_code": status,
+        "gen_ai.request.model": model,
+        "llmos.api_key.id": key_id,
+    }
+    if status >= 400:
+        facts["error.message"] = f"it was refused with {status}"
+    return make_span(trace, 1, duration_ms=ms, start_ms=start_ms, attributes=facts)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, [5, 4, 3, 2, 1]),
+        ({"model": "small"}, [3, 1]),
+        ({"status": "429"}, [2]),
+        ({"status": "4xx"}, [3, 2]),
+        ({"status": "error"}, [5, 4, 3, 2]),
+        ({"key": "key-b"}, [4, 2]),
+        ({"slower_than": 0.1}, [4, 2]),
+        ({"since": 60}, [5]),
+        ({"model": "large", "status": "5xx", "slower_than": 1.0}, [4]),
+        ({"model": "large", "status": "200"}, []),
+    ],
+)
+def test_traces_are_found_by_what_their_request_was(make_store, clock, asked, found):
+    clock.now = START / 1e9 + 600
+    store = make_store()
+    store.add(
+        stored(
+            request_span(1, model="small", status=200, key_id="key-a", ms=20),
+            request_span(2, model="large", status=429, key_id="key-b", ms=100),
+            request_span(3, model="small", status=404, key_id="key-a", ms=20),
+            request_span(4, model="large", status=503, key_id="key-b", ms=2000),
+            make_span(5, 1, error=True, start_ms=560_000),
+            make_span(1, 7, parent=1, duration_ms=5000, attributes={"gen_ai.request.model": "large"}),
+        )
+    )
+    listed = store.newest(ListTraces(**asked))
+    assert sorted((int(one.trace_id, 16) for one in listed), reverse=True) == found
+    reasons = {int(one.trace_id, 16): one.reason for one in listed if one.reason}
+    assert reasons == {each: f"it was refused with {(0, 0, 429, 404, 503)[each]}" for each in found if 1 < each < 5}
+
+
+def test_a_file_of_the_first_schema_keeps_its_traces(make_store, tmp_path):
+    store = make_store(tmp_path)
+    store.add(stored(make_span(1, 1)))
+    store.close()
+    with sqlite3.connect(tmp_path / "traces.db") as database:
+        for column in ("duration", "model", "status", "key", "reason"):
+            database.execute(f"ALTER TABLE traces DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    again = make_store(tmp_path)
+    assert [one.spans for one in again.newest(ListTraces())] == [1]
+    again.add(stored(request_span(2, model="small", status=200, key_id="key-a", ms=20)))
+    assert [int(one.trace_id, 16) for one in again.newest(ListTraces(model="small"))] == [2]
+    again.check_integrity()
 
 
 def test_a_file_of_another_schema_is_set_aside(make_store, tmp_path):
@@ -188,5 +250,5 @@ def test_counts_and_limits_hold_whatever_comes(batches):
         clock.now += 1
         store.add(stored(*(make_span(trace, span, padding=padding) for trace, span, padding in batch)))
         store.check_integrity()
-        assert sum(trace.spans for trace in store.newest(100)) <= 7
+        assert sum(trace.spans for trace in store.newest(ListTraces(limit=100))) <= 7
     store.close()

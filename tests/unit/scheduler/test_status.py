@@ -26,7 +26,7 @@ def test_a_replica_that_said_nothing_yet_is_said_to_be_starting():
     status = deployment_status(one, [runs("a", replica("r1", one))], {}, {"a": node("a")}, ())
     assert (status.replicas[0].state, status.replicas[0].message) == (
         ReplicaState.STARTING,
-        "a has not reported it yet",
+        "a reports nothing of it yet, or no more",
     )
 
 

@@ -75,6 +75,7 @@ def test_a_stalled_replica_is_left_as_soon_as_a_silent_one():
 def test_a_replica_is_left_before_it_is_restarted_and_may_recover_in_between():
     assert at.LEASE_TTL_S < at.STALL_RESTART_S
     assert at.STALL_S < at.STALL_RESTART_S
+    assert 2 * at.LEASE_TTL_S <= at.SILENCE_RESTART_S < at.STALL_RESTART_S
 
 
 def test_the_first_step_of_a_process_has_less_time_than_its_load():

@@ -52,7 +52,7 @@ async def test_a_full_disk_leaves_nothing_and_the_store_goes_on(tiny_disk):
     store = DirectoryStore(tiny_disk)
     small, large = content(1 * MIB), content(8 * MIB)
     await store.put_blob(sha256(small), stream(small))
-    with pytest.raises(StorageFull, match=r"found no room in .*disk: at least 4\.0 MiB needed, 0 B free"):
+    with pytest.raises(StorageFull, match=r"found no room in .*disk: .* of which 245\.8 KiB are for changes"):
         await store.put_blob(sha256(large), stream(large))
     assert await store.blobs() == [sha256(small)]
     assert not files(tiny_disk / "incoming")
@@ -67,7 +67,7 @@ async def test_a_blob_of_known_size_is_refused_before_its_first_byte(tiny_disk):
         yield b""
 
     store = DirectoryStore(tiny_disk)
-    with pytest.raises(StorageFull, match=r"at least 8\.0 MiB needed, 4\.0 MiB free"):
+    with pytest.raises(StorageFull, match=r"8\.0 MiB needed, 4\.0 MiB free"):
         await store.put_blob(sha256(b""), untouchable(), size=8 * MIB)
 
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from shared.bus.memory.bus import MemoryBus
 from shared.contracts.monitor import TRACES_SUBJECT
+from shared.disk import Disk, DiskUse
 from shared.telemetry.exporter import BoundedSpanProcessor, BusSpanExporter, Drops
 from tests.support.harness.wait import eventually
 
@@ -57,14 +58,30 @@ async def export(exporter, spans):
 
 
 async def test_a_batch_is_one_message(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     assert await export(exporter, ended_spans(3)) is SpanExportResult.SUCCESS
     await eventually(lambda: names(payloads) == ["span 0", "span 1", "span 2"])
     assert len(payloads) == 1
 
 
+class FullDisk(Disk):
+    """Has room for changes, and none for telemetry."""
+
+    def why_not(self, use):
+        return "too little is free" if use is DiskUse.TELEMETRY else None
+
+
+async def test_while_the_disk_has_little_room_spans_are_dropped_and_the_log_says_why(bus, payloads):
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), FullDisk(None))
+    with capture_logs() as logs:
+        assert await export(exporter, ended_spans(3)) is SpanExportResult.FAILURE
+    assert exporter.drops.total == 3
+    assert [line["why"] for line in logs] == ["too little is free"]
+    assert payloads == []
+
+
 async def test_a_batch_above_the_limit_is_split_and_nothing_is_lost(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), max_payload=4096)
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None), max_payload=4096)
     assert await export(exporter, ended_spans(20, padding=1000)) is SpanExportResult.SUCCESS
     await eventually(lambda: names(payloads) == [f"span {number}" for number in range(20)])
     assert all(len(payload) <= 4096 for payload in payloads)
@@ -72,7 +89,7 @@ async def test_a_batch_above_the_limit_is_split_and_nothing_is_lost(bus, payload
 
 
 async def test_a_span_that_is_too_large_alone_is_dropped_counted_and_said(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), max_payload=4096)
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None), max_payload=4096)
     small, large = ended_spans(1), ended_spans(1, padding=10_000)
     with capture_logs() as logs:
         assert await export(exporter, [*small, *large, *small]) is SpanExportResult.FAILURE
@@ -83,7 +100,7 @@ async def test_a_span_that_is_too_large_alone_is_dropped_counted_and_said(bus, p
 
 
 async def test_while_the_bus_is_down_spans_are_dropped_and_counted_at_once(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     bus.broker.stop()
     started = time.monotonic()
     assert await export(exporter, ended_spans(7)) is SpanExportResult.FAILURE
@@ -96,7 +113,7 @@ async def test_while_the_bus_is_down_spans_are_dropped_and_counted_at_once(bus, 
 
 async def test_a_busy_event_loop_costs_the_spans_and_not_the_process(bus, monkeypatch):
     monkeypatch.setattr("shared.telemetry.exporter.TELEMETRY_PUBLISH_S", 0.05)
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     # On the loop's own thread the publication cannot make progress: as if the loop were blocked.
     assert exporter.export(ended_spans(2)) is SpanExportResult.FAILURE
     assert exporter.drops.total == 2
@@ -105,20 +122,20 @@ async def test_a_busy_event_loop_costs_the_spans_and_not_the_process(bus, monkey
 async def test_after_the_event_loop_has_ended_spans_are_dropped_without_an_error(bus):
     loop = asyncio.new_event_loop()
     loop.close()
-    exporter = BusSpanExporter(bus, loop)
+    exporter = BusSpanExporter(bus, loop, Disk(None))
     assert await export(exporter, ended_spans(2)) is SpanExportResult.FAILURE
     assert exporter.drops.total == 2
 
 
 async def test_nothing_is_sent_after_the_time_to_flush(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     exporter.close_by(time.monotonic())
     assert await export(exporter, ended_spans(2)) is SpanExportResult.FAILURE
     assert (exporter.drops.total, payloads) == (2, [])
 
 
 async def test_a_full_queue_drops_new_spans_and_blocks_nobody(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     processor = BoundedSpanProcessor(exporter, max_queue=4, batch=4, delay_s=60.0)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor)
@@ -133,7 +150,7 @@ async def test_a_full_queue_drops_new_spans_and_blocks_nobody(bus, payloads):
 
 
 async def test_a_span_leaves_within_the_delay_and_the_queue_has_space_again(bus, payloads):
-    exporter = BusSpanExporter(bus, asyncio.get_running_loop())
+    exporter = BusSpanExporter(bus, asyncio.get_running_loop(), Disk(None))
     provider = TracerProvider(shutdown_on_exit=False)
     processor = BoundedSpanProcessor(exporter, max_queue=1, batch=1, delay_s=0.05)
     provider.add_span_processor(processor)

@@ -8,7 +8,8 @@ from typing import Protocol
 from starlette.types import ASGIApp, Message, Scope
 
 from services.gateway.http import errors
-from services.gateway.http.errors import as_llmos, send_error
+from services.gateway.http.dialect import error_body, send_error
+from services.gateway.http.errors import as_llmos
 from services.gateway.http.http1.outgoing import Outgoing
 from services.gateway.http.http1.parser import Head
 from shared.errors import LlmosError, Unavailable
@@ -202,7 +203,7 @@ class Exchange:
 
 def error_response(error: LlmosError, more: list[tuple[bytes, bytes]]) -> bytes:
     """The whole response to a client whose request is not read; `more` are headers of every response."""
-    content = errors.body(error)
+    content = error_body(error)
     fields = [errors.JSON, (b"content-length", b"%d" % len(content)), *errors.headers(error), *more]
     lines = b"".join(_line(name, value) for name, value in (*fields, (b"connection", b"close")))
     return _status_line(errors.status(error)) + lines + b"\r\n" + content

@@ -100,5 +100,4 @@ class Admission:
 
 
 def _overloaded(what: str, retry_after: float) -> Overloaded:
-    retry_after = max(_SOONEST_S, retry_after)
-    return Overloaded(f"{what}; try again in {retry_after:.0f} s", retry_after=retry_after)
+    return Overloaded(what, retry_after=max(_SOONEST_S, retry_after))

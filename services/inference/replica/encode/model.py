@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from services.inference.encoder.tokenizer import EncoderTokenizer
+from services.inference.replica.smoke_test import check_encoder
 from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.manifest import Manifest
@@ -13,7 +14,7 @@ from shared.errors import CorruptFile
 def load_model(
     folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int
 ) -> tuple[OnnxEncoder, EncoderTokenizer]:
-    """Load the files in `folder`, and compute one text to warm up.
+    """Load the files in `folder`, compute one text to warm up, and repeat the smoke test of the import.
 
     Takes seconds; call it off the event loop. Raises `CorruptFile` or what `OnnxEncoder` raises.
     """
@@ -25,4 +26,5 @@ def load_model(
     )
     graph = OnnxEncoder(folder, spec, threads=threads)
     graph.run(tokenizer.ids([[0] * min(8, assignment.options.max_len)]))
+    check_encoder(graph, manifest.smoke_test, max_len=assignment.options.max_len)
     return graph, tokenizer

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.inference.engine.decoder import Span
+from services.inference.replica.smoke_test import check_decoder
 from services.inference.replica.version import TOKENIZER_FILE
 from services.inference.runtime.cuda import CudaDevice
 from services.inference.runtime.host import HostDevice
@@ -31,7 +32,7 @@ class LoadedModel:
 
 
 def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, *, threads: int) -> LoadedModel:
-    """Load the files in `folder`, and compute two tokens to warm up.
+    """Load the files in `folder`, compute two tokens to warm up, and repeat the smoke test of the import.
 
     Takes seconds; call it off the event loop. Raises `NotFound`, `CorruptFile`, `UnsupportedFormat`, or
     `InvalidInput` when the assignment does not fit the model.
@@ -52,6 +53,7 @@ def load_model(folder: Path, manifest: Manifest, assignment: ReplicaAssignment, 
     options = assignment.options
     decoder = OnnxDecoder(folder, spec, slots=options.slots, max_len=options.max_len, threads=threads, device=device)
     _warm_up(decoder)
+    check_decoder(decoder, manifest.smoke_test)
     return LoadedModel(
         decoder=decoder,
         tokenizer=tokenizer,

@@ -75,7 +75,7 @@ class GrammarCache:
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise Overloaded(
-                f"the grammar was not compiled within {WALL_LIMIT_S:g} s; try again in 2 s",
+                f"the grammar was not compiled within {WALL_LIMIT_S:g} s",
                 param=source.param,
                 retry_after=2.0,
             ) from error
@@ -99,7 +99,7 @@ class GrammarCache:
                 await asyncio.wait((task,), timeout=TURN_S)
                 if not task.done() and self._turns.others_wait(tenant):
                     raise Overloaded(
-                        "the grammar takes long to compile, and others wait; try again in 2 s",
+                        "the grammar takes long to compile, and others wait",
                         param=source.param,
                         retry_after=2.0,
                     )

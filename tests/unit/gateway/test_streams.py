@@ -1,4 +1,4 @@
-"""Server-sent events, without a server: what is sent, in which order, and what happens when something breaks."""
+"""Streams, without a server: what is sent, in which order, and what happens when something breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from services.gateway.http.errors import ClientGone
 from services.gateway.http.middleware import STATE, RequestState
-from services.gateway.http.sse import EventStream, Source
+from services.gateway.http.stream import Source, Stream
 from shared.errors import Overloaded
 from tests.support.harness.wait import eventually
 
@@ -29,7 +29,7 @@ class Connection:
     async def send(self, message: Message) -> None:
         self.sent.append(message)
 
-    async def play(self, stream: EventStream) -> None:
+    async def play(self, stream: Stream) -> None:
         scope = {"type": "http", "method": "POST", "path": "/x", STATE: self.state}
         await stream(scope, self.receive, self.send)
 
@@ -59,7 +59,7 @@ async def of(*items: bytes, then: Exception | None = None) -> AsyncIterator[byte
 
 async def test_a_complete_stream_ends_with_done() -> None:
     connection = Connection()
-    await connection.play(EventStream(source(of(b"{}", b"[1]"))))
+    await connection.play(Stream(source(of(b"data: {}\n\n", b"data: [1]\n\n"))))
     assert connection.sent[0]["status"] == 200
     assert connection.text == "data: {}\n\ndata: [1]\n\ndata: [DONE]\n\n"
     assert [message["more_body"] for message in connection.sent[1:]] == [True, True, False]
@@ -73,14 +73,14 @@ async def test_a_failure_before_the_first_byte_is_raised() -> None:
 
     connection = Connection()
     with pytest.raises(Overloaded):
-        await connection.play(EventStream(refused))
+        await connection.play(Stream(refused))
     assert connection.sent == []
 
 
 async def test_a_failure_after_the_first_byte_is_an_error_event_and_the_end() -> None:
     connection = Connection()
-    await connection.play(EventStream(source(of(b"{}", then=Overloaded("full")))))
-    assert connection.text.startswith('data: {}\n\nevent: error\ndata: {"error":{"message":"full"')
+    await connection.play(Stream(source(of(b"data: {}\n\n", then=Overloaded("full")))))
+    assert connection.text.startswith('data: {}\n\nevent: error\ndata: {"error":{"message":"full; try again in 1 s"')
     assert "[DONE]" not in connection.text
     assert connection.sent[-1]["more_body"] is False
     assert connection.state.failure is not None
@@ -88,18 +88,18 @@ async def test_a_failure_after_the_first_byte_is_an_error_event_and_the_end() ->
 
 async def test_an_unexpected_failure_is_an_error_event_too_without_its_detail() -> None:
     connection = Connection()
-    await connection.play(EventStream(source(of(b"{}", then=ZeroDivisionError("secret")))))
+    await connection.play(Stream(source(of(b"data: {}\n\n", then=ZeroDivisionError("secret")))))
     assert '"code":"internal"' in connection.text
     assert "secret" not in connection.text
 
 
 async def test_a_client_that_leaves_closes_the_source() -> None:
     async def endless() -> AsyncIterator[bytes]:
-        yield b"{}"
+        yield b"data: {}\n\n"
         await asyncio.Event().wait()
 
     connection, closed = Connection(), []
-    playing = asyncio.create_task(connection.play(EventStream(source(endless(), closed))))
+    playing = asyncio.create_task(connection.play(Stream(source(endless(), closed))))
     await eventually(lambda: len(connection.sent) >= 2)
     connection.left.set()
     with pytest.raises(ClientGone):
@@ -112,10 +112,10 @@ async def test_a_long_wait_is_bridged_with_comments() -> None:
 
     async def late() -> AsyncIterator[bytes]:
         await go.wait()
-        yield b"{}"
+        yield b"data: {}\n\n"
 
     connection = Connection()
-    playing = asyncio.create_task(connection.play(EventStream(source(late()), keep_alive=0.001)))
+    playing = asyncio.create_task(connection.play(Stream(source(late()), keep_alive=0.001)))
     await eventually(lambda: ": keep-alive" in connection.text)
     go.set()
     await playing

@@ -1,0 +1,1 @@
+"""Faults of an ordinary week, made on purpose under load: `python -m benchmarks.faults`."""

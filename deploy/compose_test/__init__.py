@@ -1,0 +1,1 @@
+"""docker-compose.yml, run as it is and checked: `make compose-test`."""
