@@ -1,5 +1,7 @@
 """Products with quantised matrices, and rows of one, as nodes (`operators`)."""
 
+from typing import Any
+
 from devtools.convert.decoder.architecture import Activation
 from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.graph.matrices import Quantised
@@ -34,7 +36,8 @@ class BlockLinear:
         return self._node("GatherBlocks", [ids, self._store(matrix, name)], matrix, output, None)
 
     def _node(self, kind: str, inputs: list[str], matrix: Quantised, output: str, gate: Activation | None) -> str:
-        return self._nodes.add(kind, inputs, output, domain=DOMAIN, gate=GATES[gate], **matrix.attributes)
+        attributes: dict[str, Any] = {**matrix.attributes}
+        return self._nodes.add(kind, inputs, output, domain=DOMAIN, gate=GATES[gate], **attributes)
 
     def _store(self, matrix: Quantised, name: str) -> str:
         """The matrix as the operators read it; returns its name."""

@@ -63,7 +63,7 @@ class WeightFile:
         start = self.size + -self.size % _ALIGNMENT
         self.size = start
         for piece in pieces:
-            self.size += self._file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
+            self.size += self._file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
         self._places[name] = (start, self.size - start)
 
     def view(self, name: str, of: str, shape: tuple[int, ...]) -> str:
