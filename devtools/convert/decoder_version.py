@@ -171,7 +171,11 @@ def _described(folder: Path, progress: Progress) -> tuple[ManifestFile, ...]:
     total, done, files = sum(path.stat().st_size for path in paths), 0, []
     for path in paths:
         before = done
-        digest = file_digest(path, lambda count, before=before: progress("finish", 0.99 * (before + count) / total))
+
+        def on_read(count: int, before: int = before) -> None:
+            progress("finish", 0.99 * (before + count) / total)
+
+        digest = file_digest(path, on_read)
         files.append(ManifestFile(path=path.name, digest=digest, size=path.stat().st_size))
         done += files[-1].size
     return tuple(files)

@@ -78,13 +78,13 @@ class QuantisedSource:
             return None
         return "int8" if name in _ENDS else self._scheme
 
-    def _quantise(self, name: str, kept: BlockMatrix) -> None:
-        quantise = quantise_int4 if kept.bits == 4 else quantise_int8
-        for rows in in_pieces(kept.rows, kept.columns):
+    def _quantise(self, name: str, matrix: BlockMatrix) -> None:
+        quantise = quantise_int4 if matrix.bits == 4 else quantise_int8
+        for rows in in_pieces(matrix.rows, matrix.columns):
             found = quantise(self._original.dequantise(name, rows), self._importance.get(name))
-            kept.codes[rows], kept.scales[rows] = found.codes, found.scales
-            if kept.offset is not None:
-                kept.offset[rows] = found.offset
+            matrix.codes[rows], matrix.scales[rows] = found.codes, found.scales
+            if matrix.offset is not None:
+                matrix.offset[rows] = found.offset
 
     def _open(self, name: str, bits: int, *, offsets: bool, mode: Literal["r", "w+"]) -> BlockMatrix:
         rows, columns = self._original.shape(name)

@@ -52,11 +52,11 @@ def check_graph(
         ids[0] = first
     reference = Reference(arch, source).layers(ids.tolist())
     as_served, in_floats = StagedRun(folder, ids), StagedRun(folder, ids, float_activations=True)
-    expected, shares = ids, written_shares(source, arch)
+    shares = written_shares(source, arch)
     for number, stage in enumerate(stages(onnx.load(folder / "model.onnx", load_external_data=False))):
         for run in (as_served, in_floats):
             run.advance(stage)
-        expected = next(reference)  # first the embedding, last the logits
+        expected: Floats = next(reference)  # first the embedding, last the logits
         on_progress(shares[number])
     served, exact = (relative_error(run.value("logits"), expected) for run in (as_served, in_floats))
     if not (exact <= _EXACT_TOLERANCE and served <= _SERVED_TOLERANCE):
