@@ -50,8 +50,9 @@ compose-test: $(VENV)/.dev $(OPERATORS)  ## docker-compose.yml as processes and 
 	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
 	@$(BIN)/python -m deploy.compose_test
 
-docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line
+docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line, the tables of docs/api.md from the routes
 	@$(BIN)/python deploy/make_configuration.py
+	@$(BIN)/python deploy/make_api_tables.py
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor jobs embedded dev; do \

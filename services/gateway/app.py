@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from services.gateway.admin import routes as admin
+from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
@@ -19,6 +20,7 @@ from services.gateway.limits.descriptors import connections_allowed
 from services.gateway.limits.networks import LOOPBACK
 from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
+from services.gateway.ollama import routes as ollama
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.routing.live_table import LiveTable
@@ -85,6 +87,10 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
         operations = [
             *openai.routes(generations, encodings, tokenizations, table, settings.max_body),
+            *anthropic.routes(generations, tokenizations, settings.max_body),
+            *ollama.routes(
+                generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
+            ),
             *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, context.disk, metrics),

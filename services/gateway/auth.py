@@ -27,7 +27,7 @@ TRAIN_PATHS = (
 )
 """What the scope `train` is for, with everything below."""
 
-MODEL_PATHS = ("/v1/", "/rerank", "/v2/rerank", "/tokenize", "/detokenize", "/tokenizer_info")
+MODEL_PATHS = ("/v1/", "/api/", "/rerank", "/v2/rerank", "/tokenize", "/detokenize", "/tokenizer_info")
 """What the paths of the model APIs begin with."""
 
 

@@ -92,6 +92,8 @@ class Frame(Contract):
     """Those that this step completed."""
     finish_reason: FinishReason | None = None
     """Set on exactly one frame, the last."""
+    stop_string: str | None = None
+    """On the last frame: the stop string that ended the answer."""
     usage: Usage | None = None
     timings: Timings | None = None
     error: ErrorPayload | None = None

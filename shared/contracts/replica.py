@@ -8,6 +8,10 @@ from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.manifest import Name
 from shared.contracts.sampling import Sampling
 
+Thinking = Literal["none", "may", "open"]
+"""Whether an answer begins with thoughts in `<think>` tags: no, if the model likes, or they have begun already, since
+the prompt ends with `<think>`."""
+
 MAX_TOGETHER = 16
 """Answers that are asked for at once: as many as one replica has slots for by default."""
 
@@ -115,6 +119,8 @@ class Generate(Contract):
     none is. Not with `resume_token_ids`."""
     return_prompt: bool = False
     """Whether `Accepted` carries the prompt's token ids and text."""
+    clip_max_tokens: bool = False
+    """Whether a `max_tokens` that does not fit after the prompt stands for all that fit; otherwise it is an error."""
     grammar: Grammar | None = None
     tools: tuple[Tool, ...] = ()
     """With `messages`. Where they may be called, `grammar` is JSON, and holds for an answer without calls."""
@@ -157,6 +163,7 @@ class Accepted(Contract):
     prompt_token_ids: tuple[int, ...] | None = None
     """With `Generate.return_prompt` only, like the text."""
     prompt_text: str | None = None
+    thinking: Thinking = "none"
 
 
 class Cancel(Contract):

@@ -15,6 +15,7 @@ from typing import Any
 from shared.errors import InvalidInput
 from shared.text.call_arguments import Arguments
 from shared.text.template_process import TemplateProcess
+from shared.text.thinking import THINK_END
 from shared.text.tool_form import takes_tools
 
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
@@ -48,6 +49,8 @@ class TemplateTraits:
     """Arguments that are text and no object."""
     short_ids: bool = False
     """Ids of calls have nine letters and digits."""
+    thinks: bool = False
+    """Whether it knows thoughts: what is between `<think>` and `</think>` in an answer."""
     turns: str = ""
     """A rendered conversation: tokens of the vocabulary in it separate turns, and no message may forge them."""
     results: str = ""
@@ -79,7 +82,12 @@ async def traits_of(template: TemplateProcess | None) -> TemplateTraits:
         return TYPICAL
     traits = await template_traits(template) if takes_tools(template.source) else TYPICAL
     results = _conversation(traits, traits.arguments(_VALUE), _NAMES[:1]) if takes_tools(template.source) else _TURNS
-    return replace(traits, turns=await _rendered(template, _TURNS), results=await _rendered(template, results))
+    return replace(
+        traits,
+        thinks=THINK_END in template.source,
+        turns=await _rendered(template, _TURNS),
+        results=await _rendered(template, results),
+    )
 
 
 async def _rendered(template: TemplateProcess, messages: list[dict[str, Any]]) -> str:

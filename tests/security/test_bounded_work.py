@@ -7,10 +7,9 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from services.gateway.dialects.bounds import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from services.gateway.http.json_size import MAX_CONTAINERS, MAX_ESCAPES, MAX_VALUES, check_json_size
-from services.gateway.openai.messages import MAX_MESSAGES, MAX_PARTS
 from services.gateway.openai.structured_outputs import MAX_CHOICE_TEXTS
-from services.gateway.openai.tool_choice import MAX_TOOLS
 from shared.contracts.replica import MAX_TOGETHER
 from shared.contracts.sampling import MAX_LOGIT_BIAS
 from shared.contracts.tokenization import MAX_CHARS

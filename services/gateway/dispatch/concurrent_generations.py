@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.generation import Generation, generating
 from services.gateway.dispatch.requests import GenerationRequest
-from shared.contracts.gateway import FinishReason, Frame, GeneratedToolCall, TokenLogprob, Usage
+from shared.contracts.gateway import FinishReason, Frame, GeneratedToolCall, Timings, TokenLogprob, Usage
 from shared.contracts.replica import MAX_TOGETHER, Accepted
 from shared.errors import LlmosError
 
@@ -37,6 +37,10 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    stop_string: str | None = None
+    """The stop string that ended the text."""
+    timings: Timings | None = None
+    """Of the replica that ended it."""
 
 
 async def collect(dispatcher: Dispatcher, requests: Sequence[GenerationRequest]) -> list[Completion]:
@@ -74,6 +78,8 @@ async def _completion(generation: Generation, places: "_Places") -> Completion:
         tuple(token for frame in frames for token in frame.token_ids),
         tuple(score for frame in frames for score in frame.logprobs or ()),
         tuple(score for frame in frames for score in frame.prompt_logprobs or ()),
+        last.stop_string,
+        last.timings,
     )
 
 

@@ -34,6 +34,7 @@ class _Common(TypedDict):
     tool_choice: ToolChoice
     template: TemplateOptions
     return_prompt: bool
+    clip_max_tokens: bool
 
 
 class Generations(Stamps):
@@ -95,6 +96,7 @@ class Generations(Stamps):
             tool_choice=options.tool_choice,
             template=options.template,
             return_prompt=options.return_prompt,
+            clip_max_tokens=options.clip_max_tokens,
         )
 
     def _requests(

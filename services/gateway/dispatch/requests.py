@@ -31,6 +31,8 @@ class OutputOptions:
     """How a conversation is rendered."""
     return_prompt: bool = False
     """Whether the prompt's token ids and text are returned."""
+    clip_max_tokens: bool = False
+    """Whether a `max_tokens` that does not fit after the prompt stands for all that fit."""
 
     @property
     def size(self) -> int:

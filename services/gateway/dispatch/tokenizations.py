@@ -1,6 +1,6 @@
 """Asks a replica's tokenizer: any replica of the deployment, the next one when one does not respond."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from services.gateway.dispatch.dispatcher import PROMPT_BYTES_PER_S
@@ -10,10 +10,17 @@ from services.gateway.dispatch.stamps import Stamps
 from services.gateway.routing.table import Candidate
 from shared.bus.rpc import call
 from shared.contracts.base import Contract, Endpoint
-from shared.errors import InvalidInput, NotFound
+from shared.contracts.tokenization import MAX_CHARS
+from shared.errors import InvalidInput, NotFound, PayloadTooLarge
 
 Command = TypeVar("Command", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
+
+
+def check_chars(texts: Iterable[str], param: str) -> None:
+    """Raise `PayloadTooLarge` if there is more text than a tokenizer is asked for at once."""
+    if (chars := sum(map(len, texts))) > MAX_CHARS:
+        raise PayloadTooLarge(f"the text has {chars} characters; at most {MAX_CHARS} are taken", param=param)
 
 
 class Tokenizations(Stamps):

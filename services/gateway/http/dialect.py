@@ -35,6 +35,8 @@ class Dialect:
     """The last piece of a complete stream."""
     keep_alive: bytes = b": keep-alive\n\n"
     """A piece without content, sent while nothing else is; empty: nothing is sent."""
+    request_id: bytes | None = None
+    """The header that its clients read a request's id from, besides `x-request-id`."""
 
 
 def _openai_error(error: LlmosError) -> dict[str, Any]:

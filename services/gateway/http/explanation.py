@@ -1,6 +1,7 @@
 """pydantic's errors in the words of JSON and of this API."""
 
 from collections.abc import Mapping, Sized
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,13 +26,19 @@ _KINDS: Mapping[str, str] = {
 """By pydantic's type of an error."""
 
 
-def explain(error: ValidationError) -> InvalidInput:
-    """The first mistake as an error that says what to change."""
+def explain(error: ValidationError, names: Mapping[str, str] = MappingProxyType({})) -> InvalidInput:
+    """The first mistake as an error that says what to change.
+
+    Args:
+        error: Of the model that was validated.
+        names: What the client calls fields that the model has under other names.
+    """
     first: Mapping[str, Any] = error.errors(include_url=False)[0]
     kind, message = first["type"], first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":
         return InvalidInput(f"the body is not valid JSON: {message.removeprefix('Invalid JSON: ')}")
-    param = ".".join(str(part)[:_SHOWN] for part in first["loc"])
+    parts = [str(part)[:_SHOWN] for part in first["loc"]]
+    param = ".".join([names.get(part, part) for part in parts[:1]] + parts[1:])
     if not param:
         return InvalidInput(f"the body must be a JSON object: {message}")
     return InvalidInput(_of_field(param, first, message), param=param)

@@ -106,6 +106,8 @@ class RequestMiddleware:
                     (b"x-request-id", state.request_id.encode()),
                     (b"x-trace-id", state.trace_id.encode()),
                 ]
+                if state.dialect.request_id is not None:
+                    ids.append((state.dialect.request_id, state.request_id.encode()))
                 message = {**message, "headers": [*message.get("headers", ()), *ids]}
             await send(message)
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.gateway.http.dialect import OPENAI, Dialect
+from services.gateway.http.parameters import Parameters
 from services.gateway.http.paths import part
 
 Content = Mapping[str, Any]
@@ -22,6 +23,10 @@ STREAM: Content = {**OBJECT, "text/event-stream": {}}
 OCTETS: Content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+"""From a request to what responds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A method of a path: OpenAPI's word for it. A package of routes has a function that returns its operations."""
@@ -29,7 +34,7 @@ class Operation:
     method: str
     path: str
     """With `{parameters}`."""
-    handler: Callable[[Request], Awaitable[ASGIApp]]
+    handler: Handler
     summary: str
     tag: str
     body: type[BaseModel] | Content | None = None
@@ -42,6 +47,8 @@ class Operation:
     """Query parameters with what they mean."""
     dialect: Dialect = OPENAI
     """Of its errors."""
+    parameters: Parameters | None = None
+    """Of its body besides the fields of the model."""
 
     def route(self) -> "OperationRoute":
         """The route that the web framework serves."""
@@ -55,6 +62,6 @@ class Operation:
 class OperationRoute(Route):
     """A route that knows the dialect of its operation."""
 
-    def __init__(self, operation: Operation, endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> None:
+    def __init__(self, operation: Operation, endpoint: Handler) -> None:
         super().__init__(operation.path, endpoint, methods=[operation.method])
         self.dialect = operation.dialect

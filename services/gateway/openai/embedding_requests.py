@@ -4,12 +4,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from services.gateway.dialects.json_values import are_ids
+from services.gateway.dialects.text_list import MAX_INPUTS, STRINGS, Strings, strings
 from services.gateway.http.body import parse_body
-from services.gateway.openai.json_values import are_ids
+from services.gateway.http.parameters import Ignored
 from services.gateway.openai.parameters import check_parameter
-
-MAX_INPUTS = 2048
-"""Texts of one request: OpenAI's limit."""
 
 Text = str | tuple[int, ...]
 
@@ -36,10 +35,9 @@ def _texts(given: object) -> object:
     return tuple(tuple(item) if isinstance(item, list) else item for item in texts)
 
 
-_STRINGS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _FORMS = {
     "anyOf": [
-        *_STRINGS["anyOf"],
+        *STRINGS["anyOf"],
         {"type": "array", "items": {"type": "integer"}},
         {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
     ]
@@ -59,8 +57,7 @@ class EncoderRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     model: str
-    user: str | None = None
-    """Accepted without effect."""
+    user: Annotated[str | None, Ignored("tenants are keys")] = None
     truncate_prompt_tokens: Annotated[int, AfterValidator(_truncation)] | None = None
     """vLLM's: tokens to keep of a longer text, -1: as many as the model takes. Without it such a text is an error."""
 
@@ -85,28 +82,17 @@ class EmbeddingRequest(EncoderRequest):
         return tuple(text for text in self.input if not isinstance(text, str)) or None
 
 
-def _strings(given: object) -> object:
-    texts = (given,) if isinstance(given, str) else given
-    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
-        msg = "expected a string, or a list of one or more strings"
-        raise ValueError(msg)
-    if len(texts) > MAX_INPUTS:
-        msg = f"there are {len(texts)} texts; at most {MAX_INPUTS} go into one request"
-        raise ValueError(msg)
-    return tuple(texts)
-
-
 class ClassifyRequest(EncoderRequest):
     """The body of `/v1/classify`."""
 
-    input: Annotated[tuple[str, ...], BeforeValidator(_strings), WithJsonSchema(_STRINGS)]
+    input: Strings
 
 
 def _documents(given: object) -> object:
     if not isinstance(given, list) or not given:
         msg = "expected a list of one or more documents"
         raise ValueError(msg)
-    return _strings([item.get("text") if isinstance(item, dict) else item for item in given])
+    return strings([item.get("text") if isinstance(item, dict) else item for item in given])
 
 
 class RerankRequest(EncoderRequest):

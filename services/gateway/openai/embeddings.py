@@ -1,8 +1,5 @@
 """`POST /v1/embeddings`, `/v1/classify` and `/v1/rerank`."""
 
-import base64
-import sys
-from array import array
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -10,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.dialects.vectors import floats
 from services.gateway.dispatch.encodings import Encodings, Work
 from services.gateway.http.body import parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
@@ -95,14 +93,6 @@ class EmbeddingsApi:
         state = state_of(request.scope)
         state.model = body.model
         return self._encodings.working(operation, prefix, body.model, state.key_id, body.truncate_prompt_tokens)
-
-
-def floats(vector: str) -> list[float]:
-    """The numbers of a vector in base64."""
-    numbers = array("f", base64.b64decode(vector))
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()
 
 
 def _relevance(parts: list[Classified], model: str) -> list[float]:

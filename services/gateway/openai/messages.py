@@ -5,14 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from services.gateway.openai.tool_choice import MAX_TOOLS
+from services.gateway.dialects.bounds import MAX_PARTS, MAX_TOOLS
 from services.gateway.openai.tools import MessageToolCall
 from shared.contracts.replica import ChatMessage
 
-MAX_MESSAGES = 2048
-"""Of one conversation."""
-MAX_PARTS = 2048
-"""Text parts of one message."""
 _TEXTS = ("text", "refusal")
 """Types of parts; each is also the key of the part's text."""
 

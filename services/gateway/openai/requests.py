@@ -7,9 +7,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from services.gateway.dialects.bounds import MAX_MESSAGES
+from services.gateway.dialects.json_values import are_ids
 from services.gateway.http.body import parse_body
-from services.gateway.openai.json_values import are_ids
-from services.gateway.openai.messages import MAX_MESSAGES, Message
+from services.gateway.openai.messages import Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
 from services.gateway.openai.structured_outputs import StructuredRequest

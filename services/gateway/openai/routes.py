@@ -9,6 +9,7 @@ from services.gateway.openai.completions import CompletionsApi
 from services.gateway.openai.embedding_requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from services.gateway.openai.embeddings import EmbeddingsApi
 from services.gateway.openai.models import ModelsApi
+from services.gateway.openai.parameters import REQUEST
 from services.gateway.openai.requests import ChatRequest, CompletionRequest
 from services.gateway.openai.tokenization import DetokenizeRequest, TokenizationApi, TokenizeRequest
 from services.gateway.routing.live_table import LiveTable
@@ -46,14 +47,32 @@ def routes(
     encoders, models, tag = EmbeddingsApi(encodings, max_body), ModelsApi(table), "inference"
     tokens = TokenizationApi(tokenizations, max_body)
     return [
-        Operation("POST", "/v1/chat/completions", chat, _CHAT, tag, body=ChatRequest, result=STREAM),
-        Operation("POST", "/v1/completions", complete, _COMPLETE, tag, body=CompletionRequest, result=STREAM),
-        Operation("POST", "/v1/embeddings", encoders.embed, _EMBED, tag, body=EmbeddingRequest),
-        Operation("POST", "/v1/classify", encoders.classify, _CLASSIFY, tag, body=ClassifyRequest),
-        *(Operation("POST", path, encoders.rerank, _RERANK, tag, body=RerankRequest) for path in _RERANK_PATHS),
+        Operation(
+            "POST", "/v1/chat/completions", chat, _CHAT, tag, body=ChatRequest, result=STREAM, parameters=REQUEST
+        ),
+        Operation(
+            "POST",
+            "/v1/completions",
+            complete,
+            _COMPLETE,
+            tag,
+            body=CompletionRequest,
+            result=STREAM,
+            parameters=REQUEST,
+        ),
+        Operation("POST", "/v1/embeddings", encoders.embed, _EMBED, tag, body=EmbeddingRequest, parameters=REQUEST),
+        Operation(
+            "POST", "/v1/classify", encoders.classify, _CLASSIFY, tag, body=ClassifyRequest, parameters=REQUEST
+        ),
+        *(
+            Operation("POST", path, encoders.rerank, _RERANK, tag, body=RerankRequest, parameters=REQUEST)
+            for path in _RERANK_PATHS
+        ),
         Operation("GET", "/v1/models", models.list, "The models that can be asked", tag),
         Operation("GET", "/v1/models/{model}", models.show, "One model", tag),
-        Operation("POST", "/tokenize", tokens.tokenize, _TOKENIZE, tag, body=TokenizeRequest),
-        Operation("POST", "/detokenize", tokens.detokenize, _DETOKENIZE, tag, body=DetokenizeRequest),
+        Operation("POST", "/tokenize", tokens.tokenize, _TOKENIZE, tag, body=TokenizeRequest, parameters=REQUEST),
+        Operation(
+            "POST", "/detokenize", tokens.detokenize, _DETOKENIZE, tag, body=DetokenizeRequest, parameters=REQUEST
+        ),
         Operation("GET", "/tokenizer_info", tokens.info, _TOKENIZER, tag, query={"model": "A deployment"}),
     ]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from services.gateway.http.parameters import Ignored
 from shared.contracts.sampling import MAX_LOGIT_BIAS, LogitBias, Sampling, StopStrings
 
 MAX_CHOICES = 128
@@ -22,8 +23,7 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
     """vLLM's: with `include_usage`, each chunk has the usage of its choice so far."""
-    include_obfuscation: bool | None = None
-    """Accepted without effect."""
+    include_obfuscation: Annotated[bool | None, Ignored("streams are for the team's own networks")] = None
 
 
 def _stop_list(stop: object) -> object:

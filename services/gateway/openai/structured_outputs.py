@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.gateway.openai.json_values import SchemaText
+from services.gateway.dialects.json_values import SchemaText
 from shared.contracts.replica import Grammar
 from shared.errors import InvalidInput
 

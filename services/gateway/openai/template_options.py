@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.gateway.openai.json_values import JsonObject
+from services.gateway.dialects.json_values import JsonObject
 from shared.contracts.replica import TemplateOptions
 from shared.errors import InvalidInput
 from shared.text.client_json import json_text

@@ -7,17 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.dispatch.tokenizations import Tokenizations
+from services.gateway.dialects.bounds import MAX_MESSAGES
+from services.gateway.dispatch.tokenizations import Tokenizations, check_chars
 from services.gateway.http.body import parse_body, parsed, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
-from services.gateway.openai.messages import MAX_MESSAGES, Message
+from services.gateway.openai.messages import Message
 from services.gateway.openai.parameters import check_message_field, check_parameter
 from services.gateway.openai.template_options import TemplateRequest
 from services.gateway.openai.tools import ToolRequest
 from shared.contracts.base import Empty
 from shared.contracts.tokenization import (
-    MAX_CHARS,
     MAX_IDS,
     Detokenize,
     Tokenize,
@@ -25,7 +25,7 @@ from shared.contracts.tokenization import (
     tokenize_endpoint,
     tokenizer_info_endpoint,
 )
-from shared.errors import InvalidInput, PayloadTooLarge
+from shared.errors import InvalidInput
 
 
 class TokenizeRequest(ToolRequest, TemplateRequest):
@@ -54,11 +54,7 @@ class TokenizeRequest(ToolRequest, TemplateRequest):
             )
         special, messages = self.add_special_tokens, self.messages
         texts = (self.prompt or "",) if messages is None else [message.content for message in messages]
-        if (chars := sum(map(len, texts))) > MAX_CHARS:
-            raise PayloadTooLarge(
-                f"the text has {chars} characters; at most {MAX_CHARS} are taken",
-                param="prompt" if messages is None else "messages",
-            )
+        check_chars(texts, "prompt" if messages is None else "messages")
         return Tokenize(
             prompt=self.prompt,
             messages=None if messages is None else tuple(message.chat_message() for message in messages),

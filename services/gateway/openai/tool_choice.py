@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from services.gateway.dialects.bounds import MAX_TOOLS
+from services.gateway.dialects.tools import check_any, check_chosen
 from shared.contracts.replica import ToolChoice
-from shared.errors import InvalidInput
 
-MAX_TOOLS = 128
-"""OpenAI's limit."""
 _WORDS, _OBJECTS = ("none", "auto", "required"), ("function", "allowed_tools")
 
 
@@ -58,27 +57,20 @@ class Selection(BaseModel):
 
     def choice(self, names: Sequence[str], *, parallel: bool) -> ToolChoice:
         """The contract's; raises `InvalidInput` if it needs a tool that is not in `names`, the request's tools."""
-        if self.type not in {"none", "auto"} and not names:
-            raise InvalidInput("tool_choice asks for a call, but there are no tools", param="tool_choice")
+        if self.type not in {"none", "auto"}:
+            check_any(names)
         if self.function is not None:
-            _check(self.function, names, "tool_choice.function.name")
+            check_chosen(self.function.name, names, "tool_choice.function.name")
             return ToolChoice(mode="required", name=self.function.name, parallel=parallel)
         if self.allowed_tools is not None:
             for index, tool in enumerate(self.allowed_tools.tools):
-                _check(tool.function, names, f"tool_choice.allowed_tools.tools.{index}.function.name")
+                check_chosen(tool.function.name, names, f"tool_choice.allowed_tools.tools.{index}.function.name")
             allowed = tuple(dict.fromkeys(tool.function.name for tool in self.allowed_tools.tools))
             return ToolChoice(mode=self.allowed_tools.mode, allowed=allowed, parallel=parallel)
         mode: Literal["none", "auto", "required"] = "auto"
         if self.type in {"none", "required"}:
             mode = "none" if self.type == "none" else "required"
         return ToolChoice(mode=mode, parallel=parallel)
-
-
-def _check(function: NamedFunction, names: Sequence[str], param: str) -> None:
-    if function.name not in names:
-        raise InvalidInput(
-            f"tool_choice names {function.name!r}, which is none of the tools: {', '.join(names)}", param=param
-        )
 
 
 def _selection(given: object) -> object:

@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.openai.json_values import ArgumentsText, JsonObject
-from services.gateway.openai.tool_choice import MAX_TOOLS, Selection, ToolSelection
+from services.gateway.dialects.bounds import MAX_TOOLS
+from services.gateway.dialects.json_values import ArgumentsText, JsonObject
+from services.gateway.dialects.tools import check_names, parameters_text
+from services.gateway.openai.tool_choice import Selection, ToolSelection
 from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Tool, ToolCall, ToolChoice
-from shared.errors import InvalidInput
-from shared.text.client_json import json_text
-
-_NO_PARAMETERS = '{"type": "object", "properties": {}}'
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -40,11 +38,10 @@ class ToolDefinition(BaseModel):
     def tool(self) -> Tool:
         """The contract's."""
         function = self.function
-        parameters = function.parameters
         return Tool(
             name=function.name,
             description=function.description,
-            parameters=_NO_PARAMETERS if not parameters else json_text(parameters),
+            parameters=parameters_text(function.parameters),
             strict=bool(function.strict),
         )
 
@@ -89,14 +86,7 @@ class ToolRequest(BaseModel):
     def contract_tools(self) -> tuple[Tool, ...]:
         """The contract's tools; raises `InvalidInput` if two have one name."""
         tools = tuple(definition.tool() for definition in self.tools or ())
-        names: set[str] = set()
-        for index, tool in enumerate(tools):
-            if tool.name in names:
-                raise InvalidInput(
-                    f"two tools are named {tool.name!r}; give each a name of its own",
-                    param=f"tools.{index}.function.name",
-                )
-            names.add(tool.name)
+        check_names(tools, "tools.{}.function.name")
         return tools
 
     def contract_choice(self) -> ToolChoice:

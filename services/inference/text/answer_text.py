@@ -91,6 +91,11 @@ class AnswerText:
         return calls
 
     @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._matcher.found
+
+    @property
     def has_calls(self) -> bool:
         """Whether the answer has calls."""
         return self._parser is not None and self._parser.calls > 0

@@ -23,6 +23,8 @@ class StopMatcher:
         self._failures = [_failure(stop) for stop in self._stops]
         self._states = [0] * len(self._stops)
         self._pending = ""
+        self.found: str | None = None
+        """The stop string that ended the text."""
 
     def push(self, text: str) -> tuple[str, bool]:
         """The text that is safe to release, and whether a stop string ended it. Push nothing after that."""
@@ -33,6 +35,7 @@ class StopMatcher:
         for position, char in enumerate(text, start=before + 1):
             matched = self._advance(char)
             if matched:
+                self.found = self._pending[position - matched : position]
                 end = position if self._include else position - matched
                 released, self._pending = self._pending[:end], ""
                 return released, True

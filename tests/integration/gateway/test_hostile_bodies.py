@@ -154,6 +154,93 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
             "truncate_prompt_tokens": 8,
         },
     ),
+    (
+        "/v1/messages",
+        {
+            "model": DECODER,
+            "max_tokens": 2,
+            "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hi", "citations": None}]},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "t", "signature": "s"},
+                        {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "c", "content": "r", "is_error": True}],
+                },
+            ],
+            "tools": [{"name": "f", "description": "d", "input_schema": SCHEMA, "type": "custom", "strict": False}],
+            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+            "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+            "stop_sequences": ["x"],
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 5,
+            "metadata": {"user_id": "u"},
+            "context_management": {"edits": []},
+        },
+    ),
+    (
+        "/v1/messages/count_tokens",
+        {"model": DECODER, "messages": [{"role": "user", "content": "hi"}], "system": "s", "tools": []},
+    ),
+    (
+        "/api/chat",
+        {
+            "model": DECODER,
+            "messages": [
+                {"role": "user", "content": "hi", "images": []},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "thinking": "t",
+                    "tool_calls": [{"id": "c", "function": {"index": 0, "name": "f", "arguments": {"a": 1}}}],
+                },
+                {"role": "tool", "content": "r", "tool_name": "f", "tool_call_id": "c"},
+            ],
+            "tools": [TOOL],
+            "stream": False,
+            "format": "json",
+            "think": "low",
+            "keep_alive": "5m",
+            "logprobs": True,
+            "top_logprobs": 1,
+            "options": {
+                "num_predict": 2,
+                "seed": 1,
+                "temperature": 0.5,
+                "top_k": 5,
+                "top_p": 0.9,
+                "min_p": 0.1,
+                "repeat_penalty": 1.1,
+                "presence_penalty": 0.1,
+                "frequency_penalty": 0.1,
+                "stop": ["x"],
+                "num_ctx": 4096,
+            },
+        },
+    ),
+    (
+        "/api/generate",
+        {
+            "model": DECODER,
+            "prompt": "hi",
+            "system": "s",
+            "raw": False,
+            "stream": False,
+            "format": SCHEMA,
+            "options": {"num_predict": 2},
+        },
+    ),
+    ("/api/embed", {"model": EMBEDDER, "input": ["the"], "truncate": True, "dimensions": 4}),
+    ("/api/embeddings", {"model": EMBEDDER, "prompt": "the"}),
+    ("/api/show", {"model": DECODER, "verbose": True}),
 ]
 
 

@@ -134,6 +134,7 @@ async def memory_replica(
         structured=await structured_output_builder(stack, tokenizer, spec, template),
         turns=turns,
         parallel_calls=traits.parallel_calls,
+        thinks=traits.thinks,
     )
     await stack.enter_async_context(serving.running(lambda: bus.connected))
     replica = MemoryReplica(bus, serving, engine, handler, tokenization=tokenization, finished=finished)

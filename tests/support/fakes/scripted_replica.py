@@ -21,6 +21,7 @@ from shared.contracts.replica import (
     Accepted,
     Cancel,
     Generate,
+    Thinking,
     cancel_endpoint,
     generate_endpoint,
 )
@@ -72,6 +73,10 @@ class ScriptedReplica:
         """Leaves out a frame of the prompt's log probabilities: in the next request the first of these, and so on."""
         self.omit_last = False
         """Leaves out the last frame, once."""
+        self.said: tuple[Frame, ...] = ()
+        """The frames of every answer, in place of tokens. The last has the reason why it ends."""
+        self.thinking: Thinking = "none"
+        """Whether answers begin with thoughts."""
         self.queued_tokens = 0
         self.chars_per_token = 0
         """What its status says; 0: that it does not know."""
@@ -161,7 +166,8 @@ class ScriptedReplica:
         for answer in answers:
             self._begin(answer)
         text = prompt_text(request)
-        return Accepted(prompt_tokens=len(text.split()), prompt_text=text if request.return_prompt else None)
+        returned = text if request.return_prompt else None
+        return Accepted(prompt_tokens=len(text.split()), prompt_text=returned, thinking=self.thinking)
 
     def _begin(self, request: Generate) -> None:
         task = asyncio.create_task(self._emit(request))
@@ -175,6 +181,10 @@ class ScriptedReplica:
         return Empty()
 
     async def _emit(self, request: Generate) -> None:
+        if self.said:
+            for seq, frame in enumerate(self.said):
+                await self._send(request, frame.model_copy(update={"request_id": request.request_id, "seq": seq}))
+            return
         limit = request.sampling.max_tokens
         count = DEFAULT_TOKENS if limit is None else limit
         tokens = list(request.resume_token_ids)

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Message
 
+from services.gateway.anthropic.dialect import ANTHROPIC
 from services.gateway.http.errors import ClientGone
 from services.gateway.http.middleware import STATE, RequestState
 from services.gateway.http.stream import Source, Stream
+from services.gateway.ollama.dialect import OLLAMA
 from shared.errors import Overloaded
 from tests.support.harness.wait import eventually
 
@@ -120,3 +122,27 @@ async def test_a_long_wait_is_bridged_with_comments() -> None:
     go.set()
     await playing
     assert connection.text.endswith("data: {}\n\ndata: [DONE]\n\n")
+
+
+async def test_a_dialect_has_its_own_way_to_keep_a_stream_open_and_to_end_it() -> None:
+    for dialect, kept, failure in (
+        (ANTHROPIC, b'event: ping\ndata: {"type":"ping"}\n\n', b"event: error"),
+        (OLLAMA, b"", b'{"error":"full"}\n'),
+    ):
+        connection, go_on = Connection(), asyncio.Event()
+
+        async def waiting(go_on: asyncio.Event = go_on) -> AsyncIterator[bytes]:
+            yield b"first\n"
+            await go_on.wait()
+            raise Overloaded("full")
+
+        playing = asyncio.create_task(connection.play(Stream(source(waiting()), dialect, keep_alive=0.001)))
+        if kept:
+            await eventually(lambda sent=connection.sent, kept=kept: kept in [each.get("body") for each in sent])
+        else:
+            await asyncio.wait([playing], timeout=0.05)
+            assert [each.get("body") for each in connection.sent[1:]] == [b"first\n"]
+        go_on.set()
+        await playing
+        assert connection.sent[-1]["body"].startswith(failure)
+        assert dict(connection.sent[0]["headers"])[b"content-type"] == dialect.media_type

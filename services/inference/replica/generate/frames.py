@@ -174,6 +174,7 @@ def terminal_frame(stream: Stream, finish: Finish, timings: Timings, delta: Delt
     return delta.frame(stream.request_id, stream.seq).model_copy(
         update={
             "finish_reason": reason,
+            "stop_string": stream.answer.stop_string if reason is FinishReason.STOP else None,
             "usage": stream.usage,
             "timings": timings,
             "error": None if finish.error is None else finish.error.payload(),

@@ -20,10 +20,14 @@ from services.inference.text.structured_output import StructuredOutput, Structur
 from services.inference.text.token_texts import TokenTexts
 from services.inference.turns import Turns
 from shared.contracts.gateway import FinishReason
-from shared.contracts.replica import Accepted, Generate
+from shared.contracts.replica import Accepted, Generate, Thinking
 from shared.errors import Conflict, DeadlineExceeded, Draining
 from shared.text.prompt import PromptBuilder
+from shared.text.thinking import THINK, THINK_END
 from shared.text.tokenizer import Tokenizer
+
+_THINK_TOKENS = 16
+"""At the end of a prompt: enough for a tag and the white space around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class GenerateHandler:
         turns: In which prompts are rendered and tokenised.
         parallel_calls: Whether an answer may have several calls: a template that takes one call in a message could
             not show the answer again.
+        thinks: Whether the template knows thoughts.
         share_cache: Whether tenants share what was computed earlier.
     """
 
@@ -67,6 +72,7 @@ class GenerateHandler:
         structured: StructuredOutputBuilder,
         turns: Turns,
         parallel_calls: bool = True,
+        thinks: bool = False,
         share_cache: bool = False,
     ) -> None:
         self._serving = serving
@@ -77,6 +83,7 @@ class GenerateHandler:
         self._structured = structured
         self._turns = turns
         self._parallel_calls = parallel_calls
+        self._thinks = thinks
         self._share_cache = share_cache
         self._token_texts = TokenTexts(tokenizer)
         self._preparing: set[str] = set()
@@ -121,15 +128,25 @@ class GenerateHandler:
         except BaseException:
             self._serving.abort(opened, FinishReason.CANCELLED)
             raise
+        accepted = Accepted(prompt_tokens=len(prompt), thinking=self._thinking(request, prompt))
         if not request.return_prompt:
-            return Accepted(prompt_tokens=len(prompt))
+            return accepted
         text = self._token_texts.prompt_text(prompt) if request.prompt is None else request.prompt
-        return Accepted(prompt_tokens=len(prompt), prompt_token_ids=tuple(prompt), prompt_text=text)
+        return accepted.model_copy(update={"prompt_token_ids": tuple(prompt), "prompt_text": text})
+
+    def _thinking(self, request: Generate, prompt: Sequence[int]) -> Thinking:
+        """Whether the answer begins with thoughts. One that a grammar holds from its first token does not."""
+        if not self._thinks or request.messages is None or request.grammar is not None:
+            return "none"
+        end = self._token_texts.prompt_text(prompt[-_THINK_TOKENS:]).rstrip()
+        return "open" if end.endswith(THINK) else "none" if end.endswith(THINK_END) else "may"
 
     def _open(self, request: Generate, structured: StructuredOutput, arrival: "_Arrival") -> None:
         """Open the stream of one answer, and submit it."""
         prompt = arrival.prompt
-        params = self._sampling.resolve(request.sampling, len(prompt), arrival.bad_words)
+        params = self._sampling.resolve(
+            request.sampling, len(prompt), arrival.bad_words, clip=request.clip_max_tokens
+        )
         stop_ids: Sequence[int] = ()
         if structured.calls is not None:  # the engine does not know where a call is
             stop_ids, params = params.stop_token_ids, replace(params, stop_token_ids=())

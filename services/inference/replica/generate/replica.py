@@ -92,6 +92,7 @@ async def serve_decoder(
             structured=await _structured(model, manifest, assignment.options, engine, stack),
             turns=turns,
             parallel_calls=traits.parallel_calls,
+            thinks=traits.thinks,
             share_cache=assignment.options.share_cache,
         )
         await stack.enter_async_context(serving.running(lambda: bus.connected))

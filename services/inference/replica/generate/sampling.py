@@ -44,9 +44,16 @@ class SamplingResolver:
         self._max_len = max_len
 
     def resolve(
-        self, sampling: Sampling, prompt_tokens: int, bad_words: tuple[tuple[int, ...], ...] = ()
+        self,
+        sampling: Sampling,
+        prompt_tokens: int,
+        bad_words: tuple[tuple[int, ...], ...] = (),
+        *,
+        clip: bool = False,
     ) -> SamplingParams:
         """The parameters of a request, from the length of its prompt and the ids of its bad words.
+
+        With `clip`, a `max_tokens` that does not fit after the prompt stands for all that fit.
 
         Raises `ContextLengthExceeded` naming all numbers, or `InvalidInput` naming the field.
         """
@@ -54,10 +61,12 @@ class SamplingResolver:
         self._check_ids("stop_token_ids", sampling.stop_token_ids or ())
         self._check_ids("allowed_token_ids", sampling.allowed_token_ids or ())
         values = {**self._defaults, **sampling.values()}
-        values["max_tokens"] = self._fitting(prompt_tokens, sampling.max_tokens)
+        values["max_tokens"] = self._fitting(prompt_tokens, sampling.max_tokens, clip=clip)
         return SamplingParams(**values, eos_token_ids=self._eos, bad_words=bad_words)
 
-    def _fitting(self, prompt_tokens: int, max_tokens: int | None) -> int:
+    def _fitting(self, prompt_tokens: int, max_tokens: int | None, *, clip: bool) -> int:
+        if clip and max_tokens:
+            return min(max_tokens, fitting_tokens(prompt_tokens, None, self._max_len))
         if max_tokens is not None:
             return fitting_tokens(prompt_tokens, max_tokens, self._max_len)
         left = fitting_tokens(prompt_tokens, None, self._max_len)

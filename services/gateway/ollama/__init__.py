@@ -1,0 +1,1 @@
+"""Ollama's API: parses requests and writes responses in its forms. `routes` has all of it."""

@@ -1,0 +1,20 @@
+from deploy.make_api_tables import TARGET, operations, page, text
+
+
+def test_the_tables_are_what_their_generator_writes():
+    assert TARGET.read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_every_route_of_the_model_apis_is_in_the_tables():
+    paths = {f"| `{each.method} {each.path}` |" for routes in operations().values() for each in routes}
+    assert len(paths) > 25
+    assert all(path in text() for path in paths)
+
+
+def test_a_table_says_what_is_served_ignored_and_refused():
+    messages = text().split("\n`/v1/messages`:\n")[1].split("\n`/")[0]
+    served, rest = messages.split("| served |")[1].split("\n", 1)
+    assert "`max_tokens`" in served
+    assert "`thinking.budget_tokens`" not in served
+    assert "| ignored: thoughts count towards max_tokens | `thinking.budget_tokens` |" in rest
+    assert '`speed` (`"standard"`)' in rest.split("| refused")[1]
