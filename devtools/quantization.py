@@ -6,7 +6,7 @@ Scheme = Literal["int4", "int8"]
 Quantize = Literal["auto", "none", Scheme]
 """auto: int4 if the perplexity stays close enough to the original's, else int8."""
 
-FORMAT = 1
+FORMAT = 2
 """Of what the converter writes. It is raised whenever the same source would become another version than before."""
 
 _FLOATS = ("F32", "F16", "BF16")

@@ -81,16 +81,16 @@ class Hub:
         commit, files = self._list(model)
         folder.mkdir(parents=True, exist_ok=True)
         total, done = max(sum(file.size for file in files), 1), 0
-        progress("download", 0.0)
+        progress("download", 0.0, total)
         for file in files:
             before = done
 
             def received(count: int, before: int = before) -> None:
-                progress("download", min(1.0, (before + count) / total))
+                progress("download", min(1.0, (before + count) / total), total)
 
             self._fetch(f"{self.url}/{model.repository}/resolve/{commit}/{file.name}", file, folder, received)
             done += file.size
-        progress("download", 1.0)
+        progress("download", 1.0, total)
         ggufs = sorted(file.name for file in files if file.name.endswith(GGUF))
         return Downloaded(_origin(model, commit), folder / ggufs[0] if ggufs else folder)
 

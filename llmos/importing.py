@@ -23,6 +23,8 @@ from shared.storage.scratch import held, scratch_folder
 
 WORK_PREFIX = "llmos-import-"
 """Of the folders, below that for temporary files, in which models are converted."""
+_THROUGH_WEIGHTS = ("read", "build", "check", "finish")
+"""Steps of a conversion."""
 
 
 SOURCES = (
@@ -103,7 +105,8 @@ def import_model(
             path, origin = arrived.path, f"hf:{arrived.origin}"
         else:
             path = _local_model(source)
-        manifest = _convert(path, work / "version", quantize, origin, optimum=optimum, progress=progress)
+        in_bytes = _in_bytes(progress, path)
+        manifest = _convert(path, work / "version", quantize, origin, optimum=optimum, progress=in_bytes)
         if cuda:
             manifest = add_cuda_graph(work / "version", manifest)
         lineage = manifest.lineage.model_copy(update={"conversion": how})
@@ -223,6 +226,19 @@ def _local_model(source: str) -> Path:
     if not (is_gguf or (path.is_dir() and (is_encoder_directory(path) or is_model_directory(path)))):
         raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
     return path
+
+
+def _in_bytes(progress: Progress, source: Path) -> Progress:
+    """For the steps that go once through the weights of `source`: how far in bytes of its files."""
+    from devtools.convert.gguf.split import split_files  # noqa: PLC0415  # other commands start without it
+
+    files = source.glob("*.safetensors") if source.is_dir() else split_files(source)
+    total = sum(file.stat().st_size for file in files)
+
+    def report(step: str, done: float, _total: int = 0, /) -> None:
+        progress(step, done, total if step in _THROUGH_WEIGHTS else 0)
+
+    return report
 
 
 def _hint(path: Path) -> str:

@@ -65,24 +65,24 @@ class Versions(Generic[ManifestT, InfoT, ListT]):
         done = 0
 
         def sent(count: int) -> None:
-            progress("upload", (done + count) / max(1, manifest.size))
+            progress("upload", (done + count) / max(1, manifest.size), manifest.size)
 
         for file in manifest.files:
             if not self.has_file(file):
                 self._blobs.upload(file.digest, folder / file.path, sent)
             done += file.size
-        progress("upload", 1.0)
+        progress("upload", 1.0, manifest.size)
 
     def download(self, manifest: ManifestT, folder: Path, progress: Progress = no_progress) -> None:
         """Download the files of a version to a folder."""
         done = 0
 
         def received(count: int) -> None:
-            progress("download", (done + count) / max(1, manifest.size))
+            progress("download", (done + count) / max(1, manifest.size), manifest.size)
 
         for file in manifest.files:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             self._blobs.download(file.digest, target, received)
             done += file.size
-        progress("download", 1.0)
+        progress("download", 1.0, manifest.size)

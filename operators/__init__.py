@@ -3,8 +3,9 @@
 - `MatMulBlocks(x, matrix, bias?)` multiplies by a quantised matrix. Its input is rounded to int8 by blocks and,
   with a `gate`, activated before.
 - `GatherBlocks(ids, matrix)` reads rows of one. Both have the attributes `N` and `K` (rows and columns of the
-  matrix), `bits` (4 or 8), `block` (16 or 32 columns that share a scale), `offsets` (0 or 1) and `gate` (0 none, 1
-  SiLU, 2 GELU).
+  matrix) and `gate` (0 none, 1 SiLU, 2 GELU), and how the matrix is stored: `ggml_type` for a type of GGUF (its
+  number), or for LLMOS's own form `bits` (4 or 8), `block` (16 or 32 columns that share a scale) and `offsets` (0 or
+  1).
 - `CachedAttention` is rotary grouped-query attention over a cache that is updated in place.
 
 They have no kernels but for the CPU. With them a token's numbers have the same bits alone, in any batch, in a

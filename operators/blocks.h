@@ -1,15 +1,23 @@
-// Products with matrices in blocks: the stored form, and what the parts of this library do with it.
+// Products with quantised matrices: the stored form, and what the parts of this library do with it.
 //
-// A matrix of N rows (output features) and K columns is cut into groups of GROUP rows, and each group into blocks of
-// 32 or 16 columns. A weight is `scale * (code - zero)`, or `scale * code + offset`; scale and offset belong to a row of
-// a block. Codes have 4 bits, or 8 bits as two planes of 4, the high one first:
+// A matrix of N rows (output features) and K columns is cut into groups of GROUP rows, and each group along K into
+// pieces of 32 or 256 columns: those of a GGUF's type (`ggml_type`), or the blocks of LLMOS's own form. Groups follow
+// one another, pieces within a group too. A weight is `scale * (code - zero)`, or `scale * code + offset`; scale and
+// offset belong to a row of a block of 16 or 32 columns.
+//
+// The piece of a GGUF's type has the bytes of GROUP rows of the file and no others (`types.h`): a float16 of each row,
+// then the next of each row, then all else in words of four bytes, the first of each row, the second of each row, ...
+// So 64 neighbouring bytes (32 with AVX2) hold codes of the same four columns of all rows, and meet the same four
+// inputs in all their lanes. (Q5_0 and Q5_1 have their fifth bits in another order: bit s of byte k is that of column
+// 4s + k.)
+//
+// LLMOS's own form has codes of 4 bits, or of 8 as two planes of 4, the high one first, and a piece of one block:
 //
 //     float32 scale[GROUP]
 //     float32 offset[GROUP]                        only where the matrix has offsets
 //     plane:  byte[j][row][k], j < block / 8, k < 4      low nibble: column 8j + k; high: 8j + 4 + k
 //
-// so that 64 neighbouring bytes (32 with AVX2) meet four inputs, the same four in all their lanes. Groups follow one another, blocks
-// within a group too. `layout.py` writes this form.
+// `layout.py` writes both forms.
 //
 // An input row is rounded to int8 by blocks: `x = step * code`. A block's product of codes is a sum of integers, and
 // blocks are added in their order with the same fused operations whatever the number of rows at hand: a row's result
@@ -20,35 +28,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GROUP = 16, MAX_BLOCK = 32 };
+#include "types.h"
 
 typedef struct {
     const uint8_t *groups;
     int64_t features;  // N
     int64_t blocks;    // K / block
-    int block;         // 16 or 32
-    int planes;        // 1 or 2
-    bool offsets;
+    Form form;
 } Matrix;
-
-static inline size_t plane_bytes(const Matrix *matrix) {
-    return (size_t)GROUP * matrix->block / 2;
-}
-
-static inline size_t planes_at(const Matrix *matrix) {
-    return GROUP * sizeof(float) * (matrix->offsets ? 2 : 1);
-}
-
-static inline size_t block_bytes(const Matrix *matrix) {
-    return planes_at(matrix) + plane_bytes(matrix) * matrix->planes;
-}
 
 // Rows of inputs as int8; each array is [rows, blocks] but for codes, which is [rows, blocks * block].
 typedef struct {
     int8_t *codes;
     float *steps;
     float *sums;      // step * the sum of the codes
-    int32_t *totals;  // the sum of the codes
+    int32_t *starts;  // what a block's sum of products starts from: -zero * the sum of the codes
+    int zero;         // the matrix's code that stands for 0
 } Rows;
 
 typedef enum { GATE_NONE = 0, GATE_SILU = 1, GATE_GELU = 2 } Gate;

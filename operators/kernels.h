@@ -11,42 +11,32 @@
 
 #include "attend.h"
 #include "blocks.h"
+#include "forms.h"
 
 #define UP_TO_4(each, ...) each(1, __VA_ARGS__) each(2, __VA_ARGS__) each(3, __VA_ARGS__) each(4, __VA_ARGS__)
 #define UP_TO_8(each, ...)                                                                                             \
     UP_TO_4(each, __VA_ARGS__)                                                                                         \
     each(5, __VA_ARGS__) each(6, __VA_ARGS__) each(7, __VA_ARGS__) each(8, __VA_ARGS__)
 
-#define TILE(rows, name, planes, offsets, block)                                                                       \
+#define TILE(rows, name, form)                                                                                         \
     TARGET static void name##_##rows(                                                                                  \
         const uint8_t *group, int64_t blocks, Rows in, int64_t row, float *y, int64_t stride) {                        \
         const int64_t at = row * blocks;                                                                               \
         multiply_tile(                                                                                                 \
-            group, planes, offsets, block, blocks, in.codes + at * (block), in.steps + at, in.sums + at,               \
-            in.totals + at, rows, y, stride);                                                                          \
+            group, form, blocks, in.codes + at * (form).block, in.steps + at, in.sums + at, in.starts + at, rows, y,   \
+            stride);                                                                                                   \
     }
-#define FORMS(name, block)                                                                                             \
-    UP_TO_MAX_TILE(TILE, name##_4bit, 1, false, block)                                                                 \
-    UP_TO_MAX_TILE(TILE, name##_4bit_offset, 1, true, block)                                                           \
-    UP_TO_MAX_TILE(TILE, name##_8bit, 2, false, block)                                                                 \
-    UP_TO_MAX_TILE(TILE, name##_8bit_offset, 2, true, block)
-FORMS(block16, 16)
-FORMS(block32, 32)
+#define TILES(name, form) UP_TO_MAX_TILE(TILE, name, form)
+FORMS(TILES)
 
 typedef void Tile(const uint8_t *, int64_t, Rows, int64_t, float *, int64_t);
 #define NAMED(rows, name) name##_##rows,
-#define COUNTS(name) {UP_TO_MAX_TILE(NAMED, name)}
-#define TABLE(name)                                                                                                    \
-    {                                                                                                                  \
-        {COUNTS(name##_4bit), COUNTS(name##_4bit_offset)}, {                                                           \
-            COUNTS(name##_8bit), COUNTS(name##_8bit_offset)                                                            \
-        }                                                                                                              \
-    }
-static Tile *const TILE_OF[2][2][2][MAX_TILE] = {TABLE(block16), TABLE(block32)};
+#define COUNTS(name, form) [FORM_##name] = {UP_TO_MAX_TILE(NAMED, name)},
+static Tile *const TILE_OF[][MAX_TILE] = {FORMS(COUNTS)};
 
 TARGET static void multiply_group(
     const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
-    Tile *const *tiles = TILE_OF[matrix->block / 32][matrix->planes - 1][matrix->offsets];
+    Tile *const *tiles = TILE_OF[index_of(matrix->form)];
     for (int64_t r = 0; r < rows; r += MAX_TILE) {
         const int64_t count = rows - r < MAX_TILE ? rows - r : MAX_TILE;
         tiles[count - 1](group, matrix->blocks, inputs, first + r, y + r * stride, stride);

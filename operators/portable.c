@@ -1,42 +1,47 @@
 // The kernels in plain C, for any other processor: the same bits, slowly.
 #include "attend.h"
+#include "forms.h"
 
 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
     quantise_any(x, blocks, block, gate, rows, row);
 }
 
-static int32_t product(const uint8_t *plane, int block, int feature, const int8_t *inputs) {
-    int32_t sum = 0;
-    for (int j = 0; j < block / 8; j++) {
-        const uint8_t *bytes = plane + (j * GROUP + feature) * 4;
-        for (int k = 0; k < 4; k++)
-            sum += (bytes[k] & 15) * inputs[8 * j + k] + (bytes[k] >> 4) * inputs[8 * j + 4 + k];
-    }
-    return sum;
-}
-
-static void multiply_group(
-    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
-    const int zero = matrix->planes == 1 ? 8 : 128;
-    const size_t bytes = block_bytes(matrix);
+ALWAYS_INLINE void multiply(
+    Form form, const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y,
+    int64_t stride) {
     for (int64_t r = 0; r < rows; r++)
         for (int feature = 0; feature < GROUP; feature++) {
             float result = 0;
-            const uint8_t *block = group;
-            for (int64_t b = 0; b < matrix->blocks; b++, block += bytes) {
+            for (int64_t b = 0; b < matrix->blocks; b++) {
+                const uint8_t *piece = group + (size_t)(b / form.count) * piece_bytes(form);
+                const int block = (int)(b % form.count);
                 const int64_t at = (first + r) * matrix->blocks + b;
-                const float *scales = (const float *)block;
-                const uint8_t *plane = block + planes_at(matrix);
-                const int8_t *row = inputs.codes + at * matrix->block;
-                int32_t sum = product(plane, matrix->block, feature, row);
-                if (matrix->planes == 2)
-                    sum = 16 * sum + product(plane + plane_bytes(matrix), matrix->block, feature, row);
-                if (!matrix->offsets) sum -= zero * inputs.totals[at];
-                result = fmaf((float)sum * scales[feature], inputs.steps[at], result);
-                if (matrix->offsets) result = fmaf(scales[GROUP + feature], inputs.sums[at], result);
+                const int8_t *row = inputs.codes + at * form.block;
+                int32_t sum = inputs.starts[at];
+                for (int k = 0; k < form.block; k++)
+                    sum += code_at(form, piece, feature, block, k / 4, k % 4) * row[k];
+                result = fmaf((float)sum * scale_at(form, piece, feature, block), inputs.steps[at], result);
+                if (form.offsets)
+                    result = fmaf(offset_at(form, piece, feature, block), inputs.sums[at], result);
             }
             y[r * stride + feature] = result;
         }
+}
+
+#define MULTIPLY(name, form)                                                                                           \
+    static void name(                                                                                                  \
+        const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y,                \
+        int64_t stride) {                                                                                              \
+        multiply(form, matrix, group, inputs, first, rows, y, stride);                                                 \
+    }
+FORMS(MULTIPLY)
+
+#define NAMED(name, form) [FORM_##name] = name,
+static MultiplyGroup *const MULTIPLY_OF[] = {FORMS(NAMED)};
+
+static void multiply_group(
+    const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride) {
+    MULTIPLY_OF[index_of(matrix->form)](matrix, group, inputs, first, rows, y, stride);
 }
 
 static void attend_portable(

@@ -60,7 +60,7 @@ static inline __attribute__((always_inline)) void quantise_block(const float *x,
     }
     const float step = tiny ? 0.0f : finite ? largest / 127.0f : NAN;
     rows.steps[at] = step;
-    rows.totals[at] = total;
+    rows.starts[at] = -rows.zero * total;
     rows.sums[at] = step * (float)total;
 }
 

@@ -11,11 +11,11 @@ enum {
     KEPT_AVX512 = 0xe6,  // and of 64, and masks
 };
 
-// Whether the processor has all these features (of its leaf 7) and FMA, and the system keeps those registers.
+// Whether the processor has all these features (of its leaf 7), FMA and F16C, and the system keeps those registers.
 static inline bool has_features(unsigned ebx, unsigned ecx, unsigned kept) {
-    const unsigned fma = 1u << 12, saved = 1u << 27;
+    const unsigned fma = 1u << 12, saved = 1u << 27, halves = 1u << 29, needed = fma | saved | halves;
     unsigned a, b, c, d, low, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (fma | saved)) != (fma | saved)) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed) return false;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (low & kept) == kept && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & ebx) == ebx && (c & ecx) == ecx;
 }

@@ -93,20 +93,19 @@ def write_version(
     with staged(destination) as folder:
         with WeightFile(folder / "model.onnx.data") as weights:
             builder = GraphBuilder(arch, model.weights, weights)
-            graph = builder.build(lambda layer: progress("build", (layer + 1) / arch.layers))
+            graph = builder.build(lambda done: progress("build", done))
         (folder / "model.onnx").write_bytes(graph.SerializeToString())
         (folder / "tokenizer.json").write_text(model.text.tokenizer.to_str(), encoding="utf-8")
         if model.text.chat_template is not None:
             (folder / "chat_template.jinja").write_text(model.text.chat_template, encoding="utf-8")
-        progress("check", 0.0)
         first = model.text.bos_token_id if model.text.add_bos_token else None
-        metrics = check_graph(folder, arch, model.weights, first=first)
-        progress("check", 1.0)
+        metrics = check_graph(
+            folder, arch, model.weights, first=first, on_progress=lambda done: progress("check", done)
+        )
         if judge is not None:
             metrics |= judge(folder)
         smoke_test = record_answer(folder, arch, model.text)
-        files = tuple(describe_file(path) for path in sorted(folder.iterdir()))
-        progress("finish", 0.5)
+        files = _described(folder, progress)
         manifest = Manifest(
             files=files,
             decoder=decoder_spec(model),
@@ -157,10 +156,29 @@ def files_digest(files: Iterable[Path], progress: Progress = no_progress) -> str
     ordered = sorted(files)
     total, done, lines = sum(path.stat().st_size for path in ordered), 0, []
     for path in ordered:
-        lines.append(f"{file_digest(path)}  {path.name}\n")
+        before = done
+
+        def on_read(count: int, before: int = before) -> None:
+            progress("read", 0.99 * (before + count) / max(total, 1))
+
+        lines.append(f"{file_digest(path, on_read)}  {path.name}\n")
         done += path.stat().st_size
-        progress("read", 0.99 * done / max(total, 1))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _described(folder: Path, progress: Progress) -> tuple[ManifestFile, ...]:
+    paths = sorted(folder.iterdir())
+    total, done, files = sum(path.stat().st_size for path in paths), 0, []
+    for path in paths:
+        before = done
+
+        def on_read(count: int, before: int = before) -> None:
+            progress("finish", 0.99 * (before + count) / total)
+
+        digest = file_digest(path, on_read)
+        files.append(ManifestFile(path=path.name, digest=digest, size=path.stat().st_size))
+        done += files[-1].size
+    return tuple(files)
 
 
 def quantization(weights: WeightSource) -> str:

@@ -34,7 +34,7 @@ _SAMPLING = {
 """GGUF key -> name of the manifest's default."""
 
 
-def read_gguf_model(source: Path) -> DecoderModel:
+def read_gguf_model(source: Path, progress: Progress = no_progress) -> DecoderModel:
     """The checked parts of the GGUF `source`, its weights as they are in the file; of a split one any part is taken.
 
     Raises:
@@ -48,7 +48,7 @@ def read_gguf_model(source: Path) -> DecoderModel:
     license_name = gguf.metadata.get("general.license")
     model = DecoderModel(
         source=parts[0].name,
-        digest=gguf_digest(parts),
+        digest=gguf_digest(parts, progress),
         architecture=architecture,
         weights=GgufSource(gguf),
         text=read_text(gguf.metadata),
@@ -60,9 +60,12 @@ def read_gguf_model(source: Path) -> DecoderModel:
     return model
 
 
-def gguf_digest(parts: tuple[Path, ...]) -> str:
+def gguf_digest(parts: tuple[Path, ...], progress: Progress = no_progress) -> str:
     """SHA-256 of a GGUF in one file, else of the list of its parts."""
-    return file_digest(parts[0]) if len(parts) == 1 else files_digest(parts)
+    if len(parts) > 1:
+        return files_digest(parts, progress)
+    size = parts[0].stat().st_size
+    return file_digest(parts[0], lambda done: progress("read", 0.99 * done / size))
 
 
 def convert_gguf(
@@ -83,7 +86,7 @@ def convert_gguf(
         StorageFull: no room for the files.
     """
     progress("read", 0.0)
-    model = read_gguf_model(source)
+    model = read_gguf_model(source, progress)
     model = replace(model, source=name or model.source)
     progress("read", 1.0)
     if quantize in ("auto", "none"):

@@ -114,15 +114,17 @@ def progress_bars() -> Iterator[Report]:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[bytes]}", markup=False),
     )
     with Progress(*columns, console=errors) as progress:
         tasks: dict[str, TaskID] = {}
 
-        def report(step: str, fraction: float) -> None:
+        def report(step: str, fraction: float, total: int = 0, /) -> None:
             if step not in tasks:
                 for done in tasks.values():
                     progress.update(done, completed=1.0)
-                tasks[step] = progress.add_task(step, total=1.0)
-            progress.update(tasks[step], completed=fraction)
+                tasks[step] = progress.add_task(step, total=1.0, bytes="")
+            of = f"{size(fraction * total)} of {size(total)}" if total else ""
+            progress.update(tasks[step], completed=fraction, bytes=of)
 
         yield report

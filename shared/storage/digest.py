@@ -1,11 +1,13 @@
 """The check that every byte passes on its way in and out."""
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from shared.errors import CorruptFile
+
+_PIECE = 4 << 20
 
 
 def require_digest(found: str, promised: str, size: int) -> None:
@@ -47,7 +49,11 @@ def damaged(digest: str) -> CorruptFile:
     )
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece."""
+def file_digest(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file, read piece by piece; `on_read` is called with the number of bytes read so far."""
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            found.update(piece)
+            on_read(file.tell())
+    return found.hexdigest()

@@ -10,6 +10,7 @@ import pytest
 
 from llmos.client import Client, wait_ready
 from llmos.importing import import_model
+from llmos.progress import no_progress
 from shared.bus.connect import connect
 from shared.bus.nats.objects import OBJECTS_STREAM
 from shared.contracts.registry import MODELS
@@ -43,7 +44,7 @@ def deploy_smollm2(client: Client) -> None:
     """Import and deploy it, unless it is deployed."""
     if any(one.deployment.name == "smollm2" for one in client.deployments().deployments):
         return
-    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=lambda _step, _done: None).version
+    version = import_model(client, str(smollm2_gguf()), "smollm2", progress=no_progress).version
     client.deploy(Deploy(reference=version.reference, name="smollm2", slots=4, max_len=2048))
     for _ in wait_ready(client, "smollm2", 120):
         pass

@@ -1,7 +1,7 @@
 """Token ids to vectors, and vectors to logits: the two ends of a decoder, which may share one matrix."""
 
 from devtools.convert.decoder.linear import Linear
-from devtools.convert.graph.block_matrix import BlockMatrix
+from devtools.convert.graph.matrices import Quantised
 from devtools.convert.graph.nodes import GraphNodes
 from devtools.convert.source import WeightSource
 
@@ -12,7 +12,7 @@ def add_embedding(nodes: GraphNodes, source: WeightSource, linear: Linear, ids: 
     """Token `ids [B, S]` to float32 [B, S, hidden_size], times `scale`."""
     matrix = source.matrix(_TABLE)
     output = "embedded" if scale == 1 else "embedded.unscaled"
-    if isinstance(matrix, BlockMatrix):
+    if isinstance(matrix, Quantised):
         linear.gather(ids, matrix, output, name=_TABLE)
     else:
         nodes.add("Gather", [nodes.weight(f"{_TABLE}.weight", matrix), ids], output, axis=0)

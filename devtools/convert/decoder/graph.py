@@ -1,6 +1,8 @@
 """Builds the ONNX decoder graph of an architecture (see `DecoderSpec` for its inputs and outputs)."""
 
 from collections.abc import Callable
+from itertools import accumulate
+from math import prod
 
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
@@ -16,6 +18,15 @@ from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.source import WeightSource
 
 _OPSET, _MICROSOFT_OPSET, _IR_VERSION = 21, 1, 10
+
+
+def written_shares(source: WeightSource, arch: Architecture) -> list[float]:
+    """The fraction of the weights up to and including embedding, each layer, and head."""
+    sizes = [0] * (arch.layers + 2)
+    for name in source.names():
+        layer = name.split(".")[1] if name.startswith("blk.") else ""
+        sizes[int(layer) + 1 if layer else 0 if name == "token_embd" else -1] += prod(source.shape(name))
+    return [done / sum(sizes) for done in accumulate(sizes)]
 
 
 class GraphBuilder:
@@ -43,18 +54,21 @@ class GraphBuilder:
         """Bytes that it reads where they lie in the file."""
         return self._nodes.mapped_bytes
 
-    def build(self, on_layer: Callable[[int], None]) -> ModelProto:
-        """The whole graph; calls `on_layer(l)` after each layer is written."""
+    def build(self, on_progress: Callable[[float], None]) -> ModelProto:
+        """The whole graph; calls `on_progress` with the fraction of the weights that is written."""
         arch, nodes = self.arch, self._nodes
+        shares = iter(written_shares(self._source, arch))
         hidden = add_embedding(nodes, self._source, self._linear, "input_ids", scale=arch.embedding_scale)
+        on_progress(next(shares))
         normed = self._norms.apply(hidden, "blk.0.attn_norm", "blk.0.attn_in")
         for layer in range(arch.layers):
             after = "output_norm" if layer == arch.layers - 1 else f"blk.{layer + 1}.attn_norm"
             hidden, normed = self._layer(layer, hidden, normed, after)
-            on_layer(layer)
+            on_progress(next(shares))
         rows = nodes.add("Reshape", [normed, nodes.constant("flat", [-1, 1, arch.hidden_size])], "rows")
         outputs = nodes.add("Gather", [rows, "output_index"], "output_rows", axis=0)
         head = add_head(self._source, self._linear, outputs, "output_logits")
+        on_progress(next(shares))
         nodes.add("Squeeze", [head, nodes.constant("middle", [1])], "logits")
         graph = helper.make_graph(
             nodes.nodes, "decoder", self._inputs(), self._outputs(), initializer=nodes.weights.initializers

@@ -10,8 +10,8 @@ import numpy as np
 
 from devtools.convert.decoder.architecture import Activation
 from devtools.convert.decoder.block_linear import BlockLinear
-from devtools.convert.graph.block_matrix import BlockMatrix, Floats
-from devtools.convert.graph.matrices import Matrix, join
+from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.graph.matrices import Matrix, Quantised, join
 from devtools.convert.graph.nodes import MICROSOFT, GraphNodes
 from devtools.convert.source import WeightSource
 
@@ -43,7 +43,7 @@ class Linear:
     def apply_gated(self, gate_up: str, activation: Activation, name: str, output: str) -> str:
         """`activation(gate) * up`, the halves of `gate_up [..., 2 * K]`, times the matrix `name` plus its bias."""
         matrix = self._source.matrix(name)
-        if isinstance(matrix, BlockMatrix):
+        if isinstance(matrix, Quantised):
             return self._blocks.multiply(gate_up, matrix, output, bias=self._bias([name]), gate=activation)
         gate, up = f"{output}.gate", f"{output}.up"
         self._nodes.add("Split", [gate_up], gate, more_outputs=(up,), axis=-1, num_outputs=2)
@@ -64,11 +64,11 @@ class Linear:
             bias: Added to it.
             name: What the matrix is called, where it serves more than one node.
         """
-        if isinstance(matrix, BlockMatrix):
+        if isinstance(matrix, Quantised):
             return self._blocks.multiply(x, matrix, output, bias=bias, name=name)
         return self._multiply_dense(x, matrix, output, bias)
 
-    def gather(self, ids: str, matrix: BlockMatrix, output: str, *, name: str) -> str:
+    def gather(self, ids: str, matrix: Quantised, output: str, *, name: str) -> str:
         """The rows `ids` of a quantised matrix, which may serve `multiply` under the same `name` too."""
         return self._blocks.gather(ids, matrix, output, name=name)
 

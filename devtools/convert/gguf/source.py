@@ -2,7 +2,8 @@
 
 from devtools.convert.gguf import quants
 from devtools.convert.gguf.file import GgufFile, GgufTensor
-from devtools.convert.graph.block_matrix import BlockMatrix, Floats
+from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.graph.file_matrix import FileMatrix
 from devtools.convert.source import Rows
 from shared.errors import CorruptFile
 
@@ -31,7 +32,7 @@ class GgufSource:
         """The GGUF type."""
         return str(self._tensor(name).type.name)
 
-    def matrix(self, name: str) -> BlockMatrix | Floats:
+    def matrix(self, name: str) -> FileMatrix | Floats:
         """The matrix without rounding; float32 for F32, F16 and BF16."""
         return quants.pack(self._tensor(name))
 

@@ -6,6 +6,7 @@ Each part has the keys `split.no` (from 0), `split.count` and `split.tensors.cou
 
 import re
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def read_parts(path: Path) -> tuple[GgufFile, tuple[Path, ...]]:
             )
     first = parts[0].metadata
     return GgufFile(paths[0], first, _joined(parts, first.get("split.tensors.count"))), paths
+
+
+def split_files(path: Path) -> list[Path]:
+    """The files that are there of the GGUF of which `path` is the file or, by its name, a part."""
+    name = _NAME.fullmatch(path.name)
+    return [path] if name is None else sorted(path.parent.glob(f"{escape(name['stem'])}-*-of-{name['count']}.gguf"))
 
 
 def _position(gguf: GgufFile) -> tuple[int, int]:

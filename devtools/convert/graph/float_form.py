@@ -1,4 +1,8 @@
-"""A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8."""
+"""A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8.
+
+Some rows of a matrix are floats at a time. ONNX Runtime must not optimise such a graph: it would make constants of
+all.
+"""
 
 from typing import Any
 
@@ -6,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from devtools.convert.graph.block_matrix import in_pieces
+from devtools.convert.graph.nodes import MICROSOFT
 from devtools.convert.graph.runtime_form import gate_nodes
 from operators import DOMAIN
 
@@ -29,18 +35,21 @@ def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _blocks_in_float(node: NodeProto, graph: onnx.GraphProto) -> list[NodeProto]:
-    """A product with a matrix in blocks: every row of the matrix is gathered, which makes floats of it."""
+    """A product with a matrix in blocks: its rows are gathered, which makes floats of them."""
     x, matrix, *bias = node.input
     name, make = node.output[0], helper.make_node
     attributes: dict[str, Any] = {attribute.name: attribute.i for attribute in node.attribute}
-    all_rows = f"{name}.all_rows"
-    graph.initializer.append(numpy_helper.from_array(np.arange(attributes["N"], dtype=np.int64), all_rows))
     x, nodes = gate_nodes(x, attributes["gate"], name)
-    nodes += [
-        make("GatherBlocks", [all_rows, matrix], [f"{name}.weights"], domain=DOMAIN, **(attributes | {"gate": 0})),
-        make("Transpose", [f"{name}.weights"], [f"{name}.transposed"], perm=[1, 0]),
-        make("MatMul", [x, f"{name}.transposed"], [f"{name}.product" if bias else name]),
-    ]
+    products = []
+    for number, rows in enumerate(in_pieces(attributes["N"], attributes["K"])):
+        ids, weights, product = (f"{name}.{part}.{number}" for part in ("rows", "weights", "product"))
+        graph.initializer.append(numpy_helper.from_array(np.arange(rows.start, rows.stop, dtype=np.int64), ids))
+        nodes += [
+            make("GatherBlocks", [ids, matrix], [weights], domain=DOMAIN, **(attributes | {"gate": 0})),
+            make("FusedMatMul", [x, weights], [product], domain=MICROSOFT, transB=1),
+        ]
+        products.append(product)
+    nodes.append(make("Concat", products, [f"{name}.product" if bias else name], axis=-1))
     if bias:
         nodes.append(make("Add", [f"{name}.product", *bias], [name]))
     return nodes

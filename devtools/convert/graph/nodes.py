@@ -1,6 +1,6 @@
 """The nodes and initializers of a graph under construction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,11 @@ class GraphNodes:
         """An initializer that is read where it lies in the file; returns its name."""
         self.mapped_bytes += values.nbytes
         return self.weights.add(name, values)
+
+    def weight_in_pieces(self, name: str, size: int, pieces: Iterable[np.ndarray[Any, Any]]) -> str:
+        """Such an initializer of `size` bytes (uint8), of which the pieces are made one after the other."""
+        self.mapped_bytes += size
+        return self.weights.add_pieces(name, size, pieces)
 
     def packed(self, name: str, values: np.ndarray[Any, Any]) -> str:
         """An initializer that ONNX Runtime rearranges for a multiplication; returns its name."""

@@ -8,6 +8,7 @@ apart, as `offset`. (Zero points would hold the same, but integer ones round.) `
 last axis: one node, where reshape and reduce are two, and products with the same input share it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from devtools.convert.graph.block_matrix import BlockForm
+from devtools.convert.graph.matrices import stored_form, stored_matrix
 from devtools.convert.graph.nodes import MICROSOFT
 from devtools.convert.graph.weight_file import WeightFile, read_initializer
 from operators import DOMAIN
-from operators.layout import unpack
 
 _ACTIVATIONS: dict[int, tuple[str, dict[str, Any]]] = {1: ("QuickGelu", {"alpha": 1.0}), 2: ("FastGelu", {})}
 """By the operators' `gate`."""
@@ -32,20 +34,14 @@ class BlockWeights:
 
     Attributes:
         stored: As `MatMulBlocks` and `GatherBlocks` read it.
-        rows: N.
-        columns: K.
-        bits: Of a code: 4 or 8.
-        block: Columns that share a scale.
-        offsets: Whether they share an offset, too.
+        attributes: Of those nodes: N, K and how the matrix is stored.
+        form: Of its codes, once decoded.
         kinds: Of the nodes that read it.
     """
 
     stored: TensorProto
-    rows: int
-    columns: int
-    bits: int
-    block: int
-    offsets: bool
+    attributes: Mapping[str, int]
+    form: BlockForm
     kinds: set[str] = field(default_factory=set)
 
     def part(self, name: str) -> str:
@@ -54,23 +50,22 @@ class BlockWeights:
 
     def write(self, folder: Path, weights: WeightFile) -> None:
         """Append the parts that are read to `weights`, codes and scales once; the matrix is read from `folder`."""
-        codes, scales, offsets = unpack(
-            read_initializer(self.stored, folder), self.rows, bits=self.bits, block=self.block, offsets=self.offsets
-        )
-        if self.bits == 4:
+        matrix = stored_matrix(read_initializer(self.stored, folder), self.attributes).decoded()
+        codes, scales, offsets = matrix.codes, matrix.scales, matrix.offset
+        if self.form.bits == 4:
             codes = codes[:, ::2] | np.left_shift(codes[:, 1::2], 4, dtype=np.uint8)
         packed = codes.reshape(*scales.shape, -1)
         weights.add(self.part("packed"), packed)
         weights.add(self.part("scales"), scales)
         if "GatherBlocks" in self.kinds:
-            weights.view(self.part("table"), self.part("packed"), (self.rows, packed[0].size))
+            weights.view(self.part("table"), self.part("packed"), (matrix.rows, packed[0].size))
         if offsets is None:
             return
-        offsets = offsets + scales * np.float32(1 << (self.bits - 1))
+        offsets = offsets + scales * np.float32(1 << (self.form.bits - 1))
         if "GatherBlocks" in self.kinds:
             weights.add(self.part("gathered_offset"), offsets[..., None])
         if "MatMulBlocks" in self.kinds:
-            weights.add(self.part("offset"), offsets.T * np.float32(self.block))
+            weights.add(self.part("offset"), offsets.T * np.float32(self.form.block))
 
 
 def spell_out_blocks(model: ModelProto) -> list[BlockWeights]:
@@ -126,10 +121,7 @@ class _Spelling:
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         stored = node.input[1]
         if stored not in self.matrices:
-            self.matrices[stored] = BlockWeights(
-                self._initializers[stored], attributes["N"], attributes["K"], attributes["bits"], attributes["block"],
-                bool(attributes["offsets"]),
-            )  # fmt: skip
+            self.matrices[stored] = BlockWeights(self._initializers[stored], attributes, stored_form(attributes))
         matrix = self.matrices[stored]
         matrix.kinds.add(node.op_type)
         if node.op_type == "GatherBlocks":
@@ -141,14 +133,15 @@ class _Spelling:
         output, bias = node.output[0], list(node.input[2:])
         x, nodes = gate_nodes(node.input[0], gate, output)
         self.nodes += nodes
-        product = f"{output}.product" if matrix.offsets else output
+        form = matrix.form
+        product = f"{output}.product" if form.offsets else output
         inputs = [x, matrix.part("packed"), matrix.part("scales"), *(["", "", *bias] if bias else [])]
         self._node(
-            "MatMulNBits", inputs, product, domain=MICROSOFT, bits=matrix.bits, block_size=matrix.block,
-            K=matrix.columns, N=matrix.rows, accuracy_level=_INT8_ACTIVATIONS,
+            "MatMulNBits", inputs, product, domain=MICROSOFT, bits=form.bits, block_size=form.block,
+            K=matrix.attributes["K"], N=matrix.attributes["N"], accuracy_level=_INT8_ACTIVATIONS,
         )  # fmt: skip
-        if matrix.offsets:
-            rest = self._node("MatMul", [self._mean(x, matrix.block), matrix.part("offset")], f"{output}.rest")
+        if form.offsets:
+            rest = self._node("MatMul", [self._mean(x, form.block), matrix.part("offset")], f"{output}.rest")
             self._node("Add", [product, rest], output)
 
     def _mean(self, x: str, block: int) -> str:
@@ -161,16 +154,17 @@ class _Spelling:
 
     def _gather(self, node: NodeProto, matrix: BlockWeights) -> None:
         ids, output = node.input[0], node.output[0]
-        codes = f"{output}.codes" if matrix.offsets else output
+        form = matrix.form
+        codes = f"{output}.codes" if form.offsets else output
         self._node(
             "GatherBlockQuantized", [matrix.part("table"), ids, matrix.part("scales")], codes, domain=MICROSOFT,
-            bits=matrix.bits, block_size=matrix.block, gather_axis=0, quantize_axis=1,
+            bits=form.bits, block_size=form.block, gather_axis=0, quantize_axis=1,
         )  # fmt: skip
-        if not matrix.offsets:
+        if not form.offsets:
             return
         gathered = self._node("Gather", [matrix.part("gathered_offset"), ids], f"{output}.offsets", axis=0)
         blocks = self._node(
-            "Reshape", [codes, self._constant(f"{output}.by_block", [0, 0, -1, matrix.block])], f"{output}.blocks"
+            "Reshape", [codes, self._constant(f"{output}.by_block", [0, 0, -1, form.block])], f"{output}.blocks"
         )
         moved = self._node("Add", [blocks, gathered], f"{output}.moved")
         self._node("Reshape", [moved, self._constant(f"{output}.by_row", [0, 0, -1])], output)

@@ -1,5 +1,6 @@
 """The external data file of an ONNX model, written tensor by tensor so that only one is in memory at a time."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,14 +47,24 @@ class WeightFile:
 
     def add(self, name: str, values: np.ndarray[Any, Any]) -> str:
         """Append `values` under `name`; returns the name."""
-        values = np.ascontiguousarray(values)
-        padding = -self.size % _ALIGNMENT
-        self._file.write(bytes(padding))
-        self._file.write(values.tobytes())
-        self._places[name] = (self.size + padding, values.nbytes)
-        self.size += padding + values.nbytes
+        self._write(name, [values])
         self._describe(name, values.dtype, values.shape, name)
         return name
+
+    def add_pieces(self, name: str, size: int, pieces: Iterable[np.ndarray[Any, Any]]) -> str:
+        """Append `pieces`, together `size` bytes, as one vector uint8 [size]; returns the name."""
+        self._write(name, pieces)
+        assert self._places[name][1] == size, f"{name}: {self._places[name][1]} bytes instead of {size}"
+        self._describe(name, np.dtype(np.uint8), (size,), name)
+        return name
+
+    def _write(self, name: str, pieces: Iterable[np.ndarray[Any, Any]]) -> None:
+        self._file.write(bytes(-self.size % _ALIGNMENT))
+        start = self.size + -self.size % _ALIGNMENT
+        self.size = start
+        for piece in pieces:
+            self.size += self._file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
+        self._places[name] = (start, self.size - start)
 
     def view(self, name: str, of: str, shape: tuple[int, ...]) -> str:
         """A second initializer on the bytes of `of`, of the same type and another shape; returns the name."""

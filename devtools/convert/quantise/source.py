@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from devtools.convert.graph.block_matrix import BLOCK, BlockMatrix, Floats
+from devtools.convert.graph.block_matrix import BLOCK, BlockMatrix, Floats, in_pieces
 from devtools.convert.graph.matrices import Matrix
 from devtools.convert.quantise.quantiser import quantise_int4, quantise_int8
 from devtools.convert.source import Rows, WeightSource
@@ -18,9 +19,9 @@ _ENDS = ("token_embd", "output")
 class QuantisedSource:
     """The tensors of `original` with every matrix in `scheme` (a `WeightSource`).
 
-    A matrix is quantised when it is first asked for, and kept in `scratch`: only one is in memory at a time, however
-    large the model. Embedding and head are in 8 bits in both schemes. A matrix whose rows are not whole blocks of 32
-    stays in float32.
+    A matrix is quantised when it is first asked for, some rows after others, and kept in `scratch`: memory does not
+    grow with the model. Embedding and head are in 8 bits in both schemes. A matrix whose rows are not whole blocks of
+    32 stays in float32.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class QuantisedSource:
         scheme = self._scheme_of(name)
         if scheme is None:
             return self._original.matrix(name)
+        bits, offsets = (4, True) if scheme == "int4" else (8, False)
         if name not in self._quantised:
-            quantise = quantise_int4 if scheme == "int4" else quantise_int8
-            self._keep(name, quantise(self._original.dequantise(name), self._importance.get(name)))
-        return self._load(name, 4 if scheme == "int4" else 8)
+            self._quantise(name, self._open(name, bits, offsets=offsets, mode="w+"))
+            self._quantised.add(name)
+        return self._open(name, bits, offsets=offsets, mode="r")
 
     def vector(self, name: str) -> Floats:
         """The tensor as float32, not rounded."""
@@ -76,18 +78,20 @@ class QuantisedSource:
             return None
         return "int8" if name in _ENDS else self._scheme
 
-    def _keep(self, name: str, matrix: BlockMatrix) -> None:
-        for part in ("codes", "scales", "offset"):
-            values = getattr(matrix, part)
-            if values is not None:
-                np.save(self._scratch / f"{name}.{part}.npy", values)
-        self._quantised.add(name)
+    def _quantise(self, name: str, matrix: BlockMatrix) -> None:
+        quantise = quantise_int4 if matrix.bits == 4 else quantise_int8
+        for rows in in_pieces(matrix.rows, matrix.columns):
+            found = quantise(self._original.dequantise(name, rows), self._importance.get(name))
+            matrix.codes[rows], matrix.scales[rows] = found.codes, found.scales
+            if matrix.offset is not None:
+                matrix.offset[rows] = found.offset
 
-    def _load(self, name: str, bits: int) -> BlockMatrix:
-        offset = self._scratch / f"{name}.offset.npy"
-        return BlockMatrix(
-            bits,
-            np.load(self._scratch / f"{name}.codes.npy", mmap_mode="r"),
-            np.load(self._scratch / f"{name}.scales.npy", mmap_mode="r"),
-            np.load(offset, mmap_mode="r") if offset.exists() else None,
-        )
+    def _open(self, name: str, bits: int, *, offsets: bool, mode: Literal["r", "w+"]) -> BlockMatrix:
+        rows, columns = self._original.shape(name)
+
+        def part(kind: str, dtype: type, width: int) -> np.ndarray[Any, Any]:
+            return np.memmap(self._scratch / f"{name}.{kind}", dtype, mode, shape=(rows, width))
+
+        blocks = columns // BLOCK
+        offset = part("offset", np.float32, blocks) if offsets else None
+        return BlockMatrix(bits, part("codes", np.uint8, columns), part("scales", np.float32, blocks), offset)

@@ -22,24 +22,13 @@ _LAYER = {
 
 
 @dataclass(frozen=True, slots=True)
-class BlockForm:
-    """How a quantised matrix is stored (`operators.layout`)."""
-
-    rows: int
-    columns: int
-    bits: int
-    block: int
-    offsets: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """A matrix as rows of a weight of the graph."""
 
     weight: str
     """The initializer."""
-    form: BlockForm | None
-    """None: floats."""
+    form: Mapping[str, int] | None
+    """The node's attributes, which say how the matrix is stored; None: floats."""
     start: int
     stop: int
     """Its rows, the output features, among those of the weight."""
@@ -106,9 +95,8 @@ class GraphPlaces:
     def _blocks(self, node: NodeProto, weight: str, bias: str | None) -> Place:
         if node.domain != DOMAIN:
             raise CorruptFile(f"the graph's node {node.name!r} is not of LLMOS's operators", param="source")
-        found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        form = BlockForm(found["N"], found["K"], found["bits"], found["block"], bool(found["offsets"]))
-        return Place(weight, form, 0, form.rows, bias)
+        form = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        return Place(weight, form, 0, form["N"], bias)
 
     def _floats(self, weight: str, bias: str | None, *, transposed: bool) -> Place:
         shape = self._shapes.get(weight, (0, 0))

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from gguf import GGMLQuantizationType
 from onnx import ModelProto
 
-from devtools.convert.graph.block_matrix import BlockMatrix, Floats
-from devtools.convert.graph.matrices import Matrix
+from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.graph.matrices import Matrix, Quantised, stored_matrix
 from devtools.convert.graph.weight_file import read_initializer
 from devtools.convert.served.places import Place
 from devtools.convert.source import Rows
-from operators.layout import unpack
 from shared.errors import CorruptFile
 
 
@@ -50,14 +50,17 @@ class ServedSource:
         if place is None:
             return tuple(self.vector(name).shape)
         if place.form is not None:
-            return (place.stop - place.start, place.form.columns)
+            return (place.stop - place.start, place.form["K"])
         dims = self._tensors[place.weight].dims
         return (place.stop - place.start, int(dims[0] if place.transposed else dims[1]))
 
     def type_name(self, name: str) -> str:
-        """`int4`, `int8` or `F32`."""
+        """`Q4_K`, `int4`, `F32`."""
         place = self._places.get(name)
-        return "F32" if place is None or place.form is None else f"int{place.form.bits}"
+        if place is None or place.form is None:
+            return "F32"
+        kind = place.form.get("ggml_type")
+        return f"int{place.form['bits']}" if kind is None else GGMLQuantizationType(kind).name
 
     def matrix(self, name: str) -> Matrix:
         """The matrix as the graph multiplies by it."""
@@ -80,7 +83,7 @@ class ServedSource:
         if name not in self._places:
             return self.vector(name)[rows]
         matrix = self.matrix(name)
-        return matrix.dequantise(rows) if isinstance(matrix, BlockMatrix) else matrix[rows]
+        return matrix.dequantise(rows) if isinstance(matrix, Quantised) else matrix[rows]
 
     def _place(self, name: str) -> Place:
         place = self._places.get(name)
@@ -88,14 +91,11 @@ class ServedSource:
             raise CorruptFile(f"the graph has no matrix {name!r}", param="source")
         return place
 
-    def _blocks(self, place: Place) -> BlockMatrix:
-        """The rows of the place. Only the groups of rows that it needs are unpacked."""
-        form = place.form
-        assert form is not None
+    def _blocks(self, place: Place) -> Quantised:
+        """The rows of the place."""
+        assert place.form is not None
         packed = read_initializer(self._tensors[place.weight], self._folder)
-        codes, scales, offsets = unpack(packed, form.rows, bits=form.bits, block=form.block, offsets=form.offsets)
-        rows = slice(place.start, place.stop)
-        return BlockMatrix(form.bits, codes[rows], scales[rows], None if offsets is None else offsets[rows])
+        return stored_matrix(packed, place.form).rows_of(slice(place.start, place.stop))
 
     def _floats(self, place: Place) -> Floats:
         stored = read_initializer(self._tensors[place.weight], self._folder)

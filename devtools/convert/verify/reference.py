@@ -5,18 +5,20 @@ cache, no fusion.
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from devtools.convert.decoder.architecture import Activation, Architecture, LayerAttention
 from devtools.convert.decoder.rope import Rope
-from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.graph.block_matrix import Floats, in_pieces
 from devtools.convert.source import WeightSource
 
 
 class Reference:
-    """A decoder in numpy; weights are dequantised when they are used, so that one matrix is in memory at a time."""
+    """A decoder in numpy; weights are dequantised when they are used, some rows of a matrix at a time."""
 
     def __init__(self, architecture: Architecture, source: WeightSource) -> None:
         self.arch = architecture
@@ -24,16 +26,23 @@ class Reference:
 
     def logits(self, ids: Sequence[int]) -> Floats:
         """Token ids [S] to logits float32 [S, vocab_size]."""
+        *_, logits = self.layers(ids)
+        return logits
+
+    def layers(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """Token ids [S] to embeddings and the residual stream after each layer, float32 [S, H]; last, the logits."""
         arch = self.arch
         hidden = self.source.dequantise("token_embd", np.asarray(ids)) * np.float32(arch.embedding_scale)
+        yield hidden
         for layer, attention in enumerate(arch.attention):
             name = f"blk.{layer}"
             update = self._attention(self._norm(hidden, f"{name}.attn_norm"), name, attention)
             hidden = hidden + self._post(update, f"{name}.post_attention_norm")
             update = self._feed_forward(self._norm(hidden, f"{name}.ffn_norm"), name)
             hidden = hidden + self._post(update, f"{name}.post_ffw_norm")
+            yield hidden
         head = "token_embd" if arch.tied_head else "output"
-        return self._linear(self._norm(hidden, "output_norm"), head)
+        yield self._linear(self._norm(hidden, "output_norm"), head)
 
     def _attention(self, x: Floats, name: str, attention: LayerAttention) -> Floats:
         arch, length = self.arch, len(x)
@@ -80,7 +89,14 @@ class Reference:
         return normed
 
     def _linear(self, x: Floats, name: str) -> Floats:
-        product: Floats = x @ self.source.dequantise(name).T
+        rows, columns = self.source.shape(name)
+        product = np.empty((len(x), rows), np.float32)
+
+        def multiply(piece: slice) -> None:
+            product[:, piece] = x @ self.source.dequantise(name, piece).T
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works without the interpreter's lock
+            list(pool.map(multiply, in_pieces(rows, columns)))
         bias = f"{name}.bias"
         return product + self.source.vector(bias) if self.source.has(bias) else product
 

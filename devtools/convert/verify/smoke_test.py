@@ -10,7 +10,6 @@ import operators
 from devtools.convert.decoder.architecture import Architecture
 from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.model_text import ModelText
-from devtools.convert.verify.check import feed_slots
 from shared.contracts.smoke_test import SmokeTest
 from shared.smoke_test import mean_logprob, runtime
 
@@ -66,7 +65,7 @@ class _Graph:
         self._length += len(tokens)
         feeds = {f"past_{name}": values for name, values in self._cache.items()} | {
             "input_ids": np.array([tokens], np.int64),
-            **feed_slots(self._session),
+            "slots": np.zeros(1, np.int32),
             "seqlens_k": np.array([self._length - 1], np.int32),
             "total_sequence_length": np.array(self._length, np.int32),
             "output_index": np.arange(len(tokens), dtype=np.int64),

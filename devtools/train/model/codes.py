@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from devtools.convert.graph.block_matrix import BlockMatrix
+from devtools.convert.graph.matrices import Quantised
 from devtools.convert.source import WeightSource
 
 _HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
@@ -71,8 +72,8 @@ class Halves(nn.Module):
 def stored_matrix(source: WeightSource, name: str) -> Codes | Halves | None:
     """The matrix `name` in fewer bits than float32; None where the source has float32 itself."""
     matrix = source.matrix(name)
-    if isinstance(matrix, BlockMatrix):
-        return Codes(matrix)
+    if isinstance(matrix, Quantised):
+        return Codes(matrix.decoded())
     half = _HALVES.get(source.type_name(name))
     return None if half is None else Halves(torch.from_numpy(matrix).to(half))
 

@@ -24,6 +24,8 @@ class GraphSession:
             model = with_float_activations(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        if float_activations:  # no constants of all weights as floats
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         operators.register(options)
         self._session = onnxruntime.InferenceSession(

@@ -18,14 +18,14 @@ Array = np.ndarray[Any, Any]
 _INFO = Path("/proc/cpuinfo")
 _FEATURES = set(_INFO.read_text().split()) if _INFO.exists() else set()
 
-fast_kernels = pytest.mark.parametrize(
-    "kernels",
-    [
-        pytest.param(name, marks=pytest.mark.skipif(feature not in _FEATURES, reason=f"no {feature} here"))
-        for name, feature in {"vnni": "avx512_vnni", "avx2": "avx2"}.items()
-    ],
-)
+_FAST = [
+    pytest.param(name, marks=pytest.mark.skipif(feature not in _FEATURES, reason=f"no {feature} here"))
+    for name, feature in {"vnni": "avx512_vnni", "avx2": "avx2"}.items()
+]
+fast_kernels = pytest.mark.parametrize("kernels", _FAST)
 """For each value of LLMOS_KERNELS that stands for instructions of a processor; skipped where it has not these."""
+all_kernels = pytest.mark.parametrize("kernels", [*_FAST, "portable"])
+"""Those, and plain C."""
 
 
 class OneNode:

@@ -13,9 +13,9 @@ from devtools.convert import convert_gguf
 from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import read_gguf
 from devtools.convert.gguf.source import GgufSource
+from devtools.convert.graph.matrices import stored_matrix
 from devtools.convert.graph.weight_file import read_initializer
 from devtools.convert.verify.reference import Reference
-from operators.layout import unpack
 from shared.contracts.manifest import Manifest
 from shared.errors import InvalidInput
 from tests.support.harness.graph_session import GraphSession
@@ -98,19 +98,11 @@ def test_graph_stores_exactly_the_weights_of_the_file_and_nothing_beside_them(tm
     for name, tensors in STORED.items():
         matrix = read_initializer(stored[readers[name].input[1]], tmp_path / "out")
         expected = np.concatenate([original.dequantise(tensor) for tensor in tensors])
-        np.testing.assert_array_equal(weights(matrix, readers[name]), expected)
-
-
-def weights(matrix: np.ndarray[Any, Any], reader: onnx.NodeProto) -> np.ndarray[Any, Any]:
-    """The floats that a stored matrix stands for."""
-    attributes = {attribute.name: attribute.i for attribute in reader.attribute}
-    bits, block = attributes["bits"], attributes["block"]
-    codes, scales, offsets = unpack(
-        matrix, attributes["N"], bits=bits, block=block, offsets=bool(attributes["offsets"])
-    )
-    centred = codes.reshape(*scales.shape, block) - np.float32(0 if offsets is not None else 1 << (bits - 1))
-    values = centred * scales[..., None] + (0 if offsets is None else offsets[..., None])
-    return values.reshape(codes.shape)
+        attributes = {attribute.name: attribute.i for attribute in readers[name].attribute}
+        np.testing.assert_array_equal(stored_matrix(matrix, attributes).dequantise(), expected)
+        if kind not in (Type.Q2_K, Type.Q3_K):  # as large as in the file, but for rows that fill a group
+            groups = -(-len(expected) // 16)
+            assert matrix.nbytes == groups * 16 * original.matrix(tensors[0]).parts[0].shape[1]
 
 
 def test_mixed_file_joins_what_can_be_joined(tmp_path: Path) -> None:

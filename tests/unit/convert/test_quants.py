@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from devtools.convert.gguf.file import GgufTensor
 from devtools.convert.gguf.quants import SUPPORTED, dequantise, pack
-from devtools.convert.graph.block_matrix import BlockMatrix
-from devtools.convert.graph.matrices import join
+from devtools.convert.graph.file_matrix import FileMatrix
+from devtools.convert.graph.matrices import Quantised, join
 from shared.errors import CorruptFile
 from tests.support.models.gguf_blocks import HALVES, random_blocks
 
@@ -43,7 +43,7 @@ def test_packed_form_holds_exactly_the_weights_of_the_file(kind: Type, data: st.
     tensor = tensor_of(raw, kind)
     np.testing.assert_array_equal(dequantise(tensor), expected)
     packed = pack(tensor)
-    assert isinstance(packed, BlockMatrix)
+    assert isinstance(packed, FileMatrix)
     assert (packed.rows, packed.columns) == tensor.shape
     np.testing.assert_array_equal(packed.dequantise(), expected)
 
@@ -86,14 +86,20 @@ def test_weights_that_are_no_numbers_are_refused(kind: Type) -> None:
 
 def test_matrices_of_one_form_are_joined_and_others_are_not() -> None:
     forms = {kind: pack(tensor_of(random_blocks(kind, 4, 256), kind)) for kind in HALVES}
-    together = [forms[Type.Q4_0], forms[Type.Q4_K], forms[Type.Q4_1]]
+    together = [forms[Type.Q4_K], pack(tensor_of(random_blocks(Type.Q4_K, 37, 256, seed=1), Type.Q4_K))]
     ((count, joined),) = join(together)
-    assert count == 3
+    assert count == 2
+    assert isinstance(joined, Quantised)
     np.testing.assert_array_equal(joined.dequantise(), np.concatenate([m.dequantise() for m in together]))
-    assert [count for count, _ in join([forms[Type.Q5_K], forms[Type.Q8_0]])] == [2]
+    np.testing.assert_array_equal(joined.rows_of(slice(3, 7)).dequantise(), joined.dequantise(slice(3, 7)))
     mixed = join([forms[Type.Q4_K], forms[Type.Q4_K], forms[Type.Q6_K]])
-    assert [(count, matrix.bits, matrix.block) for count, matrix in mixed] == [(2, 4, 32), (1, 8, 16)]
-    assert [count for count, _ in join([forms[Type.Q6_K], forms[Type.Q8_0]])] == [1, 1]
+    assert [(count, matrix.kind) for count, matrix in mixed] == [(2, Type.Q4_K), (1, Type.Q6_K)]
+    assert [count for count, _ in join([forms[Type.Q4_K], forms[Type.Q4_1]])] == [1, 1]
+    decoded = [forms[kind].decoded() for kind in (Type.Q4_0, Type.Q4_K, Type.Q4_1)]
+    ((count, blocks),) = join(decoded)
+    assert count == 3
+    np.testing.assert_array_equal(blocks.dequantise(), np.concatenate([m.dequantise() for m in decoded]))
+    assert [count for count, _ in join([decoded[0], forms[Type.Q4_0]])] == [1, 1]
     zeros = np.zeros((4, 256), np.float32)
     assert [count for count, _ in join([forms[Type.Q4_0], zeros, forms[Type.Q4_0]])] == [1, 1, 1]
     assert [(count, len(matrix)) for count, matrix in join([zeros, zeros[:2]])] == [(2, 6)]

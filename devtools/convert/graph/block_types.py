@@ -23,7 +23,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 
-from devtools.convert.graph.block_matrix import BlockMatrix, Bytes, Floats
+from devtools.convert.graph.block_matrix import BlockForm, BlockMatrix, Bytes, Floats
 
 _IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 """`kvalues_iq4nl` of ggml-common.h."""
@@ -116,6 +116,43 @@ _DECODERS = {
 }
 QUANTISED = tuple(_DECODERS)
 """The types that `decode` knows."""
+FORMS = {
+    Type.Q4_0: BlockForm(4, 32, offsets=False),
+    Type.Q4_1: BlockForm(4, 32, offsets=True),
+    Type.Q5_0: BlockForm(8, 32, offsets=False),
+    Type.Q5_1: BlockForm(8, 32, offsets=True),
+    Type.Q8_0: BlockForm(8, 32, offsets=False),
+    Type.Q2_K: BlockForm(4, 16, offsets=True),
+    Type.Q3_K: BlockForm(4, 16, offsets=False),
+    Type.Q4_K: BlockForm(4, 32, offsets=True),
+    Type.Q5_K: BlockForm(8, 32, offsets=True),
+    Type.Q6_K: BlockForm(8, 16, offsets=False),
+    Type.IQ4_NL: BlockForm(8, 32, offsets=False),
+    Type.IQ4_XS: BlockForm(8, 32, offsets=False),
+}
+"""Of what `decode` makes of each."""
+_HALVES = {
+    Type.Q4_0: (0,),
+    Type.Q4_1: (0, 2),
+    Type.Q5_0: (0,),
+    Type.Q5_1: (0, 2),
+    Type.Q8_0: (0,),
+    Type.Q2_K: (80, 82),
+    Type.Q3_K: (108,),
+    Type.Q4_K: (0, 2),
+    Type.Q5_K: (0, 2),
+    Type.Q6_K: (208,),
+    Type.IQ4_NL: (0,),
+    Type.IQ4_XS: (0,),
+}
+"""Where in a block its float16 numbers lie; all others are integers."""
+
+
+def is_finite(kind: Type, raw: Bytes) -> bool:
+    """Whether the weights of `raw` uint8 [..., bytes of a row of `kind`] are finite numbers."""
+    blocks = raw.reshape(-1, GGML_QUANT_SIZES[kind][1])
+    exponents = [blocks[:, at + 1] & 0x7C for at in _HALVES[kind]]
+    return all(int(exponent.max(initial=0)) < 0x7C for exponent in exponents)
 
 
 def _half(blocks: Bytes, at: int) -> Floats:
