@@ -16,4 +16,5 @@ Serving and training render with the same code, so a model is trained on the pro
 | `user_text`, `literal` | control tokens that a client wrote are text |
 | `special_tokens` | texts of special tokens, by their names in templates |
 | `prompt` | a request's prompt as token ids |
+| `thinking` | how models mark their thoughts in an answer |
 """

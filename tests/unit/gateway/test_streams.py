@@ -125,7 +125,7 @@ async def test_a_long_wait_is_bridged_with_comments() -> None:
 
 
 async def test_a_dialect_has_its_own_way_to_keep_a_stream_open_and_to_end_it() -> None:
-    for dialect, kept, failure in (
+    for dialect, keep_alive, failure in (
         (ANTHROPIC, b'event: ping\ndata: {"type":"ping"}\n\n', b"event: error"),
         (OLLAMA, b"", b'{"error":"full"}\n'),
     ):
@@ -137,8 +137,10 @@ async def test_a_dialect_has_its_own_way_to_keep_a_stream_open_and_to_end_it() -
             raise Overloaded("full")
 
         playing = asyncio.create_task(connection.play(Stream(source(waiting()), dialect, keep_alive=0.001)))
-        if kept:
-            await eventually(lambda sent=connection.sent, kept=kept: kept in [each.get("body") for each in sent])
+        if keep_alive:
+            await eventually(
+                lambda sent=connection.sent, piece=keep_alive: piece in [one.get("body") for one in sent]
+            )
         else:
             await asyncio.wait([playing], timeout=0.05)
             assert [each.get("body") for each in connection.sent[1:]] == [b"first\n"]
