@@ -30,7 +30,8 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
     started = False
 
     def on_signal() -> None:
-        # Before it is ready a signal ends the start; afterwards it ends the wait. Both drain on the way out.
+        # Before it is ready a signal ends the start; afterwards it ends the wait. Both drain on the way out, unless a
+        # second signal comes.
         if started and not stop.is_set():
             stop.set()
         else:
@@ -53,7 +54,7 @@ async def run(home: Home, port: int | None, store: str | None, with_demo: bool) 
             await stop.wait()
             note("draining")
     except asyncio.CancelledError:
-        note("stopped before it was ready")
+        note("stopped without draining" if started else "stopped before it was ready")
         raise typer.Exit(130) from None
 
 
