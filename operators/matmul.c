@@ -42,7 +42,8 @@ OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKern
     TRY(api->KernelInfoGetAttribute_int64(info, "gate", &kernel.gate));
     TRY(read_form(api, info, &kernel.form));
     if (kernel.features < 1 || kernel.columns < 1 || kernel.columns % (kernel.form.block * kernel.form.count) != 0)
-        return api->CreateStatus(ORT_INVALID_ARGUMENT, "N must be positive and K a multiple of block, of 256 with super-blocks");
+        return api->CreateStatus(
+            ORT_INVALID_ARGUMENT, "N must be positive and K a multiple of block, of 256 with super-blocks");
     if (kernel.gate < GATE_NONE || kernel.gate > GATE_GELU)
         return api->CreateStatus(ORT_INVALID_ARGUMENT, "gate must be 0 (none), 1 (SiLU) or 2 (GELU)");
     TRY(api->KernelInfoGetAllocator(info, 0, &kernel.allocator));

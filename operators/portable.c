@@ -18,11 +18,9 @@ ALWAYS_INLINE void multiply(
                 const int64_t at = (first + r) * matrix->blocks + b;
                 const int8_t *row = inputs.codes + at * form.block;
                 int32_t sum = inputs.starts[at];
-                for (int k = 0; k < form.block; k++)
-                    sum += code_at(form, piece, feature, block, k / 4, k % 4) * row[k];
+                for (int k = 0; k < form.block; k++) sum += code_at(form, piece, feature, block, k / 4, k % 4) * row[k];
                 result = fmaf((float)sum * scale_at(form, piece, feature, block), inputs.steps[at], result);
-                if (form.offsets)
-                    result = fmaf(offset_at(form, piece, feature, block), inputs.sums[at], result);
+                if (form.offsets) result = fmaf(offset_at(form, piece, feature, block), inputs.sums[at], result);
             }
             y[r * stride + feature] = result;
         }

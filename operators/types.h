@@ -37,9 +37,9 @@ typedef enum {  // the numbers of ggml_type
 
 typedef struct {
     Type type;
-    int block;   // columns that share a scale: 16 or 32
-    int count;   // blocks of a piece
-    int bits;    // of a code: 4, 5, 6 or 8; 8 for the whole numbers of a table
+    int block;  // columns that share a scale: 16 or 32
+    int count;  // blocks of a piece
+    int bits;   // of a code: 4, 5, 6 or 8; 8 for the whole numbers of a table
     bool offsets;
     int halves;  // float16 numbers of a row of a piece, which lie before everything else
     int words;   // of four bytes
@@ -53,17 +53,28 @@ ALWAYS_INLINE Form own_form(int bits, int block, bool offsets) {
 // Blocks of the form are 0 for a type that has no kernels.
 ALWAYS_INLINE Form form_of(Type type) {
     switch (type) {
-        case Q4_0: return (Form){type, 32, 1, 4, false, 1, 4};
-        case Q4_1: return (Form){type, 32, 1, 4, true, 2, 4};
-        case Q5_0: return (Form){type, 32, 1, 5, false, 1, 5};
-        case Q5_1: return (Form){type, 32, 1, 5, true, 2, 5};
-        case Q8_0: return (Form){type, 32, 1, 8, false, 1, 8};
-        case Q4_K: return (Form){type, 32, 8, 4, true, 2, 35};
-        case Q5_K: return (Form){type, 32, 8, 5, true, 2, 43};
-        case Q6_K: return (Form){type, 16, 16, 6, false, 1, 52};
-        case IQ4_NL: return (Form){type, 32, 1, 8, false, 1, 4};
-        case IQ4_XS: return (Form){type, 32, 8, 8, false, 2, 33};
-        default: return (Form){0};
+    case Q4_0:
+        return (Form){type, 32, 1, 4, false, 1, 4};
+    case Q4_1:
+        return (Form){type, 32, 1, 4, true, 2, 4};
+    case Q5_0:
+        return (Form){type, 32, 1, 5, false, 1, 5};
+    case Q5_1:
+        return (Form){type, 32, 1, 5, true, 2, 5};
+    case Q8_0:
+        return (Form){type, 32, 1, 8, false, 1, 8};
+    case Q4_K:
+        return (Form){type, 32, 8, 4, true, 2, 35};
+    case Q5_K:
+        return (Form){type, 32, 8, 5, true, 2, 43};
+    case Q6_K:
+        return (Form){type, 16, 16, 6, false, 1, 52};
+    case IQ4_NL:
+        return (Form){type, 32, 1, 8, false, 1, 4};
+    case IQ4_XS:
+        return (Form){type, 32, 8, 8, false, 2, 33};
+    default:
+        return (Form){0};
     }
 }
 
@@ -102,26 +113,30 @@ typedef struct {
 ALWAYS_INLINE Place place_of(Form form, unsigned block, int step) {
     const int half = step / 4, in_half = step % 4;  // of a block of 32
     switch (form.type) {
-        case Q4_0:
-        case Q4_1:
-        case IQ4_NL: return (Place){in_half, -1, 4 * half, 0};
-        case Q5_0:
-        case Q5_1: return (Place){1 + in_half, 0, 4 * half, step};
-        case Q8_0: return (Place){step, -1, 0, 0};
-        case Q4_K: return (Place){3 + block / 2 * 8 + step, -1, block % 2 * 4, 0};
-        case Q5_K: return (Place){11 + block / 2 * 8 + step, 3 + step, block % 2 * 4, block};
-        case Q6_K: {
-            const unsigned column = block % 8 * 4 + (unsigned)step;  // in fours, of the half of the piece
-            return (Place){
-                block / 8 * 16 + column % 16, 32 + block / 8 * 8 + column % 8, column / 16 * 4, column / 8 * 2};
-        }
-        case IQ4_XS: return (Place){1 + block * 4 + in_half, -1, 4 * half, 0};
-        default: {
-            const int words = form.offsets ? 2 : 1, planes = form.bits / 4;
-            const int word = words + step / 2;
-            return (Place){
-                word + (planes - 1) * form.block / 8, planes == 2 ? word : -1, step % 2 * 4, step % 2 * 4};
-        }
+    case Q4_0:
+    case Q4_1:
+    case IQ4_NL:
+        return (Place){in_half, -1, 4 * half, 0};
+    case Q5_0:
+    case Q5_1:
+        return (Place){1 + in_half, 0, 4 * half, step};
+    case Q8_0:
+        return (Place){step, -1, 0, 0};
+    case Q4_K:
+        return (Place){3 + block / 2 * 8 + step, -1, block % 2 * 4, 0};
+    case Q5_K:
+        return (Place){11 + block / 2 * 8 + step, 3 + step, block % 2 * 4, block};
+    case Q6_K: {
+        const unsigned column = block % 8 * 4 + (unsigned)step;  // in fours, of the half of the piece
+        return (Place){block / 8 * 16 + column % 16, 32 + block / 8 * 8 + column % 8, column / 16 * 4, column / 8 * 2};
+    }
+    case IQ4_XS:
+        return (Place){1 + block * 4 + in_half, -1, 4 * half, 0};
+    default: {
+        const int words = form.offsets ? 2 : 1, planes = form.bits / 4;
+        const int word = words + step / 2;
+        return (Place){word + (planes - 1) * form.block / 8, planes == 2 ? word : -1, step % 2 * 4, step % 2 * 4};
+    }
     }
 }
 
@@ -161,15 +176,18 @@ ALWAYS_INLINE float scale_at(Form form, const uint8_t *piece, int row, int block
     }
     const float scale = half_to_float(piece + 2 * row);
     switch (form.type) {
-        case Q4_K:
-        case Q5_K: return scale * (float)six_bits(words, row, block, 0);
-        case Q6_K: return scale * (float)(int8_t)byte_of(words, row, 192 + block);
-        case IQ4_XS: {
-            const int high = (piece[2 * (GROUP + row) + block / 4] >> (block % 4 * 2)) & 3;
-            const int low = (byte_of(words, row, block / 2) >> (block % 2 * 4)) & 15;
-            return scale * (float)((low | high << 4) - 32);
-        }
-        default: return scale;
+    case Q4_K:
+    case Q5_K:
+        return scale * (float)six_bits(words, row, block, 0);
+    case Q6_K:
+        return scale * (float)(int8_t)byte_of(words, row, 192 + block);
+    case IQ4_XS: {
+        const int high = (piece[2 * (GROUP + row) + block / 4] >> (block % 4 * 2)) & 3;
+        const int low = (byte_of(words, row, block / 2) >> (block % 2 * 4)) & 15;
+        return scale * (float)((low | high << 4) - 32);
+    }
+    default:
+        return scale;
     }
 }
 

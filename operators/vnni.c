@@ -43,7 +43,8 @@ INLINE __m512i codes_of(Form form, const uint8_t *words, Place place) {
                          : place.bit > 4 ? _mm512_srli_epi16(above, place.bit - 4)
                                          : above;
     if (form.bits == 8)
-        return _mm512_ternarylogic_epi32(low, shifted, high, 0xca);  // where `low` is 1 bits of `shifted`, else of `high`
+        return _mm512_ternarylogic_epi32(
+            low, shifted, high, 0xca);  // where `low` is 1 bits of `shifted`, else of `high`
     const __m512i bits = _mm512_set1_epi8((char)((1 << form.bits) - 16));
     return _mm512_ternarylogic_epi32(_mm512_and_si512(shifted, low), high, bits, 0xf8);  // the first, or both others
 }
@@ -69,17 +70,15 @@ INLINE void read_scales(Form form, const uint8_t *piece, __m512 *scales, __m512 
         const __m512i first = word_at(words, 0), second = word_at(words, 1), third = word_at(words, 2);
         const __m512i small[2] = {
             _mm512_and_si512(first, six),
-            _mm512_or_si512(
-                _mm512_and_si512(third, low), _mm512_and_si512(_mm512_srli_epi16(first, 2), high))};
+            _mm512_or_si512(_mm512_and_si512(third, low), _mm512_and_si512(_mm512_srli_epi16(first, 2), high))};
         const __m512i least[2] = {
-            _mm512_and_si512(second, six),
-            _mm512_or_si512(
-                _mm512_and_si512(_mm512_srli_epi16(third, 4), low),
-                _mm512_and_si512(_mm512_srli_epi16(second, 2), high))};
+            _mm512_and_si512(second, six), _mm512_or_si512(
+                                               _mm512_and_si512(_mm512_srli_epi16(third, 4), low),
+                                               _mm512_and_si512(_mm512_srli_epi16(second, 2), high))};
         const __m512i byte = _mm512_set1_epi32(255), sign = _mm512_set1_epi32(INT32_MIN);
-        const __m512 minus = _mm512_castsi512_ps(
-            _mm512_xor_si512(_mm512_castps_si512(floats_of(piece + GROUP * 2)), sign));
-        UNROLL for (int b = 0; b < 8; b++) {
+        const __m512 minus =
+            _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(floats_of(piece + GROUP * 2)), sign));
+    UNROLL for (int b = 0; b < 8; b++) {
             const __m512i s = _mm512_and_si512(_mm512_srli_epi32(small[b / 4], b % 4 * 8), byte);
             const __m512i t = _mm512_and_si512(_mm512_srli_epi32(least[b / 4], b % 4 * 8), byte);
             scales[b] = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(s));

@@ -1,16 +1,16 @@
 """Messages in OpenAI's requests: those that people write, and those that servers returned and clients send back."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from services.gateway.dialects.bounds import MAX_PARTS, MAX_TOOLS
+from services.gateway.dialects.bounds import MAX_TOOLS
+from services.gateway.openai.text_parts import text_parts
 from services.gateway.openai.tools import MessageToolCall
 from shared.contracts.replica import ChatMessage
 
-_TEXTS = ("text", "refusal")
-"""Types of parts; each is also the key of the part's text."""
+_TEXTS = {"text": "text", "refusal": "refusal"}
+"""By the type of a part of a message: the key of its text."""
 
 
 def _flatten(content: object) -> object:
@@ -19,25 +19,7 @@ def _flatten(content: object) -> object:
         return ""
     if isinstance(content, str):
         return content
-    if not isinstance(content, list | tuple):
-        msg = "expected a string or a list of text parts"
-        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-    if len(content) > MAX_PARTS:
-        msg = f"it has {len(content)} parts; at most {MAX_PARTS} are taken"
-        raise ValueError(msg)
-    texts = []
-    for index, part in enumerate(content):
-        if not isinstance(part, Mapping) or "type" not in part:
-            msg = f'part {index} must be an object like {{"type": "text", "text": "…"}}'
-            raise ValueError(msg)
-        if part["type"] not in _TEXTS:
-            msg = f"part {index} is of type {part['type']!r:.80}, which is not supported yet; only 'text' is"
-            raise ValueError(msg)
-        if not isinstance(text := part.get(part["type"]), str):
-            msg = f"the {part['type']} of part {index} must be a string"
-            raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-        texts.append(text)
-    return "\n".join(texts)
+    return "\n".join(text for _, text in text_parts(content, _TEXTS, '{"type": "text", "text": "…"}'))
 
 
 _TextParts = {

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from services.gateway.dialects.bounds import MAX_MESSAGES, MAX_PARTS
 from services.gateway.dialects.json_values import ArgumentsText
+from services.gateway.openai.text_parts import text_parts
 
 MAX_ITEMS = MAX_MESSAGES
 """Of one request, and of one conversation."""
@@ -22,26 +23,8 @@ def _parts(content: object) -> object:
     """Content as a list of parts, each with a text."""
     if isinstance(content, str):
         return ({"type": "input_text", "text": content},)
-    if not isinstance(content, list | tuple):
-        msg = "expected a string or a list of text parts"
-        raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-    if len(content) > MAX_PARTS:
-        msg = f"it has {len(content)} parts; at most {MAX_PARTS} are taken"
-        raise ValueError(msg)
-    parts = []
-    for index, part in enumerate(content):
-        if not isinstance(part, Mapping) or "type" not in part:
-            msg = f'part {index} must be an object like {{"type": "input_text", "text": "…"}}'
-            raise ValueError(msg)
-        key = _TEXTS.get(part["type"]) if isinstance(part["type"], str) else None
-        if key is None:
-            msg = f"part {index} is of type {part['type']!r:.80}, which is not supported: models here take text"
-            raise ValueError(msg)
-        if not isinstance(text := part.get(key), str):
-            msg = f"the {key} of part {index} must be a string"
-            raise ValueError(msg)  # noqa: TRY004  # pydantic reports ValueErrors
-        parts.append({"type": part["type"], "text": text})
-    return tuple(parts)
+    parts = text_parts(content, _TEXTS, '{"type": "input_text", "text": "…"}')
+    return tuple({"type": kind, "text": text} for kind, text in parts)
 
 
 _PartsSchema = WithJsonSchema(
