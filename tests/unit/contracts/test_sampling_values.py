@@ -31,7 +31,7 @@ def test_every_field_of_the_contract_reaches_the_engine_by_name_and_type():
 
 def test_the_engines_parameters_add_only_what_the_replica_resolves():
     own = {field.name for field in fields(SamplingParams)} - {field.name for field in fields(SamplingValues)}
-    assert own == {"eos_token_ids", "bad_words"}
+    assert own == {"eos_token_ids", "bad_words", "not_first", "no_repeat_ngram", "timestamp_begin"}
 
 
 def test_the_values_that_are_off_are_in_range():

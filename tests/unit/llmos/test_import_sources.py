@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmos.importing import _convert_local
+from llmos.importing import _local_model
 from shared.errors import UnsupportedFormat
 
 
@@ -29,4 +29,4 @@ def test_a_path_that_is_no_model_is_refused_with_a_hint(
     for name in files:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(UnsupportedFormat, match=says):
-        _convert_local(str(tmp_path / source), tmp_path / "out", "auto", lambda *_: None)
+        _local_model(str(tmp_path / source))

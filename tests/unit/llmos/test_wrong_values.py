@@ -125,7 +125,7 @@ def needed(command: click.Command) -> list[str]:
     given = []
     for parameter in command.params:
         if parameter.required:
-            value = {"name": "m@a", "sql": "select 1"}.get(parameter.name or "", "x")
+            value = {"name": "m@a", "sql": "select 1", "tool": "optimum"}.get(parameter.name or "", "x")
             given += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
     return given
 

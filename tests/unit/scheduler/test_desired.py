@@ -1,11 +1,13 @@
 import pytest
 
 from services.scheduler.policy.desired import desired, rolled_back
-from shared.contracts.manifest import CudaNeed, DecoderSpec, Manifest
+from shared.contracts.manifest import CudaNeed, DecoderSpec, EncoderSpec, Manifest
 from shared.contracts.registry import ModelVersion
 from shared.contracts.scheduler import Deploy, Deployment
 from shared.errors import Conflict, InvalidInput
 from tests.support.factories.scheduling import START
+
+ENCODER = {"task": "embed", "format": "onnx-encoder", "encoder": EncoderSpec.EXAMPLE, "decoder": None}
 
 
 def version(*, context_length: int = 8192, number: int = 1, cuda: CudaNeed | None = None) -> ModelVersion:
@@ -53,7 +55,7 @@ def test_only_what_generates_is_computed_ahead():
     assert desired(Deploy(reference="smollm2"), version(), None, START).options.draft_tokens == 7
     assert desired(Deploy(reference="smollm2", draft_tokens=2), version(), None, START).options.draft_tokens == 2
     encoder = version()
-    encoder = encoder.model_copy(update={"manifest": encoder.manifest.model_copy(update={"task": "embed"})})
+    encoder = encoder.model_copy(update={"manifest": encoder.manifest.model_copy(update=ENCODER)})
     assert desired(Deploy(reference="minilm"), encoder, None, START).options.draft_tokens == 0
 
 
