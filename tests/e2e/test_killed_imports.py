@@ -40,7 +40,7 @@ def importing(system: Embedded, source: Path, temporary: Path) -> Iterator[subpr
 
 
 def blobs(system: Embedded) -> list[Path]:
-    return [path for path in system.home.store.rglob("*") if path.is_file()]
+    return [path for path in (system.home.store / "blobs").rglob("*") if path.is_file()]
 
 
 def test_a_killed_import_is_cleaned_up_after_at_the_next_start(tmp_path):
