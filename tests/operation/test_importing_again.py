@@ -18,7 +18,7 @@ def stages_of_import(system: Embedded, source: Path, name: str, *, force: bool =
     """The version that an import led to, and what it did on the way."""
     stages: set[str] = set()
     with Client(system.url, system.key) as client:
-        done = import_model(client, str(source), name, force=force, progress=lambda stage, _done: stages.add(stage))
+        done = import_model(client, str(source), name, force=force, progress=lambda stage, *_: stages.add(stage))
     assert done.unchanged == (not stages)
     return done.version.version, stages
 
