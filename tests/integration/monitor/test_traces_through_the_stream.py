@@ -37,6 +37,7 @@ EMITTER = """
 import asyncio, sys
 from opentelemetry import trace
 from shared.bus.connect import connect
+from shared.disk import Disk
 from shared.telemetry import genai, setup
 from shared.telemetry.logs import configure_logs
 
