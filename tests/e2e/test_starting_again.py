@@ -1,9 +1,9 @@
 """State that must survive, and what must not be left behind."""
 
-import psutil
 import pytest
 
 from tests.support.harness.embedded import Embedded, until
+from tests.support.harness.processes import is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -17,13 +17,6 @@ def test_models_and_deployments_survive_a_restart_and_nothing_is_left_running(de
     assert "importing" not in demo.output
     assert demo.json("model", "show", "smollm2")["created_at"] == created
     assert demo.ask() == first
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_killing_the_launcher_leaves_no_process_and_the_next_start_works(tmp_path):

@@ -8,7 +8,6 @@ import secrets
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from services.inference.app import app
@@ -22,6 +21,7 @@ from shared.service.python import python_module
 from shared.service.readiness import Readiness
 from shared.storage.directory import DirectoryStore
 from tests.support.factories.scheduling import GIB, runs
+from tests.support.harness.processes import is_alive
 from tests.support.nats.server import NatsServer
 
 REPLICA_COMMAND = python_module("tests.support.fakes.replica")
@@ -96,17 +96,10 @@ class Bench:
 
     def running(self, key):
         """The processes of this replica that live."""
-        return [pid for pid in self.pids(key) if alive(pid)]
+        return [pid for pid in self.pids(key) if is_alive(pid)]
 
     def drained(self, key):
         return (self.folder / f"{key}.drained").exists()
-
-
-def alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

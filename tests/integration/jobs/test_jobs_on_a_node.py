@@ -11,15 +11,12 @@ import pytest
 from shared.contracts.job import Desired, JobState
 from shared.contracts.registry import DATASETS, CreateDatasetVersion
 from tests.support.factories.manifests import uploaded_dataset
+from tests.support.harness.processes import is_alive
 from tests.support.harness.wait import eventually
 
 
 def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", textwrap.dedent(code))
-
-
-def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 COUNTER = python(
@@ -94,9 +91,7 @@ async def test_cancelling_ends_all_that_the_job_started_within_seconds(system):
     sleepers = await eventually(sleeping)
     await system.change(job.id, Desired.CANCEL)
     await system.reaches(job.id, JobState.CANCELLED, timeout=10)
-    await eventually(
-        lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in sleepers)
-    )
+    await eventually(lambda: not any(map(is_alive, sleepers)))
 
 
 async def test_a_job_that_fails_is_tried_again_and_says_why(system):

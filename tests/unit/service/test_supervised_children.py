@@ -12,6 +12,7 @@ import pytest
 
 from shared.errors import NotFound
 from shared.service.supervise import Child, ChildSpec, describe_exit
+from tests.support.harness.processes import is_alive
 from tests.support.harness.wait import eventually
 
 REPOSITORY = Path(__file__).parents[3]
@@ -50,10 +51,6 @@ else:
 
 def python(code: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code, *arguments)
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def pid_of(child: Child) -> int:
@@ -117,7 +114,7 @@ async def test_stop_kills_a_child_that_does_not_listen(tmp_path):
     pid = pid_of(child)
     await child.stop()
     assert child.last_exit == "killed by SIGKILL"
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 async def test_stop_while_waiting_to_start_again_starts_nothing():
@@ -147,7 +144,7 @@ async def test_a_stop_that_is_cancelled_kills_the_child(tmp_path):
     pid = pid_of(child)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(child.stop(), timeout=0.1)
-    await eventually(lambda: not alive(pid))
+    await eventually(lambda: not is_alive(pid))
 
 
 async def test_what_a_dead_child_leaves_in_its_process_group_is_killed(tmp_path):
@@ -156,7 +153,7 @@ async def test_what_a_dead_child_leaves_in_its_process_group_is_killed(tmp_path)
     await child.start()
     left = int(await eventually(lambda: log.read_text().strip()))
     os.kill(pid_of(child), signal.SIGKILL)
-    await eventually(lambda: not alive(left))
+    await eventually(lambda: not is_alive(left))
     await child.stop()
 
 
@@ -219,7 +216,7 @@ async def test_kill_9_of_the_supervisor_leaves_no_child_and_no_grandchild(loop):
     finally:
         supervisor.kill()
         supervisor.communicate()
-    await eventually(lambda: not any(alive(pid) for pid in family), timeout=5)
+    await eventually(lambda: not any(map(is_alive, family)), timeout=5)
 
 
 def test_an_exit_code_in_words():
