@@ -106,6 +106,7 @@ class EmbeddedSystem:
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),
+                "LLMOS_GATEWAY_GRPC_PORT": str(self.ports.grpc),
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",
