@@ -45,7 +45,7 @@ class Call:
     began: float = field(default_factory=time.perf_counter)
 
 
-Answer = Callable[[Any, Call], Awaitable[Message]]
+Respond = Callable[[Any, Call], Awaitable[Message]]
 """From a request's message to the response's."""
 
 
@@ -54,7 +54,7 @@ class Method:
     """A method of the service."""
 
     request: type[Message]
-    answer: Answer
+    answer: Respond
     reads: bool = True
     """Whether it only looks, and so needs no scope for inference."""
     open: bool = False

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import json
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 
 import grpc
 import numpy as np
@@ -13,51 +11,17 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from devtools.convert.encoder.version import convert_encoder
-from devtools.convert.tensor.version import convert_tensor
 from services.gateway.open_inference.rpc import open_inference_pb2 as messages
-from shared.contracts.resources import Resources
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState
-from shared.contracts.serving import ReplicaOptions
-from shared.storage.directory import DirectoryStore
 from shared.tensors import pack
 from tests.integration.gateway.conftest import ADMIN_KEY
-from tests.support.harness.replicas import replica_process, store_version
+from tests.integration.gateway.open_inference.conftest import Version
 from tests.support.harness.wait import eventually
 from tests.support.models.small_encoder import HIDDEN, write_small_encoder
-from tests.support.models.tensor_graphs import linear, write_echo, write_linear, write_names
-from tests.support.nats.server import free_port
+from tests.support.models.tensor_graphs import linear
 
 X = np.array([[1, 2, 3, 4], [0, -1, 0, 1]], np.float32)
 SERVICE = "/inference.GRPCInferenceService/"
 LENGTH = "Inference-Header-Content-Length"
-
-
-class Version:
-    def __init__(self, folder, name, convert) -> None:
-        self.name, self.store = name, folder / "store"
-        self.manifest = convert(folder / f"{name}-version")
-        store = DirectoryStore(self.store)
-        self.digest = asyncio.run(store_version(store, folder / f"{name}-version", self.manifest, name))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("graphs")
-
-
-@pytest.fixture(scope="module")
-def iris(folder):
-    return Version(folder, "iris", lambda to: convert_tensor(write_linear(folder / "iris.onnx"), to))
-
-
-@pytest.fixture(scope="module")
-def greeter(folder):
-    return Version(folder, "greeter", lambda to: convert_tensor(write_names(folder / "names.onnx"), to))
-
-
-@pytest.fixture(scope="module")
-def echo(folder):
-    return Version(folder, "echo", lambda to: convert_tensor(write_echo(folder / "echo.onnx", 1), to))
 
 
 @pytest.fixture(scope="module")
@@ -69,50 +33,6 @@ def minibert(folder):
 def mood(folder):
     source = write_small_encoder(folder / "mood", labels=("bad", "good", "mixed"))
     return Version(folder, "mood", lambda to: convert_encoder(source, to))
-
-
-@pytest.fixture
-def gateway_settings():
-    return {"grpc_port": free_port()}
-
-
-@pytest.fixture
-async def serve(stand):
-    async with AsyncExitStack() as stack:
-
-        async def start(version: Version, **more):
-            deployment = Deployment(
-                name=version.name,
-                model=version.name,
-                version=1,
-                digest=version.digest,
-                task=version.manifest.task,
-                options=ReplicaOptions(max_len=24),
-                resources=Resources(memory=1, threads=1),
-                created_at=datetime(2026, 11, 24, tzinfo=UTC),
-            )
-            await stand.bus.kv(DEPLOYMENTS_BUCKET).put(version.name, deployment.encode())
-            process = await stack.enter_async_context(
-                replica_process(
-                    stand.bus,
-                    stand.nats.url,
-                    version.store,
-                    stand.folder / "cache",
-                    version.digest,
-                    model=version.name,
-                    max_len=24,
-                    **more,
-                )
-            )
-            await process.until(ReplicaState.READY)
-
-            async def ready() -> bool:
-                return (await stand.client.get(f"/v2/models/{version.name}/ready")).status_code == 200
-
-            await eventually(ready)
-            return process
-
-        yield start
 
 
 class Rpc:
