@@ -23,6 +23,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _LENGTH = 4
 """Bytes before each element of BYTES: its length."""
 MAX_DIMENSIONS = 32
+MAX_TEXTS = 1 << 20
+"""Elements of a tensor of BYTES: each becomes an object."""
 
 
 def describe(tensor: Tensor | TensorType) -> str:
@@ -52,6 +54,11 @@ def count(tensor: Tensor) -> int:
         )
     elements = math.prod(tensor.shape)
     width = _LENGTH if tensor.datatype == "BYTES" else DTYPES[tensor.datatype].itemsize
+    if tensor.datatype == "BYTES" and elements > MAX_TEXTS:
+        raise PayloadTooLarge(
+            f"the tensor {tensor.name!r:.100} has {elements} elements of BYTES; at most {MAX_TEXTS} are taken",
+            param=tensor.name[:100],
+        )
     if elements * width > MAX_TENSOR_BYTES:
         raise PayloadTooLarge(
             f"the tensor {tensor.name!r:.100} of shape {list(tensor.shape)!s:.100} has {elements * width} bytes or"
@@ -70,7 +77,9 @@ def to_array(tensor: Tensor, buffer: bytes) -> Array:
     """
     elements = count(tensor)
     if tensor.datatype == "BYTES":
-        return _texts(tensor, buffer, elements)
+        array = np.empty(elements, object)
+        array[:] = texts(tensor, unpack(tensor, buffer))
+        return array.reshape(tensor.shape)
     dtype = DTYPES[tensor.datatype]
     if len(buffer) != elements * dtype.itemsize:
         raise InvalidInput(
@@ -102,7 +111,13 @@ def pack(elements: Iterable[bytes]) -> bytes:
 
 
 def unpack(tensor: Tensor, buffer: bytes) -> list[bytes]:
-    """The elements of a tensor of BYTES; raises `InvalidInput` naming the one that is cut off."""
+    """The elements of a tensor of BYTES.
+
+    Raises:
+        InvalidInput: One is cut off, which it names, or there are more or fewer than the shape says.
+        PayloadTooLarge: As `count`.
+    """
+    elements = count(tensor)
     found: list[bytes] = []
     at, end = 0, len(buffer)
     while at < end:
@@ -115,7 +130,17 @@ def unpack(tensor: Tensor, buffer: bytes) -> list[bytes]:
                 " bytes, and then so many bytes",
                 param=tensor.name[:100],
             )
+        if len(found) == elements:
+            raise InvalidInput(
+                f"the tensor {tensor.name!r:.100} has more than the {elements} elements of {describe(tensor)}",
+                param=tensor.name[:100],
+            )
         found.append(buffer[begin:at])
+    if len(found) != elements:
+        raise InvalidInput(
+            f"the tensor {tensor.name!r:.100} has {len(found)} elements; {describe(tensor)} has {elements}",
+            param=tensor.name[:100],
+        )
     return found
 
 
@@ -131,15 +156,3 @@ def texts(tensor: Tensor, elements: Sequence[bytes]) -> list[str]:
                 param=tensor.name[:100],
             ) from None
     return found
-
-
-def _texts(tensor: Tensor, buffer: bytes, elements: int) -> Array:
-    found = texts(tensor, unpack(tensor, buffer))
-    if len(found) != elements:
-        raise InvalidInput(
-            f"the tensor {tensor.name!r:.100} has {len(found)} elements; {describe(tensor)} has {elements}",
-            param=tensor.name[:100],
-        )
-    array = np.empty(elements, object)
-    array[:] = found
-    return array.reshape(tensor.shape)

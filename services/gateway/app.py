@@ -133,7 +133,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         if settings.grpc_port != "off":
             rpc = await stack.enter_async_context(
                 serving_rpc(
-                    Service(models, inference, lambda: context.readiness.reasons),
+                    Service(models, inference, lambda: context.readiness.reasons, settings.max_body),
                     host=settings.host,
                     port=settings.grpc_port,
                     keys=known,

@@ -50,6 +50,8 @@ def test_texts_survive(texts):
         ("BYTES", (1,), pack([b"ab"])[:-1], "element 0 is cut off"),
         ("BYTES", (2,), pack([b"ab"]) + b"\1\0", "element 1 is cut off"),
         ("BYTES", (2,), pack([b"ab"]), "has 1 elements; BYTES \\[2\\] has 2"),
+        ("BYTES", (1,), pack([b"ab", b"c"]), "has more than the 1 elements of BYTES \\[1\\]"),
+        ("BYTES", (1 << 21,), b"", "at most 1048576 are taken"),
         ("BYTES", (1,), pack([b"\xff"]), "element 0 is no text in UTF-8"),
     ],
 )

@@ -3,6 +3,7 @@
 The key is checked before the message is read. `services.gateway.http.middleware` does the same for HTTP.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +23,15 @@ from services.gateway.keys import KeyStore
 from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Ended, Metrics
 from services.gateway.open_inference.rpc.status import code
+from shared.contracts.gateway import ApiKey
 from shared.errors import InvalidInput, LlmosError
 from shared.panics import STOPS
 from shared.telemetry import genai
 
 _log = structlog.get_logger("llmos.gateway")
 
+INLINE_BYTES = 1 << 16
+"""Larger messages are parsed and converted in a thread."""
 _CALLED = "POST"
 """HTTP's method of every call, for metrics and the log."""
 
@@ -53,12 +57,11 @@ Respond = Callable[[Any, Call], Awaitable[Message]]
 class Method:
     """A method of the service."""
 
-    request: type[Message]
     answer: Respond
+    parse: Callable[[bytes], Message] | None = None
+    """Makes the request of a message. None: the message is not read, and needs no key: a stranger's may be large."""
     reads: bool = True
     """Whether it only looks, and so needs no scope for inference."""
-    open: bool = False
-    """Whether it needs no key."""
 
 
 class Calls(grpc.GenericRpcHandler):
@@ -76,44 +79,69 @@ class Calls(grpc.GenericRpcHandler):
         self._metrics = metrics
         self._refusals = Allowance()
 
+    def refusal(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """What refuses a call of another service without a key; None: it has one, or is ours."""
+        if details.method in self._methods:
+            return None
+        metadata, call = _metadata(details), Call(details.method)
+        try:
+            self._check_key(call, metadata)
+        except LlmosError as error:
+            return self._unread(call, metadata, _raising(error))
+        return None
+
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """What handles a call, chosen by its metadata; the message is not read yet."""
         method = self._methods.get(details.method)
         if method is None:
             return None
-        metadata = {str(name).lower(): str(value) for name, value in details.invocation_metadata or ()}
-        call = Call(details.method)
+        metadata, call = _metadata(details), Call(details.method)
         try:
-            call.key_id = self._authorized(method, call, metadata)
+            self._authorize(method, call, metadata)
         except LlmosError as error:
             refusal = error
 
-            async def refuse(_: object, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
-                """A handler of streams: gRPC reads no message before it."""
-                await self._served(call, metadata, context, _raising(refusal))
-
-            return grpc.stream_stream_rpc_method_handler(refuse)
+            return self._unread(call, metadata, _raising(refusal))
+        if (parse := method.parse) is None:
+            return self._unread(call, metadata, lambda: _encoded(method.answer(None, call)))
 
         async def serve(data: bytes, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
             async def answer() -> bytes:
                 try:
-                    message = method.request.FromString(data)
+                    message = parse(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(parse, data)
                 except DecodeError as error:
-                    raise InvalidInput(f"the message is no {method.request.DESCRIPTOR.full_name}") from error
-                return (await method.answer(message, call)).SerializeToString()
+                    raise InvalidInput(f"the message is no request of {call.method}") from error
+                return await _encoded(method.answer(message, call))
 
             return await self._served(call, metadata, context, answer)
 
         return grpc.unary_unary_rpc_method_handler(serve)
 
-    def _authorized(self, method: Method, call: Call, metadata: Mapping[str, str]) -> str:
-        """The id of the key, empty where none is needed; raises `Unauthenticated` or `PermissionDenied`."""
-        if self._keys is None or method.open:
-            return ""
+    def _unread(
+        self, call: Call, metadata: Mapping[str, str], answer: Callable[[], Awaitable[bytes]]
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """A handler of streams: gRPC reads no message before it."""
+
+        async def serve(_: object, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
+            return await self._served(call, metadata, context, answer)
+
+        return grpc.stream_unary_rpc_method_handler(serve)
+
+    def _authorize(self, method: Method, call: Call, metadata: Mapping[str, str]) -> None:
+        """Raise `Unauthenticated` or `PermissionDenied` unless the key allows the call, or it needs none."""
+        if method.parse is None:
+            return
+        record = self._check_key(call, metadata)
+        if record is not None:
+            auth.authorize(record, "GET" if method.reads else _CALLED, call.method)
+
+    def _check_key(self, call: Call, metadata: Mapping[str, str]) -> ApiKey | None:
+        """The record of the call's key; None where none is needed."""
+        if self._keys is None:
+            return None
         record = self._keys.check(auth.given_key(metadata.get("authorization"), metadata.get("x-api-key")))
         call.key_id = record.id
-        auth.authorize(record, "GET" if method.reads else _CALLED, call.method)
-        return record.id
+        return record
 
     async def _served(
         self,
@@ -180,6 +208,29 @@ class Calls(grpc.GenericRpcHandler):
             fields |= {"code": call.failure.code, "problem": call.failure.message[:MAX_TEXT]}
         write = _log.debug if status == 200 and not call.model else _log.info
         write("request.ended", **fields)
+
+
+class KeyedServices(grpc.aio.ServerInterceptor):
+    """Lets no stranger call what is not ours: the streams of gRPC's health and reflection."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of a call, or one that refuses it."""
+        return self._calls.refusal(handler_call_details) or await continuation(handler_call_details)
+
+
+def _metadata(details: grpc.HandlerCallDetails) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in details.invocation_metadata or ()}
+
+
+async def _encoded(message: Awaitable[Message]) -> bytes:
+    return (await message).SerializeToString()
 
 
 def _raising(error: LlmosError) -> Callable[[], Awaitable[bytes]]:

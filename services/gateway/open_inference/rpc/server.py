@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.gateway.keys import KeyStore
 from services.gateway.metrics import Metrics
-from services.gateway.open_inference.rpc.calls import Calls
+from services.gateway.open_inference.rpc.calls import Calls, KeyedServices
 from services.gateway.open_inference.rpc.open_inference_pb2 import DESCRIPTOR
 from services.gateway.open_inference.rpc.service import Service
 from shared.contracts.tensor import MAX_TENSOR_BYTES
@@ -30,6 +30,9 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_TENSOR_BYTES),
     ("grpc.max_send_message_length", MAX_TENSOR_BYTES + (1 << 20)),
     ("grpc.max_metadata_size", _METADATA_BYTES),
+    ("grpc.max_concurrent_streams", 128),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 60_000),  # finds peers that are gone
     ("grpc.so_reuseport", 0),  # a port that is taken is an error
 )
 
@@ -86,8 +89,9 @@ async def serving(
     Raises:
         Conflict: The address can't be listened on.
     """
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS)
-    server.add_generic_rpc_handlers((Calls(service.methods(), keys, metrics),))
+    calls = Calls(service.methods(), keys, metrics)
+    server = grpc.aio.server(options=_OPTIONS, interceptors=(KeyedServices(calls),), maximum_concurrent_rpcs=_CALLS)
+    server.add_generic_rpc_handlers((calls,))  # the first that knows a method serves it
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

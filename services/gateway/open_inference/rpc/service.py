@@ -1,20 +1,23 @@
-"""The six methods of `inference.GRPCInferenceService`."""
+"""The six methods of `inference.GRPCInferenceService`, and the check of gRPC's health."""
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from services.gateway.auth import RPC_PATH
 from services.gateway.open_inference.api import EXTENSIONS, NAME
 from services.gateway.open_inference.inference import Inference, InferRequest
 from services.gateway.open_inference.models import PLATFORM, Models
 from services.gateway.open_inference.rpc import open_inference_pb2 as messages
-from services.gateway.open_inference.rpc.calls import Call, Method
+from services.gateway.open_inference.rpc.calls import INLINE_BYTES, Call, Method
 from services.gateway.open_inference.rpc.contents import check_request, read_tensors
+from services.gateway.open_inference.rpc.wire import parse_infer
 from shared.contracts.tensor import TensorType
 
-_INLINE_BYTES = 1 << 16
-"""Larger messages are converted in a thread."""
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
 class Service:
@@ -24,29 +27,38 @@ class Service:
         models: The deployments.
         inference: Answers requests.
         reasons: Why the gateway can't serve now; empty when it can.
+        max_body: Bytes of a request at most that are no raw contents.
     """
 
-    def __init__(self, models: Models, inference: Inference, reasons: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self, models: Models, inference: Inference, reasons: Callable[[], tuple[str, ...]], max_body: int
+    ) -> None:
         self._models = models
         self._inference = inference
         self._reasons = reasons
+        self._max_body = max_body
 
     def methods(self) -> dict[str, Method]:
         """All of them by their full names."""
         found = {
-            "ServerLive": Method(messages.ServerLiveRequest, self._live, open=True),
-            "ServerReady": Method(messages.ServerReadyRequest, self._ready, open=True),
-            "ServerMetadata": Method(messages.ServerMetadataRequest, self._server),
-            "ModelReady": Method(messages.ModelReadyRequest, self._model_ready),
-            "ModelMetadata": Method(messages.ModelMetadataRequest, self._model),
-            "ModelInfer": Method(messages.ModelInferRequest, self._infer, reads=False),
+            "ServerLive": Method(self._live),
+            "ServerReady": Method(self._ready),
+            "ServerMetadata": Method(self._server, messages.ServerMetadataRequest.FromString),
+            "ModelReady": Method(self._model_ready, messages.ModelReadyRequest.FromString),
+            "ModelMetadata": Method(self._model, messages.ModelMetadataRequest.FromString),
+            "ModelInfer": Method(self._infer, partial(parse_infer, limit=self._max_body), reads=False),
         }
-        return {RPC_PATH + name: method for name, method in found.items()}
+        return {HEALTH_CHECK: Method(self._health)} | {RPC_PATH + name: method for name, method in found.items()}
 
-    async def _live(self, _: messages.ServerLiveRequest, _call: Call) -> messages.ServerLiveResponse:
+    async def _health(self, _: None, _call: Call) -> HealthCheckResponse:
+        """The state of the gateway, whatever service is asked for."""
+        status = HealthCheckResponse.ServingStatus
+        return HealthCheckResponse(status=status.NOT_SERVING if self._reasons() else status.SERVING)
+
+    async def _live(self, _: None, _call: Call) -> messages.ServerLiveResponse:
         return messages.ServerLiveResponse(live=True)
 
-    async def _ready(self, _: messages.ServerReadyRequest, _call: Call) -> messages.ServerReadyResponse:
+    async def _ready(self, _: None, _call: Call) -> messages.ServerReadyResponse:
         return messages.ServerReadyResponse(ready=not self._reasons())
 
     async def _server(self, _: messages.ServerMetadataRequest, _call: Call) -> messages.ServerMetadataResponse:
@@ -70,7 +82,7 @@ class Service:
     async def _infer(self, request: messages.ModelInferRequest, call: Call) -> messages.ModelInferResponse:
         call.model = request.model_name
         check_request(request)
-        if request.ByteSize() > _INLINE_BYTES:
+        if request.ByteSize() > INLINE_BYTES:
             inputs, buffers = await asyncio.to_thread(read_tensors, request)
         else:
             inputs, buffers = read_tensors(request)

@@ -241,9 +241,14 @@ async def health_and_reflection(rpc):
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    listed = [response async for response in reflect(iter([asked]), timeout=10)]
+    await fails(_all(reflect(iter([asked]), timeout=10)), grpc.StatusCode.UNAUTHENTICATED, "no API key given")
+    listed = await _all(reflect(iter([asked]), timeout=10, metadata=(("x-api-key", ADMIN_KEY),)))
     services = {each.name for each in listed[0].list_services_response.service}
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= services
+
+
+async def _all(stream):
+    return [response async for response in stream]
 
 
 async def what_is_wrong_has_a_status(rpc):
@@ -280,10 +285,16 @@ async def what_is_wrong_has_a_status(rpc):
     await fails(rpc.infer("iris", [fp32(X)], [X.tobytes()], key="llmos-x"), status.UNAUTHENTICATED, "not known here")
     large = fp32(X) | {"shape": [1 << 40, 4], "contents": floats}
     await fails(rpc.infer("iris", [large]), status.RESOURCE_EXHAUSTED, "at most 64 MiB")
+    many = fp32(X) | {"shape": [5 << 18, 4], "contents": {"fp32_contents": [0.0] * (5 << 20)}}
+    await fails(rpc.infer("iris", [many]), status.RESOURCE_EXHAUSTED, "send tensors there, and not in contents")
+    texts = {"name": "x", "datatype": "BYTES", "shape": [1 << 21]}
+    await fails(rpc.infer("iris", [texts]), status.RESOURCE_EXHAUSTED, "elements of BYTES; at most 1048576")
     await fails(rpc.infer("iris", [fp32(X)], [b"\0" * (65 << 20)]), status.RESOURCE_EXHAUSTED, "larger than max")
     broken = rpc.channel.unary_unary(SERVICE + "ModelInfer")
     metadata = (("authorization", f"Bearer {ADMIN_KEY}"),)
-    await fails(broken(b"\xff\xff", metadata=metadata), wrong, "no inference.ModelInferRequest")
+    await fails(
+        broken(b"\xff\xff", metadata=metadata), wrong, "no request of /inference.GRPCInferenceService/ModelInfer"
+    )
     await fails(broken(b"\xff" * (32 << 20)), status.UNAUTHENTICATED, "no API key given")
     unknown = rpc.channel.unary_unary(SERVICE + "RepositoryIndex")
     await fails(unknown(b"", metadata=metadata), status.UNIMPLEMENTED, "")
