@@ -8,7 +8,7 @@ OPERATORS = operators/liboperators.so
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help up learn test train check bench attack compose-test docs lock clean
+.PHONY: help up learn test train check bench attack compose-test docs protocol lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,10 @@ compose-test: $(VENV)/.dev $(OPERATORS)  ## docker-compose.yml as processes and 
 docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line, the tables of docs/api.md from the routes
 	@$(BIN)/python deploy/make_configuration.py
 	@$(BIN)/python deploy/make_api_tables.py
+
+PROTOCOL = services/gateway/open_inference/rpc/open_inference.proto
+protocol: $(VENV)/.dev  ## write the code of the gRPC messages from open_inference.proto
+	@$(BIN)/python -P -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOCOL)
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor jobs embedded dev; do \

@@ -104,6 +104,7 @@ async def _gateway(protocol: str, nats: str, work: Path) -> AsyncIterator[tuple[
         **os.environ,
         "LLMOS_NATS_URL": nats,
         "LLMOS_GATEWAY_PORT": str(port),
+        "LLMOS_GATEWAY_GRPC_PORT": "off",
         "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(key_file),
         "LLMOS_LOG_LEVEL": "warning",
     }

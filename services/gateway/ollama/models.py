@@ -144,8 +144,8 @@ def _info(deployment: Deployment, manifest: Manifest | None) -> dict[str, Any]:
         "general.architecture": _ARCHITECTURE,
         f"{_ARCHITECTURE}.context_length": deployment.options.max_len,
     }
-    if manifest is not None:
-        spec = manifest.the_decoder if manifest.generates else manifest.the_encoder
+    if manifest is not None and manifest.tensor is None:
+        spec = manifest.text_spec if manifest.encoder is None else manifest.the_encoder
         info |= {
             f"{_ARCHITECTURE}.embedding_length": spec.hidden_size,
             f"{_ARCHITECTURE}.vocab_size": spec.vocab_size,

@@ -39,6 +39,7 @@ async def process(
         **os.environ,
         "LLMOS_NATS_URL": server.url,
         "LLMOS_GATEWAY_PORT": str(port),
+        "LLMOS_GATEWAY_GRPC_PORT": "0",
         "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(key_file),
         "LLMOS_LOG_FORMAT": "json",
         **environ,
