@@ -27,7 +27,7 @@ def _error(error: LlmosError) -> dict[str, Any]:
     """
     status = errors.status(error)
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    message = error.message
+    message = errors.text(error)
     if isinstance(error, ContextLengthExceeded):
         message = f"prompt is too long: {message}"
     details = {"error_code": error.code, "param": error.param}

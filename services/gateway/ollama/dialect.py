@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from services.gateway.http import errors
 from services.gateway.http.dialect import Dialect
 from shared.errors import LlmosError
 
@@ -14,7 +15,7 @@ def line(content: dict[str, Any]) -> bytes:
 
 
 def _error(error: LlmosError) -> dict[str, Any]:
-    return {"error": error.message}
+    return {"error": errors.text(error)}
 
 
 OLLAMA = Dialect(

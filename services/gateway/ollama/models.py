@@ -4,6 +4,7 @@ The registry has the sizes, and a replica the template. Where one of them does n
 """
 
 import contextlib
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -12,16 +13,16 @@ from starlette.responses import Response
 
 from services.gateway.control_plane import ControlPlane
 from services.gateway.dispatch.tokenizations import Tokenizations
-from services.gateway.http.body import read_body
+from services.gateway.http.body import parse_request, read_body
 from services.gateway.http.responses import json_response
-from services.gateway.ollama.requests import LATEST, ShowRequest, parse_request
+from services.gateway.ollama.requests import LATEST, ShowRequest, parse
 from services.gateway.routing.live_table import LiveTable
 from shared.contracts.base import Empty
 from shared.contracts.manifest import Manifest
 from shared.contracts.registry import MODELS, ResolveReference
 from shared.contracts.scheduler import Deployment
 from shared.contracts.tokenization import tokenizer_info_endpoint
-from shared.errors import InvalidInput, LlmosError, ModelNotFound
+from shared.errors import LlmosError, ModelNotFound
 from shared.text.thinking import THINK_END
 from shared.text.tool_form import takes_tools
 
@@ -66,9 +67,8 @@ class ModelsApi:
 
     async def show(self, request: Request) -> Response:
         """One deployment; raises `ModelNotFound` naming those that exist."""
-        body = await parse_request(ShowRequest, await read_body(request, self._max_body))
-        if (name := body.model or body.name) is None:
-            raise InvalidInput("model is required", param="model")
+        body = await parse_request(request, partial(parse, ShowRequest), await read_body(request, self._max_body))
+        name = body.model
         if (deployment := self._table.deployments.get(name)) is None:
             existing = ", ".join(sorted(self._table.deployments)) or "none is deployed yet"
             raise ModelNotFound(f"the model {name!r:.200} does not exist; models: {existing}", param="model")
