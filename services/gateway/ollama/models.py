@@ -3,7 +3,9 @@
 The registry has the sizes, and a replica the template. Where one of them does not respond now, its fields are empty.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -56,13 +58,14 @@ class ModelsApi:
 
     async def tags(self, _request: Request) -> Response:
         """All deployments, by name."""
-        return json_response({"models": [await self._entry(each) for each in self._deployments()]})
+        return json_response({"models": await self._entries(self._deployments())})
 
     async def ps(self, _request: Request) -> Response:
         """The deployments that can answer now."""
         ready = [each for each in self._deployments() if self._table.ready(each.name)]
         running = {"expires_at": _NEVER}
-        models = [await self._entry(each) | running | {"context_length": each.options.max_len} for each in ready]
+        entries = zip(await self._entries(ready), ready, strict=True)
+        models = [entry | running | {"context_length": each.options.max_len} for entry, each in entries]
         return json_response({"models": models})
 
     async def show(self, request: Request) -> Response:
@@ -95,6 +98,10 @@ class ModelsApi:
 
     def _deployments(self) -> list[Deployment]:
         return [deployment for _, deployment in sorted(self._table.deployments.items())]
+
+    async def _entries(self, deployments: Sequence[Deployment]) -> list[dict[str, Any]]:
+        """The registry is asked for all at once: one that does not respond costs the time of one call."""
+        return await asyncio.gather(*map(self._entry, deployments))
 
     async def _entry(self, deployment: Deployment) -> dict[str, Any]:
         manifest, name = await self._manifest(deployment), deployment.name + LATEST
@@ -145,7 +152,7 @@ def _info(deployment: Deployment, manifest: Manifest | None) -> dict[str, Any]:
         f"{_ARCHITECTURE}.context_length": deployment.options.max_len,
     }
     if manifest is not None:
-        spec = manifest.the_decoder if manifest.generates else manifest.the_encoder
+        spec = manifest.text_spec if manifest.encoder is None else manifest.the_encoder
         info |= {
             f"{_ARCHITECTURE}.embedding_length": spec.hidden_size,
             f"{_ARCHITECTURE}.vocab_size": spec.vocab_size,
