@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from services.gateway.http import errors
-from services.gateway.http.dialect import Dialect
+from services.gateway.http.dialect import TEXT, Dialect, fields
 from shared.errors import LlmosError
 
 
@@ -19,6 +19,8 @@ def _error(error: LlmosError) -> dict[str, Any]:
 
 
 OLLAMA = Dialect(
+    name="Ollama",
+    schema=fields(error=TEXT),
     error=_error,
     failure=lambda error: line(_error(error)),
     media_type=b"application/x-ndjson",
