@@ -176,7 +176,7 @@ INLINE void multiply_tile(
 
 bool avx2_kernels(Kernels *out) {
     if (!has_avx2()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_head};
+    *out = (Kernels){quantise_row, multiply_group, attend_head, dot_rows, activate_row, choose_experts};
     return true;
 }
 #else

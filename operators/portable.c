@@ -1,5 +1,5 @@
 // The kernels in plain C, for any other processor: the same bits, slowly.
-#include "attend.h"
+#include "floats.h"
 #include "forms.h"
 
 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
@@ -48,7 +48,19 @@ static void attend_portable(
     attend(query, keys, values, count, dimensions, scores, out);
 }
 
+static void dot_rows(const float *x, const float *rows, int64_t count, int64_t columns, float *out) {
+    dot_all(x, rows, count, columns, out);
+}
+
+static void activate_row(const float *x, int64_t columns, Gate gate, float *out) {
+    activate_all(x, columns, gate, out);
+}
+
+static void choose_experts(Routing routing, float *scores, int64_t *experts, float *weights) {
+    choose(routing, scores, experts, weights);
+}
+
 bool portable_kernels(Kernels *out) {
-    *out = (Kernels){quantise_row, multiply_group, attend_portable};
+    *out = (Kernels){quantise_row, multiply_group, attend_portable, dot_rows, activate_row, choose_experts};
     return true;
 }

@@ -144,7 +144,7 @@ INLINE void multiply_tile(
 
 bool vnni_kernels(Kernels *out) {
     if (!has_avx512_vnni()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_head};
+    *out = (Kernels){quantise_row, multiply_group, attend_head, dot_rows, activate_row, choose_experts};
     return true;
 }
 #else
