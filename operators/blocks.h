@@ -56,11 +56,14 @@ typedef void QuantiseRow(const float *x, int64_t blocks, int block, Gate gate, R
 typedef void MultiplyGroup(
     const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride);
 
-// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8; `scores` has
-// room for `count` rounded up to 8.
+// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8, which are
+// float32 or (`halves`) float16; `scores` has room for `count` rounded up to 8.
 typedef void Attend(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out);
+
+// Writes `count` numbers, a multiple of 8, as the `at`-th and those behind it.
+typedef void Keep(bool halves, const float *from, int64_t count, void *to, int64_t at);
 
 // out[n] = x . row n, for `count` rows of `columns` floats each, a multiple of 8.
 typedef void DotRows(const float *x, const float *rows, int64_t count, int64_t columns, float *out);
@@ -82,6 +85,7 @@ typedef struct {
     QuantiseRow *quantise_row;
     MultiplyGroup *multiply_group;
     Attend *attend;
+    Keep *keep;
     DotRows *dot_rows;
     ActivateRow *activate_row;
     Choose *choose;

@@ -9,7 +9,7 @@ ALWAYS void dot_all(const float *x, const float *rows, int64_t count, int64_t co
     for (int64_t at = 0; at < count; at += LANES) {
         const int64_t here = count - at < LANES ? count - at : LANES;
         float products[LANES];
-        eight_scores(x, rows + at * columns, here, columns, products);
+        eight_scores(KEPT_FLOATS, x, rows, at, here, columns, products);
         memcpy(out + at, products, (size_t)here * sizeof(float));
     }
 }

@@ -48,9 +48,16 @@ TARGET static void quantise_row(const float *x, int64_t blocks, int block, Gate 
 }
 
 TARGET static void attend_head(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out) {
+    if (halves)
+        attend(KEPT_HALVES, query, keys, values, count, dimensions, scores, out);
+    else
+        attend(KEPT_FLOATS, query, keys, values, count, dimensions, scores, out);
+}
+
+TARGET static void keep(bool halves, const float *from, int64_t count, void *to, int64_t at) {
+    keep_all(halves ? KEPT_HALVES : KEPT_FLOATS, from, count, to, at);
 }
 
 TARGET static void dot_rows(const float *x, const float *rows, int64_t count, int64_t columns, float *out) {

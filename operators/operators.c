@@ -76,6 +76,18 @@ static int zero(const OrtCustomOp *op) {
         .KernelComputeV2 = compute,                                                                                    \
     }
 
+// Keys and values may be kept in either type.
+#define ATTENTION(kept)                                                                                                \
+    {                                                                                                                  \
+        .op = OPERATOR(create_attention, attend_cached, destroy_attention),                                            \
+        .name = "CachedAttention",                                                                                     \
+        .inputs = 9,                                                                                                   \
+        .outputs = 3,                                                                                                  \
+        .input_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, kept, kept, ORT_INT32, ORT_FLOAT, ORT_FLOAT, ORT_INT32},      \
+        .output_types = {ORT_FLOAT, kept, kept},                                                                       \
+        .optional = {false, true, true, false, false, false, true, true, true},                                        \
+    }
+
 static const Operator OPERATORS[] = {
     {
         .op = OPERATOR(create_blocks, multiply_blocks, destroy_blocks),
@@ -111,16 +123,8 @@ static const Operator OPERATORS[] = {
         .input_types = {ORT_FLOAT, ORT_FLOAT},
         .output_types = {ORT_INT64, ORT_FLOAT},
     },
-    {
-        .op = OPERATOR(create_attention, attend_cached, destroy_attention),
-        .name = "CachedAttention",
-        .inputs = 9,
-        .outputs = 3,
-        .input_types =
-            {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_INT32, ORT_FLOAT, ORT_FLOAT, ORT_INT32},
-        .output_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT},
-        .optional = {false, true, true, false, false, false, true, true, true},
-    },
+    ATTENTION(ORT_FLOAT),
+    ATTENTION(ORT_FLOAT16),
 };
 
 // Called by ONNX Runtime for each session's options. The domain lives as long as the process, as sessions may.

@@ -43,9 +43,16 @@ static void multiply_group(
 }
 
 static void attend_portable(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out) {
+    if (halves)
+        attend(KEPT_HALVES, query, keys, values, count, dimensions, scores, out);
+    else
+        attend(KEPT_FLOATS, query, keys, values, count, dimensions, scores, out);
+}
+
+static void keep(bool halves, const float *from, int64_t count, void *to, int64_t at) {
+    keep_all(halves ? KEPT_HALVES : KEPT_FLOATS, from, count, to, at);
 }
 
 static void dot_rows(const float *x, const float *rows, int64_t count, int64_t columns, float *out) {
@@ -61,6 +68,6 @@ static void choose_experts(Routing routing, float *scores, int64_t *experts, flo
 }
 
 bool portable_kernels(Kernels *out) {
-    *out = (Kernels){quantise_row, multiply_group, attend_portable, dot_rows, activate_row, choose_experts};
+    *out = (Kernels){quantise_row, multiply_group, attend_portable, keep, dot_rows, activate_row, choose_experts};
     return true;
 }
