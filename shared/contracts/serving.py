@@ -32,9 +32,9 @@ class ServingOptions(Contract):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     max_len: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    """Tokens of prompt and answer together. Default: the model's context length, at most 4096."""
+    """Tokens of prompt and answer together. Default: the model's context length, at most 4096, or what fits."""
     slots: int | None = Field(default=None, ge=1, le=1024)
-    """Sequences at once in one replica. Default: 16."""
+    """Sequences at once in one replica. Default: 16, or what fits the node with most room."""
     threads: int | None = Field(default=None, ge=0, le=MAX_THREADS)
     """CPU threads reserved for each replica, which may then wait for one another actively. Default: 0; a replica
     shares all threads of its node."""

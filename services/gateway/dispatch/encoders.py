@@ -49,6 +49,7 @@ async def encode(
         return await _send(dispatcher, candidate, request, endpoint(candidate.replica_id), named)
 
     while True:
+        await dispatcher.bus_returns(request.deadline)
         result = await offer(
             request,
             dispatcher.route(request.deployment, number, of=request.of, task=request.task),

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from services.gateway.http import errors
-from services.gateway.http.dialect import Dialect
+from services.gateway.http.dialect import TEXT, Dialect, fields
 from shared.errors import LlmosError
 
 
@@ -14,6 +14,10 @@ def _error(error: LlmosError) -> dict[str, Any]:
 
 
 OPEN_INFERENCE = Dialect(
-    error=_error, failure=lambda error: orjson.dumps(_error(error)), media_type=b"application/json"
+    name="OpenInference",
+    schema=fields(error=TEXT),
+    error=_error,
+    failure=lambda error: orjson.dumps(_error(error)),
+    media_type=b"application/json",
 )
 """`{"error": "..."}`."""

@@ -31,8 +31,8 @@ _TASKS: Mapping[Task, str] = {
     "tensor": "computes named tensors",
 }
 _ROUTES: Mapping[Task, str] = {
-    "generate": "/v1/chat/completions or /v1/completions",
-    "embed": "/v1/embeddings",
+    "generate": "/v1/chat/completions, /v1/completions or /api/chat",
+    "embed": "/v1/embeddings or /api/embed",
     "classify": "/v1/classify or /v1/rerank",
     "transcribe": "/v1/audio/transcriptions",
     "tensor": "/v2/models/{name}/infer",

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from services.scheduler.policy.sizing import Size, asked_size
 from shared.contracts.manifest import Manifest, MemoryNeed
 from shared.contracts.registry import ModelVersion
 from shared.contracts.resources import Resources
@@ -10,17 +11,19 @@ from shared.contracts.serving import ReplicaOptions, ServingOptions
 from shared.contracts.tensor import DEFAULT_BATCH
 from shared.errors import Conflict, InvalidInput
 
-DEFAULT_MAX_LEN = 4096
 PREFIX_CACHE_SHARE = 4
 """By default the prefix cache may hold a quarter of what the slots can hold."""
 PREFIX_CACHE_MAX = 1 << 30
 """Bytes; by default never more."""
 
 
-def desired(request: Deploy, version: ModelVersion, before: Deployment | None, now: datetime) -> Deployment:
+def desired(
+    request: Deploy, version: ModelVersion, before: Deployment | None, now: datetime, size: Size | None = None
+) -> Deployment:
     """The record that `request` asks for; `before` itself where it already stands there.
 
-    What the request does not name stays as it was named before, unless it asks for a reset.
+    What the request does not name stays as it was named before, unless it asks for a reset. `size` stands for slots
+    and length where they were not named.
 
     Raises:
         Conflict: The deployment has another revision than the request expects.
@@ -30,7 +33,7 @@ def desired(request: Deploy, version: ModelVersion, before: Deployment | None, n
     manifest = version.manifest
     earlier = None if request.reset else before
     asked = _asked(request, earlier)
-    options = _options(asked, version)
+    options = _options(asked, version, size)
     slots, max_len, threads = options.slots, options.max_len, options.threads
     on_gpu = None
     if manifest.cuda is not None and options.device != "cpu":
@@ -101,7 +104,7 @@ def _replicas(request: Deploy, before: Deployment | None) -> int:
     return before.replicas if before else 1
 
 
-def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
+def _options(asked: ServingOptions, version: ModelVersion, size: Size | None) -> ReplicaOptions:
     """The options that are asked for; those left open are set, and those without effect on this version are off."""
     manifest = version.manifest
     if asked.max_len is not None and manifest.tensor is not None:
@@ -120,7 +123,9 @@ def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
             param="device",
         )
     named = asked.model_dump(exclude_none=True)
-    named.setdefault("max_len", min(manifest.context_length, DEFAULT_MAX_LEN))
+    slots, max_len = size or asked_size(asked, manifest)
+    named.setdefault("slots", slots)
+    named.setdefault("max_len", max_len)
     options = ReplicaOptions(**named)
     without_effect: dict[str, object] = {"prefix_cache": _prefix_cache(asked, options, manifest)}
     if manifest.cuda is None:

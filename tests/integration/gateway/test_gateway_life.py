@@ -120,6 +120,18 @@ async def test_while_the_bus_is_down_keys_work_and_requests_say_503(stand: Stand
     await eventually(lambda: chats(stand), timeout=20)
 
 
+async def test_a_request_waits_for_a_bus_that_is_restarted(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    assert await chats(stand)
+    stand.nats.kill()
+    await eventually(lambda: not stand.bus.connected)
+    asked = [asyncio.create_task(stand.chat()) for _ in range(3)]
+    await asyncio.wait(asked, timeout=0.5)
+    stand.nats.start()
+    assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
+
+
 async def chats(stand: Stand) -> bool:
     return (await stand.chat()).status_code == 200
 
