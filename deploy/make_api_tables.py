@@ -15,6 +15,7 @@ from services.gateway.anthropic import routes as anthropic
 from services.gateway.http.operation import Operation
 from services.gateway.http.parameters import ELSEWHERE, IGNORED, Parameters
 from services.gateway.ollama import routes as ollama
+from services.gateway.open_inference import routes as open_inference
 from services.gateway.openai import routes as openai
 from services.gateway.openai.responses import routes as responses
 from services.gateway.openai.responses.api import ResponsesApi
@@ -37,6 +38,7 @@ def operations() -> dict[str, list[Operation]]:
         ),
         "Anthropic": anthropic.routes(none, none, 0),
         "Ollama": ollama.routes(none, none, none, table=none, bus=none, max_body=0),
+        "Open Inference Protocol": open_inference.routes(none, none, none, 0),
     }
 
 

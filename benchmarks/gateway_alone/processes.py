@@ -52,6 +52,7 @@ async def gateway(
         **os.environ,
         "LLMOS_NATS_URL": nats,
         "LLMOS_GATEWAY_PORT": str(port),
+        "LLMOS_GATEWAY_GRPC_PORT": "off",
         "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(key_file),
         "LLMOS_LOG_LEVEL": "warning",
     }

@@ -35,8 +35,8 @@ INLINE_BYTES = 16 << 10
 """Larger bodies are parsed in a thread. One of this size takes a few milliseconds at most, whatever is in it."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, which is JSON.
+async def read_body(request: Request, limit: int, *, binary: bool = False) -> bytes:
+    """The whole body, which is JSON, or with `binary` also bytes of another kind.
 
     Raises:
         UnsupportedMediaType: It is in an encoding such as gzip, or says that it is no JSON.
@@ -44,7 +44,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         ClientGone: The client left.
     """
     check_encoding(request)
-    _check_type(request)
+    if not (binary and _kind(request) == "application/octet-stream"):
+        _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
@@ -68,10 +69,13 @@ def _check_type(request: Request) -> None:
 
     The types of HTML forms are refused, and with them what a foreign page could send from a browser without asking.
     """
-    given = request.headers.get("content-type", "")
-    kind = given.partition(";")[0].strip().lower()
+    given, kind = request.headers.get("content-type", ""), _kind(request)
     if kind not in ("", "application/json") and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType(f"the body has the Content-Type {given!r:.80}; send 'application/json'")
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:

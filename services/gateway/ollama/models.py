@@ -151,7 +151,7 @@ def _info(deployment: Deployment, manifest: Manifest | None) -> dict[str, Any]:
         "general.architecture": _ARCHITECTURE,
         f"{_ARCHITECTURE}.context_length": deployment.options.max_len,
     }
-    if manifest is not None:
+    if manifest is not None and manifest.tensor is None:
         spec = manifest.text_spec if manifest.encoder is None else manifest.the_encoder
         info |= {
             f"{_ARCHITECTURE}.embedding_length": spec.hidden_size,
