@@ -15,6 +15,7 @@ from llmos.cli import (
     deployments,
     embed,
     evaluate,
+    events,
     jobs,
     keys,
     learn,
@@ -44,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+events.register(app)
 verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(tools.app, name="tool")

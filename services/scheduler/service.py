@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.events import publish_event
 from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired, rolled_back
 from services.scheduler.policy.status import deployment_status, node_view
@@ -41,7 +40,6 @@ class SchedulerService:
     """The handlers; they run while this process leads."""
 
     bus: Bus
-    actor: str
     reconciler: Reconciler
     leads: Callable[[], bool]
 
@@ -102,9 +100,8 @@ class SchedulerService:
     async def undeploy(self, request: DeploymentName) -> Empty:
         """Remove the deployment: its replicas drain."""
         self._check()
-        self._find(request.name)
-        await self.reconciler.observed.deployments.delete(request.name)
-        await self._publish("deployment.removed", request.name)
+        record = self._find(request.name)
+        await self.reconciler.deployments.write(request.name, record, None, "deployment.removed")
         await self.reconciler.attempt()
         return Empty()
 
@@ -144,20 +141,20 @@ class SchedulerService:
             if record == before:
                 return record
             try:
-                await records.write(name, record)
+                await self.reconciler.deployments.write(
+                    name,
+                    before,
+                    record,
+                    "deployment.created" if before is None else "deployment.changed",
+                    by=record.changed_by or None,
+                    version=f"{record.model}:{record.version}",
+                    replicas=str(record.replicas),
+                    revision=str(record.revision),
+                )
             except Conflict:  # a scheduler that led before wrote it in between; the record was read again
                 if attempt == WRITE_TRIES:
                     raise
             else:
-                kind = "deployment.created" if before is None else "deployment.changed"
-                await self._publish(
-                    kind,
-                    name,
-                    version=f"{record.model}:{record.version}",
-                    replicas=str(record.replicas),
-                    revision=str(record.revision),
-                    by=record.changed_by,
-                )
                 return record
         raise AssertionError("the last try returns or raises")
 
@@ -189,9 +186,6 @@ class SchedulerService:
             observed.nodes.live(),
             placement.unplaced.get(record.name, ()) if placement else (),
         )
-
-    async def _publish(self, kind: str, name: str, **detail: str) -> None:
-        await publish_event(self.bus, self.actor, kind, name, **detail)
 
     def _check(self) -> None:
         """A scheduler that has just lost its lease must not answer from what it knew."""

@@ -29,11 +29,6 @@ LEASES_BUCKET = "LLMOS_LEASES"
 MAX_REPLICAS = 1024
 """Of one deployment."""
 
-
-EVENTS_STREAM = "LLMOS_EVENTS"
-EVENTS_SUBJECT = "llmos.v1.events"
-"""Every change of control state is published under `llmos.v1.events.<service>.<kind>`."""
-
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 
 

@@ -49,6 +49,8 @@ class Stream:
     """The subjects, as patterns, that each may publish on."""
     readers: tuple[Role, ...] = ()
     """They read by position."""
+    chained: bool = False
+    """Whether its writers append: they read the newest message on their own subject, and no more."""
     consumers: tuple[tuple[str, Role], ...] = ()
     """Durable pull consumers, each with its only reader."""
 
@@ -91,20 +93,21 @@ STREAMS = (
         writers=dict.fromkeys(SERVICES, monitor.TELEMETRY_SUBJECTS),
         consumers=((monitor.TELEMETRY_DURABLE, Role.MONITOR),),
     ),
-    Stream(
-        scheduler.EVENTS_STREAM,
-        f"{scheduler.EVENTS_SUBJECT}.>",
-        events.EVENTS_MAX_BYTES,
-        events.EVENTS_MAX_AGE_S,
-        writers={role: f"{scheduler.EVENTS_SUBJECT}.{role}.>" for role in (_REGISTRY, _SCHEDULER, _INFERENCE)},
-    ),
-    Stream(
-        gateway.KEY_EVENTS_STREAM,
-        gateway.KEY_EVENTS_SUBJECT,
-        gateway.KEY_EVENTS_MAX_BYTES,
-        gateway.KEY_EVENTS_MAX_AGE_S,
-        writers={_GATEWAY: gateway.KEY_EVENTS_SUBJECT},
-        readers=(_GATEWAY,),
+    *(
+        Stream(
+            limits.name,
+            limits.subjects,
+            limits.max_bytes,
+            limits.max_age,
+            writers={
+                Role(chain.writer): chain.subject
+                for chain in events.CHAINS.values()
+                if chain.stream == limits and chain.writer != Role.OWNER
+            },
+            readers=(_GATEWAY,),
+            chained=True,
+        )
+        for limits in events.EVENT_STREAMS
     ),
     Stream(
         job.JOB_EVENTS_STREAM,
