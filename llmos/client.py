@@ -18,7 +18,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.events import AuditReport, Event, EventList
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
-from shared.contracts.monitor import HealthReport, TraceList
+from shared.contracts.monitor import AlertList, HealthReport, TraceList
 from shared.contracts.registry import (
     DATASETS,
     MODELS,
@@ -196,6 +196,10 @@ class Client:
     def health(self, *, timeout: float | None = None) -> HealthReport:
         """Every process that was heard of lately."""
         return self._gateway.call(HealthReport, "GET", "health", timeout=timeout)
+
+    def alerts(self) -> AlertList:
+        """What is wrong, or was in the last hour."""
+        return self._gateway.call(AlertList, "GET", "alerts")
 
     def traces(self, limit: int, **given: str | float | None) -> TraceList:
         """The newest traces; `given` are the fields of `ListTraces`."""

@@ -41,10 +41,11 @@ WRITES = {
     "LLMOS_SYSTEM": set(),
 }
 ONLY_READS = {
-    "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
+    "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY, MONITOR},
     "LLMOS_ASSIGNMENTS": {INFERENCE},
     "LLMOS_NODES": {SCHEDULER},
-    "LLMOS_REPLICAS": {SCHEDULER, GATEWAY},
+    "LLMOS_REPLICAS": {SCHEDULER, GATEWAY, MONITOR},
+    "LLMOS_LEASES": {MONITOR},
     "LLMOS_JOBS": {REGISTRY, INFERENCE},
     "LLMOS_JOB_RUNS": {SCHEDULER},
     "LLMOS_FILES": {REGISTRY},
@@ -77,7 +78,7 @@ ASKS = {
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
-    "llmos.v1.load.r1": (REPLICA, {GATEWAY, Role.INFERENCE}),
+    "llmos.v1.load.r1": (REPLICA, {GATEWAY, INFERENCE, MONITOR}),
     "llmos.v1.health.gateway.g1": (GATEWAY, {REPLICA, MONITOR}),
     "llmos.v1.health.registry.r1": (REGISTRY, {MONITOR}),
     "llmos.v1.health.scheduler.s1": (SCHEDULER, {MONITOR}),
@@ -268,12 +269,12 @@ async def test_a_bus_without_its_streams_says_which_command_makes_them():
 
 
 @EACH_SERVICE
-async def test_a_service_reads_the_end_of_its_own_chain_and_only_the_gateway_reads_all(tap, role):
+async def test_a_service_reads_the_end_of_its_own_chain_and_only_gateway_and_monitor_read_all(tap, role):
     reads = {
         f"$JS.API.DIRECT.GET.LLMOS_EVENTS.llmos.v1.events.{chain}": {chain}
         for chain in (REGISTRY, SCHEDULER, INFERENCE, GATEWAY, MONITOR, Role.OWNER)
     } | {
-        f"$JS.API.DIRECT.GET.{stream}{suffix}": {GATEWAY}
+        f"$JS.API.DIRECT.GET.{stream}{suffix}": {GATEWAY} if suffix else {GATEWAY, MONITOR}
         for stream, suffix in (
             ("LLMOS_EVENTS", ""),
             ("LLMOS_KEY_EVENTS", ""),

@@ -86,6 +86,7 @@ class AdminApi:
             AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
             AdminOperation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
             AdminOperation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
+            AdminOperation("GET", "/alerts", "What is wrong now", monitor.AlertList, self._alerts),
             AdminOperation(
                 "GET",
                 "/traces",
@@ -157,6 +158,9 @@ class AdminApi:
 
     async def _health(self, _call: Call) -> monitor.HealthReport:
         return await self.call(monitor.GET_HEALTH, Empty())
+
+    async def _alerts(self, _call: Call) -> monitor.AlertList:
+        return await self.call(monitor.LIST_ALERTS, Empty())
 
     async def _traces(self, call: Call) -> monitor.TraceList:
         given = {name: call.query[name] for name in ("model", "status", "key") if name in call.query}

@@ -56,16 +56,19 @@ class Stream:
 
 
 _REGISTRY, _SCHEDULER, _INFERENCE = Role.REGISTRY, Role.SCHEDULER, Role.INFERENCE
-_REPLICA, _GATEWAY = Role.REPLICA, Role.GATEWAY
+_REPLICA, _GATEWAY, _MONITOR = Role.REPLICA, Role.GATEWAY, Role.MONITOR
 
 BUCKETS = (
     *(Bucket(catalogue.bucket, writers=(_REGISTRY,)) for catalogue in registry.CATALOGUES),
-    Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY)),
+    Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY, _MONITOR)),
     Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,), computed=True),
-    Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), ttl=LEASE_TTL_S),
+    Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), readers=(_MONITOR,), ttl=LEASE_TTL_S),
     Bucket(scheduler.NODES_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(
-        scheduler.REPLICAS_BUCKET, writers=(_INFERENCE, _REPLICA), readers=(_SCHEDULER, _GATEWAY), ttl=LEASE_TTL_S
+        scheduler.REPLICAS_BUCKET,
+        writers=(_INFERENCE, _REPLICA),
+        readers=(_SCHEDULER, _GATEWAY, _MONITOR),
+        ttl=LEASE_TTL_S,
     ),
     Bucket(job.JOBS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _INFERENCE)),
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
@@ -104,7 +107,7 @@ STREAMS = (
                 for chain in events.CHAINS.values()
                 if chain.stream == limits and chain.writer != Role.OWNER
             },
-            readers=(_GATEWAY,),
+            readers=(_GATEWAY, _MONITOR),
             chained=True,
         )
         for limits in events.EVENT_STREAMS
