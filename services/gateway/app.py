@@ -26,6 +26,7 @@ from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
 from services.gateway.refused_logins import RefusedLogins
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.seen_replicas import SeenReplicas
 from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
 from services.gateway.system_metrics import SystemMetrics
@@ -76,6 +77,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        table.follow(SeenReplicas(lambda: table.deployments))
         metrics.show_disk(context.disk)
         metrics.name_models(lambda: table.deployments)
         metrics.show_system(SystemMetrics(context.bus, table))

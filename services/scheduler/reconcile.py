@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import structlog
+from opentelemetry import trace
 
 from services.scheduler.job_loop import JobWriter
 from services.scheduler.policy import job_rules
@@ -27,13 +28,16 @@ from shared.contracts.scheduler import (
     Deployment,
     NodeAssignment,
     NodeStatus,
+    ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
 )
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
+from shared.telemetry import genai, origins
 
 _log = structlog.get_logger("llmos.scheduler")
+tracer = trace.get_tracer("llmos.scheduler")
 
 
 @dataclass(slots=True)
@@ -138,6 +142,7 @@ class Reconciler:
     async def reconcile(self) -> None:
         """One pass: place, and write what differs. Raises what writing raises."""
         async with self._lock:
+            begun = time.time_ns()
             observed = self.observed
             nodes = observed.nodes.live()
             assigned = observed.assignments.values
@@ -159,7 +164,7 @@ class Reconciler:
             jobs = await self.job_writer.write(before, jobs | {job.id: job for job in decided})
             for node, desired in with_jobs(self.placement.assignments, jobs.values()).items():
                 if desired != assigned.get(node):
-                    await self._write(desired, assigned.get(node), absent=node not in nodes)
+                    await self._write(desired, assigned.get(node), absent=node not in nodes, begun=begun)
 
     def _reported(self, jobs: Mapping[str, Job], nodes: Mapping[str, NodeStatus]) -> dict[str, Job]:
         """The jobs with what their nodes report of them."""
@@ -174,7 +179,9 @@ class Reconciler:
             for key, job in jobs.items()
         }
 
-    async def _write(self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
+    async def _write(
+        self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool, begun: int
+    ) -> None:
         node = desired.node
         if self.observed.assignments.get(node) != before:
             raise Conflict(f"the assignment of {node} changed while it was computed")
@@ -185,6 +192,7 @@ class Reconciler:
         old = {replica.id: replica for replica in before.replicas} if before else {}
         new = {replica.id: replica for replica in desired.replicas}
         for key in sorted(set(new) - set(old)):
+            _trace(new[key], node, begun)
             await self.trail.note("replica.placed", key, deployment=new[key].deployment, node=node)
         for key in sorted(set(old) - set(new)):
             await self.trail.note("replica.removed", key, deployment=old[key].deployment, node=node)
@@ -198,3 +206,19 @@ class Reconciler:
                 await self.trail.note("node.lost", node)
         if self._nodes is None or self._grace_over:
             self._nodes = nodes
+
+
+def _trace(replica: ReplicaAssignment, node: str, begun: int) -> None:
+    """The span of a placement; `begun` is when the pass began, in Unix time in nanoseconds."""
+    attributes: dict[str, str | int] = {
+        genai.DEPLOYMENT: replica.deployment,
+        genai.REPLICA: replica.id,
+        genai.NODE: node,
+        genai.MODEL: replica.model,
+        genai.MODEL_VERSION: replica.version,
+        genai.GRANTED_MEMORY: replica.resources.memory,
+        genai.GRANTED_THREADS: replica.resources.threads,
+        genai.DEVICE: replica.gpu or replica.device,
+    }
+    name = f"place {replica.deployment}"
+    origins.begin(tracer, name, replica.origin, attributes, start_time=begun).end()

@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from opentelemetry import trace
+
 from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired, rolled_back
 from services.scheduler.policy.status import deployment_status, node_view
-from services.scheduler.reconcile import Reconciler
+from services.scheduler.reconcile import Reconciler, tracer
 from services.scheduler.resolve import resolve
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, serve
@@ -30,6 +32,8 @@ from shared.contracts.scheduler import (
     Rollback,
 )
 from shared.errors import Conflict, NotFound, Unavailable
+from shared.telemetry import genai
+from shared.telemetry.origins import origin_now
 
 QUEUE = "scheduler"
 WRITE_TRIES = 5
@@ -55,7 +59,7 @@ class SchedulerService:
             LIST_NODES: self.list_nodes,
             **JobsService(self.bus, self.reconciler, self._check).handlers(),
         }
-        async with serve(self.bus, handlers, queue=QUEUE):
+        async with serve(self.bus, handlers, queue=QUEUE, tracer=tracer):
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
@@ -129,6 +133,9 @@ class SchedulerService:
         """Write the record that comes after the one that is there, and place its replicas."""
         record = await self._write(name, after)
         await self.reconciler.attempt()
+        placement = self.reconciler.placement
+        for reason in placement.unplaced.get(name, ()) if placement else ():
+            trace.get_current_span().add_event("not placed", {genai.DEPLOYMENT: name, "reason": reason})
         return self.status(record)
 
     async def _write(self, name: str, after: Callable[[Deployment | None], Deployment]) -> Deployment:
@@ -140,6 +147,7 @@ class SchedulerService:
             record = after(before)
             if record == before:
                 return record
+            record = record.model_copy(update={"origin": origin_now()})
             try:
                 await self.reconciler.deployments.write(
                     name,

@@ -17,6 +17,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.job import JobAssignment, JobKind
 from shared.contracts.manifest import Digest, Name, Task
+from shared.contracts.origin import Origin
 from shared.contracts.resources import Resources
 from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
 
@@ -68,6 +69,8 @@ class Deployment(Contract):
     created_at: datetime
     changed_by: str = ""
     """Who made this revision: the id of an API key, or of a job."""
+    origin: Origin | None = None
+    """The request that made this revision."""
     previous: "Deployment | None" = None
     """The revision before this one; it has no previous one itself."""
 
@@ -148,6 +151,8 @@ class ReplicaAssignment(Contract):
     """What it computes on; `options.device` has what was asked for."""
     gpu: str = ""
     """The id of the node's GPU that it runs on; empty on a CPU."""
+    origin: Origin | None = None
+    """The request that made the revision of the deployment for which it was placed."""
 
     @property
     def threads_reserved(self) -> bool:

@@ -29,11 +29,11 @@ def test_a_process_that_is_stopped_is_an_alert_that_is_told(tmp_path: Path) -> N
             registry = system.pid_of("registry")
             os.kill(registry, signal.SIGSTOP)
 
-            def told() -> set[str]:
+            def services() -> set[str]:
                 return {alert["labels"].get("service", "") for _, body in heard for alert in body}
 
             try:
-                asyncio.run(eventually(lambda: "registry" in told(), timeout=60))
+                asyncio.run(eventually(lambda: "registry" in services(), timeout=60))
                 firing = system.cli("alerts")
                 assert firing.returncode == 1
                 assert "process_down" in firing.stdout
