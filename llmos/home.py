@@ -42,6 +42,8 @@ class Ports(Stamp):
 
     http: int
     nats: int
+    grpc: int = 0
+    """0: chosen by an LLMOS that served no gRPC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@
   matrix) and `gate` (0 none, 1 SiLU, 2 GELU), and how the matrix is stored: `ggml_type` for a type of GGUF (its
   number), or for LLMOS's own form `bits` (4 or 8), `block` (16 or 32 columns that share a scale) and `offsets` (0 or
   1).
+- `MatMulExperts(x, experts, matrix, weights?)` multiplies each row by the matrices of its own experts, and
+  `RouteExperts(x, router)` chooses those (docs/adr/0050).
 - `CachedAttention` is rotary grouped-query attention over a cache that is updated in place.
 
 They have no kernels but for the CPU. With them a token's numbers have the same bits alone, in any batch, in a

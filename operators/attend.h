@@ -10,10 +10,31 @@ enum { LANES = 8, DIMENSIONS_AT_ONCE = 64 };
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t IntLanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 
+#ifdef TARGET
+#define ALWAYS static inline __attribute__((always_inline)) TARGET
+#else
 #define ALWAYS static inline __attribute__((always_inline))
+#endif
+
+// How keys and values are kept.
+typedef enum { KEPT_FLOATS, KEPT_HALVES } Kept;
 
 ALWAYS void load(Lanes *out, const float *from) {
     memcpy(out, from, sizeof *out);
+}
+
+// Eight numbers from the `at`-th on. A float16 is exact in float32, so its bits are those of any processor.
+ALWAYS void load_kept(Kept kept, Lanes *out, const void *from, int64_t at) {
+    if (kept == KEPT_FLOATS) {
+        load(out, (const float *)from + at);
+        return;
+    }
+    const uint8_t *halves = (const uint8_t *)from + 2 * at;
+#ifdef LOAD_HALVES
+    *out = (Lanes)LOAD_HALVES(halves);
+#else
+    for (int lane = 0; lane < LANES; lane++) (*out)[lane] = half_to_float(halves + 2 * lane);
+#endif
 }
 
 // Adds the lanes of two vectors in pairs: [a0 + a1, a2 + a3, b0 + b1, b2 + b3, a4 + a5, …].
@@ -21,9 +42,10 @@ ALWAYS void load(Lanes *out, const float *from) {
     (__builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +                                                        \
      __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15))
 
-// query . key for `count` keys, up to eight, that follow one another (the last one's again for those that lack); each
+// query . key for `count` keys, up to eight, that follow one another from the `first` on (the last one's again for those that lack); each
 // sum is made in the same order wherever its key lies.
-ALWAYS void eight_scores(const float *query, const float *keys, int64_t count, int64_t dimensions, float *scores) {
+ALWAYS void eight_scores(
+    Kept kept, const float *query, const void *keys, int64_t first, int64_t count, int64_t dimensions, float *scores) {
     Lanes sums[LANES];
     for (int key = 0; key < LANES; key++) sums[key] = (Lanes){0};
     for (int64_t d = 0; d < dimensions; d += LANES) {
@@ -31,7 +53,7 @@ ALWAYS void eight_scores(const float *query, const float *keys, int64_t count, i
         load(&q, query + d);
         for (int key = 0; key < LANES; key++) {
             Lanes k;
-            load(&k, keys + (key < count ? key : count - 1) * dimensions + d);
+            load_kept(kept, &k, keys, (first + (key < count ? key : count - 1)) * dimensions + d);
             sums[key] = __builtin_elementwise_fma(q, k, sums[key]);
         }
     }
@@ -42,9 +64,10 @@ ALWAYS void eight_scores(const float *query, const float *keys, int64_t count, i
     memcpy(scores, &all, sizeof all);
 }
 
-// Adds scores[i] * values[i] over all `count` values, for `width` dimensions: eight vectors at most.
+// Adds scores[i] * values[i] over all `count` values, for `width` dimensions from the `first` on: eight vectors at most.
 ALWAYS void add_values(
-    const float *scores, const float *values, int64_t count, int64_t dimensions, int width, float scale, float *out) {
+    Kept kept, const float *scores, const void *values, int64_t first, int64_t count, int64_t dimensions, int width,
+    float scale, float *out) {
     Lanes sums[DIMENSIONS_AT_ONCE / LANES];
     for (int i = 0; i < width / LANES; i++) sums[i] = (Lanes){0};
     for (int64_t at = 0; at < count; at++) {
@@ -52,7 +75,7 @@ ALWAYS void add_values(
         const Lanes weight = {score, score, score, score, score, score, score, score};
         for (int i = 0; i < width / LANES; i++) {
             Lanes v;
-            load(&v, values + at * dimensions + i * LANES);
+            load_kept(kept, &v, values, at * dimensions + first + i * LANES);
             sums[i] = __builtin_elementwise_fma(weight, v, sums[i]);
         }
     }
@@ -84,13 +107,12 @@ ALWAYS float exponentials(float *scores, int64_t count) {
 // out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of LANES.
 // `scores` has room for `count` rounded up to LANES.
 ALWAYS void attend(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
+    Kept kept, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out) {
     int64_t at = 0;
-    for (; at + LANES <= count; at += LANES)
-        eight_scores(query, keys + at * dimensions, LANES, dimensions, scores + at);
+    for (; at + LANES <= count; at += LANES) eight_scores(kept, query, keys, at, LANES, dimensions, scores + at);
     if (at < count) {
-        eight_scores(query, keys + at * dimensions, count - at, dimensions, scores + at);
+        eight_scores(kept, query, keys, at, count - at, dimensions, scores + at);
         // e^-infinity is taken as 2e-38, which changes no bit of a sum that is 1 or more.
         for (int64_t more = count; more < at + LANES; more++) scores[more] = -INFINITY;
         at += LANES;
@@ -98,6 +120,25 @@ ALWAYS void attend(
     const float scale = 1.0f / exponentials(scores, at);
     int64_t d = 0;
     for (; d + DIMENSIONS_AT_ONCE <= dimensions; d += DIMENSIONS_AT_ONCE)
-        add_values(scores, values + d, count, dimensions, DIMENSIONS_AT_ONCE, scale, out + d);
-    for (; d < dimensions; d += LANES) add_values(scores, values + d, count, dimensions, LANES, scale, out + d);
+        add_values(kept, scores, values, d, count, dimensions, DIMENSIONS_AT_ONCE, scale, out + d);
+    for (; d < dimensions; d += LANES) add_values(kept, scores, values, d, count, dimensions, LANES, scale, out + d);
+}
+
+// float32 to float16, to the nearest and of two to the even one; what is beyond the largest becomes the largest.
+ALWAYS uint16_t half_of(float value) {
+    const uint32_t bits = bits_of(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00);  // no number
+    if (size >= 0x477ff000) return (uint16_t)(sign | 0x7bff);
+    if (size < 0x38800000) {  // below the normal ones: whole multiples of 2^-24
+        return (uint16_t)(sign | (uint32_t)__builtin_rintf(float_of(size) * 0x1p+24f));
+    }
+    return (uint16_t)(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13));
+}
+
+// Keeps `count` floats, a multiple of LANES, from the `at`-th number on.
+ALWAYS void keep_all(Kept kept, const float *from, int64_t count, void *to, int64_t at) {
+    if (kept == KEPT_FLOATS)
+        memcpy((float *)to + at, from, (size_t)count * sizeof(float));
+    else
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)to)[at + i] = half_of(from[i]);
 }

@@ -2,7 +2,7 @@
 //
 //     query          float [batch, new, heads * size], or [batch, new, (heads + 2 * kv_heads) * size] with key and value
 //     key, value     float [batch, new, kv_heads * size], or left out
-//     past_key, past_value    float [slots, kv_heads, capacity, size]
+//     past_key, past_value    float or float16 [slots, kv_heads, capacity, size]
 //     seqlens_k      int32 [batch]: tokens of each sequence with the new ones, less one
 //     cos, sin       float [positions, size / 2], or left out
 //     slots          int32 [batch]: where each sequence is kept; left out: sequence i in slot i, and batch slots
@@ -26,11 +26,11 @@ typedef struct {
     Kernels kernels;
     int64_t heads, kv_heads, size, interleaved, window;
     float scale;
+    bool halves;  // what keys and values are kept in
 } AttentionKernel;
 
 OrtStatus *create_attention(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
-    (void)op;
-    AttentionKernel kernel = {.api = api};
+    AttentionKernel kernel = {.api = api, .halves = op->GetInputType(op, PAST_KEY) == ORT_FLOAT16};
     TRY(choose_kernels(api, &kernel.kernels));
     TRY(api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel.heads));
     TRY(api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel.kv_heads));
@@ -61,7 +61,8 @@ typedef struct {
     const AttentionKernel *kernel;
     const float *query, *key, *value, *cos, *sin;
     const int32_t *seqlens, *slots;
-    float *keys, *values, *rotated, *scores, *output;
+    void *keys, *values;
+    float *rotated, *turned, *scores, *output;
     int64_t batch, fresh, capacity;
     int64_t query_width, key_width;  // floats from one token's query, or key, to the next one's
     int64_t shards, turn_shards, scores_length;
@@ -107,9 +108,11 @@ static void turn_shard(void *argument, size_t shard) {
                 step->rotated + (token * kernel->heads + head) * size);
         for (int64_t head = 0; head < kernel->kv_heads; head++) {
             const int64_t at = ((slot * kernel->kv_heads + head) * step->capacity + position) * size;
-            turn(step, step->key + token * step->key_width + head * size, position, 1.0f, step->keys + at);
-            memcpy(
-                step->values + at, step->value + token * step->key_width + head * size, (size_t)size * sizeof(float));
+            float *turned = step->turned + (int64_t)shard * size;
+            turn(step, step->key + token * step->key_width + head * size, position, 1.0f, turned);
+            kernel->kernels.keep(kernel->halves, turned, size, step->keys, at);
+            kernel->kernels.keep(
+                kernel->halves, step->value + token * step->key_width + head * size, size, step->values, at);
         }
     }
 }
@@ -128,19 +131,20 @@ static void attend_shard(void *argument, size_t shard) {
         const int64_t first = kernel->window > 0 && seen > kernel->window ? seen - kernel->window : 0;
         const int64_t at = ((slot_of(step, sequence) * kernel->kv_heads + kv_head) * step->capacity + first) * size;
         const int64_t row = (token * kernel->heads + head) * size;
+        const size_t bytes = (size_t)at * (kernel->halves ? 2 : sizeof(float));
         kernel->kernels.attend(
-            step->rotated + row, step->keys + at, step->values + at, seen - first, size,
-            step->scores + (int64_t)shard * step->scores_length, step->output + row);
+            kernel->halves, step->rotated + row, (uint8_t *)step->keys + bytes, (uint8_t *)step->values + bytes,
+            seen - first, size, step->scores + (int64_t)shard * step->scores_length, step->output + row);
     }
 }
 
 static OrtStatus *make_present(
-    const AttentionKernel *kernel, OrtKernelContext *context, size_t output, const Input *past, float **out) {
+    const AttentionKernel *kernel, OrtKernelContext *context, size_t output, const Input *past, void **out) {
     OrtValue *value = NULL;
     void *data = NULL;
     TRY(kernel->api->KernelContext_GetOutput(context, output, past->dimensions, past->rank, &value));
     TRY(kernel->api->GetTensorMutableData(value, &data));
-    if (data != past->data) memcpy(data, past->data, (size_t)past->elements * sizeof(float));
+    if (data != past->data) memcpy(data, past->data, (size_t)past->elements * (kernel->halves ? 2 : sizeof(float)));
     *out = data;
     return NULL;
 }
@@ -217,11 +221,13 @@ OrtStatus *attend_cached(void *state, OrtKernelContext *context) {
     step.shards = shards_for(2 * seen * step.fresh * kernel->heads * size, rows);
     step.turn_shards = shards_for(rows * size * 4, step.batch * step.fresh);
     const size_t rotated = rounded((size_t)(rows * size) * sizeof(float));
+    const size_t turned = rounded((size_t)(step.turn_shards * size) * sizeof(float));
     const size_t scores = (size_t)(step.shards * step.scores_length) * sizeof(float);
-    uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, rotated + scores);
+    uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, rotated + turned + scores);
     if (memory == NULL) return api->CreateStatus(ORT_FAIL, "no memory for attention's queries and scores");
     step.rotated = (float *)memory;
-    step.scores = (float *)(memory + rotated);
+    step.turned = (float *)(memory + rotated);
+    step.scores = (float *)(memory + rotated + turned);
     OrtStatus *status = share(api, context, turn_shard, step.turn_shards, &step);
     if (status == NULL) status = share(api, context, attend_shard, step.shards, &step);
     kernel->allocator->Free(kernel->allocator, memory);

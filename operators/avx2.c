@@ -13,6 +13,7 @@
 #include "x86.h"
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
+#define LOAD_HALVES(from) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from)))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -176,7 +177,7 @@ INLINE void multiply_tile(
 
 bool avx2_kernels(Kernels *out) {
     if (!has_avx2()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_head};
+    *out = (Kernels){quantise_row, multiply_group, attend_head, keep, dot_rows, activate_row, choose_experts};
     return true;
 }
 #else

@@ -56,16 +56,39 @@ typedef void QuantiseRow(const float *x, int64_t blocks, int block, Gate gate, R
 typedef void MultiplyGroup(
     const Matrix *matrix, const uint8_t *group, Rows inputs, int64_t first, int64_t rows, float *y, int64_t stride);
 
-// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8; `scores` has
-// room for `count` rounded up to 8.
+// out = softmax(query . keys) . values, for `count` keys and values of `dimensions` each, a multiple of 8, which are
+// float32 or (`halves`) float16; `scores` has room for `count` rounded up to 8.
 typedef void Attend(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out);
+
+// Writes `count` numbers, a multiple of 8, as the `at`-th and those behind it.
+typedef void Keep(bool halves, const float *from, int64_t count, void *to, int64_t at);
+
+// out[n] = x . row n, for `count` rows of `columns` floats each, a multiple of 8.
+typedef void DotRows(const float *x, const float *rows, int64_t count, int64_t columns, float *out);
+
+// out[k] = gate(x[k]) * x[columns + k]
+typedef void ActivateRow(const float *x, int64_t columns, Gate gate, float *out);
+
+// How a router's scores become a token's experts and their weights.
+typedef struct {
+    int64_t experts, used;
+    bool sigmoid;     // each score by itself, where else all make shares of 1
+    bool normalised;  // the weights of those that are used, to a sum of 1
+} Routing;
+
+// `scores` of all experts, with room for their number rounded up to 8; `used` experts and weights.
+typedef void Choose(Routing routing, float *scores, int64_t *experts, float *weights);
 
 typedef struct {
     QuantiseRow *quantise_row;
     MultiplyGroup *multiply_group;
     Attend *attend;
+    Keep *keep;
+    DotRows *dot_rows;
+    ActivateRow *activate_row;
+    Choose *choose;
 } Kernels;
 
 // Each is false where the processor lacks the instructions.

@@ -9,8 +9,8 @@
 // attention are the plain code, built with those instructions.
 #pragma once
 
-#include "attend.h"
 #include "blocks.h"
+#include "floats.h"
 #include "forms.h"
 
 #define UP_TO_4(each, ...) each(1, __VA_ARGS__) each(2, __VA_ARGS__) each(3, __VA_ARGS__) each(4, __VA_ARGS__)
@@ -48,7 +48,26 @@ TARGET static void quantise_row(const float *x, int64_t blocks, int block, Gate 
 }
 
 TARGET static void attend_head(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out) {
+    if (halves)
+        attend(KEPT_HALVES, query, keys, values, count, dimensions, scores, out);
+    else
+        attend(KEPT_FLOATS, query, keys, values, count, dimensions, scores, out);
+}
+
+TARGET static void keep(bool halves, const float *from, int64_t count, void *to, int64_t at) {
+    keep_all(halves ? KEPT_HALVES : KEPT_FLOATS, from, count, to, at);
+}
+
+TARGET static void dot_rows(const float *x, const float *rows, int64_t count, int64_t columns, float *out) {
+    dot_all(x, rows, count, columns, out);
+}
+
+TARGET static void activate_row(const float *x, int64_t columns, Gate gate, float *out) {
+    activate_all(x, columns, gate, out);
+}
+
+TARGET static void choose_experts(Routing routing, float *scores, int64_t *experts, float *weights) {
+    choose(routing, scores, experts, weights);
 }

@@ -1,29 +1,15 @@
-// `MatMulBlocks` and `GatherBlocks`.
-#include "forms.h"
-#include "operators.h"
-#include "runtime.h"
-
-enum { ROWS_AT_ONCE = 128 };  // inputs that a group's codes meet while both lie in a processor's own cache
-
-typedef struct {
-    const OrtApi *api;
-    OrtAllocator *allocator;
-    Kernels kernels;
-    int64_t features, columns, gate;
-    Form form;
-} BlocksKernel;
+// `MatMulBlocks`.
+#include "blocks_kernel.h"
 
 // The form that a node's attributes name.
 static OrtStatus *read_form(const OrtApi *api, const OrtKernelInfo *info, Form *out) {
     int64_t type = OWN, bits, block, offsets;
-    OrtStatus *absent = api->KernelInfoGetAttribute_int64(info, "ggml_type", &type);
-    if (absent == NULL) {
+    if (has_attribute(api, info, "ggml_type", &type)) {
         *out = form_of((Type)type);
         if (out->block == 0)
             return api->CreateStatus(ORT_INVALID_ARGUMENT, "ggml_type must be 2, 3, 6, 7, 8, 12, 13, 14, 20 or 23");
         return NULL;
     }
-    api->ReleaseStatus(absent);
     TRY(api->KernelInfoGetAttribute_int64(info, "bits", &bits));
     TRY(api->KernelInfoGetAttribute_int64(info, "block", &block));
     TRY(api->KernelInfoGetAttribute_int64(info, "offsets", &offsets));
@@ -33,19 +19,30 @@ static OrtStatus *read_form(const OrtApi *api, const OrtKernelInfo *info, Form *
     return NULL;
 }
 
-OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
-    (void)op;
-    BlocksKernel kernel = {.api = api};
-    TRY(choose_kernels(api, &kernel.kernels));
-    TRY(api->KernelInfoGetAttribute_int64(info, "N", &kernel.features));
-    TRY(api->KernelInfoGetAttribute_int64(info, "K", &kernel.columns));
-    TRY(api->KernelInfoGetAttribute_int64(info, "gate", &kernel.gate));
-    TRY(read_form(api, info, &kernel.form));
-    if (kernel.features < 1 || kernel.columns < 1 || kernel.columns % (kernel.form.block * kernel.form.count) != 0)
+OrtStatus *read_sizes(const OrtApi *api, const OrtKernelInfo *info, BlocksKernel *out) {
+    *out = (BlocksKernel){.api = api};
+    TRY(choose_kernels(api, &out->kernels));
+    TRY(api->KernelInfoGetAttribute_int64(info, "N", &out->features));
+    TRY(api->KernelInfoGetAttribute_int64(info, "K", &out->columns));
+    TRY(api->KernelInfoGetAttribute_int64(info, "gate", &out->gate));
+    if (out->gate < GATE_NONE || out->gate > GATE_GELU)
+        return api->CreateStatus(ORT_INVALID_ARGUMENT, "gate must be 0 (none), 1 (SiLU) or 2 (GELU)");
+    return NULL;
+}
+
+OrtStatus *read_blocks(const OrtApi *api, const OrtKernelInfo *info, BlocksKernel *out) {
+    TRY(read_sizes(api, info, out));
+    TRY(read_form(api, info, &out->form));
+    if (out->features < 1 || out->columns < 1 || out->columns % (out->form.block * out->form.count) != 0)
         return api->CreateStatus(
             ORT_INVALID_ARGUMENT, "N must be positive and K a multiple of block, of 256 with super-blocks");
-    if (kernel.gate < GATE_NONE || kernel.gate > GATE_GELU)
-        return api->CreateStatus(ORT_INVALID_ARGUMENT, "gate must be 0 (none), 1 (SiLU) or 2 (GELU)");
+    return NULL;
+}
+
+OrtStatus *create_blocks(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
+    (void)op;
+    BlocksKernel kernel;
+    TRY(read_blocks(api, info, &kernel));
     TRY(api->KernelInfoGetAllocator(info, 0, &kernel.allocator));
     BlocksKernel *state = malloc(sizeof *state);
     if (state == NULL) return api->CreateStatus(ORT_FAIL, "no memory");
@@ -60,11 +57,7 @@ void destroy_blocks(void *state) {
     free(kernel);
 }
 
-static size_t group_bytes(const Matrix *matrix) {
-    return (size_t)matrix->blocks / matrix->form.count * piece_bytes(matrix->form);
-}
-
-static OrtStatus *read_matrix(const BlocksKernel *kernel, const OrtKernelContext *context, size_t index, Matrix *out) {
+OrtStatus *read_matrix(const BlocksKernel *kernel, const OrtKernelContext *context, size_t index, Matrix *out) {
     Input stored;
     TRY(read_input(kernel->api, context, index, &stored));
     *out = (Matrix){
@@ -160,86 +153,15 @@ OrtStatus *multiply_blocks(void *state, OrtKernelContext *context) {
     if (product.rows == 0) return NULL;
     product.y = y;
 
-    const int64_t blocks = product.matrix.blocks, all = product.rows * blocks;
+    const int64_t blocks = product.matrix.blocks;
     product.shards = shards_for(product.rows * kernel->features * kernel->columns, product.groups);
     product.quantise_shards = shards_for(product.rows * kernel->columns * 8, product.rows);
-    const size_t sizes[] = {all * kernel->form.block, all * sizeof(float), all * sizeof(float), all * sizeof(int32_t)};
-    size_t bytes = 0;
-    for (int i = 0; i < 4; i++) bytes += rounded(sizes[i]);
+    const size_t bytes = rows_bytes(product.rows, blocks, kernel->form);
     uint8_t *memory = kernel->allocator->Alloc(kernel->allocator, bytes);
     if (memory == NULL) return api->CreateStatus(ORT_FAIL, "no memory for a multiplication's inputs");
-    uint8_t *at = memory;
-    product.inputs.codes = (int8_t *)at;
-    product.inputs.steps = (float *)(at += rounded(sizes[0]));
-    product.inputs.sums = (float *)(at += rounded(sizes[1]));
-    product.inputs.starts = (int32_t *)(at + rounded(sizes[2]));
-    product.inputs.zero = zero_of(kernel->form);
+    product.inputs = rows_in(memory, product.rows, blocks, kernel->form);
     OrtStatus *status = share(api, context, quantise_shard, product.quantise_shards, &product);
     if (status == NULL) status = share(api, context, multiply_shard, product.shards, &product);
     kernel->allocator->Free(kernel->allocator, memory);
     return status;
-}
-
-// One row of a group of the matrix as floats, K of them.
-ALWAYS_INLINE void gather(Form form, const uint8_t *piece, int64_t blocks, int row, float *out) {
-    for (int64_t b = 0; b < blocks; piece += piece_bytes(form))
-        for (unsigned outer = 0; outer < (unsigned)form.count; outer += blocks_alike(form))
-            _Pragma("clang loop unroll(full)") for (int inner = 0; inner < blocks_alike(form); inner++, b++) {
-                const unsigned block = outer + inner;
-                const float scale = scale_at(form, piece, row, block);
-                const float offset = form.offsets ? offset_at(form, piece, row, block) : 0.0f;
-                _Pragma("clang loop unroll(full)") for (int k = 0; k < form.block; k++, out++) {
-                    const int code = code_at(form, piece, row, block, k / 4, k % 4);
-                    *out = form.offsets ? scale * (float)code + offset : scale * (float)(code - zero_of(form));
-                }
-            }
-}
-
-typedef void GatherRow(const uint8_t *group, int64_t blocks, int row, float *out);
-#define GATHER(name, form)                                                                                             \
-    static void name(const uint8_t *group, int64_t blocks, int row, float *out) {                                      \
-        gather(form, group, blocks, row, out);                                                                         \
-    }
-FORMS(GATHER)
-
-#define NAMED(name, form) [FORM_##name] = name,
-static GatherRow *const GATHER_OF[] = {FORMS(NAMED)};
-
-typedef struct {
-    const Matrix *matrix;
-    const int64_t *ids;
-    int64_t count, shards;
-    float *out;
-} Gathering;
-
-static void gather_shard(void *argument, size_t shard) {
-    const Gathering *all = argument;
-    const Matrix *matrix = all->matrix;
-    const int64_t columns = matrix->blocks * matrix->form.block;
-    const int64_t end = all->count * ((int64_t)shard + 1) / all->shards;
-    for (int64_t i = all->count * (int64_t)shard / all->shards; i < end; i++)
-        GATHER_OF[index_of(matrix->form)](
-            matrix->groups + (size_t)(all->ids[i] / GROUP) * group_bytes(matrix), matrix->blocks,
-            (int)(all->ids[i] % GROUP), all->out + i * columns);
-}
-
-OrtStatus *gather_blocks(void *state, OrtKernelContext *context) {
-    const BlocksKernel *kernel = state;
-    const OrtApi *api = kernel->api;
-    Input ids;
-    Matrix matrix;
-    TRY(read_input(api, context, 0, &ids));
-    TRY(read_matrix(kernel, context, 1, &matrix));
-    if (ids.rank > 7) return api->CreateStatus(ORT_INVALID_ARGUMENT, "more than 7 dimensions");
-    const int64_t *rows = ids.data;
-    for (int64_t i = 0; i < ids.elements; i++)
-        if (rows[i] < 0 || rows[i] >= kernel->features)
-            return api->CreateStatus(ORT_INVALID_ARGUMENT, "an id is outside of the table");
-    ids.dimensions[ids.rank] = kernel->columns;
-    OrtValue *output = NULL;
-    void *data = NULL;
-    TRY(api->KernelContext_GetOutput(context, 0, ids.dimensions, ids.rank + 1, &output));
-    TRY(api->GetTensorMutableData(output, &data));
-    Gathering all = {&matrix, rows, ids.elements, shards_for(ids.elements * kernel->columns, ids.elements), data};
-    return share(api, context, gather_shard, all.shards, &all);
 }

@@ -29,7 +29,7 @@ typedef struct OrtApiBase {
 } OrtApiBase;
 
 enum { ORT_API_VERSION_USED = 18 };  // the first with KernelInfoGetAllocator
-enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT32 = 6, ORT_INT64 = 7 };
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT32 = 6, ORT_INT64 = 7, ORT_FLOAT16 = 10 };
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 enum { ORT_INPUT_REQUIRED = 0, ORT_INPUT_OPTIONAL = 1 };
 

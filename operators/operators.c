@@ -8,7 +8,7 @@ typedef struct {
     OrtCustomOp op;  // first, so that ONNX Runtime's pointer to it is one to the whole
     const char *name;
     size_t inputs, outputs;
-    int input_types[MOST_INPUTS];
+    int input_types[MOST_INPUTS], output_types[MOST_OUTPUTS];
     bool optional[MOST_INPUTS];
 } Operator;
 
@@ -38,8 +38,7 @@ static int input_type(const OrtCustomOp *op, size_t index) {
 }
 
 static int output_type(const OrtCustomOp *op, size_t index) {
-    (void)op, (void)index;
-    return ORT_FLOAT;
+    return whole(op)->output_types[index];
 }
 
 static int input_characteristic(const OrtCustomOp *op, size_t index) {
@@ -77,6 +76,18 @@ static int zero(const OrtCustomOp *op) {
         .KernelComputeV2 = compute,                                                                                    \
     }
 
+// Keys and values may be kept in either type.
+#define ATTENTION(kept)                                                                                                \
+    {                                                                                                                  \
+        .op = OPERATOR(create_attention, attend_cached, destroy_attention),                                            \
+        .name = "CachedAttention",                                                                                     \
+        .inputs = 9,                                                                                                   \
+        .outputs = 3,                                                                                                  \
+        .input_types = {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, kept, kept, ORT_INT32, ORT_FLOAT, ORT_FLOAT, ORT_INT32},      \
+        .output_types = {ORT_FLOAT, kept, kept},                                                                       \
+        .optional = {false, true, true, false, false, false, true, true, true},                                        \
+    }
+
 static const Operator OPERATORS[] = {
     {
         .op = OPERATOR(create_blocks, multiply_blocks, destroy_blocks),
@@ -84,6 +95,7 @@ static const Operator OPERATORS[] = {
         .inputs = 3,
         .outputs = 1,
         .input_types = {ORT_FLOAT, ORT_UINT8, ORT_FLOAT},
+        .output_types = {ORT_FLOAT},
         .optional = {false, false, true},
     },
     {
@@ -92,16 +104,27 @@ static const Operator OPERATORS[] = {
         .inputs = 2,
         .outputs = 1,
         .input_types = {ORT_INT64, ORT_UINT8},
+        .output_types = {ORT_FLOAT},
     },
     {
-        .op = OPERATOR(create_attention, attend_cached, destroy_attention),
-        .name = "CachedAttention",
-        .inputs = 9,
-        .outputs = 3,
-        .input_types =
-            {ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT, ORT_INT32, ORT_FLOAT, ORT_FLOAT, ORT_INT32},
-        .optional = {false, true, true, false, false, false, true, true, true},
+        .op = OPERATOR(create_experts, multiply_experts, destroy_experts),
+        .name = "MatMulExperts",
+        .inputs = 4,
+        .outputs = 1,
+        .input_types = {ORT_FLOAT, ORT_INT64, ORT_UINT8, ORT_FLOAT},
+        .output_types = {ORT_FLOAT},
+        .optional = {false, false, false, true},
     },
+    {
+        .op = OPERATOR(create_router, route_experts, destroy_router),
+        .name = "RouteExperts",
+        .inputs = 2,
+        .outputs = 2,
+        .input_types = {ORT_FLOAT, ORT_FLOAT},
+        .output_types = {ORT_INT64, ORT_FLOAT},
+    },
+    ATTENTION(ORT_FLOAT),
+    ATTENTION(ORT_FLOAT16),
 };
 
 // Called by ONNX Runtime for each session's options. The domain lives as long as the process, as sessions may.

@@ -1,5 +1,5 @@
 // The kernels in plain C, for any other processor: the same bits, slowly.
-#include "attend.h"
+#include "floats.h"
 #include "forms.h"
 
 static void quantise_row(const float *x, int64_t blocks, int block, Gate gate, Rows rows, int64_t row) {
@@ -43,12 +43,31 @@ static void multiply_group(
 }
 
 static void attend_portable(
-    const float *query, const float *keys, const float *values, int64_t count, int64_t dimensions, float *scores,
-    float *out) {
-    attend(query, keys, values, count, dimensions, scores, out);
+    bool halves, const float *query, const void *keys, const void *values, int64_t count, int64_t dimensions,
+    float *scores, float *out) {
+    if (halves)
+        attend(KEPT_HALVES, query, keys, values, count, dimensions, scores, out);
+    else
+        attend(KEPT_FLOATS, query, keys, values, count, dimensions, scores, out);
+}
+
+static void keep(bool halves, const float *from, int64_t count, void *to, int64_t at) {
+    keep_all(halves ? KEPT_HALVES : KEPT_FLOATS, from, count, to, at);
+}
+
+static void dot_rows(const float *x, const float *rows, int64_t count, int64_t columns, float *out) {
+    dot_all(x, rows, count, columns, out);
+}
+
+static void activate_row(const float *x, int64_t columns, Gate gate, float *out) {
+    activate_all(x, columns, gate, out);
+}
+
+static void choose_experts(Routing routing, float *scores, int64_t *experts, float *weights) {
+    choose(routing, scores, experts, weights);
 }
 
 bool portable_kernels(Kernels *out) {
-    *out = (Kernels){quantise_row, multiply_group, attend_portable};
+    *out = (Kernels){quantise_row, multiply_group, attend_portable, keep, dot_rows, activate_row, choose_experts};
     return true;
 }

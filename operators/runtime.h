@@ -23,7 +23,7 @@ enum {
 };
 
 // The best kernels that the processor has, or those that LLMOS_KERNELS names.
-static OrtStatus *choose_kernels(const OrtApi *api, Kernels *out) {
+static inline OrtStatus *choose_kernels(const OrtApi *api, Kernels *out) {
     const struct {
         const char *name;
         bool (*get)(Kernels *);
@@ -36,6 +36,13 @@ static OrtStatus *choose_kernels(const OrtApi *api, Kernels *out) {
         ORT_INVALID_ARGUMENT, "LLMOS_KERNELS names none of vnni, avx2, portable, or one that this processor lacks");
 }
 
+// Whether a node has the attribute, which is read then.
+static inline bool has_attribute(const OrtApi *api, const OrtKernelInfo *info, const char *name, int64_t *out) {
+    OrtStatus *absent = api->KernelInfoGetAttribute_int64(info, name, out);
+    if (absent != NULL) api->ReleaseStatus(absent);
+    return absent == NULL;
+}
+
 typedef struct {
     const void *data;  // NULL: the input was left out
     int64_t dimensions[8];
@@ -43,7 +50,7 @@ typedef struct {
     int64_t elements;
 } Input;
 
-static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context, size_t index, Input *out) {
+static inline OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context, size_t index, Input *out) {
     const OrtValue *value = NULL;
     TRY(api->KernelContext_GetInput(context, index, &value));
     *out = (Input){.elements = 1};
@@ -61,20 +68,20 @@ static OrtStatus *read_input(const OrtApi *api, const OrtKernelContext *context,
     return status;
 }
 
-static int64_t shards_for(int64_t work, int64_t most) {
+static inline int64_t shards_for(int64_t work, int64_t most) {
     if (work < WORTH_SHARING) return 1;
     const int64_t shards = work / SHARD;
     most = most < MAX_SHARDS ? most : MAX_SHARDS;
     return shards > most ? most : shards;
 }
 
-static OrtStatus *share(
+static inline OrtStatus *share(
     const OrtApi *api, const OrtKernelContext *context, void (*work)(void *, size_t), int64_t shards, void *product) {
     if (shards > 1) return api->KernelContext_ParallelFor(context, work, (size_t)shards, 0, product);
     work(product, 0);
     return NULL;
 }
 
-static size_t rounded(size_t bytes) {
+static inline size_t rounded(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }

@@ -10,7 +10,8 @@
 
 #include "x86.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,fma")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c")))
+#define LOAD_HALVES(from) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from)))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -144,7 +145,7 @@ INLINE void multiply_tile(
 
 bool vnni_kernels(Kernels *out) {
     if (!has_avx512_vnni()) return false;
-    *out = (Kernels){quantise_row, multiply_group, attend_head};
+    *out = (Kernels){quantise_row, multiply_group, attend_head, keep, dot_rows, activate_row, choose_experts};
     return true;
 }
 #else

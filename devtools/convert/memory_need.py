@@ -33,6 +33,8 @@ _PAGE = 4096
 def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> MemoryNeed:
     """The need of a replica on the CPU.
 
+    All experts of a mixture count as weights: a text of some length uses each of them.
+
     LLMOS's own operators take scratch from ONNX Runtime's arena and give it back: products their inputs in int8,
     attention its rotated queries and, in each of `MAX_SHARDS` parts, a query's scores against the whole context.
 
@@ -42,9 +44,12 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
             embedding of floats.
         packed_bytes: What ONNX Runtime rearranges: float matrices that it multiplies by.
     """
-    widest = 2 * arch.feed_forward_size + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
+    wide = _feed_forward_width(arch)
+    widest = 2 * wide + 4 * arch.hidden_size + (arch.heads + 2 * arch.kv_heads) * arch.head_dim
     prompt_logits = PROMPT_COPIES * PROMPT_ROWS * arch.vocab_size
-    inputs = max(arch.hidden_size, arch.feed_forward_size, arch.heads * arch.head_dim)
+    inputs = max(arch.hidden_size, wide, arch.heads * arch.head_dim)
+    if arch.experts is not None:  # inputs of all experts of a token, and results that weights add up
+        inputs = max(inputs, arch.experts.used * arch.hidden_size) + arch.experts.used * arch.hidden_size
     operators = 4 * (STEP_TOKENS * inputs + MAX_SHARDS * arch.context_length)
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
@@ -55,3 +60,12 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,
         grammars=GRAMMARS + GRAMMAR_BYTES_PER_ID * arch.vocab_size,
     )
+
+
+def _feed_forward_width(arch: Architecture) -> int:
+    """What a token has inside its MLP, or inside its experts together."""
+    experts = arch.experts
+    if experts is None:
+        return arch.feed_forward_size
+    width = max(experts.used * experts.feed_forward_size, experts.shared_size)
+    return max(width, arch.feed_forward_size) if experts.dense_layers else width

@@ -1,7 +1,8 @@
 """Where a converter gets a model's weights from: the interface between file formats and graphs.
 
 Names are GGUF's (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) without their ending `.weight`:
-`token_embd`, `output_norm`, `output`, `rope_freqs`, `blk.3.attn_q`, `blk.3.attn_q_norm`, `blk.3.ffn_gate`, …;
+`token_embd`, `output_norm`, `output`, `rope_freqs`, `blk.3.attn_q`, `blk.3.attn_q_norm`, `blk.3.ffn_gate`, …; of
+experts `blk.3.ffn_gate_inp` (the router), `blk.3.ffn_gate.17`, `blk.3.ffn_gate_shexp`, `blk.3.ffn_gate_inp_shexp`;
 biases keep theirs: `blk.3.attn_q.bias`. Values are GGUF's too (a Gemma norm already has its one added), but for one
 thing: the rows of query and key matrices lie in the order that the source has, and `Architecture.rotary_interleaved`
 says which that is (a GGUF Llama pairs neighbouring dimensions, Hugging Face's files pair each with the one half a

@@ -8,7 +8,7 @@ from devtools.convert.from_gguf import read_gguf_model
 from devtools.convert.from_hf import read_hf_model
 from devtools.convert.hf.directory import is_model_directory
 from devtools.convert.served.version import MANIFEST_FILE, is_version_folder, read_version
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, NotFound, UnsupportedFormat
 from shared.storage.digest import file_digest
 
 
@@ -17,8 +17,18 @@ def open_base(path: Path) -> DecoderModel:
 
     Raises:
         NotFound: there is nothing.
+        UnsupportedFormat: a mixture of experts.
         InvalidInput: neither a GGUF nor a directory with a config.json and weights; or one that LLMOS can't convert.
     """
+    model = _open(path)
+    if model.architecture.experts is not None:
+        raise UnsupportedFormat(
+            f"{path.name} is a mixture of experts, which can be served and not trained", param="base"
+        )
+    return model
+
+
+def _open(path: Path) -> DecoderModel:
     if not path.exists():
         raise NotFound(
             f"there is no model {path}; expected a GGUF file, a Hugging Face directory or a version", param="base"

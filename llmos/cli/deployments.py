@@ -75,6 +75,8 @@ def deploy(
         result = client.deploy(request)
         if not json:
             print_changes(there.get(result.deployment.name), result.deployment)
+            if result.note:
+                say(f"  {result.note}")
         if wait and not dry_run:
             result = wait_until_ready(client, result)
     if json:

@@ -36,6 +36,8 @@ class EmbeddedSystem:
         self.home = home
         self.ports = ports
         self.url = f"http://127.0.0.1:{ports.http}"
+        self.grpc_port = os.environ.get("LLMOS_GATEWAY_GRPC_PORT", str(ports.grpc))
+        """As the gateway's setting has it."""
         self._store_url = store_url or home.store.as_uri()
         self._note = note
         self._passwords = home.bus_passwords(nats.USERS)
@@ -108,6 +110,7 @@ class EmbeddedSystem:
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),
+                "LLMOS_GATEWAY_GRPC_PORT": self.grpc_port,
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",

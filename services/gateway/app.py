@@ -11,6 +11,7 @@ from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
+from services.gateway.dispatch.tensors import Tensors
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
@@ -21,6 +22,11 @@ from services.gateway.limits.networks import LOOPBACK
 from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
 from services.gateway.ollama import routes as ollama
+from services.gateway.open_inference import routes as open_inference
+from services.gateway.open_inference.inference import Inference
+from services.gateway.open_inference.models import Models
+from services.gateway.open_inference.rpc.server import serving as serving_rpc
+from services.gateway.open_inference.rpc.service import Service
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
@@ -89,6 +95,9 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
+        tensors = Tensors(dispatcher, settings.request_timeout)
+        models = Models(table, tensors)
+        inference = Inference(models, tensors, encodings)
         stored = responses.running(
             context.bus,
             generations,
@@ -104,6 +113,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *ollama.routes(
                 generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
             ),
+            *open_inference.routes(models, inference, lambda: context.readiness.reasons, settings.max_body),
             *fine_tuning.routes(
                 context.bus,
                 context.trail(),
@@ -131,6 +141,24 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             LOOPBACK + settings.proxies,
         )
         metrics.show_connections(places)
-        yield await stack.enter_async_context(
+        rpc = None
+        if settings.grpc_port != "off":
+            rpc = await stack.enter_async_context(
+                serving_rpc(
+                    Service(models, inference, lambda: context.readiness.reasons, settings.max_body),
+                    host=settings.host,
+                    port=settings.grpc_port,
+                    keys=known,
+                    metrics=metrics,
+                    reasons=lambda: context.readiness.reasons,
+                    grace=settings.drain_timeout,
+                )
+            )
+        url = await stack.enter_async_context(
             serving(http, listening, settings.drain_timeout, settings.time_limits, places, proxies=settings.proxies)
         )
+        try:
+            yield url
+        finally:
+            if rpc is not None:
+                rpc.stop()  # while HTTP drains

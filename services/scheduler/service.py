@@ -9,6 +9,7 @@ from opentelemetry import trace
 
 from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired, rolled_back
+from services.scheduler.policy.sizing import Size, asked_size, largest_that_fits, why_smaller
 from services.scheduler.policy.status import deployment_status, node_view
 from services.scheduler.reconcile import Reconciler, tracer
 from services.scheduler.resolve import resolve
@@ -72,16 +73,24 @@ class SchedulerService:
         version = await resolve(self.bus, MODELS, request.reference)
 
         def after(before: Deployment | None) -> Deployment:
-            record = desired(request, version, before, datetime.now(UTC))
-            if not request.allow_unplaced and record != before:
-                self._check_fit(record)
-            return record
+            now = datetime.now(UTC)
+            record = desired(request, version, before, now)
+            if request.allow_unplaced or record == before or not self.reconciler.misfits(record):
+                return record
+
+            def of(size: Size, *, named: bool = False) -> Deployment:
+                asked = request.model_copy(update=size._asdict()) if named else request
+                return desired(asked, version, before, now, size)
+
+            return self._fitting(record, asked_size(record.asked or record.options, version.manifest), of)
 
         name = request.name or version.name
         if request.dry_run:
             self._check()
-            return self.status(after(self.reconciler.observed.deployments.get(name)))
-        return await self._change(name, after)
+            result = self.status(after(self.reconciler.observed.deployments.get(name)))
+        else:
+            result = await self._change(name, after)
+        return result.model_copy(update={"note": why_smaller(result.deployment, version.manifest)})
 
     async def rollback(self, request: Rollback) -> DeploymentStatus:
         """Bring back the previous revision; raises `Conflict` without one, and `NotFound` if its version is gone."""
@@ -166,15 +175,32 @@ class SchedulerService:
                 return record
         raise AssertionError("the last try returns or raises")
 
-    def _check_fit(self, record: Deployment) -> None:
-        """Raise `Conflict` if replicas of the record would fit on no node."""
-        reasons = self.reconciler.misfits(record)
-        if reasons:
-            raise Conflict(
-                f"{len(reasons)} of {record.replicas} replicas of {record.name} would fit on no node ({reasons[0]});"
-                " ask for fewer slots or replicas or a shorter max_len, or for allow_unplaced",
-                param="replicas",
-            )
+    def _fitting(self, record: Deployment, size: Size, of: Callable[..., Deployment]) -> Deployment:
+        """The largest record that fits, of those with fewer slots or a shorter length than `record`, which doesn't.
+
+        Args:
+            record: What was asked for.
+            size: Its size.
+            of: The record with another size, for that of what was not named; with `named`, for all.
+
+        Raises:
+            Conflict: None fits; it says which size would, had it been asked for.
+        """
+        asked = record.asked or record.options
+        named = {"slots_named": asked.slots is not None, "max_len_named": asked.max_len is not None}
+        misfits = self.reconciler.misfits
+        if not all(named.values()):
+            found = largest_that_fits(size, lambda other: not misfits(of(other)), **named)
+            if found is not None:
+                return of(found)
+        smaller = largest_that_fits(size, lambda other: not misfits(of(other, named=True)))
+        advice = f"{smaller} would fit" if smaller else "no number of slots would: ask for fewer replicas or threads"
+        reasons = misfits(record)
+        raise Conflict(
+            f"{len(reasons)} of {record.replicas} replicas of {record.name} would fit on no node ({reasons[0]});"
+            f" {advice}. Or ask for allow_unplaced",
+            param="replicas",
+        )
 
     def _find(self, name: str) -> Deployment:
         records = self.reconciler.observed.deployments

@@ -22,6 +22,7 @@
 | `sampling` | how a replica chooses tokens |
 | `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
+| `tensor` | infer, describe: what the replica of a graph with named tensors takes |
 | `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.contracts.base import Contract
 from shared.contracts.smoke_test import SmokeTest
+from shared.contracts.tensor import ANY_LENGTH, TensorSpec, TensorType
 from shared.errors import UnsupportedFormat
 
 _NAME = r"[a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*"
@@ -122,8 +123,9 @@ class DecoderSpec(Contract):
         return 2 * 4 * self.layers * self.kv_heads * self.head_dim
 
 
-Task = Literal["generate", "embed", "classify", "transcribe"]
-"""What a version does: answer with tokens, with a vector per text, with a score per label, or write down speech."""
+Task = Literal["generate", "embed", "classify", "transcribe", "tensor"]
+"""What a version does: answer with tokens, with a vector per text, with a score per label, write down speech, or
+compute named tensors from others."""
 
 EncoderInput = Literal["input_ids", "attention_mask", "token_type_ids", "position_ids"]
 
@@ -159,6 +161,23 @@ class EncoderSpec(Contract):
     """Of a classifier, one per output."""
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """Turns a classifier's outputs into scores."""
+
+
+TEXT, SCORES, LABEL, EMBEDDING = "text", "scores", "label", "embedding"
+"""The tensors of an encoder in the Open Inference Protocol."""
+
+
+def encoder_tensors(spec: EncoderSpec) -> TensorSpec:
+    """An encoder with its tokenizer as a graph with named tensors: texts in, embeddings or scores out."""
+    numbers = TensorType(
+        name=SCORES if spec.labels else EMBEDDING, datatype="FP32", shape=(ANY_LENGTH, spec.output_size)
+    )
+    label = TensorType(name=LABEL, datatype="BYTES", shape=(ANY_LENGTH,))
+    return TensorSpec(
+        inputs=(TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,)),),
+        outputs=(numbers, label) if spec.labels else (numbers,),
+        batched=True,
+    )
 
 
 class SpeechSpec(Contract):
@@ -307,6 +326,7 @@ _TASKS: dict[str, tuple[Task, ...]] = {
     "onnx-decoder": ("generate",),
     "onnx-encoder": ("embed", "classify"),
     "onnx-seq2seq": ("generate", "transcribe"),
+    "onnx-tensor": ("tensor",),
 }
 """By format."""
 
@@ -316,13 +336,15 @@ class Manifest(FileList):
 
     schema_version: Literal[1] = 1
     task: Task = "generate"
-    format: Literal["onnx-decoder", "onnx-encoder", "onnx-seq2seq"] = "onnx-decoder"
+    format: Literal["onnx-decoder", "onnx-encoder", "onnx-seq2seq", "onnx-tensor"] = "onnx-decoder"
     decoder: DecoderSpec | None = None
     """Of format `onnx-decoder`."""
     encoder: EncoderSpec | None = None
     """Of format `onnx-encoder`."""
     seq2seq: Seq2SeqSpec | None = None
     """Of format `onnx-seq2seq`."""
+    tensor: TensorSpec | None = None
+    """Of format `onnx-tensor`."""
     memory: MemoryNeed
     cuda: CudaNeed | None = None
     """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
@@ -336,9 +358,14 @@ class Manifest(FileList):
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:
-        specs = {"onnx-decoder": self.decoder, "onnx-encoder": self.encoder, "onnx-seq2seq": self.seq2seq}
+        specs = {
+            "onnx-decoder": self.decoder,
+            "onnx-encoder": self.encoder,
+            "onnx-seq2seq": self.seq2seq,
+            "onnx-tensor": self.tensor,
+        }
         if [name for name, spec in specs.items() if spec is not None] != [self.format]:
-            msg = f"format {self.format} goes with exactly the spec of its kind: a decoder, an encoder or seq2seq"
+            msg = f"format {self.format} goes with exactly the spec of its kind: decoder, encoder, seq2seq or tensor"
             raise ValueError(msg)
         if self.task not in _TASKS[self.format]:
             msg = f"task {self.task!r} does not go with format {self.format}"
@@ -352,7 +379,9 @@ class Manifest(FileList):
 
     @property
     def context_length(self) -> int:
-        """Tokens that one sequence may have."""
+        """Tokens that one sequence may have; 1 where nothing has tokens."""
+        if self.tensor is not None:
+            return 1
         if self.seq2seq is not None:
             return self.seq2seq.context_length
         return self.the_decoder.context_length if self.generates else self.the_encoder.context_length
@@ -375,6 +404,13 @@ class Manifest(FileList):
         if self.encoder is None:
             raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; an encoder is needed")
         return self.encoder
+
+    @property
+    def the_tensor(self) -> TensorSpec:
+        """The spec of a graph with named tensors; raises `UnsupportedFormat` for another version."""
+        if self.tensor is None:
+            raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; tensors are needed")
+        return self.tensor
 
 
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")

@@ -234,6 +234,8 @@ class DeploymentStatus(Contract):
     replicas: tuple[ReplicaStatus, ...] = ()
     unplaced: tuple[str, ...] = ()
     """For each replica that has no node, why: `no node has 3.2 GiB free: node-a has 1.1 GiB`."""
+    note: str = ""
+    """Of what `deploy` chose: that no node has room for the default number of slots, and what it got instead."""
 
 
 class DeploymentList(Contract):

@@ -37,16 +37,17 @@ class Attention:
         return self._linear.apply(mixed, [f"{name}.attn_output"], f"{name}.attn_out")
 
     def _normed_heads(self, qkv: str, name: str) -> list[str]:
-        """Query, key and value [B, S, heads * head_dim], the heads of query and key normed."""
+        """Query, key and value [B, S, heads * head_dim], query and key normed, each head or whole."""
         arch = self._arch
+        query_norms, key_norms = (1, 1) if arch.qk_norm_whole else (arch.heads, arch.kv_heads)
         query, key, value = (f"{name}.{part}" for part in ("query", "key", "value"))
         sizes = [arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim, arch.kv_heads * arch.head_dim]
         if not self._split:
             self._split = self._nodes.constant("qkv_sizes", sizes)
         self._nodes.add("Split", [qkv, self._split], query, more_outputs=(key, value), axis=-1)
         return [
-            self._norms.apply_per_head(query, f"{name}.attn_q_norm", f"{query}.normed", heads=arch.heads),
-            self._norms.apply_per_head(key, f"{name}.attn_k_norm", f"{key}.normed", heads=arch.kv_heads),
+            self._norms.apply_per_head(query, f"{name}.attn_q_norm", f"{query}.normed", heads=query_norms),
+            self._norms.apply_per_head(key, f"{name}.attn_k_norm", f"{key}.normed", heads=key_norms),
             value,
         ]
 

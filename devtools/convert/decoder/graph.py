@@ -10,6 +10,7 @@ import operators
 from devtools.convert.decoder.architecture import Architecture
 from devtools.convert.decoder.attention import Attention
 from devtools.convert.decoder.embedding import add_embedding, add_head
+from devtools.convert.decoder.experts import ExpertMixtures
 from devtools.convert.decoder.linear import Linear
 from devtools.convert.decoder.mlp import add_mlp
 from devtools.convert.decoder.norm import Norms
@@ -32,8 +33,8 @@ def written_shares(source: WeightSource, arch: Architecture) -> list[float]:
 class GraphBuilder:
     """Turns the tensors of a source into nodes and initializers, one layer at a time.
 
-    A layer is pre-norm attention and a pre-norm gated MLP around a residual stream; each norm but the first is fused
-    with the addition before it.
+    A layer is pre-norm attention and a pre-norm gated MLP (or a mixture of those) around a residual stream; each norm
+    but the first is fused with the addition before it.
     """
 
     def __init__(self, architecture: Architecture, source: WeightSource, weights: WeightFile) -> None:
@@ -43,6 +44,7 @@ class GraphBuilder:
         self._linear = Linear(self._nodes, source)
         self._norms = Norms(self._nodes, source, epsilon=architecture.norm_epsilon)
         self._attention = Attention(architecture, self._nodes, self._linear, self._norms)
+        self._mixtures = ExpertMixtures(architecture, self._nodes, source)
 
     @property
     def packed_bytes(self) -> int:
@@ -84,7 +86,10 @@ class GraphBuilder:
         if self.arch.sandwich_norms:
             update = self._norms.apply(update, f"{name}.post_attention_norm", f"{name}.attn_post")
         residual, normed = self._norms.add_and_apply(update, residual, f"{name}.ffn_norm", f"{name}.ffn_in")
-        update = add_mlp(self._linear, normed, name, self.arch.activation)
+        if self.arch.experts_of(layer) is None:
+            update = add_mlp(self._linear, normed, name, self.arch.activation)
+        else:
+            update = self._mixtures.apply(normed, layer)
         if self.arch.sandwich_norms:
             update = self._norms.apply(update, f"{name}.post_ffw_norm", f"{name}.ffn_post")
         return self._norms.add_and_apply(update, residual, next_norm, f"{name}.out")

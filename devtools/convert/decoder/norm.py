@@ -29,6 +29,8 @@ class Norms:
 
     def apply_per_head(self, x: str, weight: str, output: str, *, heads: int) -> str:
         """Each of the `heads` heads of `x [..., heads * head_dim]` normed by itself, times `weight [head_dim]`."""
+        if heads == 1:
+            return self.apply(x, weight, output)
         return self._nodes.add(
             "BranchwiseRMSNorm", [x, self._weight(weight)], output, domain=MICROSOFT, num_branches=heads,
             epsilon=self._epsilon,

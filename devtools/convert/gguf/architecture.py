@@ -8,7 +8,13 @@ import math
 
 import numpy as np
 
-from devtools.convert.decoder.architecture import Architecture, LayerAttention, check_sizes
+from devtools.convert.decoder.architecture import (
+    Architecture,
+    Experts,
+    LayerAttention,
+    check_experts,
+    check_sizes,
+)
 from devtools.convert.decoder.families import Family, find_family
 from devtools.convert.decoder.rope import Frequencies, Rope, Yarn, plain
 from devtools.convert.fields import Fields
@@ -17,7 +23,6 @@ from devtools.convert.gguf.quants import dequantise
 from shared.errors import CorruptFile, UnsupportedFormat
 
 _REFUSED = {
-    "expert_count": "mixture-of-experts models are not supported",
     "attention.q_lora_rank": "multi-head latent attention (MLA) is not supported",
     "attention.kv_lora_rank": "multi-head latent attention (MLA) is not supported",
     "attn_logit_softcapping": "soft-capped attention scores are not supported",
@@ -29,9 +34,14 @@ _REFUSED = {
     "residual_scale": "scaled residuals are not supported",
     "embedding_scale": "embeddings scaled by a number of the file are not supported",
     "nextn_predict_layers": "layers for multi-token prediction are not supported",
+    "expert_group_count": "experts that are chosen in groups are not supported",
+    "expert_weights_scale": "scaled weights of experts are not supported",
+    "leading_dense_block_count": "a mixture of experts whose first layers have none is not supported",
     "pooling_type": "this is an embedding model, not one that generates",
 }
 """Keys that change what a model computes, unless they are 0."""
+_SOFTMAX = 1
+"""llama.cpp's `LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX`."""
 
 
 def read_architecture(gguf: GgufFile) -> Architecture:
@@ -61,10 +71,11 @@ def read_architecture(gguf: GgufFile) -> Architecture:
     embedding = gguf.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise CorruptFile("the tensor 'token_embd.weight' is missing", param="source")
+    feed_forward_size = keys.count("feed_forward_length")
     return Architecture(
         family=str(name),
         hidden_size=hidden,
-        feed_forward_size=keys.count("feed_forward_length"),
+        feed_forward_size=feed_forward_size,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -76,11 +87,38 @@ def read_architecture(gguf: GgufFile) -> Architecture:
         tied_head="output.weight" not in gguf.tensors,
         qkv_bias=family.qkv_bias,
         qk_norm=family.qk_norm,
+        qk_norm_whole=family.qk_norm_whole,
         sandwich_norms=family.sandwich_norms,
         activation=family.activation,
         embedding_scale=math.sqrt(hidden) if family.scaled_embedding else 1.0,
         attention_scale=_attention_scale(keys, family, layers, hidden / heads),
+        experts=_experts(keys, str(name), family, feed_forward_size),
     )
+
+
+def _experts(keys: Fields, name: str, family: Family, feed_forward_size: int) -> Experts | None:
+    mixture = family.mixture
+    if mixture is None and not keys.get("expert_count"):
+        return None
+    if name == "llama":  # what llama.cpp calls a Mixtral
+        mixture = find_family("mixtral").mixture
+    if mixture is None:
+        raise UnsupportedFormat(f"a mixture of experts in a {family.display_name} is not supported", param="source")
+    if keys.get("expert_gating_func") not in (None, 0, _SOFTMAX):
+        raise UnsupportedFormat("experts that are not chosen by softmax are not supported", param="source")
+    count, used = keys.count("expert_count"), keys.count("expert_used_count")
+    size = feed_forward_size
+    if mixture.size_key != "intermediate_size":  # others state the size of all experts of a token, if only one
+        size = keys.count("expert_feed_forward_length", max(feed_forward_size // used, 1))
+    experts = Experts(
+        count=count,
+        used=used,
+        feed_forward_size=size,
+        normalised=keys.flag("expert_weights_norm", default=mixture.gguf_normalised),
+        shared_size=keys.count("expert_shared_feed_forward_length", feed_forward_size) if mixture.shared_key else 0,
+    )
+    check_experts(experts, count_key=f"{name}.expert_count", used_key=f"{name}.expert_used_count")
+    return experts
 
 
 def _attention_scale(keys: Fields, family: Family, layers: int, share: float) -> float | None:

@@ -1,5 +1,8 @@
 """A GGUF as a source of weights."""
 
+from dataclasses import replace
+
+from devtools.convert.decoder.architecture import MAX_EXPERTS
 from devtools.convert.gguf import quants
 from devtools.convert.gguf.file import GgufFile, GgufTensor
 from devtools.convert.graph.block_matrix import Floats
@@ -8,13 +11,23 @@ from devtools.convert.source import Rows
 from shared.errors import CorruptFile
 
 _SUFFIX = ".weight"
+_STACKED, _SHARED_GATE = "_exps", ".ffn_gate_inp_shexp"
 
 
 class GgufSource:
-    """The tensors of `gguf`, exactly as they are quantised in the file (a `WeightSource`)."""
+    """The tensors of `gguf`, exactly as they are quantised in the file (a `WeightSource`).
+
+    The matrices of experts that a file has in one tensor, `blk.3.ffn_gate_exps`, are `blk.3.ffn_gate.0` and so on, as
+    files have them that are older than that.
+    """
 
     def __init__(self, gguf: GgufFile) -> None:
-        self._tensors = {name.removesuffix(_SUFFIX): tensor for name, tensor in gguf.tensors.items()}
+        self._tensors: dict[str, GgufTensor] = {}
+        for name, tensor in gguf.tensors.items():
+            for part, matrix in _parts(name.removesuffix(_SUFFIX), tensor).items():
+                if part in self._tensors:
+                    raise CorruptFile(f"{tensor.name!r} and another tensor are both {part!r}", param="source")
+                self._tensors[part] = matrix
 
     def names(self) -> tuple[str, ...]:
         """Every tensor, by its canonical name."""
@@ -48,3 +61,23 @@ class GgufSource:
         if name not in self._tensors:
             raise CorruptFile(f"the tensor {name + _SUFFIX!r} is missing", param="source")
         return self._tensors[name]
+
+
+def _parts(name: str, tensor: GgufTensor) -> dict[str, GgufTensor]:
+    """The matrices of a tensor by their canonical names: one, or those of all experts."""
+    if name.endswith(_SHARED_GATE) and len(tensor.shape) == 1:
+        return {name: replace(tensor, shape=(1, *tensor.shape), raw=tensor.raw[None])}
+    if not name.endswith(_STACKED):
+        return {name: tensor}
+    if len(tensor.shape) != 3 or tensor.shape[0] > MAX_EXPERTS:
+        raise CorruptFile(
+            f"the tensor {tensor.name!r} has shape {tensor.shape}, expected experts (up to {MAX_EXPERTS}), rows and"
+            " columns",
+            param="source",
+        )
+    return {
+        f"{name.removesuffix(_STACKED)}.{number}": replace(
+            tensor, name=f"{tensor.name}[{number}]", shape=tensor.shape[1:], raw=tensor.raw[number]
+        )
+        for number in range(tensor.shape[0])
+    }

@@ -27,6 +27,9 @@ def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute.i = 1
         if node.op_type == "MatMulBlocks" and node.domain == DOMAIN:
             nodes += _blocks_in_float(node, exact.graph)
+        elif node.op_type == "MatMulExperts" and node.domain == DOMAIN:
+            node.attribute.append(helper.make_attribute("float_inputs", 1))
+            nodes.append(node)
         else:
             nodes.append(node)
     del exact.graph.node[:]

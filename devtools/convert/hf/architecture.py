@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from devtools.convert.decoder.architecture import Activation, Architecture, LayerAttention, check_sizes
+from devtools.convert.decoder.architecture import (
+    Activation,
+    Architecture,
+    Experts,
+    LayerAttention,
+    check_experts,
+    check_sizes,
+)
 from devtools.convert.decoder.families import Family, find_family
 from devtools.convert.fields import Fields
 from devtools.convert.hf.rope import read_rope, scaled_context
@@ -18,10 +25,9 @@ _ACTIVATIONS = {
     "gelu_new": Activation.GELU_TANH,
 }
 _REFUSED = {
-    "num_local_experts": "mixture-of-experts models are not supported",
-    "num_experts": "mixture-of-experts models are not supported",
     "attn_logit_softcapping": "soft-capped attention scores are not supported",
     "final_logit_softcapping": "soft-capped logits are not supported",
+    "clip_qkv": "clamped attention inputs are not supported",
     "use_bidirectional_attention": "attention in both directions is not supported",
     "quantization_config": "the weights are quantised by another library; take the model in its original precision",
 }
@@ -61,11 +67,45 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
         tied_head=keys.flag("tie_word_embeddings", default=False),
         qkv_bias=family.qkv_bias or keys.flag("attention_bias", default=False),
         qk_norm=family.qk_norm,
+        qk_norm_whole=family.qk_norm_whole,
         sandwich_norms=family.sandwich_norms,
         activation=_activation(keys),
         embedding_scale=math.sqrt(sizes.hidden) if family.scaled_embedding else 1.0,
         attention_scale=None if scalar is None else keys.positive("query_pre_attn_scalar") ** -0.5,
+        experts=_experts(keys, family, sizes.layers),
     )
+
+
+def _experts(keys: Fields, family: Family, layers: int) -> Experts | None:
+    mixture = family.mixture
+    if mixture is None:
+        if keys.get("num_local_experts") or keys.get("num_experts"):
+            raise UnsupportedFormat(
+                f"a mixture of experts in a {family.display_name} is not supported", param="source"
+            )
+        return None
+    if keys.flag("use_sliding_window", default=False):
+        raise UnsupportedFormat(f"a {family.display_name} with 'use_sliding_window' is not supported", param="source")
+    normalised = mixture.normalised
+    experts = Experts(
+        count=keys.count(mixture.count_key),
+        used=keys.count("num_experts_per_tok"),
+        feed_forward_size=keys.count(mixture.size_key),
+        normalised=keys.flag("norm_topk_prob", default=False) if normalised is None else normalised,
+        shared_size=keys.count(mixture.shared_key) if mixture.shared_key else 0,
+        dense_layers=_dense_layers(keys, layers),
+    )
+    check_experts(experts, count_key=mixture.count_key, used_key="num_experts_per_tok")
+    return experts
+
+
+def _dense_layers(keys: Fields, layers: int) -> frozenset[int]:
+    """The layers with a plain MLP."""
+    listed = keys.get("mlp_only_layers") or []
+    if not isinstance(listed, list) or not all(type(layer) is int for layer in listed):
+        raise CorruptFile("'mlp_only_layers' is not a list of layers", param="source")
+    step = keys.count("decoder_sparse_step", 1)
+    return frozenset(layer for layer in range(layers) if layer in listed or (layer + 1) % step != 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,23 @@ _IN_LAYER = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
+    "block_sparse_moe.gate": "ffn_gate_inp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
 }
+_EXPERT = re.compile(r"(?:mlp|block_sparse_moe)\.experts\.(\d{1,4})\.(\w+)")
+_IN_EXPERT = {
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+    "w1": "ffn_gate",
+    "w3": "ffn_up",
+    "w2": "ffn_down",
+}
+"""Mixtral has names of its own."""
 _FOUR_NORMS = _IN_LAYER | {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
@@ -58,10 +74,19 @@ def canonical_name(name: str, *, four_norms: bool) -> str | None:
     if plain in _OUTSIDE:
         return _OUTSIDE[plain]
     layer = _LAYER.fullmatch(plain)
-    part = layer and (_FOUR_NORMS if four_norms else _IN_LAYER).get(layer[2])
+    part = layer and _part(layer[2], four_norms=four_norms)
     if layer is None or part is None:
         return name
     return f"blk.{int(layer[1])}.{part}" + (".bias" if layer[3] == "bias" else "")
+
+
+def _part(name: str, *, four_norms: bool) -> str | None:
+    """The canonical name within a layer."""
+    expert = _EXPERT.fullmatch(name)
+    if expert is None:
+        return (_FOUR_NORMS if four_norms else _IN_LAYER).get(name)
+    part = _IN_EXPERT.get(expert[2])
+    return part and f"{part}.{int(expert[1])}"
 
 
 def hf_name(name: str, *, four_norms: bool) -> str:

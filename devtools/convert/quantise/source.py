@@ -21,7 +21,7 @@ class QuantisedSource:
 
     A matrix is quantised when it is first asked for, some rows after others, and kept in `scratch`: memory does not
     grow with the model. Embedding and head are in 8 bits in both schemes. A matrix whose rows are not whole blocks of
-    32 stays in float32.
+    32 stays in float32, and so do routers of experts.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class QuantisedSource:
 
     def _scheme_of(self, name: str) -> Scheme | None:
         shape = self._original.shape(name)
-        if len(shape) != 2 or shape[1] % BLOCK:
+        if len(shape) != 2 or shape[1] % BLOCK or "ffn_gate_inp" in name:  # a router stays as it is
             return None
         return "int8" if name in _ENDS else self._scheme
 

@@ -62,7 +62,7 @@ def read_graph(folder: Path, spec: DecoderSpec) -> tuple[Architecture, ServedSou
     """What `model.onnx` in `folder` was built from.
 
     Raises:
-        UnsupportedFormat: The graph is older than LLMOS's own operators.
+        UnsupportedFormat: The graph is older than LLMOS's own operators, or a mixture of experts.
         CorruptFile: The graph is missing, or was not built by LLMOS.
     """
     try:
@@ -71,6 +71,11 @@ def read_graph(folder: Path, spec: DecoderSpec) -> tuple[Architecture, ServedSou
         raise CorruptFile(f"{folder}: the version's graph model.onnx is missing", param="source") from error
     if not any(node.op_type == "CachedAttention" for node in model.graph.node):
         raise UnsupportedFormat("the version was imported before LLMOS had operators of its own; import it again")
+    if any(node.op_type == "RouteExperts" for node in model.graph.node):
+        raise UnsupportedFormat(
+            "the version is a mixture of experts, which can be served, and neither trained nor exported",
+            param="model",
+        )
     architecture = read_architecture(model, folder, spec)
     queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     sizes = {

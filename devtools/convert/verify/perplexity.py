@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 import operators
-from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.architecture import Architecture, Experts
 from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.model_text import ModelText
 from devtools.convert.source import WeightSource
@@ -57,7 +57,7 @@ def measure_original(
     arch: Architecture, source: WeightSource, windows: Windows, on_progress: Callable[[float], None]
 ) -> Original:
     """Read `windows` with the weights of `source`; `on_progress` is called with the fraction that is done."""
-    steps = len(windows) * (7 * arch.layers + 1)
+    steps = len(windows) * (1 + sum(_products(arch.experts_of(layer)) for layer in range(arch.layers)))
     reference = _Watched(arch, source, lambda done: on_progress(min(1.0, done / steps)))
     surprises: list[float] = []
     for number, window in enumerate(windows):
@@ -79,6 +79,11 @@ def measure_graph(folder: Path, arch: Architecture, windows: Windows, on_progres
         surprises += _surprises(_read(session, arch, window), window)
         on_progress((number + 1) / len(compared(windows)))
     return _perplexity(surprises)
+
+
+def _products(experts: Experts | None) -> int:
+    """Of a layer, at most."""
+    return 7 if experts is None else 5 + 3 * experts.count + (4 if experts.shared_size else 0)
 
 
 class _Watched(Reference):

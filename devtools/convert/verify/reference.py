@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from devtools.convert.decoder.architecture import Activation, Architecture, LayerAttention
+from devtools.convert.decoder.architecture import Activation, Architecture, Experts, LayerAttention
 from devtools.convert.decoder.rope import Rope
 from devtools.convert.graph.block_matrix import Floats, in_pieces
 from devtools.convert.source import WeightSource
+
+Chosen = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class Reference:
@@ -38,7 +40,9 @@ class Reference:
             name = f"blk.{layer}"
             update = self._attention(self._norm(hidden, f"{name}.attn_norm"), name, attention)
             hidden = hidden + self._post(update, f"{name}.post_attention_norm")
-            update = self._feed_forward(self._norm(hidden, f"{name}.ffn_norm"), name)
+            normed = self._norm(hidden, f"{name}.ffn_norm")
+            experts = arch.experts_of(layer)
+            update = self._mlp(normed, name) if experts is None else self._mixture(normed, name, experts)
             hidden = hidden + self._post(update, f"{name}.post_ffw_norm")
             yield hidden
         head = "token_embd" if arch.tied_head else "output"
@@ -46,10 +50,11 @@ class Reference:
 
     def _attention(self, x: Floats, name: str, attention: LayerAttention) -> Floats:
         arch, length = self.arch, len(x)
-        query = self._linear(x, f"{name}.attn_q").reshape(length, arch.heads, arch.head_dim)
-        key = self._linear(x, f"{name}.attn_k").reshape(length, arch.kv_heads, arch.head_dim)
-        value = self._linear(x, f"{name}.attn_v").reshape(length, arch.kv_heads, arch.head_dim)
-        if arch.qk_norm:
+        query, key, value = (self._linear(x, f"{name}.attn_{part}") for part in "qkv")
+        if arch.qk_norm_whole:
+            query, key = self._norm(query, f"{name}.attn_q_norm"), self._norm(key, f"{name}.attn_k_norm")
+        query, key, value = (part.reshape(length, -1, arch.head_dim) for part in (query, key, value))
+        if arch.qk_norm and not arch.qk_norm_whole:
             query, key = self._norm(query, f"{name}.attn_q_norm"), self._norm(key, f"{name}.attn_k_norm")
         if attention.rope is not None:
             query, key = self._rotate(query, attention.rope), self._rotate(key, attention.rope)
@@ -64,9 +69,30 @@ class Reference:
         mixed = (weights @ value).swapaxes(0, 1).reshape(length, -1)
         return self._linear(mixed, f"{name}.attn_output")
 
-    def _feed_forward(self, x: Floats, name: str) -> Floats:
-        gate, up = self._linear(x, f"{name}.ffn_gate"), self._linear(x, f"{name}.ffn_up")
-        return self._linear(_activate(gate, self.arch.activation) * up, f"{name}.ffn_down")
+    def _mlp(self, x: Floats, name: str, suffix: str = "") -> Floats:
+        gate, up = (self._linear(x, f"{name}.ffn_{part}{suffix}") for part in ("gate", "up"))
+        return self._linear(_activate(gate, self.arch.activation) * up, f"{name}.ffn_down{suffix}")
+
+    def _mixture(self, x: Floats, name: str, experts: Experts) -> Floats:
+        scores = self._linear(x, f"{name}.ffn_gate_inp")
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        chosen = self._chosen(name, shares, experts.used)
+        weights = np.take_along_axis(shares, chosen, axis=-1)
+        if experts.normalised:
+            weights /= weights.sum(axis=-1, keepdims=True)
+        mixed = np.zeros_like(x)
+        for expert in np.unique(chosen):
+            tokens, places = np.nonzero(chosen == expert)
+            mixed[tokens] += weights[tokens, places, None] * self._mlp(x[tokens], name, f".{expert}")
+        if experts.shared_size:
+            share = 1 / (1 + np.exp(-self._linear(x, f"{name}.ffn_gate_inp_shexp")))
+            mixed += share * self._mlp(x, name, "_shexp")
+        return mixed
+
+    def _chosen(self, name: str, shares: Floats, used: int) -> Chosen:  # noqa: ARG002  # for those that look elsewhere
+        """The experts of each token [S, used] of the layer `name`, by their `shares [S, experts]`."""
+        return np.argsort(-shares, axis=-1, kind="stable")[:, :used]
 
     def _rotate(self, x: Floats, rope: Rope) -> Floats:
         """Turn the pairs of dimensions of `x [S, heads, head_dim]` by position times frequency."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 import operators
-from devtools.convert.graph.block_matrix import Floats
+from devtools.convert.decoder.experts import ROUTED
 from devtools.convert.graph.float_form import with_float_activations
 
 TOKENS = 16
@@ -31,7 +31,8 @@ def stages(model: ModelProto) -> Iterator[ModelProto]:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
 
     def value(name: str) -> ValueInfoProto:
-        return described.get(name) or helper.make_tensor_value_info(name, element, None)
+        kind = TensorProto.INT64 if name.endswith(ROUTED) else element
+        return described.get(name) or helper.make_tensor_value_info(name, kind, None)
 
     runs = _runs(graph.node)
     for number, run in enumerate(runs):
@@ -42,7 +43,7 @@ def stages(model: ModelProto) -> Iterator[ModelProto]:
             run,
             "stage",
             [value(name) for name in read if name not in initializers],
-            [value(name) for name in made if name in later or name in described],
+            [value(name) for name in made if name in later or name in described or name.endswith(ROUTED)],
             initializer=[initializers[name] for name in read if name in initializers],
         )
         yield helper.make_model(stage, opset_imports=model.opset_import, ir_version=model.ir_version)
@@ -98,9 +99,9 @@ class StagedRun:
             caches = {name: outputs.pop(name.replace("past_", "present_")) for name in caches}
             values.update(outputs)
 
-    def value(self, name: str) -> Floats:
-        """What the stages computed under `name`, float32, of all tokens."""
-        return np.concatenate([values[name] for values in self._values])
+    def value(self, name: str) -> Array:
+        """What the stages computed under `name`, of all tokens: [S, …]."""
+        return np.concatenate([values[name].reshape(-1, values[name].shape[-1]) for values in self._values])
 
 
 def _inputs(ids: Array, start: int, end: int) -> dict[str, Array]:

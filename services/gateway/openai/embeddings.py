@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.gateway.dialects.vectors import floats
 from services.gateway.dispatch.encodings import Encodings, Work
-from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.openai.embedding_requests import (
@@ -17,7 +17,7 @@ from services.gateway.openai.embedding_requests import (
     EmbeddingRequest,
     EncoderRequest,
     RerankRequest,
-    parse_encoder_request,
+    parse,
 )
 from shared.contracts.embedding import Classified
 from shared.errors import InvalidInput
@@ -38,8 +38,8 @@ class EmbeddingsApi:
 
     async def embed(self, request: Request) -> Response:
         """OpenAI's embeddings."""
-        body = await parsed(
-            partial(parse_encoder_request, EmbeddingRequest), await read_body(request, self._max_body)
+        body = await parse_request(
+            request, partial(parse, EmbeddingRequest), await read_body(request, self._max_body)
         )
         with self._working(genai.OPERATION_EMBEDDINGS, "embd", body, request) as work:
             embedding = self._encodings.embed(work, body.strings, body.token_ids, body.dimensions)
@@ -55,7 +55,7 @@ class EmbeddingsApi:
 
     async def classify(self, request: Request) -> Response:
         """Classes in vLLM's form: the most probable label and the scores of all."""
-        body = await parsed(partial(parse_encoder_request, ClassifyRequest), await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, ClassifyRequest), await read_body(request, self._max_body))
         with self._working(genai.OPERATION_CLASSIFY, "classify", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, body.input))
         data = [
@@ -73,7 +73,7 @@ class EmbeddingsApi:
 
     async def rerank(self, request: Request) -> Response:
         """Documents by relevance to the query, best first."""
-        body = await parsed(partial(parse_encoder_request, RerankRequest), await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, RerankRequest), await read_body(request, self._max_body))
         queries = [body.query] * len(body.documents)
         with self._working(genai.OPERATION_CLASSIFY, "rerank", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, queries, body.documents))
@@ -90,9 +90,8 @@ class EmbeddingsApi:
     def _working(
         self, operation: str, prefix: str, body: EncoderRequest, request: Request
     ) -> AbstractContextManager[Work]:
-        state = state_of(request.scope)
-        state.model = body.model
-        return self._encodings.working(operation, prefix, body.model, state.key_id, body.truncate_prompt_tokens)
+        tenant = state_of(request.scope).key_id
+        return self._encodings.working(operation, prefix, body.model, tenant, body.truncate_prompt_tokens)
 
 
 def _relevance(parts: list[Classified], model: str) -> list[float]:

@@ -7,7 +7,7 @@
 | `request` | a request: its texts as tokens; its result |
 | `limits` | bounds of a batch and of the queue |
 | `batcher` | pure: which rows are computed together |
-| `runner` | the thread that loops plan -> run -> complete |
+| `runner` | the thread of `batching`, for an encoder |
 | `graph` | the interface of a model; `runtime.onnx_encoder.OnnxEncoder` is one |
 | `pooling` | pure: token vectors to one vector per text, normalising, shortening, scores |
 | `tokenizer` | texts to tokens |

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -11,12 +12,14 @@ from opentelemetry import trace
 
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
+from services.inference.replica.infer.replica import serve_tensors
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
 from services.inference.replica.span_attributes import replica_attributes
 from services.inference.replica.stall_watch import StallWatch
 from services.inference.replica.version import read_manifest
+from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
 from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
@@ -28,7 +31,7 @@ _tracer = trace.get_tracer("llmos.replica")
 
 
 class Replica(Protocol):
-    """A version that takes requests: a decoder or an encoder."""
+    """A version that takes requests."""
 
     @property
     def chars_per_token(self) -> int:
@@ -45,6 +48,16 @@ class Replica(Protocol):
 
     async def drain(self, grace: float) -> None:
         """Let requests finish for `grace` seconds; hand the rest back with a retryable error."""
+        ...
+
+
+class Serve(Protocol):
+    """Serves a version of one kind."""
+
+    def __call__(
+        self, context: Context, settings: Settings, manifest: Manifest, folder: Path, /, *, threads: int
+    ) -> AbstractAsyncContextManager[Replica]:
+        """Load the version and take requests while inside."""
         ...
 
 
@@ -85,5 +98,12 @@ async def _start(context: Context, settings: Settings, lease: StatusLease, stack
     await lease.become(ReplicaState.LOADING)
     manifest = read_manifest(settings.files)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
-    serve = serve_encoder if manifest.encoder is not None else serve_decoder
-    return await stack.enter_async_context(serve(context, settings, manifest, settings.files, threads=threads))
+    return await stack.enter_async_context(
+        _serving(manifest)(context, settings, manifest, settings.files, threads=threads)
+    )
+
+
+def _serving(manifest: Manifest) -> Serve:
+    if manifest.tensor is not None:
+        return serve_tensors
+    return serve_decoder if manifest.encoder is None else serve_encoder

@@ -3,6 +3,7 @@
 | file | decides |
 |---|---|
 | `desired` | the deployment that a request to deploy asks for |
+| `sizing` | how many slots of which length it gets where the defaults don't fit |
 | `fit` | which node has the capacity for a replica, and why none has |
 | `placement` | which node runs which replica |
 | `job_rules` | the life of a job: its states and what changes them |

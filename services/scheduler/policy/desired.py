@@ -2,24 +2,28 @@
 
 from datetime import datetime
 
-from shared.contracts.manifest import Manifest
+from services.scheduler.policy.sizing import Size, asked_size
+from shared.contracts.manifest import Manifest, MemoryNeed
 from shared.contracts.registry import ModelVersion
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import Deploy, Deployment
 from shared.contracts.serving import ReplicaOptions, ServingOptions
+from shared.contracts.tensor import DEFAULT_BATCH
 from shared.errors import Conflict, InvalidInput
 
-DEFAULT_MAX_LEN = 4096
 PREFIX_CACHE_SHARE = 4
 """By default the prefix cache may hold a quarter of what the slots can hold."""
 PREFIX_CACHE_MAX = 1 << 30
 """Bytes; by default never more."""
 
 
-def desired(request: Deploy, version: ModelVersion, before: Deployment | None, now: datetime) -> Deployment:
+def desired(
+    request: Deploy, version: ModelVersion, before: Deployment | None, now: datetime, size: Size | None = None
+) -> Deployment:
     """The record that `request` asks for; `before` itself where it already stands there.
 
-    What the request does not name stays as it was named before, unless it asks for a reset.
+    What the request does not name stays as it was named before, unless it asks for a reset. `size` stands for slots
+    and length where they were not named.
 
     Raises:
         Conflict: The deployment has another revision than the request expects.
@@ -29,13 +33,14 @@ def desired(request: Deploy, version: ModelVersion, before: Deployment | None, n
     manifest = version.manifest
     earlier = None if request.reset else before
     asked = _asked(request, earlier)
-    options = _options(asked, version)
+    options = _options(asked, version, size)
     slots, max_len, threads = options.slots, options.max_len, options.threads
     on_gpu = None
     if manifest.cuda is not None and options.device != "cpu":
         gpu_memory = manifest.cuda.gpu.replica_bytes(slots=slots, max_len=max_len)
         on_gpu = Resources(memory=manifest.cuda.host + options.prefix_cache, threads=threads, gpu_memory=gpu_memory)
-    memory = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=options.prefix_cache)
+    need = _for_batches(manifest.memory, options) if manifest.tensor is not None else manifest.memory
+    memory = need.replica_bytes(slots=slots, max_len=max_len, prefix_cache=options.prefix_cache)
     fresh = Deployment(
         name=request.name or version.name,
         model=version.name,
@@ -99,9 +104,13 @@ def _replicas(request: Deploy, before: Deployment | None) -> int:
     return before.replicas if before else 1
 
 
-def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
+def _options(asked: ServingOptions, version: ModelVersion, size: Size | None) -> ReplicaOptions:
     """The options that are asked for; those left open are set, and those without effect on this version are off."""
     manifest = version.manifest
+    if asked.max_len is not None and manifest.tensor is not None:
+        raise InvalidInput(
+            f"{version.reference} takes tensors, which have no tokens; leave max_len out", param="max_len"
+        )
     if asked.max_len is not None and asked.max_len > manifest.context_length:
         raise InvalidInput(
             f"max_len {asked.max_len} is above the context length of {version.reference}, "
@@ -114,7 +123,9 @@ def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
             param="device",
         )
     named = asked.model_dump(exclude_none=True)
-    named.setdefault("max_len", min(manifest.context_length, DEFAULT_MAX_LEN))
+    slots, max_len = size or asked_size(asked, manifest)
+    named.setdefault("slots", slots)
+    named.setdefault("max_len", max_len)
     options = ReplicaOptions(**named)
     without_effect: dict[str, object] = {"prefix_cache": _prefix_cache(asked, options, manifest)}
     if manifest.cuda is None:
@@ -122,6 +133,12 @@ def _options(asked: ServingOptions, version: ModelVersion) -> ReplicaOptions:
     if not manifest.generates:
         without_effect["draft_tokens"] = 0
     return options.model_copy(update=without_effect)
+
+
+def _for_batches(need: MemoryNeed, options: ReplicaOptions) -> MemoryNeed:
+    """What larger batches of rows than the manifest counts with take."""
+    share = max(1.0, (options.max_batch or DEFAULT_BATCH) / DEFAULT_BATCH)
+    return need.model_copy(update={"activations": int(need.activations * share)})
 
 
 def _prefix_cache(asked: ServingOptions, options: ReplicaOptions, manifest: Manifest) -> int:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from shared.bus.rpc import call
@@ -13,7 +15,7 @@ from shared.contracts.scheduler import (
     Deploy,
     DeploymentName,
 )
-from shared.errors import InvalidInput, NoResponders, NotFound, Unavailable
+from shared.errors import Conflict, InvalidInput, NoResponders, NotFound, Unavailable
 from tests.support.factories.scheduling import GIB
 from tests.support.harness.events import events_of
 from tests.support.harness.wait import eventually
@@ -156,3 +158,32 @@ async def test_changes_are_published_as_events(bus, scheduler, nodes):
     created, removed = [event for event in events if event.record == "LLMOS_DEPLOYMENTS/smollm2"]
     assert (created.before, removed.after) == (None, None)
     assert created.after == removed.before is not None
+
+
+async def test_a_deployment_that_names_no_size_gets_what_fits_the_node_with_most_room_and_says_so(
+    bus, scheduler, nodes
+):
+    small, large = await nodes("node-small", memory=GIB // 2), await nodes("node-large", memory=2 * GIB)
+    await eventually(lambda: small.history and large.history)
+    status = await deploy(bus, draft_tokens=2)
+    options = status.deployment.options
+    assert 4 <= options.slots < 16
+    assert options.max_len == 4096
+    assert status.deployment.resources.memory <= 2 * GIB
+    assert f"it got {options.slots} slots of 4096 tokens, which is what fits: no node has room for 16" in status.note
+    await eventually(lambda: large.ids)
+    again = await deploy(bus)
+    assert again.deployment == status.deployment, "the same request again changes nothing"
+    assert again.note == status.note
+    assert (await deploy(bus, slots=2)).note == ""
+
+
+async def test_a_size_that_is_named_and_does_not_fit_is_refused_with_one_that_would(bus, scheduler, nodes):
+    node = await nodes("node-a", memory=GIB)
+    await eventually(lambda: node.history)
+    with pytest.raises(Conflict, match=r"fit on no node \(.*\); (\d+) slots of 2048 tokens would fit") as caught:
+        await deploy(bus, slots=64, max_len=8192)
+    found = re.search(r"(\d+) slots of 2048 tokens would fit", caught.value.message)
+    assert (await deploy(bus, slots=int(found[1]), max_len=2048)).unplaced == ()
+    with pytest.raises(Conflict, match="no number of slots would"):
+        await deploy(bus, name="other", replicas=40, slots=2, max_len=128)

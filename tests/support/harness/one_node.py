@@ -29,13 +29,16 @@ all_kernels = pytest.mark.parametrize("kernels", [*_FAST, "portable"])
 
 
 class OneNode:
-    """A node of `kind` with named inputs ("" is one left out); those in `constants` are initializers of the graph."""
+    """A node of `kind` with named inputs ("" is one left out); those in `constants` are initializers of the graph.
+
+    `outputs` are so many of float32, or of the types given.
+    """
 
     def __init__(  # what a node is made of
         self,
         kind: str,
         inputs: Sequence[str],
-        outputs: int = 1,
+        outputs: int | Sequence[type] = 1,
         *,
         example: Mapping[str, Array],
         constants: Mapping[str, Array] | None = None,
@@ -43,7 +46,8 @@ class OneNode:
         threads: int = 1,
         **attributes: Any,
     ) -> None:
-        names = [f"output{i}" for i in range(outputs)]
+        types = [np.float32] * outputs if isinstance(outputs, int) else outputs
+        names = [f"output{i}" for i in range(len(types))]
         node = helper.make_node(kind, inputs, names, domain=domain, **attributes)
         described = [
             helper.make_tensor_value_info(
@@ -52,7 +56,10 @@ class OneNode:
             for name in inputs
             if name in example
         ]
-        made = [helper.make_tensor_value_info(name, 1, None) for name in names]
+        made = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), None)
+            for name, kind in zip(names, types, strict=True)
+        ]
         stored = [numpy_helper.from_array(values, name) for name, values in (constants or {}).items()]
         graph = helper.make_graph([node], "one", described, made, initializer=stored)
         opsets = [helper.make_opsetid(name, version) for name, version in _DOMAINS.items()]

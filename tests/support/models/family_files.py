@@ -1,6 +1,7 @@
 """Writes the models of `tiny_families` as the files that people have, and builds graphs from those."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,12 @@ _GGUF_NAMES = {
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
     "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
+    "qwen2_moe": gguf.MODEL_ARCH.QWEN2MOE,
+    "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
+    "olmoe": gguf.MODEL_ARCH.OLMOE,
 }
+_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+)\.weight")
 _PERMUTED = (gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.SMOLLM3)
 
 
@@ -44,9 +50,14 @@ def write_directory(folder: Path, config: Mapping[str, Any], weights: Mapping[st
 
 
 def write_gguf(
-    path: Path, config: Mapping[str, Any], weights: Mapping[str, Array], quantization: Type = Type.F32
-) -> Path:
-    """What llama.cpp's `convert_hf_to_gguf.py` makes of the model; matrices in `quantization`."""
+    path: Path, config: Mapping[str, Any], weights: Mapping[str, Array], quantization: Type = Type.F32, *,
+    metadata: Mapping[str, int] = {}, types: Mapping[str, Type] = {}, stacked: bool = True,
+) -> Path:  # fmt: skip
+    """What llama.cpp's `convert_hf_to_gguf.py` makes of the model; matrices in `quantization`.
+
+    `metadata` changes what it says of experts, `types` those of tensors by a part of their name. Matrices of experts
+    are one tensor each, or (`stacked` false) as they were before that: one of each expert.
+    """
     arch = _GGUF_NAMES[config["model_type"]]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
     writer.add_block_count(config["num_hidden_layers"])
@@ -63,16 +74,47 @@ def write_gguf(
     if config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
     _add_scaling(writer, config)
+    for key, value in (_expert_metadata(config) | dict(metadata)).items():
+        writer.add_uint32(f"{gguf.MODEL_ARCH_NAMES[arch]}.{key}", value)
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
-    for name, values in weights.items():
+    for name, values in _stacked(weights).items():
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert stored is not None, name
-        writer.add_tensor(stored, *_stored(config, arch, name, values, quantization))
+        kind = next((kind for part, kind in types.items() if part in stored), quantization)
+        if values.ndim == 3 and not stacked:
+            for number, matrix in enumerate(values):
+                alone = stored.replace("_exps", f".{number}")
+                here = next((kind for part, kind in types.items() if part in alone), kind)
+                writer.add_tensor(alone, *_stored(config, arch, name, matrix, here))
+        else:
+            writer.add_tensor(stored, *_stored(config, arch, name, values, kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _stacked(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Matrices of experts as one array, under the name without the expert's number."""
+    found: dict[str, Any] = {}
+    for name, values in weights.items():
+        expert = _EXPERT.fullmatch(name)
+        if expert is None:
+            found[name] = values
+        else:
+            found.setdefault(f"{expert[1]}.{expert[3]}.weight", []).append(values)
+    return {name: np.stack(values) if isinstance(values, list) else values for name, values in found.items()}
+
+
+def _expert_metadata(config: Mapping[str, Any]) -> dict[str, int]:
+    keys = {
+        "num_experts": "expert_count", "num_local_experts": "expert_count",
+        "num_experts_per_tok": "expert_used_count",
+        "moe_intermediate_size": "expert_feed_forward_length",
+        "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+    }  # fmt: skip
+    return {stored: config[key] for key, stored in keys.items() if key in config}
 
 
 def _add_scaling(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
@@ -109,8 +151,13 @@ def _stored(
     if arch in _PERMUTED and any(part in name for part in ("q_proj", "k_proj")):
         heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
         values = values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
-    kind = quantization if values.ndim == 2 else Type.F32
+    kind = quantization if is_quantised(name, values) else Type.F32
     return gguf.quants.quantize(values, kind), None, kind
+
+
+def is_quantised(name: str, values: Array) -> bool:
+    """Whether llama.cpp quantises the tensor: matrices, but for routers of experts."""
+    return values.ndim > 1 and not name.endswith(("mlp.gate.weight", "moe.gate.weight", "expert_gate.weight"))
 
 
 def quantised_weights(weights: Mapping[str, Array], quantization: Type) -> dict[str, Array]:
@@ -119,7 +166,7 @@ def quantised_weights(weights: Mapping[str, Array], quantization: Type) -> dict[
     def rounded(values: Array) -> Array:
         return gguf.quants.dequantize(gguf.quants.quantize(values, quantization), quantization).reshape(values.shape)
 
-    return {name: rounded(values) if values.ndim == 2 else values for name, values in weights.items()}
+    return {name: rounded(values) if is_quantised(name, values) else values for name, values in weights.items()}
 
 
 def open_directory(folder: Path) -> tuple[Architecture, WeightSource]:

@@ -19,6 +19,8 @@ Config = Mapping[str, Any]
 def reference_logits(config: Config, weights: Weights, ids: Sequence[int]) -> Array:
     """Token ids [S] to logits float32 [S, vocab_size]."""
     family = {"llama": llama, "mistral": mistral, "smollm3": smollm3, "qwen2": qwen2, "qwen3": qwen3}
+    if config["model_type"] in ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe"):
+        family[config["model_type"]] = mixture
     forward = family.get(config["model_type"], gemma3)
     return np.asarray(forward(config, {k: v.astype(np.float64) for k, v in weights.items()}, ids), np.float32)
 
@@ -58,6 +60,42 @@ def qwen3(config: Config, weights: Weights, ids: Sequence[int]) -> Array:
     return llama(config, weights, ids)
 
 
+def mixture(config: Config, weights: Weights, ids: Sequence[int]) -> Array:
+    """Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE: a token goes through some of a layer's MLPs."""
+
+    def feed_forward(x: Array, layer: int) -> Array:
+        if layer in config.get("mlp_only_layers", ()):
+            return _mlp(weights, x, f"model.layers.{layer}.mlp")
+        return np.stack([_experts(config, weights, token, layer) for token in x])
+
+    return _decoder(
+        config, weights, ids, attention=lambda x, i: _attention(config, weights, x, i), feed_forward=feed_forward
+    )
+
+
+def _experts(config: Config, weights: Weights, token: Array, layer: int) -> Array:
+    """One token [H] through its experts."""
+    mixtral = config["model_type"] == "mixtral"
+    name = f"model.layers.{layer}.{'block_sparse_moe' if mixtral else 'mlp'}"
+    scores = weights[f"{name}.gate.weight"] @ token
+    shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    best = sorted(range(len(shares)), key=lambda expert: -shares[expert])[: config["num_experts_per_tok"]]
+    total = sum(shares[expert] for expert in best) if mixtral or config.get("norm_topk_prob") else 1.0
+    parts = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    out = sum(shares[i] / total * _mlp(weights, token, f"{name}.experts.{i}", parts) for i in best)
+    if f"{name}.shared_expert_gate.weight" in weights:
+        score = weights[f"{name}.shared_expert_gate.weight"][0] @ token
+        out = out + _mlp(weights, token, f"{name}.shared_expert") / (1 + math.exp(-score))
+    return np.asarray(out)
+
+
+def _mlp(
+    weights: Weights, x: Array, name: str, parts: Sequence[str] = ("gate_proj", "up_proj", "down_proj")
+) -> Array:
+    gate, up = (_linear(weights, x, f"{name}.{part}") for part in parts[:2])
+    return _linear(weights, gate / (1 + np.exp(-gate)) * up, f"{name}.{parts[2]}")
+
+
 def gemma3(config: Config, weights: Weights, ids: Sequence[int]) -> Array:
     """Scaled embeddings, norms stored less one and after each block too, five windowed layers to one that is not."""
     weights = {name: values + 1 if "norm" in name else values for name, values in weights.items()}
@@ -80,15 +118,19 @@ def gemma3(config: Config, weights: Weights, ids: Sequence[int]) -> Array:
 
 
 def _decoder(
-    config: Config, weights: Weights, ids: Sequence[int], *, attention: Callable[[Array, int], Array]
+    config: Config,
+    weights: Weights,
+    ids: Sequence[int],
+    *,
+    attention: Callable[[Array, int], Array],
+    feed_forward: Callable[[Array, int], Array] | None = None,
 ) -> Array:
     x = weights["model.embed_tokens.weight"][list(ids)]
     for layer in range(config["num_hidden_layers"]):
         name = f"model.layers.{layer}"
         x = x + attention(_normed(config, weights, x, f"{name}.input_layernorm"), layer)
         normed = _normed(config, weights, x, f"{name}.post_attention_layernorm")
-        gate, up = (_linear(weights, normed, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))
-        x = x + _linear(weights, gate / (1 + np.exp(-gate)) * up, f"{name}.mlp.down_proj")
+        x = x + (feed_forward(normed, layer) if feed_forward else _mlp(weights, normed, f"{name}.mlp"))
     return _head(config, weights, x)
 
 
@@ -96,8 +138,12 @@ def _attention(
     config: Config, weights: Weights, x: Array, layer: int, *, window: int | None = None, turned: bool = True
 ) -> Array:
     name, size = f"model.layers.{layer}.self_attn", head_dim(config)
-    query, key, value = (_linear(weights, x, f"{name}.{part}_proj").reshape(len(x), -1, size) for part in "qkv")
-    if f"{name}.q_norm.weight" in weights:
+    query, key, value = (_linear(weights, x, f"{name}.{part}_proj") for part in "qkv")
+    if config["model_type"] == "olmoe":  # all heads as one
+        query = _normed(config, weights, query, f"{name}.q_norm")
+        key = _normed(config, weights, key, f"{name}.k_norm")
+    query, key, value = (part.reshape(len(x), -1, size) for part in (query, key, value))
+    if f"{name}.q_norm.weight" in weights and config["model_type"] != "olmoe":
         query, key = (
             _normed(config, weights, query, f"{name}.q_norm"),
             _normed(config, weights, key, f"{name}.k_norm"),

@@ -74,6 +74,29 @@ def llama_weights(*, tied: bool = True, seed: int = 0) -> dict[str, np.ndarray[A
     return weights if tied else weights | {"output.weight": matrix(VOCABULARY, HIDDEN)}
 
 
+def mixtral(*, experts: int, used: int) -> dict[str, Any]:
+    """Arguments of `write_llama` for a mixture of experts in the place of each MLP."""
+    random = np.random.default_rng(1)
+
+    def stack(rows: int, columns: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return (random.standard_normal((experts, rows, columns)) / np.sqrt(columns)).astype(np.float32)
+
+    extra = {}
+    for layer in range(LAYERS):
+        extra |= {
+            f"blk.{layer}.ffn_gate_inp.weight": 2 * stack(HIDDEN, 1)[..., 0],
+            f"blk.{layer}.ffn_gate_exps.weight": stack(WIDE, HIDDEN),
+            f"blk.{layer}.ffn_up_exps.weight": stack(WIDE, HIDDEN),
+            f"blk.{layer}.ffn_down_exps.weight": stack(HIDDEN, WIDE),
+        }
+    return {
+        "metadata": {"llama.expert_count": experts, "llama.expert_used_count": used},
+        "extra": extra,
+        "types": {"ffn_gate_inp": Type.F32},
+        "leave_out": tuple(f".ffn_{part}.weight" for part in ("gate", "up", "down")),
+    }
+
+
 def write_llama(
     path: Path,
     quantization: Type = Type.F32,
@@ -82,7 +105,7 @@ def write_llama(
     tied: bool = True,
     metadata: Mapping[str, Any] = {},
     extra: Mapping[str, np.ndarray[Any, Any]] = {},
-    leave_out: str = "",
+    leave_out: str | tuple[str, ...] = (),
     architecture: str = "llama",
     split_tensors: int = 0,
 ) -> Path:
@@ -94,7 +117,7 @@ def write_llama(
     for key, value in (llama_metadata() | dict(metadata)).items():
         _add(writer, key, value)
     for name, values in (llama_weights(tied=tied) | dict(extra)).items():
-        if name == leave_out:
+        if leave_out and name.endswith(leave_out):
             continue
         kind = next((kind for part, kind in types.items() if part in name), quantization)
         if values.ndim == 1:

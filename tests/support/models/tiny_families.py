@@ -50,6 +50,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32}
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": _BASE
+    | {"model_type": "mixtral", "num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": None},
+    "qwen2_moe": _BASE | _EXPERTS | {"model_type": "qwen2_moe", "shared_expert_intermediate_size": 64},
+    "qwen2_moe_normed": _BASE
+    | _EXPERTS
+    | {"model_type": "qwen2_moe", "shared_expert_intermediate_size": 64, "norm_topk_prob": True},
+    "qwen3_moe": _BASE | _EXPERTS | {"model_type": "qwen3_moe", "head_dim": 32, "norm_topk_prob": True},
+    "qwen3_moe_some": _BASE
+    | _EXPERTS
+    | {"model_type": "qwen3_moe", "head_dim": 32, "mlp_only_layers": [0], "decoder_sparse_step": 1},
+    "olmoe": _BASE | {"model_type": "olmoe", "num_experts": 8, "num_experts_per_tok": 3},
+}
+"""Mixtures of experts."""
+
 
 def head_dim(config: Mapping[str, Any]) -> int:
     """Dimensions of a head."""
@@ -59,7 +75,7 @@ def head_dim(config: Mapping[str, Any]) -> int:
 def random_weights(config: Mapping[str, Any], *, seed: int = 0) -> dict[str, Array]:
     """Every tensor of the model by transformers' name, scaled so that activations keep their size."""
     random = np.random.default_rng(seed)
-    hidden, wide, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    hidden, vocabulary = config["hidden_size"], config["vocab_size"]
     queries = config["num_attention_heads"] * head_dim(config)
     keys = config["num_key_value_heads"] * head_dim(config)
     gemma = config["model_type"] == "gemma3_text"
@@ -82,24 +98,55 @@ def random_weights(config: Mapping[str, Any], *, seed: int = 0) -> dict[str, Arr
     norms = ["input_layernorm", "post_attention_layernorm"]
     if gemma:
         norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
-    matrices = {
+    attention = {
         "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
+        "self_attn.o_proj": (hidden, queries),
     }  # fmt: skip
     for layer in range(config["num_hidden_layers"]):
         name = f"model.layers.{layer}"
         weights |= {f"{name}.{part}.weight": norm(hidden) for part in norms}
-        for part, (rows, columns) in matrices.items():
+        for part, (rows, columns) in (attention | _feed_forward(config, layer)).items():
             weights[f"{name}.{part}.weight"] = matrix(rows, columns)
             if _has_bias(config, part):
                 weights[f"{name}.{part}.bias"] = bias(rows)
-        if config["model_type"] in ("qwen3", "gemma3_text"):
+        if config["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text"):
             weights |= {f"{name}.self_attn.{part}.weight": norm(head_dim(config)) for part in ("q_norm", "k_norm")}
+        if config["model_type"] == "olmoe":
+            weights |= {
+                f"{name}.self_attn.q_norm.weight": norm(queries),
+                f"{name}.self_attn.k_norm.weight": norm(keys),
+            }
     return weights
 
 
+def _feed_forward(config: Mapping[str, Any], layer: int) -> dict[str, tuple[int, int]]:
+    """The matrices of a layer's MLP, or of its mixture of experts."""
+    hidden = config["hidden_size"]
+
+    def mlp(name: str, wide: int) -> dict[str, tuple[int, int]]:
+        inside = {f"{name}.{part}_proj": (wide, hidden) for part in ("gate", "up")}
+        return inside | {f"{name}.down_proj": (hidden, wide)}
+
+    count = config.get("num_experts") or config.get("num_local_experts") or 0
+    if not count or layer in config.get("mlp_only_layers", ()):
+        return mlp("mlp", config["intermediate_size"])
+    size = config.get("moe_intermediate_size", config["intermediate_size"])
+    if config["model_type"] == "mixtral":
+        name, parts = "block_sparse_moe", {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+    else:
+        name, parts = "mlp", {}
+    found = {f"{name}.gate": (count, hidden)}
+    for number in range(count):
+        for full, shape in mlp("", size).items():
+            part = full.removeprefix(".")
+            found[f"{name}.experts.{number}.{parts.get(part, part)}"] = shape
+    if "shared_expert_intermediate_size" in config:
+        found |= mlp("mlp.shared_expert", config["shared_expert_intermediate_size"])
+        found["mlp.shared_expert_gate"] = (1, hidden)
+    return found
+
+
 def _has_bias(config: Mapping[str, Any], part: str) -> bool:
-    if config["model_type"] == "qwen2":
+    if config["model_type"] in ("qwen2", "qwen2_moe"):
         return part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     return bool(config.get("attention_bias" if part.startswith("self_attn") else "mlp_bias"))

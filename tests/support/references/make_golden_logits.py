@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.models.tiny_families import CONFIGS, IDS, MIXTURES, random_weights
 
 GOLDEN = Path(__file__).with_name("golden_logits.npz")
 ROWS = [4, 9, 15]
@@ -20,7 +20,7 @@ ROWS = [4, 9, 15]
 
 def main() -> None:
     golden = {}
-    for name, config in CONFIGS.items():
+    for name, config in (CONFIGS | MIXTURES).items():
         values = dict(config)
         model_type = values.pop("model_type")
         model = AutoModelForCausalLM.from_config(

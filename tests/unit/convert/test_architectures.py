@@ -51,11 +51,11 @@ def names(arch: Architecture) -> list[str | None]:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model_type": "mixtral"}, "'mixtral'; supported: Llama 2 and 3"),
+        ({"model_type": "dbrx"}, "'dbrx'; supported: Llama 2 and 3.*Mixtral"),
         ({"model_type": "deepseek_v3"}, "'deepseek_v3'"),
         ({"model_type": None}, "None"),
-        ({"num_local_experts": 8}, "mixture-of-experts"),
-        ({"num_experts": 8}, "mixture-of-experts"),
+        ({"num_local_experts": 8}, "mixture of experts in a Llama"),
+        ({"num_experts": 8}, "mixture of experts in a Llama"),
         ({"hidden_act": "relu"}, "'relu'.*silu"),
         ({"partial_rotary_factor": 0.5}, "part of each head"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'.*yarn"),
@@ -160,8 +160,8 @@ def test_yarn_makes_the_context_longer_and_the_rotation_larger() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "says"),
     [
-        ("llama", {"expert_count": 8}, "mixture-of-experts"),
-        ("qwen3moe", {}, "'qwen3moe'; supported: Llama 2 and 3"),
+        ("qwen3", {"expert_count": 8}, "mixture of experts in a Qwen3"),
+        ("dbrx", {}, "'dbrx'; supported: Llama 2 and 3"),
         ("deepseek2", {"attention.kv_lora_rank": 512}, "'deepseek2'"),
         ("llama", {"attention.kv_lora_rank": 512}, "MLA"),
         ("llama", {"rope.scaling.type": "longrope"}, "'longrope'.*yarn"),

@@ -20,11 +20,13 @@ from tests.support.models.family_files import (
     write_gguf,
 )
 from tests.support.models.family_references import reference_logits
-from tests.support.models.tiny_families import CONFIGS, IDS, random_weights
+from tests.support.models.tiny_families import CONFIGS as PLAIN
+from tests.support.models.tiny_families import IDS, MIXTURES, random_weights
 
 GOLDEN = Path(__file__).parents[2] / "support" / "references" / "golden_logits.npz"
 GOLDEN_ROWS = [4, 9, 15]
-IN_GGUF = [name for name in CONFIGS if name != "qwen2_windows"]
+CONFIGS = PLAIN | MIXTURES
+IN_GGUF = [name for name in CONFIGS if name not in ("qwen2_windows", "qwen2_moe_normed", "qwen3_moe_some")]
 
 
 def gguf_config(name: str) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def test_graph_of_a_gguf_is_right(tmp_path: Path, name: str, quantization: Type)
     expected = reference_logits(config, quantised_weights(weights, quantization), IDS)
     close(GraphSession(tmp_path / "out", spec, float_activations=True).all_logits(IDS), expected)
     served = check_graph(tmp_path / "out", arch, source)["logits_error_served"]
-    assert served < (1e-5 if quantization is Type.F32 else 0.1)
+    # Inputs in int8 change the experts of a token whose next best are nearly as good.
+    assert served < (1e-5 if quantization is Type.F32 else 0.2 if name in MIXTURES else 0.1)
 
 
 @pytest.mark.parametrize("quantization", [Type.F32, Type.Q4_1])

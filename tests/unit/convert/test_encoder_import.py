@@ -15,7 +15,7 @@ from devtools.convert.encoder.weights import EncoderWeights
 from devtools.convert.hf.directory import read_tensors
 from services.inference.encoder.request import TokenRow
 from services.inference.runtime.onnx_encoder import OnnxEncoder
-from shared.errors import CorruptFile, NotFound, UnsupportedFormat
+from shared.errors import CorruptFile, UnsupportedFormat
 from tests.support.models.small_encoder import HIDDEN, POSITIONS, VOCABULARY, write_small_encoder
 
 LENGTHS = (1, 3, 17, POSITIONS)
@@ -198,7 +198,7 @@ def test_what_the_directory_says_about_length_and_labels_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "error", "match"),
     [
-        (lambda f: (f / "tokenizer.json").unlink(), NotFound, "tokenizer.json"),
+        (lambda f: (f / "tokenizer.json").unlink(), UnsupportedFormat, "has no tokenizer.json"),
         (lambda f: change_json(f / "1_Pooling" / "config.json", pooling_mode_max=True), UnsupportedFormat, "max"),
         (lambda f: (f / "modules.json").write_text('[{"type": "x.Dense"}]'), UnsupportedFormat, "Dense"),
         (lambda f: (f / "modules.json").write_text('[{"type": "x.Pooling", "path": "../up"}]'), CorruptFile, "up"),

@@ -115,7 +115,7 @@ def test_missing_tensor_and_wrong_shape_are_corrupt(tmp_path: Path) -> None:
         ({"llama.context_length": "long"}, CorruptFile, "context_length"),
         ({"llama.context_length": 10_000_000}, UnsupportedFormat, "10,000,000"),
         ({"llama.rope.scaling.type": "longrope"}, UnsupportedFormat, "longrope"),
-        ({"llama.expert_count": 8}, UnsupportedFormat, "experts"),
+        ({"llama.expert_count": 8}, CorruptFile, "llama.expert_used_count. is missing"),
         ({"llama.rope.dimension_count": HEADS}, UnsupportedFormat, "part of each head"),
         ({"llama.attention.head_count_kv": [2, 1]}, UnsupportedFormat, "layer to layer"),
         ({"tokenizer.ggml.model": "t5"}, UnsupportedFormat, "'t5'"),

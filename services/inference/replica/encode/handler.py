@@ -15,8 +15,10 @@ from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow,
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.turns import Turns
+from shared.contracts.base import Empty
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
-from shared.contracts.manifest import EncoderSpec
+from shared.contracts.manifest import EncoderSpec, encoder_tensors
+from shared.contracts.tensor import Described
 from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError
 
 
@@ -46,6 +48,7 @@ class EncodeHandler:
         spec: The version's.
         turns: In which texts are tokenised.
         on_finished: Called with each request at its end.
+        version: The number of the version.
     """
 
     def __init__(
@@ -55,12 +58,15 @@ class EncodeHandler:
         spec: EncoderSpec,
         turns: Turns,
         on_finished: Callable[[FinishedRequest], None],
+        *,
+        version: int = 1,
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._spec = spec
         self._turns = turns
         self._on_finished = on_finished
+        self._version = version
         self._tokenizing: set[str] = set()
         """Requests whose texts are being tokenised, without those that were cancelled meanwhile."""
 
@@ -68,6 +74,10 @@ class EncodeHandler:
         """Drop a request as soon as possible. Unknown ids are ignored."""
         self._tokenizing.discard(request_id)
         self._runner.cancel(request_id)
+
+    async def describe(self, _: Empty) -> Described:
+        """The version as a graph with named tensors, as which the Open Inference Protocol has it."""
+        return Described(version=self._version, **dict(encoder_tensors(self._spec)))
 
     async def embed(self, request: Embed) -> Embedded:
         """A vector for each text.
