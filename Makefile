@@ -43,6 +43,7 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embeddings
 	@$(BIN)/python -m benchmarks.http_protocols
+	@$(BIN)/python -m benchmarks.dialects
 	@$(BIN)/python -m benchmarks.memory
 
 attack: $(VENV)/.dev $(OPERATORS)  ## attack a fresh system; a row for each: what it was answered, and what others felt
