@@ -16,7 +16,7 @@ from tests.support.harness.embedded import Embedded
 from tests.support.models.tensor_graphs import write_linear
 
 PROGRAM = os.environ.get("LLMOS_TEST_SCHEMATHESIS", "")
-SECONDS = int(os.environ.get("LLMOS_TEST_SCHEMATHESIS_SECONDS", "120"))
+SECONDS = int(os.environ.get("LLMOS_TEST_SCHEMATHESIS_SECONDS", "180"))
 MODEL, TENSORS = "fuzzed", "linear"
 CHECKS = "not_a_server_error,status_code_conformance,response_schema_conformance"
 
