@@ -131,6 +131,16 @@ class Home:
         return self.root / "admin-key"
 
     @property
+    def alerts_file(self) -> Path:
+        """The rules of alerts, where a person has written some."""
+        return self.root / "alerts.toml"
+
+    @property
+    def audit_heads(self) -> Path:
+        """The ends of the chains of events, as `llmos audit verify` found them last; by gateway."""
+        return self.root / "audit-heads.json"
+
+    @property
     def lock_file(self) -> Path:
         """Locked while an embedded system runs, and names its process."""
         return self.root / "lock"

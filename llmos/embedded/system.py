@@ -13,6 +13,7 @@ from llmos.embedded.ports import choose
 from llmos.embedded.readiness import Readiness
 from llmos.embedded.state import hold, prepare_home
 from llmos.home import Home, Ports, SystemState
+from services.monitor.alerts.rule_file import read_alerts_file
 from shared.bus.access.roles import Role
 from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
@@ -102,6 +103,7 @@ class EmbeddedSystem:
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
+                **self._alerts(),
                 "LLMOS_INFERENCE_JOB_DIR": str(self.home.jobs),
                 "LLMOS_JOB_GATEWAY_URL": self.url,
                 "LLMOS_JOB_API_KEY_FILE": str(self.home.key_file),
@@ -114,6 +116,13 @@ class EmbeddedSystem:
             log=self.home.logs / f"{service}.log",
             stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
+
+    def _alerts(self) -> dict[str, str]:
+        file = self.home.alerts_file
+        if not file.exists():
+            return {}
+        read_alerts_file(file)  # here, so that the person who starts the system reads what is wrong
+        return {"LLMOS_MONITOR_ALERTS": str(file)}
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S

@@ -30,7 +30,9 @@ from services.gateway.open_inference.rpc.service import Service
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
+from services.gateway.refused_logins import RefusedLogins
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.seen_replicas import SeenReplicas
 from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
 from services.gateway.system_metrics import SystemMetrics
@@ -74,13 +76,14 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         metrics = Metrics(by_key=settings.metrics_by_key)
-        keys = await stack.enter_async_context(KeyStore(context.bus).running())
+        keys = await stack.enter_async_context(KeyStore(context.bus, context.trail("keys")).running())
         if settings.admin_key_file is not None:
             await keys.ensure(settings.admin_key_file)
         table = await stack.enter_async_context(LiveTable(context.bus).running())
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        table.follow(SeenReplicas(lambda: table.deployments))
         metrics.show_disk(context.disk)
         metrics.name_models(lambda: table.deployments)
         metrics.show_system(SystemMetrics(context.bus, table))
@@ -111,15 +114,24 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
                 generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
             ),
             *open_inference.routes(models, inference, lambda: context.readiness.reasons, settings.max_body),
-            *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
+            *fine_tuning.routes(
+                context.bus,
+                context.trail(),
+                table,
+                store,
+                max_body=settings.max_body,
+                max_file=settings.max_file,
+            ),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, context.disk, metrics),
         ]
         known = keys if settings.auth == "on" else None
+        refused = await stack.enter_async_context(RefusedLogins(context.trail("logins")).running())
         http = make_app(
             operations,
             keys=known,
             metrics=metrics,
+            refused=refused,
             cors_origins=settings.allowed_origins,
             trust_trace_context=settings.trust_trace_context,
         )

@@ -128,6 +128,11 @@ def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
 
 
+def changes_state(method: str, path: str) -> bool:
+    """Whether a request may change control state: no question to a model does, and none that only looks."""
+    return method not in ("GET", "HEAD", "OPTIONS") and Scope.INFERENCE not in scopes_for(method, path)
+
+
 def authorize(record: ApiKey, method: str, path: str) -> None:
     """Raise `PermissionDenied` unless the key has a scope that allows the request."""
     allowed = scopes_for(method, path)

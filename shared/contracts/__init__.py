@@ -7,6 +7,7 @@
 | `smoke_test` | what a version gave for a few tokens at import |
 | `dataset` | the JSON that describes a version of a dataset |
 | `report` | the JSON that describes what an evaluation measured |
+| `origin` | the request that a record comes from |
 | `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `job` | jobs, their processes and their events |

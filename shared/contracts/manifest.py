@@ -141,6 +141,7 @@ class EncoderSpec(Contract):
     Output `output`, float32:
         [B, S, output_size]  a vector per token, pooled as `pooling` says
         [B, output_size]     with pooling "none": the graph pools itself, or has a classifier's head
+        [B, S, output_size]  with pooling "tokens": a classifier of tokens
     """
 
     hidden_size: int = Field(gt=0)
@@ -151,7 +152,7 @@ class EncoderSpec(Contract):
     output: str = "last_hidden_state"
     output_size: int = Field(gt=0)
     """Numbers per text: the embedding's dimensions, or the classifier's labels."""
-    pooling: Literal["mean", "cls", "last", "none"] = "mean"
+    pooling: Literal["mean", "cls", "last", "none", "tokens"] = "mean"
     normalize: bool = True
     """Whether embeddings have length 1."""
     pad_token_id: int = 0
@@ -162,19 +163,28 @@ class EncoderSpec(Contract):
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """Turns a classifier's outputs into scores."""
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it is a classifier of tokens."""
+        return self.pooling == "tokens"
 
-TEXT, SCORES, LABEL, EMBEDDING = "text", "scores", "label", "embedding"
+
+TEXT, SCORES, LABEL, EMBEDDING, TOKENS = "text", "scores", "label", "embedding", "tokens"
 """The tensors of an encoder in the Open Inference Protocol."""
 
 
 def encoder_tensors(spec: EncoderSpec) -> TensorSpec:
     """An encoder with its tokenizer as a graph with named tensors: texts in, embeddings or scores out."""
+    text = TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,))
+    if spec.of_tokens:
+        tokens = TensorType(name=TOKENS, datatype="BYTES", shape=(ANY_LENGTH,))
+        return TensorSpec(inputs=(text,), outputs=(tokens,), batched=True)
     numbers = TensorType(
         name=SCORES if spec.labels else EMBEDDING, datatype="FP32", shape=(ANY_LENGTH, spec.output_size)
     )
     label = TensorType(name=LABEL, datatype="BYTES", shape=(ANY_LENGTH,))
     return TensorSpec(
-        inputs=(TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,)),),
+        inputs=(text,),
         outputs=(numbers, label) if spec.labels else (numbers,),
         batched=True,
     )

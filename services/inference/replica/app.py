@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
+from opentelemetry import trace
 
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
@@ -15,6 +16,7 @@ from services.inference.replica.infer.replica import serve_tensors
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
+from services.inference.replica.span_attributes import replica_attributes
 from services.inference.replica.stall_watch import StallWatch
 from services.inference.replica.version import read_manifest
 from shared.contracts.manifest import Manifest
@@ -22,8 +24,10 @@ from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
 from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
 from shared.service.context import Context
+from shared.telemetry import origins
 
 _log = structlog.get_logger("llmos.replica")
+_tracer = trace.get_tracer("llmos.replica")
 
 
 class Replica(Protocol):
@@ -66,14 +70,18 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         status = StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
         lease = await stack.enter_async_context(status.running())
-        try:
-            replica = await _start(context, settings, lease, stack)
-        except (LlmosError, OSError) as error:
-            message = error.message if isinstance(error, LlmosError) else str(error)
-            await lease.become(ReplicaState.FAILED, message)
-            raise
-        lease.describe(chars_per_token=replica.chars_per_token)
-        await lease.become(ReplicaState.READY)
+        name = f"start {assignment.deployment}" if not settings.restarts else f"restart {assignment.deployment}"
+        about = replica_attributes(assignment, settings.node_id)
+        with origins.working(_tracer, name, assignment.origin, about) as span:
+            try:
+                replica = await _start(context, settings, lease, stack)
+            except (LlmosError, OSError) as error:
+                message = error.message if isinstance(error, LlmosError) else str(error)
+                await lease.become(ReplicaState.FAILED, message)
+                raise
+            lease.describe(chars_per_token=replica.chars_per_token)
+            await lease.become(ReplicaState.READY)
+            span.add_event("ready")
         _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
         await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
         await stack.enter_async_context(StallWatch(replica.stalled_s, lease, context.readiness).running())

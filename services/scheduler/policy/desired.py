@@ -68,7 +68,7 @@ def rolled_back(before: Deployment, *, by: str, if_revision: int | None = None) 
 
 def _following(before: Deployment, fresh: Deployment) -> Deployment:
     """`fresh` as the revision after `before`; `before` itself if it says the same."""
-    own = {"revision", "created_at", "changed_by", "previous", "asked"}
+    own = {"revision", "created_at", "changed_by", "previous", "asked", "origin"}
     if fresh.model_dump(exclude=own) == before.model_dump(exclude=own):
         return before if before.asked == fresh.asked else before.model_copy(update={"asked": fresh.asked})
     return fresh.model_copy(
