@@ -8,7 +8,7 @@ OPERATORS = operators/liboperators.so
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help up learn test train check bench attack compose-test docs lock clean
+.PHONY: help up learn test train check bench attack clients compose-test docs protocol lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,13 +40,18 @@ bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they ar
 	@$(BIN)/python -m benchmarks.experts
 	@$(BIN)/python -m benchmarks.kv_types
 	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.fidelity
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embeddings
 	@$(BIN)/python -m benchmarks.http_protocols
+	@$(BIN)/python -m benchmarks.dialects
 	@$(BIN)/python -m benchmarks.memory
 
 attack: $(VENV)/.dev $(OPERATORS)  ## attack a fresh system; a row for each: what it was answered, and what others felt
 	@$(BIN)/python -m benchmarks.attack --markdown
+
+clients: $(VENV)/.dev $(OPERATORS)  ## install other people's clients, each in an environment in ~/.cache, and run their first examples
+	@$(BIN)/python -m tests.clients
 
 compose-test: $(VENV)/.dev $(OPERATORS)  ## docker-compose.yml as processes and in containers; makes an engine where none answers
 	@$(BIN)/python -P -m pytest -q tests/unit/deploy tests/e2e/test_compose_deployment.py
@@ -55,6 +60,10 @@ compose-test: $(VENV)/.dev $(OPERATORS)  ## docker-compose.yml as processes and 
 docs: $(VENV)/.dev  ## write docs/configuration.md from the settings and the command line, the tables of docs/api.md from the routes
 	@$(BIN)/python deploy/make_configuration.py
 	@$(BIN)/python deploy/make_api_tables.py
+
+PROTOCOL = services/gateway/open_inference/rpc/open_inference.proto
+protocol: $(VENV)/.dev  ## write the code of the gRPC messages from open_inference.proto
+	@$(BIN)/python -P -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOCOL)
 
 lock:  ## write the lock files anew (needs uv)
 	@for extra in registry scheduler inference inference-gpu gateway monitor jobs embedded dev; do \

@@ -3,18 +3,19 @@
 python deploy/make_api_tables.py
 """
 
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from services.gateway.anthropic import routes as anthropic
 from services.gateway.http.operation import Operation
-from services.gateway.http.parameters import Elsewhere, Ignored, Parameters
+from services.gateway.http.parameters import ELSEWHERE, IGNORED, Parameters
 from services.gateway.ollama import routes as ollama
+from services.gateway.open_inference import routes as open_inference
 from services.gateway.openai import routes as openai
 from services.gateway.openai.responses import routes as responses
 from services.gateway.openai.responses.api import ResponsesApi
@@ -22,6 +23,8 @@ from services.gateway.openai.responses.conversations_api import ConversationsApi
 
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 BEGIN = "<!-- Written by `make docs` from the routes; a test compares. -->\n"
+Schema = Mapping[str, Any]
+"""A JSON schema."""
 END = "<!-- The end of what `make docs` writes. -->\n"
 
 
@@ -35,6 +38,7 @@ def operations() -> dict[str, list[Operation]]:
         ),
         "Anthropic": anthropic.routes(none, none, 0),
         "Ollama": ollama.routes(none, none, none, table=none, bus=none, max_body=0),
+        "Open Inference Protocol": open_inference.routes(none, none, none, 0),
     }
 
 
@@ -66,50 +70,70 @@ def _routes(routes: list[Operation]) -> Iterator[str]:
 
 
 def _parameters(body: type[BaseModel], others: Parameters) -> Iterator[str]:
-    fields = {
-        name: field
-        for name, field in _fields(body)
-        if not any(isinstance(kind, Elsewhere) for kind in field.metadata)
-    }
-    ignored = {
-        name: kind.why for name, field in fields.items() for kind in field.metadata if isinstance(kind, Ignored)
-    }
-    served = [name for name in fields if name not in ignored]
-    ignored |= {name: why for name, why in others.ignored.items() if name not in fields}
+    schema = body.model_json_schema()
+    definitions: Mapping[str, Schema] = schema.get("$defs", {})
+    own: Mapping[str, Schema] = schema["properties"]
+    fields = [field for name, one in own.items() if ELSEWHERE not in one for field in _fields(name, one, definitions)]
+    reasons = {field.shown: field.ignored for field in fields if field.ignored is not None}
+    reasons |= {f"`{name}`": why for name, why in others.ignored.items() if name not in own}
     yield "| parameter | |\n|---|---|\n"
-    yield f"| served | {_list(served)} |\n"
-    for why in dict.fromkeys(ignored.values()):
-        yield f"| ignored: {why} | {_list([name for name, reason in ignored.items() if reason == why])} |\n"
-    if refused := [_refused(name, off) for name, off in others.refused.items() if name not in fields]:
+    yield f"| served | {', '.join(field.shown for field in fields if field.ignored is None)} |\n"
+    for why in dict.fromkeys(reasons.values()):
+        yield f"| ignored: {why} | {', '.join(shown for shown, reason in reasons.items() if reason == why)} |\n"
+    if refused := [_shown(name, off) for name, off in others.refused.items() if name not in own]:
         yield f"| refused, unless null or as given here | {', '.join(refused)} |\n"
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+class _Field(NamedTuple):
+    shown: str
+    """Its name, and the values that it takes if it is one of a few."""
+    ignored: str | None
+    """Why it has no effect; None: it is served."""
 
 
-def _refused(name: str, off: tuple[Any, ...]) -> str:
-    return f"`{name}`" if not off else f"`{name}` (" + ", ".join(f"`{_json(value)}`" for value in off) + ")"
+def _shown(name: str, values: Iterable[object]) -> str:
+    listed = ", ".join(f"`{json.dumps(value, ensure_ascii=False)}`" for value in values)
+    return f"`{name}` ({listed})" if listed else f"`{name}`"
 
 
-def _json(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+def _fields(name: str, schema: Schema, definitions: Mapping[str, Schema], *, outer: bool = True) -> Iterator[_Field]:
+    """The field itself; of one that is an object, those inside, with dotted names."""
+    forms = [each for each in _forms(schema, definitions) if each.get("type") != "null"]
+    ignored = next((each[IGNORED] for each in (schema, *forms) if IGNORED in each), None)
+    inner = forms[0].get("properties") if len(forms) == 1 else None
+    if outer and inner:
+        for key, one in inner.items():
+            yield from _fields(f"{name}.{key}", one, definitions, outer=False)
+    else:
+        known = [_values(each) for each in forms]
+        yield _Field(_shown(name, itertools.chain(*known) if all(known) else ()), ignored)
 
 
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """(name, field): of an object inside, the names of its fields."""
-    for name, field in model.model_fields.items():
-        shown = f"{prefix}{field.alias or name}"
-        if not prefix and (inner := _object(field.annotation)) is not None:
-            yield from _fields(inner, f"{shown}.")
-        else:
-            yield shown, field
+def _forms(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
+    """The alternatives that a value of `schema` may be, without references."""
+    if "$ref" in schema:
+        yield from _forms(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    elif "anyOf" in schema:
+        for each in schema["anyOf"]:
+            yield from _forms(each, definitions)
+    else:
+        yield schema
 
 
-def _object(kind: Any) -> type[BaseModel] | None:
-    """The model of a field that is an object or null."""
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
+def _values(form: Schema) -> list[object]:
+    """The values of an enumeration; the least object that has a type of its own; empty: any of a kind."""
+    if "enum" in form or "const" in form:
+        return [value for value in form.get("enum", [form.get("const")]) if value is not None]
+    return [_least(form)] if "const" in form.get("properties", {}).get("type", {}) else []
+
+
+def _least(form: Schema) -> object:
+    """A value with what is required."""
+    if "properties" in form:
+        return {name: _least(form["properties"][name]) for name in form.get("required", ())}
+    if form.get("type") == "array":
+        return [_least(form["items"])]
+    return form.get("const", "…")
 
 
 if __name__ == "__main__":

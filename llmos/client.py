@@ -4,7 +4,7 @@ Applications use any OpenAI client; the command line uses this one.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -15,10 +15,10 @@ from llmos.jobs import Jobs
 from llmos.transport import Transport, admin_path
 from llmos.versions import Versions
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.events import EventList
+from shared.contracts.events import AuditReport, Event, EventList
 from shared.contracts.gateway import ApiKey
 from shared.contracts.manifest import Manifest
-from shared.contracts.monitor import HealthReport, TraceList
+from shared.contracts.monitor import AlertList, HealthReport, TraceList
 from shared.contracts.registry import (
     DATASETS,
     MODELS,
@@ -166,6 +166,22 @@ class Client:
         sent = self._gateway.send("GET", f"{admin_path('keys', 'events')}?limit={limit}")
         return self._gateway.decoded(EventList, sent)
 
+    def events(self, **filters: str | float | None) -> EventList:
+        """Who changed what, newest first; `filters` are the query parameters of `GET /llmos/v1/events`."""
+        return self._gateway.decoded(EventList, self._gateway.send("GET", _events_path(filters)))
+
+    def follow_events(self, **filters: str | float | None) -> Iterator[Event]:
+        """As `events`, oldest first, and then what happens; does not end."""
+        for event, _ in self._gateway.events(_events_path({**filters, "follow": "true"})):
+            with self._gateway.understood():
+                yield Event.model_validate(event)
+
+    def verify_events(self, heads: Mapping[str, tuple[int, str]]) -> AuditReport:
+        """Check all chains of events; `heads` are numbers and digests of an earlier check, by chain."""
+        known = ",".join(f"{chain}:{number}:{digest}" for chain, (number, digest) in heads.items())
+        path = f"{admin_path('events', 'verify')}?{urlencode({'heads': known})}"
+        return self._gateway.decoded(AuditReport, self._gateway.send("GET", path))
+
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key, effective at once."""
         self._gateway.send("DELETE", admin_path("keys", key_id))
@@ -180,6 +196,10 @@ class Client:
     def health(self, *, timeout: float | None = None) -> HealthReport:
         """Every process that was heard of lately."""
         return self._gateway.call(HealthReport, "GET", "health", timeout=timeout)
+
+    def alerts(self) -> AlertList:
+        """What is wrong, or was in the last hour."""
+        return self._gateway.call(AlertList, "GET", "alerts")
 
     def traces(self, limit: int, **given: str | float | None) -> TraceList:
         """The newest traces; `given` are the fields of `ListTraces`."""
@@ -265,3 +285,8 @@ def why_not_ready(status: DeploymentStatus) -> str:
         "; ".join(f"{r.id} is {r.state}{': ' + r.message if r.message else ''}" for r in status.replicas)
         or "starting"
     )
+
+
+def _events_path(filters: Mapping[str, str | float | None]) -> str:
+    given = {name: value for name, value in filters.items() if value is not None}
+    return f"{admin_path('events')}?{urlencode(given)}"

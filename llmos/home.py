@@ -42,6 +42,8 @@ class Ports(Stamp):
 
     http: int
     nats: int
+    grpc: int = 0
+    """0: chosen by an LLMOS that served no gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,16 @@ class Home:
     def key_file(self) -> Path:
         """The admin key, mode 0600."""
         return self.root / "admin-key"
+
+    @property
+    def alerts_file(self) -> Path:
+        """The rules of alerts, where a person has written some."""
+        return self.root / "alerts.toml"
+
+    @property
+    def audit_heads(self) -> Path:
+        """The ends of the chains of events, as `llmos audit verify` found them last; by gateway."""
+        return self.root / "audit-heads.json"
 
     @property
     def lock_file(self) -> Path:

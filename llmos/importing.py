@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from devtools.optimum.environment import FORMAT, OptimumEnvironment
 from devtools.quantization import Quantize, conversion
@@ -29,7 +29,7 @@ _THROUGH_WEIGHTS = ("read", "build", "check", "finish")
 
 SOURCES = (
     "a .gguf file, a Hugging Face directory (config.json and safetensors; an encoder's may have model.onnx instead),"
-    " hf:org/name, hf:org/name@revision or hf:org/name:Q4_K_M"
+    " hf:org/name, hf:org/name@revision or hf:org/name:Q4_K_M; with --task tensor an .onnx file"
 )
 
 
@@ -41,6 +41,19 @@ class Imported(NamedTuple):
     """Whether the source had this version before, and nothing was converted."""
 
 
+class _Kind(NamedTuple):
+    """What becomes of a source."""
+
+    conversion: str
+    """`Lineage.conversion`."""
+    same: Callable[[Lineage], bool]
+    """Whether a version came from the source."""
+    find: Callable[[str], Path]
+    """The file or folder of a source on this machine."""
+    convert: Callable[[Path, Path, str, Progress], Manifest]
+    """Takes that, the folder of the version, and where it came from if not from this machine."""
+
+
 def import_model(
     client: Client,
     source: str,
@@ -48,6 +61,7 @@ def import_model(
     *,
     quantize: Quantize = "auto",
     cuda: bool = False,
+    task: Literal["tensor"] | None = None,
     optimum: OptimumEnvironment | None = None,
     aliases: tuple[str, ...] = (),
     downloads: Path | None = None,
@@ -67,6 +81,7 @@ def import_model(
         quantize: For weights that are floats in the source; `auto` leaves a GGUF's as they are, and takes int4 for
             a directory's where the model stands it, else int8.
         cuda: Also make a graph for GPUs.
+        task: `tensor` for an ONNX file with named tensors; else found out.
         optimum: Where optimum is installed, which converts the directory.
         aliases: Also pointed at the version.
         downloads: Where files from the hub lie until the import has succeeded, so that one that was cut off goes on;
@@ -79,12 +94,8 @@ def import_model(
     for alias in aliases:
         _check_name("--alias", alias)
     client.models.list()  # a wrong URL or key fails here, before minutes of work
-    if optimum is None:
-        how, same = conversion(quantize, cuda=cuda), _same_source(source)
-    else:
-        _check_optimum(source, quantize, cuda=cuda)
-        how, same = f"optimum, format {FORMAT}", _same_checkpoint(source)
-    if not force and (existing := earlier_import(client, name, how, same)) is not None:
+    kind = _kind(source, task, quantize, cuda=cuda, optimum=optimum)
+    if not force and (existing := earlier_import(client, name, kind.conversion, kind.same)) is not None:
         for alias in aliases:
             client.models.set_alias(name, alias, existing.version)
         return Imported(client.models.version(existing.reference), unchanged=True)
@@ -104,12 +115,12 @@ def import_model(
                 arrived = hub.download(model, fetched, progress)
             path, origin = arrived.path, f"hf:{arrived.origin}"
         else:
-            path = _local_model(source)
+            path = kind.find(source)
         in_bytes = _in_bytes(progress, path)
-        manifest = _convert(path, work / "version", quantize, origin, optimum=optimum, progress=in_bytes)
+        manifest = kind.convert(path, work / "version", origin, in_bytes)
         if cuda:
             manifest = add_cuda_graph(work / "version", manifest)
-        lineage = manifest.lineage.model_copy(update={"conversion": how})
+        lineage = manifest.lineage.model_copy(update={"conversion": kind.conversion})
         manifest = manifest.model_copy(update={"lineage": lineage})
         if journals is not None:
             stack.enter_context(ImportJournal.opened(journals)).add(file.digest for file in manifest.files)
@@ -118,6 +129,66 @@ def import_model(
         if fetched is not None:
             shutil.rmtree(fetched, ignore_errors=True)
     return Imported(version, unchanged=False)
+
+
+def _kind(
+    source: str,
+    task: Literal["tensor"] | None,
+    quantize: Quantize,
+    *,
+    cuda: bool,
+    optimum: OptimumEnvironment | None,
+) -> _Kind:
+    """How `source` is converted; checks that the options go with one another."""
+    if task == "tensor":
+        return _tensor_kind(source, quantize, cuda=cuda, optimum=optimum)
+
+    def convert(path: Path, destination: Path, origin: str, progress: Progress) -> Manifest:
+        return _convert(path, destination, quantize, origin, optimum=optimum, progress=progress)
+
+    if optimum is None:
+        return _Kind(conversion(quantize, cuda=cuda), _same_source(source), _local_model, convert)
+    _check_optimum(source, quantize, cuda=cuda)
+    return _Kind(f"optimum, format {FORMAT}", _same_checkpoint(source), _local_model, convert)
+
+
+def _tensor_kind(source: str, quantize: Quantize, *, cuda: bool, optimum: OptimumEnvironment | None) -> _Kind:
+    from devtools.convert import CONVERSION, convert_tensor, tensor_digest  # noqa: PLC0415  # as below
+
+    for option, given in (
+        (f"--quantize {quantize}", quantize not in ("auto", "none")),
+        ("--cuda", cuda),
+        ("--with optimum", optimum is not None),
+    ):
+        if given:
+            raise InvalidInput(
+                f"a graph with named tensors is served as it is; leave {option} out",
+                param=option.split()[0].removeprefix("--"),
+            )
+    path = _onnx_file(source)
+
+    @cache
+    def digest() -> str:
+        return tensor_digest(path)
+
+    return _Kind(
+        CONVERSION,
+        lambda lineage: lineage.source_digest == digest(),
+        _onnx_file,
+        lambda path, destination, _, progress: convert_tensor(path, destination, progress=progress),
+    )
+
+
+def _onnx_file(source: str) -> Path:
+    """The ONNX file that `source` names; raises `InvalidInput` if there is none."""
+    try:
+        path = Path(source).expanduser()
+        exists = path.is_file()
+    except (RuntimeError, OSError, ValueError):  # a user without a home, a name that no system takes
+        exists = False
+    if not exists or path.suffix.lower() != ".onnx":
+        raise InvalidInput(f"{source}: with --task tensor a file is expected that ends in .onnx", param="source")
+    return path
 
 
 def _same_source(source: str) -> Callable[[Lineage], bool]:
@@ -222,17 +293,21 @@ def _local_model(source: str) -> Path:
         exists = False
     if not exists:
         raise InvalidInput(f"{source}: no such file or folder", param="source")
-    is_gguf = path.is_file() and path.suffix.lower() == ".gguf"
-    if not (is_gguf or (path.is_dir() and (is_encoder_directory(path) or is_model_directory(path)))):
+    if not (_is_gguf(path) or (path.is_dir() and (is_encoder_directory(path) or is_model_directory(path)))):
         raise UnsupportedFormat(f"{source}{_hint(path)}: expected {SOURCES}", param="source")
     return path
+
+
+def _is_gguf(path: Path) -> bool:
+    """Whether a file is a GGUF by its name."""
+    return path.is_file() and path.suffix.lower() == ".gguf"
 
 
 def _in_bytes(progress: Progress, source: Path) -> Progress:
     """For the steps that go once through the weights of `source`: how far in bytes of its files."""
     from devtools.convert.gguf.split import split_files  # noqa: PLC0415  # other commands start without it
 
-    files = source.glob("*.safetensors") if source.is_dir() else split_files(source)
+    files = source.glob("*.safetensors") if source.is_dir() else split_files(source) if _is_gguf(source) else [source]
     total = sum(file.stat().st_size for file in files)
 
     def report(step: str, done: float, _total: int = 0, /) -> None:
@@ -246,6 +321,8 @@ def _hint(path: Path) -> str:
     if path.is_dir():
         ggufs = sorted(path.glob("*.gguf"))
         return f" is a folder; name the file in it ({ggufs[0].name})" if ggufs else ""
+    if path.suffix.lower() == ".onnx":
+        return " is an ONNX file; serve its tensors with --task tensor, or name the folder of an encoder"
     if path.suffix == ".safetensors":
         return " is a part of a Hugging Face directory; name its folder"
     if ".gguf" in path.name.lower():

@@ -17,7 +17,8 @@
     ├── Unavailable                 unavailable       retryable  nothing can serve this now
     │   ├── NoResponders            no_responders     retryable  no process listens on the subject
     │   ├── Disconnected            disconnected      retryable  the bus connection is down
-    │   └── ReplicaLost             replica_lost      retryable  the replica went away in mid-answer
+    │   ├── ReplicaLost             replica_lost      retryable  the replica went away in mid-answer
+    │   └── NotRecorded             not_recorded      retryable  a change whose event can't be stored is not made
     ├── DeadlineExceeded            deadline_exceeded          the time given is over
     ├── StorageFull                 storage_full               no room for the bytes
     └── Internal                    internal                   our fault; the id is in the log
@@ -176,6 +177,12 @@ class ReplicaLost(Unavailable):
     """The replica went away in the middle of an answer."""
 
     code = "replica_lost"
+
+
+class NotRecorded(Unavailable):
+    """A change of control state was not made, because its event could not be stored."""
+
+    code = "not_recorded"
 
 
 class DeadlineExceeded(LlmosError):

@@ -2,33 +2,27 @@
 
 import argparse
 import asyncio
-import base64
 import json
-import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
 import uvloop
 
-from benchmarks.http_protocols.worker import MODEL
+from benchmarks.gateway_alone.processes import KEY, gateway, nats_server
+from benchmarks.gateway_alone.replica import MODEL
 from benchmarks.serving.client import ChatClient
 
 PROTOCOLS = ("httptools", "h11", "ours")
 """The first is the base of the ratios."""
 CONCURRENCY = (16, 32)
 SMALL_REQUESTS, SMALL_CONNECTIONS = 400, 8
-KEY = "llmos-" + base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=").decode()
 WORKER = (sys.executable, "-m", "benchmarks.http_protocols.worker")
-START_S = 60.0
+STEP_S = 0.01
+"""Between two tokens of a stream."""
 
 
 async def main() -> None:
@@ -38,10 +32,11 @@ async def main() -> None:
     parser.add_argument("--tokens", type=int, default=400, help="of each stream")
     arguments = parser.parse_args()
     rounds: list[dict[str, dict[str, float]]] = []
-    with tempfile.TemporaryDirectory() as work, _nats(Path(work)) as url:
-        for number in range(arguments.rounds):
-            order = PROTOCOLS if number % 2 == 0 else PROTOCOLS[::-1]
-            rounds.append({each: await _measure(each, url, Path(work), arguments.tokens) for each in order})
+    with tempfile.TemporaryDirectory() as work:
+        async with nats_server(Path(work)) as url:
+            for number in range(arguments.rounds):
+                order = PROTOCOLS if number % 2 == 0 else PROTOCOLS[::-1]
+                rounds.append({each: await _measure(each, url, Path(work), arguments.tokens) for each in order})
     base = PROTOCOLS[0]
     for figure in rounds[0][base]:
         line: dict[str, object] = {"figure": figure}
@@ -54,7 +49,9 @@ async def main() -> None:
 
 async def _measure(protocol: str, nats: str, work: Path, tokens: int) -> dict[str, float]:
     figures: dict[str, float] = {}
-    async with _gateway(protocol, nats, work) as (process, client):
+    command = (*WORKER, protocol)
+    async with gateway(nats, work, step_s=STEP_S, command=command) as (pid, url):
+        process, client = psutil.Process(pid), ChatClient(url, MODEL, KEY)
         for concurrency in CONCURRENCY:
             await _streams(client, concurrency, 30)
             used, began = _processor_s(process), time.perf_counter()
@@ -93,55 +90,6 @@ async def _small_requests(url: str, count: int) -> None:
 def _processor_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-@asynccontextmanager
-async def _gateway(protocol: str, nats: str, work: Path) -> AsyncIterator[tuple[psutil.Process, ChatClient]]:
-    port = _free_port()
-    key_file = work / "admin.key"
-    key_file.write_text(KEY)
-    environment = {
-        **os.environ,
-        "LLMOS_NATS_URL": nats,
-        "LLMOS_GATEWAY_PORT": str(port),
-        "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(key_file),
-        "LLMOS_LOG_LEVEL": "warning",
-    }
-    client = ChatClient(f"http://127.0.0.1:{port}", MODEL, KEY)
-    with (
-        _running(*WORKER, "replica", env=environment),
-        _running(*WORKER, "gateway", protocol, env=environment) as pid,
-    ):
-        deadline = time.monotonic() + START_S
-        while not (await client.chat([{"role": "user", "content": "words"}], max_tokens=2)).ok:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"the gateway with {protocol} does not answer")
-            await asyncio.sleep(0.1)
-        yield psutil.Process(pid), client
-
-
-@contextmanager
-def _nats(work: Path) -> Iterator[str]:
-    port = _free_port()
-    binary = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
-    with _running(binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(work / "jetstream")):
-        yield f"nats://127.0.0.1:{port}"
-
-
-@contextmanager
-def _running(*command: str, env: dict[str, str] | None = None) -> Iterator[int]:
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -1,33 +1,13 @@
-"""The processes that are measured: `gateway PROTOCOL`, and `replica`, a replica without a model.
+"""The gateway that is measured: `python -m benchmarks.http_protocols.worker PROTOCOL`."""
 
-The replica sends one message for each step, with a token of every request in progress, as the engine does.
-"""
-
-import asyncio
 import sys
 from typing import Any
 
 import uvicorn
-import uvloop
 
 from services.gateway.app import app
 from services.gateway.settings import Settings
-from shared.bus import rpc
-from shared.bus.connect import connect
-from shared.bus.port import Bus
-from shared.contracts.base import Empty
-from shared.contracts.gateway import FinishReason, Frame, FrameBatch, Timings, Usage, frames_subject
-from shared.contracts.load import EngineLoad, LoadReport, load_subject
-from shared.contracts.replica import Accepted, Cancel, Generate, cancel_endpoint, generate_endpoint
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, REPLICAS_BUCKET, Deployment, ReplicaState, ReplicaStatus
-from shared.contracts.serving import ReplicaOptions
-from shared.deadlines import LOAD_REPORT_S
 from shared.service.run import main
-from shared.service.settings import ServiceSettings
-
-MODEL, REPLICA = "sample", "sample-1-a"
-SLOTS, MAX_LEN = 64, 4096
-STEP_S = 0.01
 
 
 def run_gateway(protocol: str) -> int:
@@ -42,82 +22,5 @@ def run_gateway(protocol: str) -> int:
     return main("gateway", Settings, app)
 
 
-class _Replica:
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._running: dict[str, tuple[Generate, int]] = {}
-
-    async def run(self) -> None:
-        example = Deployment.EXAMPLE
-        assert example is not None
-        deployment = example.model_copy(update={"name": MODEL, "model": MODEL})
-        await self._bus.kv(DEPLOYMENTS_BUCKET).put(MODEL, deployment.encode())
-        await rpc.respond(self._bus, generate_endpoint(REPLICA), self._accept)
-        await rpc.respond(self._bus, cancel_endpoint(REPLICA), self._cancel)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._report())
-            tasks.create_task(self._step())
-
-    async def _accept(self, request: Generate) -> Accepted:
-        self._running[request.request_id] = (request, 0)
-        return Accepted(prompt_tokens=1)
-
-    async def _cancel(self, request: Cancel) -> Empty:
-        self._running.pop(request.request_id, None)
-        return Empty()
-
-    async def _report(self) -> None:
-        status = ReplicaStatus(
-            id=REPLICA,
-            node="node-a",
-            deployment=MODEL,
-            model=MODEL,
-            version=1,
-            state=ReplicaState.READY,
-            options=ReplicaOptions(slots=SLOTS, max_len=MAX_LEN),
-        )
-        while True:
-            await self._bus.kv(REPLICAS_BUCKET).put(REPLICA, status.encode())
-            running = len(self._running)
-            load = EngineLoad(
-                running=running,
-                waiting=0,
-                queued_tokens=0,
-                free_slots=SLOTS - running,
-                slots=SLOTS,
-                max_len=MAX_LEN,
-                draining=False,
-            )
-            report = LoadReport(replica_id=REPLICA, deployment=MODEL, model=MODEL, version=1, load=load)
-            await rpc.publish(self._bus, load_subject(REPLICA), report)
-            await asyncio.sleep(LOAD_REPORT_S)
-
-    async def _step(self) -> None:
-        while True:
-            await asyncio.sleep(STEP_S)
-            running = list(self._running.values())
-            if running:
-                frames = tuple(self._frame(request, done) for request, done in running)
-                subject = frames_subject(running[0][0].gateway_id)
-                await rpc.publish(self._bus, subject, FrameBatch(replica_id=REPLICA, frames=frames))
-
-    def _frame(self, request: Generate, done: int) -> Frame:
-        frame = Frame(request_id=request.request_id, seq=done, text=" word", token_ids=(100 + done,))
-        done += 1
-        if done < (request.sampling.max_tokens or 1):
-            self._running[request.request_id] = (request, done)
-            return frame
-        self._running.pop(request.request_id)
-        usage = Usage(prompt_tokens=1, completion_tokens=done, cached_tokens=0)
-        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
-        return frame.model_copy(update={"finish_reason": FinishReason.LENGTH, "usage": usage, "timings": timings})
-
-
-async def _run_replica() -> None:
-    await _Replica(await connect(ServiceSettings().nats_url, name=REPLICA)).run()
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "gateway":
-        sys.exit(run_gateway(sys.argv[2]))
-    uvloop.run(_run_replica())
+    sys.exit(run_gateway(sys.argv[1]))

@@ -20,13 +20,16 @@ from pathlib import Path
 
 import onnxruntime
 
+from benchmarks.memory_bandwidth import read_bandwidth
 from benchmarks.processor import processor_name
+from benchmarks.random_gguf import SHAPES, write_random_gguf
 from benchmarks.serving import conversation, interference, overload, speculative, throughput
 from benchmarks.serving.figures import report
 from benchmarks.serving.in_process import Bound, openvino
 from benchmarks.serving.setting import Setting
 from benchmarks.serving.sides import LlamaServer, beside, llmos
 from devtools.convert import convert_gguf
+from devtools.convert.gguf.file import read_gguf
 from llmos.cli.demo import demo_gguf
 from shared.contracts.serving import DRAFT_TOKENS
 from shared.telemetry.logs import configure_logs
@@ -57,7 +60,9 @@ def main() -> None:
         help="tokens that LLMOS computes ahead in `throughput`; 0: none, as the bound [default: %(default)s]",
     )
     parser.add_argument("--reserve-threads", action="store_true", help="LLMOS in `throughput` has threads of its own")
-    parser.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--gguf", type=Path, help="the model [default: the demo's]")
+    model.add_argument("--shape", choices=SHAPES, help="random weights in a real model's shape, as Q4_K_M")
     parser.add_argument("--llama-server", type=Path, default=_path("LLAMA_SERVER"), help=LLAMA_HELP)
     parser.add_argument("--openvino-python", type=Path, default=_path("OPENVINO_PYTHON"), help=OPENVINO_HELP)
     arguments = parser.parse_args()
@@ -69,6 +74,8 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     gguf = arguments.gguf or demo_gguf()
+    if arguments.shape:
+        gguf = write_random_gguf(folder / f"random-{arguments.shape}.Q4_K_M.gguf", SHAPES[arguments.shape])
     version = folder / "version"
     manifest = convert_gguf(gguf, version)
     if manifest.decoder is None:
@@ -84,6 +91,7 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         llama_server=_version([str(arguments.llama_server), "--version"], arguments.llama_server) if llama else None,
         openvino_genai=_version([str(python), "-c", _PRINT_VERSION], python) if python else None,
         model=gguf.name,
+        **_least_token_time(gguf, threads),
         quick=arguments.quick,
         draft_tokens=arguments.draft_tokens,
         threads_reserved=arguments.reserve_threads,
@@ -105,6 +113,19 @@ def _run(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     )
     for name in arguments.only:
         SCENARIOS[name](setting)
+
+
+def _least_token_time(gguf: Path, threads: int) -> dict[str, float]:
+    """What no engine goes below at one stream of a dense model: a token reads every matrix once."""
+    tensors = read_gguf(gguf).tensors
+    untied = "output.weight" in tensors  # a tied head is the embedding, of which a token else reads one row
+    size = sum(each.raw.nbytes for name, each in tensors.items() if not (untied and name == "token_embd.weight"))
+    bandwidth = read_bandwidth(threads)
+    return {
+        "read_gb_per_token": round(size / 1e9, 3),
+        "memory_gb_per_s": round(bandwidth / 1e9, 1),
+        "least_token_ms": round(1e3 * size / bandwidth, 2),
+    }
 
 
 _PRINT_VERSION = "import openvino_genai; print(openvino_genai.__version__)"

@@ -45,10 +45,12 @@ class Project:
         copy_tracked(self.tree)
         make(self.tree)
         self.ports = free_ports(2)
+        rpc_ports = free_ports(2)
         self.jaeger_port, self.prometheus_port, grafana = (free_ports(1)[0] for _ in range(3))
         self._environment = {
             **docker,
             "GATEWAY_PORT": f"{self.ports[0]}-{self.ports[1]}",
+            "GATEWAY_GRPC_PORT": f"{rpc_ports[0]}-{rpc_ports[1]}",
             "JAEGER_PORT": str(self.jaeger_port),
             "PROMETHEUS_PORT": str(self.prometheus_port),
             "GRAFANA_PORT": str(grafana),

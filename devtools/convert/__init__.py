@@ -7,13 +7,17 @@ from devtools.convert.from_gguf import convert_gguf
 from devtools.convert.from_hf import convert_hf
 from devtools.convert.hf.directory import is_model_directory
 from devtools.convert.source_digest import source_digest
+from devtools.convert.tensor.version import CONVERSION, convert_tensor, tensor_digest
 
 __all__ = [
+    "CONVERSION",
     "add_cuda_graph",
     "convert_encoder",
     "convert_gguf",
     "convert_hf",
+    "convert_tensor",
     "is_encoder_directory",
     "is_model_directory",
     "source_digest",
+    "tensor_digest",
 ]

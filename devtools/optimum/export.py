@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from tokenizers import Tokenizer
 
 from devtools.convert.decoder_version import Progress, describe_file, no_progress, staged
 from devtools.convert.encoder.config import read_license
-from devtools.convert.hf.directory import read_text
-from devtools.convert.hostile_text import try_hostile_texts
+from devtools.convert.hf.tokenizer import read_tokenizer
 from devtools.convert.memory_need import GRAMMAR_BYTES_PER_ID, GRAMMARS, LOGITS_AT_ONCE, PACKED, PROCESS
 from devtools.optimum.check import check_graphs
 from devtools.optimum.checkpoint import check_checkpoint, checkpoint_digest
 from devtools.optimum.environment import OptimumEnvironment, offline_variables
 from devtools.optimum.facts import read_sampling, read_spec
 from shared.contracts.manifest import Lineage, Manifest, MemoryNeed, Seq2SeqSpec
-from shared.errors import CorruptFile, UnsupportedFormat
-from shared.panics import no_panics
+from shared.errors import UnsupportedFormat
 from shared.storage.scratch import scratch_folder
 
 TOOL = "optimum"
@@ -66,7 +63,7 @@ def convert_seq2seq(
         exported.mkdir()
         _run([str(environment.python), "-P", str(_SCRIPT), str(source.resolve()), str(exported)], scratch, progress)
         facts: dict[str, Any] = json.loads((exported / "facts.json").read_text(encoding="utf-8"))
-        tokenizer = _read_tokenizer(exported / "tokenizer.json", facts["vocab_size"])
+        tokenizer = read_tokenizer(exported, vocab_size=facts["vocab_size"])
         spec = read_spec(facts, tokenizer)
         progress("check", 0.0)
         error = check_graphs(exported, spec, exported / "reference.npz")
@@ -153,24 +150,3 @@ def _report(line: str, progress: Progress) -> None:
     except (ValueError, KeyError, TypeError):  # libraries print what they like
         return
     progress(stage, part)
-
-
-def _read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer, without the truncation and padding that a file may ask for."""
-    text = read_text(path)
-    with no_panics(_unreadable):
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise _unreadable(str(error)) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    try_hostile_texts(tokenizer)
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
-    if size > vocab_size:
-        raise CorruptFile(f"tokenizer.json has {size} tokens, but config.json says {vocab_size}", param="source")
-    return tokenizer
-
-
-def _unreadable(reason: str) -> CorruptFile:
-    return CorruptFile(f"tokenizer.json can't be read: {reason}; download it again", param="source")

@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from llmos.cli import (
+    alerts,
     apply,
     bus,
     chat,
@@ -15,6 +16,7 @@ from llmos.cli import (
     deployments,
     embed,
     evaluate,
+    events,
     jobs,
     keys,
     learn,
@@ -44,6 +46,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+alerts.register(app)
+events.register(app)
 verify.register(models.app)
 app.add_typer(models.app, name="model")
 app.add_typer(tools.app, name="tool")

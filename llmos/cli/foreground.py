@@ -91,6 +91,8 @@ def _remove_leftovers(system: EmbeddedSystem, home: Home, store: str | None) -> 
 def _greet(system: EmbeddedSystem, home: Home, seconds: float) -> None:
     say(f"ready in {seconds:.1f} s", style="bold green")
     say(f"  API      {system.url}/v1   (OpenAI-compatible, loopback only)")
+    if system.grpc_port != "off":
+        say(f"  gRPC     127.0.0.1:{system.grpc_port}   (Open Inference Protocol)")
     say(f"  metrics  {system.url}/metrics")
     say(f"  key      {home.key_file}   (admin; make others with 'llmos key create NAME')")
     say("try")

@@ -95,7 +95,13 @@ def events(
         print_json([event.model_dump(mode="json") for event in found])
         return
     rows = [
-        (f"{event.at:%Y-%m-%d %H:%M:%S}", event.kind, event.name, event.detail.get("name", ""), event.actor)
+        (
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            event.kind,
+            event.name,
+            event.detail.get("name", ""),
+            event.by or event.actor,
+        )
         for event in found
     ]
     print_table(("AT", "WHAT", "KEY", "NAME", "BY"), rows, empty="No events.")

@@ -42,6 +42,13 @@ def import_(
             help="Convert with a tool that 'llmos tool install' has installed. optimum: T5, BART, Marian, Whisper.",
         ),
     ] = None,
+    task: Annotated[
+        Literal["tensor"] | None,
+        typer.Option(
+            "--task",
+            help="tensor: an ONNX file whose named tensors are served as they are; found out for other models.",
+        ),
+    ] = None,
     cuda: Annotated[bool, typer.Option("--cuda", help="Also make a graph in float16 for NVIDIA GPUs.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Convert it again, although the same source has a version already.")
@@ -63,6 +70,7 @@ def import_(
                 name,
                 quantize=quantize,
                 cuda=cuda,
+                task=task,
                 optimum=None if converter is None else OptimumEnvironment(target.home.tool(converter)),
                 aliases=tuple(alias or ()),
                 downloads=target.home.downloads,
@@ -119,6 +127,9 @@ def show(
         "context": f"{manifest.context_length} tokens",
         "memory": f"{size(need.weights + need.activations)} + {size(need.kv_per_token)} a token",
     }
+    if manifest.tensor is not None:
+        facts |= {"memory": size(need.weights + need.activations)}
+        del facts["context"]
     for name, fact in [*facts.items(), *lines]:
         say(f"  {name:<8} {fact}")
     for file in manifest.files:
@@ -140,9 +151,16 @@ def _shape(manifest: Manifest) -> str:
         return (
             f"encoder and decoder, {spec.layers} layers, {spec.heads} heads, hidden {spec.hidden_size}, reads {reads}"
         )
+    if manifest.tensor is not None:
+        puts = [
+            f"{put.name} {put.datatype} {list(put.shape)}" for put in manifest.tensor.inputs + manifest.tensor.outputs
+        ]
+        count, rows = len(manifest.tensor.inputs), "" if manifest.tensor.batched else "; requests are computed alone"
+        return f"{', '.join(puts[:count])} -> {', '.join(puts[count:])}{rows}"
     encoder = manifest.the_encoder
     if encoder.labels:
-        return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels"
+        each = " of tokens" if encoder.of_tokens else ""
+        return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels{each}"
     pooling = "pooled by the graph" if encoder.pooling == "none" else f"{encoder.pooling} pooling"
     return f"encoder, {encoder.output_size} dimensions, {pooling}{', normalised' if encoder.normalize else ''}"
 

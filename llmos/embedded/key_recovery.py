@@ -1,14 +1,13 @@
 """Makes a new admin key for an embedded system whose own is lost or revoked: the home's bus passwords allow it."""
 
-import os
-import pwd
-import socket
-
 from llmos.embedded import nats
 from llmos.home import Home, write_private
 from services.gateway.keys import KeyStore
+from shared.audit.person import person
+from shared.audit.trail import Trail
 from shared.bus.access.roles import Role
 from shared.bus.connect import connect
+from shared.contracts.events import CHAINS
 from shared.contracts.gateway import ApiKey, Scope
 from shared.errors import Conflict, Unauthenticated, Unavailable
 
@@ -29,13 +28,15 @@ async def recover(home: Home) -> ApiKey:
     password = home.bus_passwords(nats.USERS)[Role.GATEWAY]
     bus = await connect(nats.user_url(ports.nats, Role.GATEWAY, password), name="key recovery", timeout=CONNECT_S)
     try:
-        async with KeyStore(bus).running() as keys:
+        async with KeyStore(bus, Trail(bus, CHAINS["keys"], actor="llmos key recover")).running() as keys:
             await keys.wait_synced()
             if _administers(keys, home.admin_key()):
                 raise Conflict(
                     f"the admin key in {home.key_file} works; make another with 'llmos key create NAME --scope admin'"
                 )
-            record, key = await keys.create("recovered admin key", (Scope.ADMIN,), by=_who(), event="key.recovered")
+            record, key = await keys.create(
+                "recovered admin key", (Scope.ADMIN,), by=f"{person()}, by 'llmos key recover'", event="key.recovered"
+            )
     finally:
         await bus.drain()
     write_private(home.key_file, key + "\n")
@@ -47,12 +48,3 @@ def _administers(keys: KeyStore, key: str | None) -> bool:
         return Scope.ADMIN in keys.check(key).scopes
     except Unauthenticated:
         return False
-
-
-def _who() -> str:
-    """The user and machine, for the event."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user without an entry
-        user = f"uid {os.getuid()}"
-    return f"{user} on {socket.gethostname()}, by 'llmos key recover'"

@@ -5,7 +5,7 @@ import socket
 from llmos.home import Home, Ports
 from shared.errors import Conflict
 
-DEFAULT_HTTP_PORT = 8000
+DEFAULT_HTTP_PORT, DEFAULT_GRPC_PORT = 8000, 8001
 
 
 def is_free(port: int) -> bool:
@@ -36,9 +36,14 @@ def choose(home: Home, http: int | None) -> Ports:
         raise Conflict(f"port {http} is in use by another program; choose one with --port", param="port")
     last = home.ports()
     if http is None:
-        preferred = last.http if last else DEFAULT_HTTP_PORT
-        http = preferred if is_free(preferred) else free_port()
+        http = _preferred(last.http if last else DEFAULT_HTTP_PORT)
+    grpc = _preferred(last.grpc if last and last.grpc else DEFAULT_GRPC_PORT, besides=http)
     nats = last.nats if last and is_free(last.nats) else free_port()
-    ports = Ports(http=http, nats=nats)
+    ports = Ports(http=http, nats=nats, grpc=grpc)
     home.write_ports(ports)
     return ports
+
+
+def _preferred(port: int, besides: int = 0) -> int:
+    """The port, or a free one if it is taken, also by the port `besides`."""
+    return port if port != besides and is_free(port) else free_port()

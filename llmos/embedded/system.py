@@ -13,6 +13,7 @@ from llmos.embedded.ports import choose
 from llmos.embedded.readiness import Readiness
 from llmos.embedded.state import hold, prepare_home
 from llmos.home import Home, Ports, SystemState
+from services.monitor.alerts.rule_file import read_alerts_file
 from shared.bus.access.roles import Role
 from shared.bus.connect import connect
 from shared.deadlines import LAUNCHER_READY_S, LAUNCHER_STOP_AGENT_S, LAUNCHER_STOP_S
@@ -35,6 +36,8 @@ class EmbeddedSystem:
         self.home = home
         self.ports = ports
         self.url = f"http://127.0.0.1:{ports.http}"
+        self.grpc_port = os.environ.get("LLMOS_GATEWAY_GRPC_PORT", str(ports.grpc))
+        """As the gateway's setting has it."""
         self._store_url = store_url or home.store.as_uri()
         self._note = note
         self._passwords = home.bus_passwords(nats.USERS)
@@ -100,17 +103,26 @@ class EmbeddedSystem:
                 "LLMOS_LOG_DIR": str(self.home.logs),
                 "LLMOS_CACHE_DIR": str(self.home.cache),
                 "LLMOS_MONITOR_DIR": str(self.home.monitor),
+                **self._alerts(),
                 "LLMOS_INFERENCE_JOB_DIR": str(self.home.jobs),
                 "LLMOS_JOB_GATEWAY_URL": self.url,
                 "LLMOS_JOB_API_KEY_FILE": str(self.home.key_file),
                 "LLMOS_INFERENCE_NODE_ID": os.environ.get("LLMOS_INFERENCE_NODE_ID", "local"),
                 "LLMOS_GATEWAY_HOST": "127.0.0.1",
                 "LLMOS_GATEWAY_PORT": str(self.ports.http),
+                "LLMOS_GATEWAY_GRPC_PORT": self.grpc_port,
                 "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(self.home.key_file),
             },
             log=self.home.logs / f"{service}.log",
             stop_timeout=LAUNCHER_STOP_AGENT_S if service == "inference" else LAUNCHER_STOP_S,
         )
+
+    def _alerts(self) -> dict[str, str]:
+        file = self.home.alerts_file
+        if not file.exists():
+            return {}
+        read_alerts_file(file)  # here, so that the person who starts the system reads what is wrong
+        return {"LLMOS_MONITOR_ALERTS": str(file)}
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + LAUNCHER_READY_S

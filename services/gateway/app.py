@@ -11,6 +11,7 @@ from services.gateway.anthropic import routes as anthropic
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.encodings import Encodings
 from services.gateway.dispatch.generations import Generations
+from services.gateway.dispatch.tensors import Tensors
 from services.gateway.dispatch.tokenizations import Tokenizations
 from services.gateway.http import health
 from services.gateway.http.app import make_app
@@ -21,10 +22,17 @@ from services.gateway.limits.networks import LOOPBACK
 from services.gateway.limits.places import Places
 from services.gateway.metrics import Metrics
 from services.gateway.ollama import routes as ollama
+from services.gateway.open_inference import routes as open_inference
+from services.gateway.open_inference.inference import Inference
+from services.gateway.open_inference.models import Models
+from services.gateway.open_inference.rpc.server import serving as serving_rpc
+from services.gateway.open_inference.rpc.service import Service
 from services.gateway.openai import routes as openai
 from services.gateway.openai.fine_tuning import routes as fine_tuning
 from services.gateway.openai.responses import routes as responses
+from services.gateway.refused_logins import RefusedLogins
 from services.gateway.routing.live_table import LiveTable
+from services.gateway.routing.seen_replicas import SeenReplicas
 from services.gateway.routing.start_up import StartUp
 from services.gateway.settings import Settings
 from services.gateway.system_metrics import SystemMetrics
@@ -68,13 +76,14 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         metrics = Metrics(by_key=settings.metrics_by_key)
-        keys = await stack.enter_async_context(KeyStore(context.bus).running())
+        keys = await stack.enter_async_context(KeyStore(context.bus, context.trail("keys")).running())
         if settings.admin_key_file is not None:
             await keys.ensure(settings.admin_key_file)
         table = await stack.enter_async_context(LiveTable(context.bus).running())
         dispatcher = await stack.enter_async_context(
             Dispatcher(context.bus, table, metrics, gateway_id=context.instance, limits=settings.limits).running()
         )
+        table.follow(SeenReplicas(lambda: table.deployments))
         metrics.show_disk(context.disk)
         metrics.name_models(lambda: table.deployments)
         metrics.show_system(SystemMetrics(context.bus, table))
@@ -86,6 +95,9 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
         generations = Generations(dispatcher, settings.request_timeout)
         encodings = Encodings(dispatcher, settings.request_timeout)
         tokenizations = Tokenizations(dispatcher, settings.request_timeout)
+        tensors = Tensors(dispatcher, settings.request_timeout)
+        models = Models(table, tensors)
+        inference = Inference(models, tensors, encodings)
         stored = responses.running(
             context.bus,
             generations,
@@ -101,15 +113,25 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             *ollama.routes(
                 generations, encodings, tokenizations, table=table, bus=context.bus, max_body=settings.max_body
             ),
-            *fine_tuning.routes(context.bus, table, store, max_body=settings.max_body, max_file=settings.max_file),
+            *open_inference.routes(models, inference, lambda: context.readiness.reasons, settings.max_body),
+            *fine_tuning.routes(
+                context.bus,
+                context.trail(),
+                table,
+                store,
+                max_body=settings.max_body,
+                max_file=settings.max_file,
+            ),
             *admin.routes(context.bus, keys, store, settings.max_body),
             *health.routes(lambda: context.readiness.reasons, context.disk, metrics),
         ]
         known = keys if settings.auth == "on" else None
+        refused = await stack.enter_async_context(RefusedLogins(context.trail("logins")).running())
         http = make_app(
             operations,
             keys=known,
             metrics=metrics,
+            refused=refused,
             cors_origins=settings.allowed_origins,
             trust_trace_context=settings.trust_trace_context,
         )
@@ -119,6 +141,24 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
             LOOPBACK + settings.proxies,
         )
         metrics.show_connections(places)
-        yield await stack.enter_async_context(
+        rpc = None
+        if settings.grpc_port != "off":
+            rpc = await stack.enter_async_context(
+                serving_rpc(
+                    Service(models, inference, lambda: context.readiness.reasons, settings.max_body),
+                    host=settings.host,
+                    port=settings.grpc_port,
+                    keys=known,
+                    metrics=metrics,
+                    reasons=lambda: context.readiness.reasons,
+                    grace=settings.drain_timeout,
+                )
+            )
+        url = await stack.enter_async_context(
             serving(http, listening, settings.drain_timeout, settings.time_limits, places, proxies=settings.proxies)
         )
+        try:
+            yield url
+        finally:
+            if rpc is not None:
+                rpc.stop()  # while HTTP drains

@@ -18,7 +18,7 @@ KEY_PATTERN = re.compile(r"^llmos-[A-Za-z0-9_-]{43}$")
 SECRET_BYTES = 32
 REVOKED_LISTED = timedelta(days=30)
 
-OPEN_PATHS = ("/health", "/healthz", "/readyz")
+OPEN_PATHS = ("/health", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 """Served without a key."""
 
 TRAIN_PATHS = (
@@ -27,7 +27,9 @@ TRAIN_PATHS = (
 )
 """What the scope `train` is for, with everything below."""
 
-MODEL_PATHS = ("/v1/", "/api/", "/rerank", "/v2/rerank", "/tokenize", "/detokenize", "/tokenizer_info")
+RPC_PATH = "/inference.GRPCInferenceService/"
+"""What the methods of the gRPC service begin with."""
+MODEL_PATHS = ("/v1/", "/v2", "/api/", "/rerank", "/tokenize", "/detokenize", "/tokenizer_info", RPC_PATH)
 """What the paths of the model APIs begin with."""
 
 
@@ -124,6 +126,11 @@ def scopes_for(method: str, path: str) -> tuple[Scope, ...]:
     if path.startswith(MODEL_PATHS):
         return (Scope.INFERENCE, Scope.READ, Scope.ADMIN) if looks else (Scope.INFERENCE, Scope.ADMIN)
     return (Scope.READ, Scope.ADMIN) if looks else (Scope.ADMIN,)
+
+
+def changes_state(method: str, path: str) -> bool:
+    """Whether a request may change control state: no question to a model does, and none that only looks."""
+    return method not in ("GET", "HEAD", "OPTIONS") and Scope.INFERENCE not in scopes_for(method, path)
 
 
 def authorize(record: ApiKey, method: str, path: str) -> None:

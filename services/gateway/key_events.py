@@ -1,22 +1,14 @@
-"""What happened to API keys, in a stream that nothing else writes to: no flood of requests pushes it out."""
+"""What happened to API keys, in a chain and a stream of its own: no flood of requests pushes it out."""
 
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager
 
-import structlog
-
+from shared.audit.trail import Change, Trail
 from shared.bus.port import Bus
-from shared.bus.rpc import publish
-from shared.contracts.events import Event
-from shared.contracts.gateway import (
-    KEY_EVENTS_MAX_AGE_S,
-    KEY_EVENTS_MAX_BYTES,
-    KEY_EVENTS_STREAM,
-    KEY_EVENTS_SUBJECT,
-    ApiKey,
-)
-from shared.errors import LlmosError
+from shared.contracts.events import KEY_EVENTS, Event
+from shared.contracts.gateway import TENANTS_BUCKET, ApiKey
 
-_log = structlog.get_logger("llmos.gateway")
+_STABLE = {"id", "name", "hash", "scopes", "created_at", "expires_at", "revoked", "may_store"}
+"""The fields of a key that only a change changes."""
 
 
 class KeyEvents:
@@ -24,26 +16,26 @@ class KeyEvents:
 
     Args:
         bus: Where the stream is.
+        trail: Writes the chain `keys`.
     """
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, bus: Bus, trail: Trail) -> None:
+        self._trail = trail
         self._stream = bus.stream(
-            KEY_EVENTS_STREAM, [KEY_EVENTS_SUBJECT], max_bytes=KEY_EVENTS_MAX_BYTES, max_age=KEY_EVENTS_MAX_AGE_S
+            KEY_EVENTS.name, [KEY_EVENTS.subjects], max_bytes=KEY_EVENTS.max_bytes, max_age=KEY_EVENTS.max_age
         )
 
-    async def record(self, kind: str, key: ApiKey, by: str) -> None:
-        """Say in the stream and in the log that `by`, a key's id, did `kind` to a key."""
-        detail = {"name": key.name, "scopes": " ".join(key.scopes)}
-        _log.info(kind, key=key.id, by=by, **detail)
-        event = Event(kind=kind, name=key.id, actor=by, at=datetime.now(UTC), detail=detail)
-        try:
-            # Makes the stream where this process is the owner: what is published without one is lost.
-            await self._stream.after(0, KEY_EVENTS_SUBJECT, limit=1)
-            await publish(self._bus, KEY_EVENTS_SUBJECT, event)
-        except LlmosError as error:
-            _log.warning("key_event.not_stored", kind=kind, key=key.id, problem=error.message)
+    def change(self, kind: str, before: ApiKey | None, after: ApiKey, by: str) -> AbstractAsyncContextManager[Event]:
+        """Record that `by`, a key's id or a user, does `kind` to a key; the block does it. See `Trail.change`."""
+        change = Change(f"{TENANTS_BUCKET}/{after.id}", _stable(before) if before else None, _stable(after))
+        detail = {"name": after.name, "scopes": " ".join(after.scopes)}
+        return self._trail.change(kind, after.id, change, by=by, **detail)
 
     async def newest(self, count: int) -> list[Event]:
         """The newest events, newest first; raises what the bus raises."""
-        return [Event.decode(message.data) for message in reversed(await self._stream.last(count))]
+        return [Event.decode(message.data) for _, message in reversed(await self._stream.last(count))]
+
+
+def _stable(key: ApiKey) -> bytes:
+    """What a key is. The time of its last use is noted and no change."""
+    return key.model_dump_json(include=_STABLE).encode()

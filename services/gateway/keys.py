@@ -14,6 +14,7 @@ import structlog
 
 from services.gateway import auth
 from services.gateway.key_events import KeyEvents
+from shared.audit.trail import Trail
 from shared.bus.port import Bus, KvEvent, KvOperation
 from shared.bus.records import Records
 from shared.contracts.events import Event
@@ -36,6 +37,7 @@ class KeyStore:
 
     Args:
         bus: Where the records are kept.
+        trail: Writes the chain `keys`.
         random: n random bytes.
         now: The time of day.
     """
@@ -43,11 +45,12 @@ class KeyStore:
     def __init__(
         self,
         bus: Bus,
+        trail: Trail,
         random: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kv = bus.kv(TENANTS_BUCKET)
-        self._events = KeyEvents(bus)
+        self._events = KeyEvents(bus, trail)
         self._records = Records(self._kv, ApiKey)
         self._random = random
         self._now = now
@@ -115,8 +118,7 @@ class KeyStore:
         key, now = auth.make_key(self._random(auth.SECRET_BYTES)), self._now()
         expires_at = None if expires_in is None else now + expires_in
         record = auth.new_record(key, name, scopes, now, expires_at=expires_at, may_store=may_store)
-        await self._store(record, await self._kv.create(record.id, record.encode()))
-        await self._events.record(event, record, by)
+        await self._create(record, event, by)
         return record, key
 
     async def revoke(self, key_id: str, *, by: str = "") -> ApiKey:
@@ -139,11 +141,11 @@ class KeyStore:
                 )
             revoked = record.model_copy(update={"revoked": True, "revoked_at": record.revoked_at or self._now()})
             try:
-                revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
+                async with self._events.change("key.revoked", record, revoked, by):
+                    revision = await self._kv.update(key_id, revoked.encode(), entry.revision)
             except Conflict:
                 continue
             await self._store(revoked, revision)
-            await self._events.record("key.revoked", revoked, by)
             return revoked
 
     async def events(self, count: int) -> Sequence[Event]:
@@ -160,7 +162,7 @@ class KeyStore:
         record = auth.new_record(key, "bootstrap admin key", (Scope.ADMIN,), self._now())
         while True:
             try:
-                await self._store(record, await self._kv.create(record.id, record.encode()))
+                await self._create(record, "key.created", "the admin key file")
             except Conflict:
                 await self._records.wait_synced()
                 existing = self._records.get(record.id) or record
@@ -172,8 +174,14 @@ class KeyStore:
                 await asyncio.sleep(RETRY_S)
             else:
                 _log.info("admin_key.recorded", key=record.id, file=str(file))
-                await self._events.record("key.created", record, "the admin key file")
                 return record
+
+    async def _create(self, record: ApiKey, event: str, by: str) -> None:
+        """Write a new record; `Conflict` if the key has one."""
+        if await self._kv.get(record.id) is not None:
+            raise Conflict(f"{record.id} has a record")
+        async with self._events.change(event, None, record, by):
+            await self._store(record, await self._kv.create(record.id, record.encode()))
 
     async def _note_use(self) -> None:
         """Write the times of use that are an hour newer than what the records say: rarely, and not per request."""

@@ -45,6 +45,9 @@ class Settings(ServiceSettings):
     """Address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535, validation_alias="LLMOS_GATEWAY_PORT")
     """Port to listen on; 0 takes a free one and logs it."""
+    grpc_port: int | Literal["off"] = Field(default=8001, validation_alias="LLMOS_GATEWAY_GRPC_PORT")
+    """Port of the Open Inference Protocol over gRPC, on the same address; 0 takes a free one and logs it, `off`:
+    none."""
     auth: Literal["on", "off"] = Field(default="on", validation_alias="LLMOS_GATEWAY_AUTH")
     """Whether a request needs an API key."""
     admin_key_file: Path | None = Field(default=None, validation_alias="LLMOS_GATEWAY_ADMIN_KEY_FILE")

@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
+from services.monitor.alerts.observation import Observation
+from services.monitor.alerts.rule_file import read_alerts_file
+from services.monitor.alerts.watch import AlertWatch
 from services.monitor.archive import Archive
 from services.monitor.export import Forwarder
 from services.monitor.health import HealthTable, HealthWatch
@@ -18,6 +21,7 @@ from shared.contracts.base import Empty
 from shared.contracts.monitor import (
     GET_HEALTH,
     GET_TRACE,
+    LIST_ALERTS,
     LIST_TRACES,
     TELEMETRY_DURABLE,
     GetTrace,
@@ -41,6 +45,7 @@ SWEEP_S = 60.0
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Store telemetry and serve it while inside; leaving ends the intake first."""
+    rules = read_alerts_file(settings.alerts_file)
     bus, table = context.bus, HealthTable()
     if settings.folder is None:
         _log.info("traces.in_memory", consequence="they are lost at exit", to_keep_them="set LLMOS_MONITOR_DIR")
@@ -53,9 +58,15 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(HealthWatch(bus, table, time.monotonic).running())
         await stack.enter_async_context(background(_sweep(archive), "sweep traces"))
 
-        ingest = Ingest(archive, forwarder, context.readiness, context.disk)
+        observation = Observation(
+            bus, table, slow_s=rules.rules.latency_burn.threshold_s, pending=lambda: ingest.pending
+        )
+        await stack.enter_async_context(observation.running())
+        ingest = Ingest(archive, forwarder, context.readiness, context.disk, observation.spans)
         consumption = await telemetry_stream(bus).consume(ingest.handle, durable=TELEMETRY_DURABLE)
         stack.push_async_callback(consumption.unsubscribe)
+
+        alerts = await stack.enter_async_context(AlertWatch(observation, rules, context.trail()).running())
 
         async def get_trace(request: GetTrace) -> TraceDocument:
             return await archive.trace(request.trace_id)
@@ -66,7 +77,12 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         async def get_health(_: Empty) -> HealthReport:
             return table.report(time.monotonic(), pending=ingest.pending)
 
-        handlers: rpc.Handlers = {GET_TRACE: get_trace, LIST_TRACES: list_traces, GET_HEALTH: get_health}
+        handlers: rpc.Handlers = {
+            GET_TRACE: get_trace,
+            LIST_TRACES: list_traces,
+            GET_HEALTH: get_health,
+            LIST_ALERTS: alerts.list,
+        }
         await stack.enter_async_context(rpc.serve(bus, handlers, queue=QUEUE))
         yield
 

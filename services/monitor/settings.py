@@ -18,6 +18,9 @@ class Settings(ServiceSettings):
     """Bytes of encoded spans that are kept; the file is about a third larger."""
     max_age: float = Field(default=24 * 3600.0, gt=0, validation_alias="LLMOS_MONITOR_MAX_AGE")
     """Seconds that a trace is kept after its last span came."""
+    alerts_file: Path | None = Field(default=None, validation_alias="LLMOS_MONITOR_ALERTS")
+    """The rules of alerts, and who is told (`alerts.toml`, docs/operations.md). An embedded system takes the one in
+    its home. Without one all rules have their defaults, and alerts go to the log and the events."""
     otlp_endpoint: str | None = Field(
         default=None, pattern=r"^(https?://)?[^/\s]+:\d+/?$", validation_alias="LLMOS_OTLP_ENDPOINT"
     )

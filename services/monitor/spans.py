@@ -22,6 +22,7 @@ TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 _MAX_TIME = (1 << 63) - 1
 """Nanoseconds: what SQLite can hold; the year 2262."""
 _MAX_TEXT = 256
+_FIRST_TOKEN = frozenset({genai.DEPLOYMENT, genai.QUEUE_S, genai.PREFILL_S})
 _FACTS = frozenset({genai.HTTP_STATUS, genai.REQUEST_MODEL, genai.API_KEY_ID, genai.ERROR_MESSAGE})
 
 
@@ -42,6 +43,15 @@ class RequestFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """When a replica had the first token of an answer."""
+
+    deployment: str
+    seconds: float
+    """From its acceptance: queue and prefill."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSpan:
     """One span with all that is needed to give it back."""
 
@@ -58,6 +68,8 @@ class StoredSpan:
     """A `ResourceSpans` message with this span alone."""
     facts: RequestFacts | None = None
     """Of a span that stands for its trace."""
+    first_token: FirstToken | None = None
+    """Of a replica's span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,16 @@ def _stored(resource: ResourceSpans, scope: ScopeSpans, span: Span) -> StoredSpa
         error=span.status.code == Status.STATUS_CODE_ERROR,
         data=alone.SerializeToString(),
         facts=_facts(span, end - start),
+        first_token=_first_token(span),
     )
+
+
+def _first_token(span: Span) -> FirstToken | None:
+    found = {pair.key: pair.value for pair in span.attributes if pair.key in _FIRST_TOKEN}
+    if len(found) != len(_FIRST_TOKEN):
+        return None
+    seconds = found[genai.QUEUE_S].double_value + found[genai.PREFILL_S].double_value
+    return FirstToken(found[genai.DEPLOYMENT].string_value[:_MAX_TEXT], seconds)
 
 
 def _facts(span: Span, duration: int) -> RequestFacts | None:

@@ -29,7 +29,7 @@ _ADD_FACTS = """
 """From version 1: traces that are there are found by none of them."""
 _SCHEMA = """
     BEGIN;
-    CREATE TABLE traces (
+    CREATE TABLE IF NOT EXISTS traces (
         trace_id BLOB PRIMARY KEY,
         start INTEGER NOT NULL,
         end INTEGER NOT NULL,
@@ -38,9 +38,9 @@ _SCHEMA = """
         error INTEGER NOT NULL,
         touched REAL NOT NULL
     ) WITHOUT ROWID;
-    CREATE INDEX traces_touched ON traces (touched);
-    CREATE INDEX traces_start ON traces (start);
-    CREATE TABLE spans (
+    CREATE INDEX IF NOT EXISTS traces_touched ON traces (touched);
+    CREATE INDEX IF NOT EXISTS traces_start ON traces (start);
+    CREATE TABLE IF NOT EXISTS spans (
         trace_id BLOB NOT NULL,
         span_id BLOB NOT NULL,
         parent_id BLOB NOT NULL,
@@ -49,8 +49,10 @@ _SCHEMA = """
         data BLOB NOT NULL,
         PRIMARY KEY (trace_id, span_id)
     ) WITHOUT ROWID;
+    PRAGMA user_version = 1;
     COMMIT;
 """
+"""Version 1. A file without a version may have the tables: earlier monitors could be killed between the two."""
 _TOUCH = """
     INSERT INTO traces (trace_id, start, end, spans, bytes, error, touched) VALUES (?, ?, ?, 1, ?, ?, ?)
     ON CONFLICT (trace_id) DO UPDATE SET

@@ -44,7 +44,7 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
         system = await bus_record(context.bus)
     context.readiness.set("control state", None)
     for catalogue in CATALOGUES:
-        await rebuild(Records(context.bus, catalogue.bucket), store, catalogue)
+        await rebuild(Records(context.bus, catalogue.bucket, context.trail()), store, catalogue)
     snapshots = SnapshotWriter(
         context.bus,
         store,

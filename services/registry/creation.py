@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from services.registry.catalogue import delete, enter, point, reserve, with_digest
 from services.registry.files import missing_file, require_files
 from services.registry.manifests import digest_of, encode_manifest
-from services.registry.records import Records
+from services.registry.records import Change, Deed, Records
 from shared.contracts.manifest import FileList, Kind, Manifest
 from shared.contracts.registry import CatalogueRecord, CreateVersion, VersionEntry
 from shared.contracts.sampling import version_defaults
@@ -58,13 +58,25 @@ async def create_version(
     if existing is not None:
         with suppress(NotFound):  # deleted since: make it again
             change = await records.change(
-                request.name, lambda record: point(record, request.aliases, existing.version)
+                request.name,
+                lambda record: point(record, request.aliases, existing.version),
+                lambda _: Deed(
+                    "alias.set",
+                    f"{request.name}@{','.join(request.aliases)}",
+                    {"version": str(existing.version), **of(kind)},
+                ),
             )
             return Creation(change.after, existing, created=False)
     number = await _write_manifest(records, store, request.name, data, kind)
     ours = VersionEntry(version=number, digest=digest, size=manifest.size, created_at=now())
     try:
-        record = (await records.change(request.name, lambda record: _enter(record, ours, request.aliases))).after
+        record = (
+            await records.change(
+                request.name,
+                lambda record: _enter(record, ours, request.aliases),
+                lambda change: _entered(change, ours, request.aliases, kind),
+            )
+        ).after
     except StorageFull:  # else the next start of the registry would find a manifest, and make the version
         await store.delete_manifest(request.name, number, kind)
         raise
@@ -92,12 +104,30 @@ def _check_defaults(manifest: Manifest) -> None:
 
 async def _write_manifest(records: Records, store: ArtifactStore, name: str, data: bytes, kind: Kind) -> int:
     while True:
-        number = (await records.change(name, lambda record: reserve(record)[0])).after.next_version - 1
+        reserved = await records.change(
+            name,
+            lambda record: reserve(record)[0],
+            lambda change: Deed("version.reserved", f"{name}:{change.after.next_version - 1}", of(kind)),
+        )
+        number = reserved.after.next_version - 1
         try:
             await store.put_manifest(name, number, data, kind)
         except Conflict:
             continue  # left over from a catalogue that was lost: its numbers are taken
         return number
+
+
+def of(kind: Kind) -> dict[str, str]:
+    """In events: what the version is of, where it is no model."""
+    return {} if kind is Kind.MODEL else {"of": str(kind)}
+
+
+def _entered(change: Change, entry: VersionEntry, aliases: tuple[str, ...], kind: Kind) -> Deed:
+    winner = with_digest(change.after, entry.digest)
+    assert winner is not None
+    said = {"digest": entry.digest, "aliases": ",".join(aliases), **of(kind)}
+    made = "version.created" if winner == entry else "alias.set"
+    return Deed(made, f"{change.after.name}:{winner.version}", {name: value for name, value in said.items() if value})
 
 
 def _enter(record: CatalogueRecord, entry: VersionEntry, aliases: tuple[str, ...]) -> CatalogueRecord:
@@ -114,6 +144,10 @@ async def _require_still_there(
     if problem is None:
         return
     with suppress(NotFound):
-        await records.change(name, lambda record: delete(record, number))
+        await records.change(
+            name,
+            lambda record: delete(record, number),
+            lambda _: Deed("version.deleted", f"{name}:{number}", {"reason": problem, **of(kind)}),
+        )
     await store.delete_manifest(name, number, kind)
     raise InvalidInput(f"{problem} (it was removed as garbage meanwhile)", param="manifest.files")

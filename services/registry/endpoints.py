@@ -1,16 +1,16 @@
 """The endpoints of one catalogue. All kinds have the same; only models are deployed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from opentelemetry import trace
 
 from services.registry import catalogue as rules
-from services.registry.creation import create_version
+from services.registry.creation import create_version, of
 from services.registry.files import read_manifest
-from services.registry.records import Records
+from services.registry.records import Deed, Records
 from shared.bus.port import KeyValue
 from shared.bus.rpc import Handlers
 from shared.contracts.base import Contract, Empty
@@ -38,13 +38,6 @@ _ATTRIBUTES = {
 _log = structlog.get_logger("llmos.registry")
 
 
-class Publish(Protocol):
-    """Publishes an event."""
-
-    def __call__(self, kind: str, name: str, **detail: str) -> Awaitable[None]:
-        """That `kind` happened to the thing called `name`."""
-
-
 class CatalogueEndpoints:
     """The handlers of one kind.
 
@@ -53,7 +46,6 @@ class CatalogueEndpoints:
         records: Its records.
         store: For blobs and manifests.
         deployments: What must not be deleted.
-        publish: Publishes an event.
         now: The time in UTC.
     """
 
@@ -64,7 +56,6 @@ class CatalogueEndpoints:
         store: ArtifactStore,
         deployments: KeyValue,
         *,
-        publish: Publish,
         now: Callable[[], datetime],
     ) -> None:
         self._catalogue = catalogue
@@ -72,7 +63,6 @@ class CatalogueEndpoints:
         self._records = records
         self._store = store
         self._deployments = deployments
-        self._publish_event = publish
         self._now = now
 
     def handlers(self) -> Handlers:
@@ -89,16 +79,11 @@ class CatalogueEndpoints:
     async def create_version(self, request: Any) -> VersionInfo:
         """Make a version from blobs that are in the store, or return the one with the same manifest."""
         self._describe(request.name)
-        record, entry, created = await create_version(
+        record, entry, _ = await create_version(
             self._records, self._store, request, request.manifest, kind=self._kind, now=self._now
         )
         self._describe(request.name, entry.version)
-        info = self._info(record, entry, request.manifest)
-        if created:
-            await self._publish(
-                "version.created", info.reference, digest=entry.digest, aliases=",".join(info.aliases)
-            )
-        return info
+        return self._info(record, entry, request.manifest)
 
     async def resolve(self, request: ResolveReference) -> VersionInfo:
         """Which version a reference means now, with its manifest."""
@@ -124,12 +109,15 @@ class CatalogueEndpoints:
         await self._find(name)
         self._describe(name, version)
         if version is None:
-            change = await self._records.change(name, lambda record: rules.remove_alias(record, alias))
-            await self._publish("alias.removed", f"{name}@{alias}")
+            removed = Deed("alias.removed", f"{name}@{alias}", of(self._kind))
+            change = await self._records.change(
+                name, lambda record: rules.remove_alias(record, alias), lambda _: removed
+            )
         else:
-            change = await self._records.change(name, lambda record: rules.point(record, [alias], version))
-            if change.after != change.before:
-                await self._publish("alias.set", f"{name}@{alias}", version=str(version))
+            was_set = Deed("alias.set", f"{name}@{alias}", {"version": str(version), **of(self._kind)})
+            change = await self._records.change(
+                name, lambda record: rules.point(record, [alias], version), lambda _: was_set
+            )
         return change.after
 
     async def delete_version(self, request: DeleteVersion) -> Empty:
@@ -145,9 +133,11 @@ class CatalogueEndpoints:
         if self._kind is Kind.MODEL:
             deployments = [Deployment.decode(entry.value) for entry in await self._deployments.entries()]
             rules.require_unused(deployments, name, version)
-        before, after = await self._records.change(name, lambda record: rules.delete(record, version))
+        deleted = Deed("version.deleted" if version else f"{self._kind}.deleted", str(reference), of(self._kind))
+        before, after = await self._records.change(
+            name, lambda record: rules.delete(record, version), lambda _: deleted
+        )
         await self._delete_manifests(name, [entry for entry in before.versions if entry not in after.versions])
-        await self._publish("version.deleted" if version else f"{self._kind}.deleted", str(reference))
         return Empty()
 
     async def _find(self, name: str) -> CatalogueRecord:
@@ -170,10 +160,6 @@ class CatalogueEndpoints:
                     error=error.message,
                     consequence="garbage collection deletes it",
                 )
-
-    async def _publish(self, kind: str, name: str, **detail: str) -> None:
-        of = {} if self._kind is Kind.MODEL else {"of": str(self._kind)}
-        await self._publish_event(kind, name, **of, **detail)
 
     def _info(self, record: CatalogueRecord, entry: VersionEntry, manifest: FileList) -> VersionInfo:
         result: VersionInfo = self._catalogue.resolve.response(

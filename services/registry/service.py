@@ -9,10 +9,11 @@ from opentelemetry import trace
 from services.registry.blob_checks import BlobChecks
 from services.registry.collection import collect
 from services.registry.endpoints import CatalogueEndpoints
-from services.registry.events import publish_event
 from services.registry.records import Records
+from shared.audit.trail import Trail
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, serve
+from shared.contracts.events import CHAINS
 from shared.contracts.file import FILES_BUCKET
 from shared.contracts.job import JOBS_BUCKET
 from shared.contracts.manifest import Kind
@@ -41,16 +42,14 @@ class RegistryService:
     ) -> None:
         self._bus = bus
         self._store = store
-        self._actor = actor
         self._now = now
-        self._records = {catalogue.kind: Records(bus, catalogue.bucket) for catalogue in CATALOGUES}
+        self._trail = Trail(bus, CHAINS["registry"], actor=actor, now=now)
+        self._records = {catalogue.kind: Records(bus, catalogue.bucket, self._trail) for catalogue in CATALOGUES}
         self._jobs = bus.kv(JOBS_BUCKET)
         self._files = bus.kv(FILES_BUCKET)
         deployments = bus.kv(DEPLOYMENTS_BUCKET)
         self.catalogues = {
-            catalogue.kind: CatalogueEndpoints(
-                catalogue, self._records[catalogue.kind], store, deployments, publish=self._publish, now=now
-            )
+            catalogue.kind: CatalogueEndpoints(catalogue, self._records[catalogue.kind], store, deployments, now=now)
             for catalogue in CATALOGUES
         }
 
@@ -70,6 +69,8 @@ class RegistryService:
 
     async def collect_garbage(self, request: CollectGarbage) -> GarbageReport:
         """Remove, or only name, what no version refers to."""
+        if not request.dry_run:
+            await self._trail.record("garbage.requested", "store")
         garbage = await collect(
             self._records,
             self._store,
@@ -81,7 +82,8 @@ class RegistryService:
             only=request.blobs,
         )
         if not request.dry_run:
-            await self._publish("garbage.collected", "store", blobs=str(len(garbage.blobs)), bytes=str(garbage.size))
+            removed = {"blobs": str(len(garbage.blobs)), "bytes": str(garbage.size)}
+            await self._trail.note("garbage.collected", "store", **removed)
         return GarbageReport(
             blobs=garbage.blobs,
             manifests=tuple(
@@ -91,6 +93,3 @@ class RegistryService:
             size=garbage.size,
             dry_run=request.dry_run,
         )
-
-    async def _publish(self, kind: str, name: str, **detail: str) -> None:
-        await publish_event(self._bus, kind, name, actor=self._actor, at=self._now(), **detail)

@@ -10,6 +10,5 @@
 | `jobs` | the endpoints of jobs |
 | `resolve` | asks the registry what a reference means |
 | `service` | answers `shared.contracts.scheduler` while this process leads |
-| `events` | publishes changes of control state |
 | `app`, `settings` | connect the parts; read the environment |
 """

@@ -44,7 +44,7 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         runs=LeaseTable(bus.kv(JOB_RUNS_BUCKET), ttl, JobRun.decode),
     )
     grace_period = GracePeriod(ttl=ttl, pause=ttl / 2)
-    reconciler = Reconciler(bus, context.instance, observed, changed, grace_period, tick=ttl / 10)
+    reconciler = Reconciler(bus, context.trail(), observed, changed, grace_period, tick=ttl / 10)
 
     @asynccontextmanager
     async def term() -> AsyncIterator[None]:
@@ -54,8 +54,8 @@ async def app(context: Context, _: Settings, *, ttl: float = LEASE_TTL_S) -> Asy
         changed.set()
 
     leader = Leader(bus.kv(LEASES_BUCKET, ttl=ttl), context.instance, term, ttl=ttl)
-    service = SchedulerService(bus, context.instance, reconciler, lambda: leader.leading)
-    deployer = JobDeployer(bus, context.instance, reconciler, service.status, tick=ttl / 10)
+    service = SchedulerService(bus, reconciler, lambda: leader.leading)
+    deployer = JobDeployer(bus, reconciler, service.status, tick=ttl / 10)
 
     def leads() -> bool:
         return leader.leading

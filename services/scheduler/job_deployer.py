@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.scheduler.events import publish_event
 from services.scheduler.policy import job_deployment
 from services.scheduler.policy.desired import desired
 from services.scheduler.reconcile import Reconciler
@@ -31,13 +30,11 @@ class JobDeployer:
     """Looks at jobs that have succeeded, every `tick` seconds, while `leads()`.
 
     bus: for the registry
-    actor: this process, in events
     reconciler: has the state, and places what is deployed
     status: of a deployment
     """
 
     bus: Bus
-    actor: str
     reconciler: Reconciler
     status: Callable[[Deployment], DeploymentStatus]
     tick: float
@@ -80,9 +77,8 @@ class JobDeployer:
             record = desired(request, version, None, datetime.now(UTC))
             if (there := deployments.get(name)) is not None:  # made while the registry was asked
                 return job_deployment.deployed(job, there)
-            await deployments.write(name, record)
-            await publish_event(
-                self.bus, self.actor, "deployment.created", name, version=reference, replicas="1", job=job.id
+            await self.reconciler.deployments.write(
+                name, None, record, "deployment.created", by=job.id, version=reference, replicas="1"
             )
             await self.reconciler.attempt()
         return job_deployment.deployed(job, record)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from services.scheduler.job_loop import detail
 from services.scheduler.policy import job_rules
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.resolve import resolve
@@ -20,6 +21,7 @@ from shared.contracts.job import (
     SHOW_JOB,
     ChangeJob,
     CreateJob,
+    Desired,
     Input,
     Job,
     JobList,
@@ -86,7 +88,9 @@ class JobsService:
             retries=request.retries,
             created_at=datetime.now(UTC),
         )
-        await records.write(job.id, job)
+        await self.reconciler.job_writer.changes.write(
+            job.id, None, job, "job.created", by=request.owner or None, **detail(job)
+        )
         await publish_job_event(self.bus, job.id, "state", f"{job.state}")
         await self.reconciler.attempt()
         return self._view(self._find(job.id))
@@ -108,7 +112,10 @@ class JobsService:
         async def write(job: Job) -> None:
             after = job_rules.change(job, request.desired, datetime.now(UTC))
             if after != job:
-                await self.reconciler.observed.jobs.write(job.id, after)
+                done = {Desired.RUN: "job.resumed", Desired.PAUSE: "job.paused", Desired.CANCEL: "job.cancelled"}
+                await self.reconciler.job_writer.changes.write(
+                    job.id, job, after, done[request.desired], state=after.state
+                )
                 await publish_job_event(self.bus, job.id, "state", f"{after.state}")
 
         await self._retried(request.id, write)
@@ -121,7 +128,7 @@ class JobsService:
         async def remove(job: Job) -> None:
             if not job.state.finished:
                 raise Conflict(f"job {job.id} is {job.state}; cancel it first")
-            await self.reconciler.observed.jobs.delete(job.id)
+            await self.reconciler.job_writer.changes.write(job.id, job, None, "job.deleted", state=job.state)
 
         await self._retried(request.id, remove)
         return Empty()

@@ -10,28 +10,34 @@ from datetime import UTC, datetime
 from functools import partial
 
 import structlog
+from opentelemetry import trace
 
-from services.scheduler.events import publish_event
 from services.scheduler.job_loop import JobWriter
 from services.scheduler.policy import job_rules
 from services.scheduler.policy.grace_period import GracePeriod
 from services.scheduler.policy.job_placement import place_beside_jobs, place_jobs, with_jobs
 from services.scheduler.policy.placement import Placement, place
+from shared.audit.records import RecordChanges
+from shared.audit.trail import Trail
 from shared.bus.leases import LeaseTable
 from shared.bus.port import Bus
 from shared.bus.records import Records
-from shared.contracts.job import Job, JobRun
+from shared.contracts.job import JOBS_BUCKET, Job, JobRun
 from shared.contracts.scheduler import (
+    DEPLOYMENTS_BUCKET,
     Deployment,
     NodeAssignment,
     NodeStatus,
+    ReplicaAssignment,
     ReplicaState,
     ReplicaStatus,
 )
 from shared.errors import Conflict, LlmosError
 from shared.service.background import background
+from shared.telemetry import genai, origins
 
 _log = structlog.get_logger("llmos.scheduler")
+tracer = trace.get_tracer("llmos.scheduler")
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class Reconciler:
     """Writes assignments while `leads()` says that this process leads."""
 
     bus: Bus
-    actor: str
+    trail: Trail
     observed: ObservedState
     changed: asyncio.Event
     """Set by every change of `observed`."""
@@ -83,13 +89,15 @@ class Reconciler:
     """Seconds. The loop looks at least this often: leases run out without a message."""
     placement: Placement | None = None
     """The result of the last pass."""
+    deployments: RecordChanges[Deployment] = field(init=False)
     job_writer: JobWriter = field(init=False)
     _grace_over: bool = False
     _nodes: set[str] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.job_writer = JobWriter(self.bus, self.observed.jobs)
+        self.deployments = RecordChanges(DEPLOYMENTS_BUCKET, self.observed.deployments, self.trail)
+        self.job_writer = JobWriter(self.bus, RecordChanges(JOBS_BUCKET, self.observed.jobs, self.trail))
 
     @asynccontextmanager
     async def running(self, leads: Callable[[], bool]) -> AsyncIterator["Reconciler"]:
@@ -134,6 +142,7 @@ class Reconciler:
     async def reconcile(self) -> None:
         """One pass: place, and write what differs. Raises what writing raises."""
         async with self._lock:
+            begun = time.time_ns()
             observed = self.observed
             nodes = observed.nodes.live()
             assigned = observed.assignments.values
@@ -155,7 +164,7 @@ class Reconciler:
             jobs = await self.job_writer.write(before, jobs | {job.id: job for job in decided})
             for node, desired in with_jobs(self.placement.assignments, jobs.values()).items():
                 if desired != assigned.get(node):
-                    await self._write(desired, assigned.get(node), absent=node not in nodes)
+                    await self._write(desired, assigned.get(node), absent=node not in nodes, begun=begun)
 
     def _reported(self, jobs: Mapping[str, Job], nodes: Mapping[str, NodeStatus]) -> dict[str, Job]:
         """The jobs with what their nodes report of them."""
@@ -170,7 +179,9 @@ class Reconciler:
             for key, job in jobs.items()
         }
 
-    async def _write(self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool) -> None:
+    async def _write(
+        self, desired: NodeAssignment, before: NodeAssignment | None, *, absent: bool, begun: int
+    ) -> None:
         node = desired.node
         if self.observed.assignments.get(node) != before:
             raise Conflict(f"the assignment of {node} changed while it was computed")
@@ -181,19 +192,33 @@ class Reconciler:
         old = {replica.id: replica for replica in before.replicas} if before else {}
         new = {replica.id: replica for replica in desired.replicas}
         for key in sorted(set(new) - set(old)):
-            await self._publish("replica.placed", key, deployment=new[key].deployment, node=node)
+            _trace(new[key], node, begun)
+            await self.trail.note("replica.placed", key, deployment=new[key].deployment, node=node)
         for key in sorted(set(old) - set(new)):
-            await self._publish("replica.removed", key, deployment=old[key].deployment, node=node)
+            await self.trail.note("replica.removed", key, deployment=old[key].deployment, node=node)
 
     async def _publish_nodes(self, nodes: set[str]) -> None:
         """Publish which nodes joined and were lost since the last pass; the first pass only notes them."""
         if self._nodes is not None and self._grace_over:
             for node in sorted(nodes - self._nodes):
-                await self._publish("node.joined", node)
+                await self.trail.note("node.joined", node)
             for node in sorted(self._nodes - nodes):
-                await self._publish("node.lost", node)
+                await self.trail.note("node.lost", node)
         if self._nodes is None or self._grace_over:
             self._nodes = nodes
 
-    async def _publish(self, kind: str, name: str, **detail: str) -> None:
-        await publish_event(self.bus, self.actor, kind, name, **detail)
+
+def _trace(replica: ReplicaAssignment, node: str, begun: int) -> None:
+    """The span of a placement; `begun` is when the pass began, in Unix time in nanoseconds."""
+    attributes: dict[str, str | int] = {
+        genai.DEPLOYMENT: replica.deployment,
+        genai.REPLICA: replica.id,
+        genai.NODE: node,
+        genai.MODEL: replica.model,
+        genai.MODEL_VERSION: replica.version,
+        genai.GRANTED_MEMORY: replica.resources.memory,
+        genai.GRANTED_THREADS: replica.resources.threads,
+        genai.DEVICE: replica.gpu or replica.device,
+    }
+    name = f"place {replica.deployment}"
+    origins.begin(tracer, name, replica.origin, attributes, start_time=begun).end()

@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.scheduler.events import publish_event
+from opentelemetry import trace
+
 from services.scheduler.jobs import JobsService
 from services.scheduler.policy.desired import desired, rolled_back
 from services.scheduler.policy.sizing import Size, asked_size, largest_that_fits, why_smaller
 from services.scheduler.policy.status import deployment_status, node_view
-from services.scheduler.reconcile import Reconciler
+from services.scheduler.reconcile import Reconciler, tracer
 from services.scheduler.resolve import resolve
 from shared.bus.port import Bus
 from shared.bus.rpc import Handlers, serve
@@ -32,6 +33,8 @@ from shared.contracts.scheduler import (
     Rollback,
 )
 from shared.errors import Conflict, NotFound, Unavailable
+from shared.telemetry import genai
+from shared.telemetry.origins import origin_now
 
 QUEUE = "scheduler"
 WRITE_TRIES = 5
@@ -42,7 +45,6 @@ class SchedulerService:
     """The handlers; they run while this process leads."""
 
     bus: Bus
-    actor: str
     reconciler: Reconciler
     leads: Callable[[], bool]
 
@@ -58,7 +60,7 @@ class SchedulerService:
             LIST_NODES: self.list_nodes,
             **JobsService(self.bus, self.reconciler, self._check).handlers(),
         }
-        async with serve(self.bus, handlers, queue=QUEUE):
+        async with serve(self.bus, handlers, queue=QUEUE, tracer=tracer):
             yield self
 
     async def deploy(self, request: Deploy) -> DeploymentStatus:
@@ -111,9 +113,8 @@ class SchedulerService:
     async def undeploy(self, request: DeploymentName) -> Empty:
         """Remove the deployment: its replicas drain."""
         self._check()
-        self._find(request.name)
-        await self.reconciler.observed.deployments.delete(request.name)
-        await self._publish("deployment.removed", request.name)
+        record = self._find(request.name)
+        await self.reconciler.deployments.write(request.name, record, None, "deployment.removed")
         await self.reconciler.attempt()
         return Empty()
 
@@ -141,6 +142,9 @@ class SchedulerService:
         """Write the record that comes after the one that is there, and place its replicas."""
         record = await self._write(name, after)
         await self.reconciler.attempt()
+        placement = self.reconciler.placement
+        for reason in placement.unplaced.get(name, ()) if placement else ():
+            trace.get_current_span().add_event("not placed", {genai.DEPLOYMENT: name, "reason": reason})
         return self.status(record)
 
     async def _write(self, name: str, after: Callable[[Deployment | None], Deployment]) -> Deployment:
@@ -152,21 +156,22 @@ class SchedulerService:
             record = after(before)
             if record == before:
                 return record
+            record = record.model_copy(update={"origin": origin_now()})
             try:
-                await records.write(name, record)
+                await self.reconciler.deployments.write(
+                    name,
+                    before,
+                    record,
+                    "deployment.created" if before is None else "deployment.changed",
+                    by=record.changed_by or None,
+                    version=f"{record.model}:{record.version}",
+                    replicas=str(record.replicas),
+                    revision=str(record.revision),
+                )
             except Conflict:  # a scheduler that led before wrote it in between; the record was read again
                 if attempt == WRITE_TRIES:
                     raise
             else:
-                kind = "deployment.created" if before is None else "deployment.changed"
-                await self._publish(
-                    kind,
-                    name,
-                    version=f"{record.model}:{record.version}",
-                    replicas=str(record.replicas),
-                    revision=str(record.revision),
-                    by=record.changed_by,
-                )
                 return record
         raise AssertionError("the last try returns or raises")
 
@@ -215,9 +220,6 @@ class SchedulerService:
             observed.nodes.live(),
             placement.unplaced.get(record.name, ()) if placement else (),
         )
-
-    async def _publish(self, kind: str, name: str, **detail: str) -> None:
-        await publish_event(self.bus, self.actor, kind, name, **detail)
 
     def _check(self) -> None:
         """A scheduler that has just lost its lease must not answer from what it knew."""

@@ -87,12 +87,12 @@ async def run_handler(handler: Handler, message: Message) -> bool:
 
 
 def attach_trace(message: Message) -> None:
-    """Make the sender's trace current in this task, if the message carries one."""
-    if "traceparent" in message.headers:
+    """Make the sender's trace, and for whom it works, current in this task, if the message carries them."""
+    if "traceparent" in message.headers or "baggage" in message.headers:
         otel_context.attach(propagate.extract(message.headers))
 
 
 def with_trace(headers: dict[str, str]) -> dict[str, str]:
-    """Add the current trace to the headers, and return them."""
+    """Add the current trace, and for whom this task works (`shared.audit.caller`), to the headers; return them."""
     propagate.inject(headers)
     return headers

@@ -140,11 +140,23 @@ class EventStream(Protocol):
         One at a time. A handler that raises is given the message again, five times in all, then left and logged.
         """
 
-    async def last(self, count: int) -> list[Message]:
-        """The newest `count` messages, oldest first."""
+    async def last(self, count: int, *, before: int | None = None) -> list[tuple[int, Message]]:
+        """The newest `count` messages (of those before a position), oldest first, each with its position."""
 
     async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
         """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
+
+    async def newest(self, subject: str) -> tuple[int, Message] | None:
+        """The newest message on exactly this subject, with its position; None: there is none."""
+
+    async def append(self, subject: str, data: bytes, *, after: int, removes: bool = False) -> int:
+        """Store a message of at most `MAX_RECORD` bytes; its position, once the server has acknowledged it.
+
+        Raises `Conflict`, and stores nothing, unless the newest on `subject` is at the position `after` (0: there is
+        none); `StorageFull` while there is no room for changes, unless it `removes`: what it records is a removal.
+        After `DeadlineExceeded` or `Disconnected` it may have been stored. For readers of the stream: a subscriber
+        of the subject also hears what was refused.
+        """
 
 
 class Bus(Protocol):

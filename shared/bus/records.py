@@ -33,6 +33,7 @@ class Records(Generic[Record]):
     on_change: Callable[[], None] = lambda: None
     """Called after every change, and when all is known."""
     _values: dict[str, Record] = field(default_factory=dict)
+    _stored: dict[str, bytes] = field(default_factory=dict)
     _revisions: dict[str, int] = field(default_factory=dict)
     """The newest known of each key, also of deleted keys: older events are ignored."""
 
@@ -76,7 +77,9 @@ class Records(Generic[Record]):
             return
         self._revisions[event.key] = event.revision
         self._values.pop(event.key, None)
+        self._stored.pop(event.key, None)
         if event.operation is KvOperation.PUT:
+            self._stored[event.key] = event.value
             try:
                 self._values[event.key] = self.contract.decode(event.value)
             except ValidationError as error:
@@ -93,6 +96,7 @@ class Records(Generic[Record]):
                 await asyncio.sleep(RETRY_S)
                 continue
             self._values.clear()
+            self._stored.clear()
             self._revisions.clear()
             for entry in entries:
                 self.apply(KvEvent(KvOperation.PUT, entry.key, entry.value, entry.revision))
@@ -106,6 +110,10 @@ class Records(Generic[Record]):
     def get(self, key: str) -> Record | None:
         """One record."""
         return self._values.get(key)
+
+    def stored(self, key: str) -> bytes | None:
+        """One record as the bucket has it."""
+        return self._stored.get(key)
 
     async def write(self, key: str, value: Record) -> None:
         """Create or replace a record as it is known here.
@@ -137,6 +145,7 @@ class Records(Generic[Record]):
         """Read one record again, ahead of the watch."""
         entry = await self.kv.get(key)
         self._values.pop(key, None)
+        self._stored.pop(key, None)
         self._revisions.pop(key, None)
         if entry is not None:
             self.apply(KvEvent(KvOperation.PUT, key, entry.value, entry.revision))

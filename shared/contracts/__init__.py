@@ -7,6 +7,7 @@
 | `smoke_test` | what a version gave for a few tokens at import |
 | `dataset` | the JSON that describes a version of a dataset |
 | `report` | the JSON that describes what an evaluation measured |
+| `origin` | the request that a record comes from |
 | `registry` | catalogues of models, datasets and reports: names, versions, aliases |
 | `scheduler` | deployments, nodes, assignments |
 | `job` | jobs, their processes and their events |
@@ -21,6 +22,7 @@
 | `sampling` | how a replica chooses tokens |
 | `load` | load reports, and the metrics that gateways make of them |
 | `embedding` | embed, classify: what an encoder's replica takes |
+| `tensor` | infer, describe: what the replica of a graph with named tensors takes |
 | `tokenization` | tokenize, detokenize, tokenizer_info: what every replica takes |
 | `gateway` | token frames, API keys |
 | `monitor` | traces, health, telemetry subjects |

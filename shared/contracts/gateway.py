@@ -7,11 +7,6 @@ from shared.contracts.base import Contract
 from shared.contracts.manifest import Name
 from shared.errors import ErrorPayload
 
-KEY_EVENTS_STREAM = "LLMOS_KEY_EVENTS"
-KEY_EVENTS_SUBJECT = "llmos.v1.key_events"
-KEY_EVENTS_MAX_BYTES = 16 << 20
-KEY_EVENTS_MAX_AGE_S = 2 * 365 * 24 * 3600.0
-"""Bounds of the stream of what happened to keys; the oldest events are removed first."""
 TENANTS_BUCKET = "LLMOS_TENANTS"
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.contracts.base import Contract
 from shared.contracts.smoke_test import SmokeTest
+from shared.contracts.tensor import ANY_LENGTH, TensorSpec, TensorType
 from shared.errors import UnsupportedFormat
 
 _NAME = r"[a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*"
@@ -129,8 +130,9 @@ class DecoderSpec(Contract):
         return 2 * KV_BYTES[self.kv_type] * self.layers * self.kv_heads * self.head_dim
 
 
-Task = Literal["generate", "embed", "classify", "transcribe"]
-"""What a version does: answer with tokens, with a vector per text, with a score per label, or write down speech."""
+Task = Literal["generate", "embed", "classify", "transcribe", "tensor"]
+"""What a version does: answer with tokens, with a vector per text, with a score per label, write down speech, or
+compute named tensors from others."""
 
 EncoderInput = Literal["input_ids", "attention_mask", "token_type_ids", "position_ids"]
 
@@ -146,6 +148,7 @@ class EncoderSpec(Contract):
     Output `output`, float32:
         [B, S, output_size]  a vector per token, pooled as `pooling` says
         [B, output_size]     with pooling "none": the graph pools itself, or has a classifier's head
+        [B, S, output_size]  with pooling "tokens": a classifier of tokens
     """
 
     hidden_size: int = Field(gt=0)
@@ -156,7 +159,7 @@ class EncoderSpec(Contract):
     output: str = "last_hidden_state"
     output_size: int = Field(gt=0)
     """Numbers per text: the embedding's dimensions, or the classifier's labels."""
-    pooling: Literal["mean", "cls", "last", "none"] = "mean"
+    pooling: Literal["mean", "cls", "last", "none", "tokens"] = "mean"
     normalize: bool = True
     """Whether embeddings have length 1."""
     pad_token_id: int = 0
@@ -166,6 +169,32 @@ class EncoderSpec(Contract):
     """Of a classifier, one per output."""
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """Turns a classifier's outputs into scores."""
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it is a classifier of tokens."""
+        return self.pooling == "tokens"
+
+
+TEXT, SCORES, LABEL, EMBEDDING, TOKENS = "text", "scores", "label", "embedding", "tokens"
+"""The tensors of an encoder in the Open Inference Protocol."""
+
+
+def encoder_tensors(spec: EncoderSpec) -> TensorSpec:
+    """An encoder with its tokenizer as a graph with named tensors: texts in, embeddings or scores out."""
+    text = TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,))
+    if spec.of_tokens:
+        tokens = TensorType(name=TOKENS, datatype="BYTES", shape=(ANY_LENGTH,))
+        return TensorSpec(inputs=(text,), outputs=(tokens,), batched=True)
+    numbers = TensorType(
+        name=SCORES if spec.labels else EMBEDDING, datatype="FP32", shape=(ANY_LENGTH, spec.output_size)
+    )
+    label = TensorType(name=LABEL, datatype="BYTES", shape=(ANY_LENGTH,))
+    return TensorSpec(
+        inputs=(text,),
+        outputs=(numbers, label) if spec.labels else (numbers,),
+        batched=True,
+    )
 
 
 class SpeechSpec(Contract):
@@ -314,6 +343,7 @@ _TASKS: dict[str, tuple[Task, ...]] = {
     "onnx-decoder": ("generate",),
     "onnx-encoder": ("embed", "classify"),
     "onnx-seq2seq": ("generate", "transcribe"),
+    "onnx-tensor": ("tensor",),
 }
 """By format."""
 
@@ -323,13 +353,15 @@ class Manifest(FileList):
 
     schema_version: Literal[1] = 1
     task: Task = "generate"
-    format: Literal["onnx-decoder", "onnx-encoder", "onnx-seq2seq"] = "onnx-decoder"
+    format: Literal["onnx-decoder", "onnx-encoder", "onnx-seq2seq", "onnx-tensor"] = "onnx-decoder"
     decoder: DecoderSpec | None = None
     """Of format `onnx-decoder`."""
     encoder: EncoderSpec | None = None
     """Of format `onnx-encoder`."""
     seq2seq: Seq2SeqSpec | None = None
     """Of format `onnx-seq2seq`."""
+    tensor: TensorSpec | None = None
+    """Of format `onnx-tensor`."""
     memory: MemoryNeed
     cuda: CudaNeed | None = None
     """Set if the version has a graph for CUDA, `model.cuda.onnx`, beside the one for the CPU."""
@@ -343,9 +375,14 @@ class Manifest(FileList):
 
     @model_validator(mode="after")
     def _one_graph(self) -> Self:
-        specs = {"onnx-decoder": self.decoder, "onnx-encoder": self.encoder, "onnx-seq2seq": self.seq2seq}
+        specs = {
+            "onnx-decoder": self.decoder,
+            "onnx-encoder": self.encoder,
+            "onnx-seq2seq": self.seq2seq,
+            "onnx-tensor": self.tensor,
+        }
         if [name for name, spec in specs.items() if spec is not None] != [self.format]:
-            msg = f"format {self.format} goes with exactly the spec of its kind: a decoder, an encoder or seq2seq"
+            msg = f"format {self.format} goes with exactly the spec of its kind: decoder, encoder, seq2seq or tensor"
             raise ValueError(msg)
         if self.task not in _TASKS[self.format]:
             msg = f"task {self.task!r} does not go with format {self.format}"
@@ -359,7 +396,9 @@ class Manifest(FileList):
 
     @property
     def context_length(self) -> int:
-        """Tokens that one sequence may have."""
+        """Tokens that one sequence may have; 1 where nothing has tokens."""
+        if self.tensor is not None:
+            return 1
         if self.seq2seq is not None:
             return self.seq2seq.context_length
         return self.the_decoder.context_length if self.generates else self.the_encoder.context_length
@@ -382,6 +421,13 @@ class Manifest(FileList):
         if self.encoder is None:
             raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; an encoder is needed")
         return self.encoder
+
+    @property
+    def the_tensor(self) -> TensorSpec:
+        """The spec of a graph with named tensors; raises `UnsupportedFormat` for another version."""
+        if self.tensor is None:
+            raise UnsupportedFormat(f"the version is an {self.format} for task {self.task!r}; tensors are needed")
+        return self.tensor
 
 
 _REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<version>[0-9]{{1,9}})|@(?P<alias>{_NAME}))?")

@@ -1,6 +1,7 @@
 """Telemetry subjects, heartbeats, and the monitor's endpoints."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -131,9 +132,47 @@ class TraceList(Contract):
     """Bytes of them."""
 
 
+class AlertState(StrEnum):
+    """Where an alert is in its life."""
+
+    INACTIVE = "inactive"
+    """Nothing is wrong; such alerts are not listed."""
+    PENDING = "pending"
+    """Something is wrong, but not for long enough yet."""
+    FIRING = "firing"
+    RESOLVED = "resolved"
+    """It is not wrong any more; listed for an hour."""
+
+
+class AlertView(Contract):
+    """One alert."""
+
+    rule: str
+    labels: dict[str, str]
+    """Of what: `model`, `replica`, `service`, `folder`, …"""
+    severity: str
+    """info, warning or critical."""
+    state: AlertState
+    summary: str
+    """What is wrong, in numbers."""
+    since: datetime
+    """When it was seen first, this time."""
+    fired_at: datetime | None = None
+    resolved_at: datetime | None = None
+
+
+class AlertList(Contract):
+    """All alerts that are not inactive, by rule."""
+
+    alerts: tuple[AlertView, ...]
+    webhook_error: str = ""
+    """Why the webhook could not be told last; empty: it could, or there is none."""
+
+
 GET_TRACE = Endpoint("llmos.v1.monitor.get_trace", GetTrace, TraceDocument)
 LIST_TRACES = Endpoint("llmos.v1.monitor.list_traces", ListTraces, TraceList)
 GET_HEALTH = Endpoint("llmos.v1.monitor.get_health", Empty, HealthReport)
+LIST_ALERTS = Endpoint("llmos.v1.monitor.list_alerts", Empty, AlertList)
 
 
 def health_subject(service: str, instance: str) -> str:
@@ -160,3 +199,13 @@ TraceSummary.EXAMPLE = TraceSummary(
     error=False,
 )
 TraceList.EXAMPLE = TraceList(traces=(TraceSummary.EXAMPLE,))
+AlertView.EXAMPLE = AlertView(
+    rule="replicas_missing",
+    labels={"model": "smollm2"},
+    severity="warning",
+    state=AlertState.FIRING,
+    summary="0 of 1 replicas are ready",
+    since=_TIME,
+    fired_at=_TIME,
+)
+AlertList.EXAMPLE = AlertList(alerts=(AlertView.EXAMPLE,))

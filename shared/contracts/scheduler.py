@@ -17,6 +17,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from shared.contracts.base import Contract, Empty, Endpoint
 from shared.contracts.job import JobAssignment, JobKind
 from shared.contracts.manifest import Digest, Name, Task
+from shared.contracts.origin import Origin
 from shared.contracts.resources import Resources
 from shared.contracts.serving import Device, ReplicaOptions, ServingOptions
 
@@ -28,11 +29,6 @@ LEASES_BUCKET = "LLMOS_LEASES"
 
 MAX_REPLICAS = 1024
 """Of one deployment."""
-
-
-EVENTS_STREAM = "LLMOS_EVENTS"
-EVENTS_SUBJECT = "llmos.v1.events"
-"""Every change of control state is published under `llmos.v1.events.<service>.<kind>`."""
 
 _EXAMPLE_TIME = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
 
@@ -73,6 +69,8 @@ class Deployment(Contract):
     created_at: datetime
     changed_by: str = ""
     """Who made this revision: the id of an API key, or of a job."""
+    origin: Origin | None = None
+    """The request that made this revision."""
     previous: "Deployment | None" = None
     """The revision before this one; it has no previous one itself."""
 
@@ -153,6 +151,8 @@ class ReplicaAssignment(Contract):
     """What it computes on; `options.device` has what was asked for."""
     gpu: str = ""
     """The id of the node's GPU that it runs on; empty on a CPU."""
+    origin: Origin | None = None
+    """The request that made the revision of the deployment for which it was placed."""
 
     @property
     def threads_reserved(self) -> bool:

@@ -17,6 +17,7 @@ MAX_DRAFT_TOKENS = 15
 MAX_TOKENS = 1 << 30
 MAX_THREADS = 1 << 16
 MAX_BYTES = 1 << 50
+MAX_BATCH = 4096
 
 Device = Literal["cpu", "cuda"]
 """What a replica computes on."""
@@ -52,6 +53,12 @@ class ServingOptions(Contract):
     max_wait: float | None = Field(default=None, ge=1.0, le=86400.0)
     """Seconds that a request may have to wait in a replica's queue; one that would wait longer is refused with 429.
     For models that generate. Default: 120."""
+    max_batch: int | None = Field(default=None, ge=1, le=MAX_BATCH)
+    """Rows that a graph with named tensors computes at once, or texts that an encoder does; a larger request is
+    computed in parts. Default: 32 rows, and as many texts as 1,024 tokens are."""
+    max_delay_ms: float | None = Field(default=None, ge=0.0, le=1000.0)
+    """Milliseconds that a row or a text may wait for others to be computed with; 0: it waits only while others are
+    computed. Default: 0."""
     additional_properties: Literal["closed", "open"] | None = None
     """Whether objects may have properties that their schema does not name, where neither the schema says so
     (additionalProperties) nor the request is strict. closed: as in llama.cpp and xgrammar; open: as JSON schema.
@@ -69,6 +76,7 @@ class ReplicaOptions(ServingOptions):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     share_cache: bool = False
     draft_tokens: int = Field(default=DRAFT_TOKENS, ge=0)
+    max_delay_ms: float = Field(default=0.0, ge=0.0)
     additional_properties: Literal["closed", "open"] = "closed"
     prefix_cache: int = Field(default=0, ge=0)
     """Bytes of keys and values of earlier prompts that one replica may keep; part of its memory. 0: none."""

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shared.audit.trail import Trail
 from shared.bus.port import Bus
+from shared.contracts.events import CHAINS
 from shared.disk import Disk
 from shared.service.readiness import Readiness
 
@@ -26,3 +28,9 @@ class Context:
     """Which this process and the bus write to."""
     stop: Callable[[], None] = _stop_by_signal_only
     """Ends the service as SIGTERM would: drain, then exit code 0. To be called on the event loop."""
+    _trails: dict[str, Trail] = field(default_factory=dict)
+
+    def trail(self, chain: str = "") -> Trail:
+        """Writes this process's events: to the chain of its service, or to another that is its own."""
+        name = chain or self.name
+        return self._trails.setdefault(name, Trail(self.bus, CHAINS[name], actor=self.instance))

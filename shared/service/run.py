@@ -20,13 +20,17 @@ from types import FrameType, TracebackType
 
 import structlog
 
+from shared.audit.digest import digest
 from shared.bus.connect import connect
 from shared.bus.port import Bus
+from shared.contracts.events import CHAINS
 from shared.deadlines import BUS_DRAIN_S, CUT_S, TEARDOWN_S, TELEMETRY_FLUSH_S
 from shared.disk import Disk, DiskUse
 from shared.errors import LlmosError
 from shared.service import stacks
+from shared.service.background import background
 from shared.service.context import Context
+from shared.service.environment import without_secrets
 from shared.service.exhaustion import why_no_files
 from shared.service.heartbeat import HeartbeatPublisher
 from shared.service.parent import follow_parent
@@ -35,6 +39,7 @@ from shared.service.readiness import Readiness
 from shared.service.settings import ServiceSettings, Settings, load_settings
 from shared.telemetry import setup as telemetry
 from shared.telemetry.logs import configure_logs
+from shared.version import llmos_version
 
 __all__ = ["App", "Context", "Readiness", "main", "run_service"]
 
@@ -139,10 +144,20 @@ class _Life:
             async with self._app(context):
                 self._started = True
                 readiness.set("start", None)
+                if self._name in CHAINS:
+                    await stack.enter_async_context(background(self._note_start(context), "record the start"))
                 _log.info("service.ready")
                 await self._stop.wait()
                 readiness.set("drain", "draining")
                 _log.info("service.draining", drain_timeout_s=self._settings.drain_timeout)
+
+    async def _note_start(self, context: Context) -> None:
+        """Record the start with the settings: these are the changes of settings."""
+        values = {name: str(value) for name, value in sorted(self._settings.model_dump(mode="json").items())}
+        public = without_secrets(values)
+        given = sorted(self._settings.model_fields_set - {"instance", "health_file"})
+        about = {"settings": digest(repr(public).encode())[:12], "given": ", ".join(given)}
+        await context.trail().note("service.started", self._instance, by="", version=llmos_version(), **about)
 
     def _on_signal(self, number: signal.Signals) -> None:
         """Begin to stop, and let a second signal end the process at once, however busy it is."""

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import structlog
 
+from shared.audit.trail import Trail
 from shared.bus.port import Bus
-from shared.bus.rpc import publish
-from shared.contracts.events import Event, event_subject
+from shared.contracts.events import CHAINS
 from shared.contracts.scrub import MAX_DAMAGED, SCRUBS_BUCKET, STORE, BlobState, DamagedBlob, Scrub, scrub_key
 from shared.errors import Conflict, LlmosError, Unavailable
 from shared.storage.check import check_blob, paced
@@ -69,10 +69,9 @@ class Scrubber:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         pause: float = LOOK_S,
     ) -> None:
-        self._bus = bus
+        self._trail = Trail(bus, CHAINS[service], actor=actor, node=node or "", now=now)
         self._kv = bus.kv(SCRUBS_BUCKET)
         self._blobs = blobs
-        self._service = service
         self._actor = actor
         self._node = node
         self._key = scrub_key(node)
@@ -180,9 +179,9 @@ class Scrubber:
         detail = {"place": self._key, "files": ", ".join(files)}
         consequence = "it is fetched again when it is loaded" if self._node else "import it again, which replaces it"
         _log.error("blob.damaged", digest=digest, **detail, consequence=consequence)
-        event = Event(kind="blob.damaged", name=digest, actor=self._actor, at=self._now(), detail=detail)
-        await publish(self._bus, event_subject(self._service, event.kind), event)
-        return DamagedBlob(digest=digest, files=files, found_at=event.at)
+        found_at = self._now()
+        await self._trail.note("blob.damaged", digest, **detail)
+        return DamagedBlob(digest=digest, files=files, found_at=found_at)
 
     async def _renew(self) -> None:
         assert self._record is not None

@@ -11,8 +11,10 @@ from datetime import datetime
 
 import structlog
 
+from shared.audit.trail import Trail
 from shared.bus.access.provision import make_all
 from shared.bus.nats.bus import NatsBus
+from shared.contracts.events import CHAINS
 from shared.contracts.state import FORMAT, ControlState, SystemRecord
 from shared.errors import Conflict, Unavailable
 from shared.state.migrations import migrate
@@ -96,6 +98,8 @@ async def _migrate(bus: NatsBus, store: ArtifactStore, found: Findings, save: Sa
     if save is not None:
         await save(before)
     after = migrate(before)
+    formats = {"from_format": str(before.format), "to_format": str(FORMAT)}
+    await Trail(bus, CHAINS["owner"], actor="migration").record("state.migrated", "control state", **formats)
     for name, bucket in after.buckets.items():
         known = {old.key: old for old in before.records(name)}
         for new in bucket.records:

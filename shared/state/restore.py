@@ -3,8 +3,11 @@
 from datetime import datetime
 from pathlib import Path
 
+from shared.audit.person import person
+from shared.audit.trail import Trail
 from shared.bus.access.stored import BUCKETS
 from shared.bus.nats.bus import NatsBus
+from shared.contracts.events import CHAINS
 from shared.contracts.manifest import Kind
 from shared.contracts.scheduler import LEASES_BUCKET
 from shared.contracts.state import ControlState, SystemRecord
@@ -68,8 +71,14 @@ async def restore_state(
         state: Of this format or an earlier one.
         now: In UTC.
         system: Its id, where `state` has none.
+
+    Raises:
+        NotRecorded: The event can't be stored; nothing was changed.
     """
     state = migrate(state)
+    records = sum(len(held.records) for held in state.buckets.values())
+    trail = Trail(bus, CHAINS["owner"], actor="restore")
+    await trail.record("state.restored", state.system or system or "unknown", by=person(), records=str(records))
     for bucket in BUCKETS:
         await bus.kv(bucket.name).clear()
     for name, held in state.buckets.items():

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.bus.port import EventStream, Message
-from shared.errors import InvalidInput
+from shared.bus.port import MAX_RECORD, EventStream, Message
+from shared.errors import Conflict, InvalidInput, PayloadTooLarge
 from tests.support.harness.buses import Buses, unique
 from tests.support.harness.wait import eventually
 
@@ -110,7 +110,7 @@ async def test_last_answers_the_newest_oldest_first(buses: Buses) -> None:
 
     await eventually(all_there)
     newest = await stream.last(2)
-    assert [(message.data, message.headers["X-N"]) for message in newest] == [(b"3", "3"), (b"4", "4")]
+    assert [(message.data, message.headers["X-N"]) for _, message in newest] == [(b"3", "3"), (b"4", "4")]
 
 
 async def test_the_oldest_messages_are_discarded_first(buses: Buses) -> None:
@@ -121,10 +121,10 @@ async def test_the_oldest_messages_are_discarded_first(buses: Buses) -> None:
 
     async def newest_is_last() -> bool:
         stored = await stream.last(30)
-        return bool(stored) and stored[-1].data[0] == 29
+        return bool(stored) and stored[-1][1].data[0] == 29
 
     await eventually(newest_is_last)
-    stored = [message.data[0] for message in await stream.last(30)]
+    stored = [message.data[0] for _, message in await stream.last(30)]
     assert stored == list(range(30 - len(stored), 30))
     assert 5 <= len(stored) <= 10
 
@@ -139,7 +139,7 @@ async def test_large_events_are_read_whole(buses: Buses) -> None:
     await stream.consume(handler, durable="d")
     await bus.publish(f"events.{name}.x", b"x" * 1_500_000)
     await eventually(lambda: seen == [b"x" * 1_500_000])
-    assert [len(message.data) for message in await stream.last(1)] == [1_500_000]
+    assert [len(message.data) for _, message in await stream.last(1)] == [1_500_000]
 
 
 async def test_unsubscribing_waits_for_the_running_handler(buses: Buses) -> None:
@@ -190,3 +190,49 @@ async def test_a_reader_goes_on_behind_a_position_on_its_subject(buses: Buses) -
     assert await stream.after(rest[-1][0], f"events.{name}.a", limit=9) == []
     every = await stream.after(0, f"events.{name}.>", limit=9)
     assert [message.data for _, message in every] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+async def test_a_reader_goes_back_from_the_newest(buses: Buses) -> None:
+    bus, name = await buses.connect(), unique("S")
+    stream = await made(stream_of(bus, name))
+    for number in range(7):
+        await bus.publish(f"events.{name}.x", str(number).encode())
+    await eventually(lambda: stored(stream, 7))
+    newest = await stream.last(3)
+    assert [message.data for _, message in newest] == [b"4", b"5", b"6"]
+    before = await stream.last(3, before=newest[0][0])
+    assert [message.data for _, message in before] == [b"1", b"2", b"3"]
+    assert [message.data for _, message in await stream.last(3, before=before[0][0])] == [b"0"]
+
+
+async def test_an_appended_message_is_stored_once_behind_the_one_it_names(buses: Buses) -> None:
+    bus, name = await buses.connect(), unique("S")
+    stream = await made(stream_of(bus, name))
+    subject = f"events.{name}.x"
+    assert await stream.newest(subject) is None
+    first = await stream.append(subject, b"1", after=0)
+    other = await stream.append(f"events.{name}.y", b"another subject", after=0)
+    second = await stream.append(subject, b"2", after=first)
+    assert first < other < second
+    for behind in (0, first, other):
+        with pytest.raises(Conflict):
+            await stream.append(subject, b"3", after=behind)
+    found = await stream.newest(subject)
+    assert found is not None
+    assert (found[0], found[1].data) == (second, b"2")
+    assert [message.data for _, message in await stream.after(0, subject, limit=9)] == [b"1", b"2"]
+
+
+async def test_of_two_writers_that_append_at_once_one_is_stored(buses: Buses) -> None:
+    name, first, second = unique("S"), await buses.connect(), await buses.connect()
+    await made(stream_of(first, name))
+    appending = [stream_of(bus, name).append(f"events.{name}.x", b"x", after=0) for bus in (first, second)]
+    results = await asyncio.gather(*appending, return_exceptions=True)
+    assert sorted(type(result) for result in results if isinstance(result, Exception)) == [Conflict]
+    assert await stored(stream_of(first, name), 1)
+
+
+async def test_an_append_that_is_too_large_is_refused(buses: Buses) -> None:
+    stream = await made(stream_of(await buses.connect(), name := unique("S")))
+    with pytest.raises(PayloadTooLarge):
+        await stream.append(f"events.{name}.x", b"x" * (MAX_RECORD + 1), after=0)

@@ -8,11 +8,13 @@ import asyncio
 import nats
 import pytest
 
+from shared.audit.trail import Trail
 from shared.bus.access.roles import SERVICES, Role
 from shared.bus.access.stored import BUCKETS, STREAMS
 from shared.bus.connect import connect
 from shared.bus.names import OBJECTS_STREAM
 from shared.bus.port import KvOperation
+from shared.contracts.events import CHAINS
 from shared.errors import PermissionDenied, Unavailable
 from tests.support.harness.wait import eventually
 from tests.support.nats.server import NatsServer
@@ -39,10 +41,11 @@ WRITES = {
     "LLMOS_SYSTEM": set(),
 }
 ONLY_READS = {
-    "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY},
+    "LLMOS_DEPLOYMENTS": {REGISTRY, GATEWAY, MONITOR},
     "LLMOS_ASSIGNMENTS": {INFERENCE},
     "LLMOS_NODES": {SCHEDULER},
-    "LLMOS_REPLICAS": {SCHEDULER, GATEWAY},
+    "LLMOS_REPLICAS": {SCHEDULER, GATEWAY, MONITOR},
+    "LLMOS_LEASES": {MONITOR},
     "LLMOS_JOBS": {REGISTRY, INFERENCE},
     "LLMOS_JOB_RUNS": {SCHEDULER},
     "LLMOS_FILES": {REGISTRY},
@@ -51,9 +54,16 @@ ONLY_READS = {
 }
 PUBLISHES = {
     "llmos.v1.telemetry.traces": set(SERVICES),
-    "llmos.v1.events.registry.alias.set": {REGISTRY},
-    "llmos.v1.events.scheduler.node.lost": {SCHEDULER},
-    "llmos.v1.events.gateway.key.created": set(),
+    "llmos.v1.events.registry": {REGISTRY},
+    "llmos.v1.events.scheduler": {SCHEDULER},
+    "llmos.v1.events.inference": {INFERENCE},
+    "llmos.v1.events.gateway": {GATEWAY},
+    "llmos.v1.events.monitor": {MONITOR},
+    "llmos.v1.events.owner": set(),
+    "llmos.v1.events.replica": set(),
+    "llmos.v1.events.registry.alias": set(),
+    "llmos.v1.key_events": {GATEWAY},
+    "llmos.v1.refusals": {GATEWAY},
     "llmos.v1.job_events.train-1": {SCHEDULER, INFERENCE},
 }
 ASKS = {
@@ -68,7 +78,7 @@ ASKS = {
 }
 BROADCASTS = {
     "llmos.v1.gateway.g1.frames": (REPLICA, {GATEWAY}),
-    "llmos.v1.load.r1": (REPLICA, {GATEWAY, Role.INFERENCE}),
+    "llmos.v1.load.r1": (REPLICA, {GATEWAY, INFERENCE, MONITOR}),
     "llmos.v1.health.gateway.g1": (GATEWAY, {REPLICA, MONITOR}),
     "llmos.v1.health.registry.r1": (REGISTRY, {MONITOR}),
     "llmos.v1.health.scheduler.s1": (SCHEDULER, {MONITOR}),
@@ -254,5 +264,33 @@ async def test_a_bus_without_its_streams_says_which_command_makes_them():
         try:
             with pytest.raises(Unavailable, match="'llmos bus init' makes them"):
                 await bus.kv("LLMOS_TENANTS").get("key")
+        finally:
+            await bus.drain()
+
+
+@EACH_SERVICE
+async def test_a_service_reads_the_end_of_its_own_chain_and_only_gateway_and_monitor_read_all(tap, role):
+    reads = {
+        f"$JS.API.DIRECT.GET.LLMOS_EVENTS.llmos.v1.events.{chain}": {chain}
+        for chain in (REGISTRY, SCHEDULER, INFERENCE, GATEWAY, MONITOR, Role.OWNER)
+    } | {
+        f"$JS.API.DIRECT.GET.{stream}{suffix}": {GATEWAY} if suffix else {GATEWAY, MONITOR}
+        for stream, suffix in (
+            ("LLMOS_EVENTS", ""),
+            ("LLMOS_KEY_EVENTS", ""),
+            ("LLMOS_KEY_EVENTS", ".llmos.v1.key_events"),
+            ("LLMOS_REFUSALS", ""),
+            ("LLMOS_REFUSALS", ".llmos.v1.refusals"),
+        )
+    }
+    assert await tap.refused(role, list(reads)) == {subject for subject, who in reads.items() if role not in who}
+
+
+async def test_every_chain_is_written_by_its_service_with_the_rights_that_it_has(accounts):
+    for chain in CHAINS.values():
+        bus = await connect(accounts.url_of(Role(chain.writer)), name=chain.writer, owner=chain.writer == Role.OWNER)
+        try:
+            event = await Trail(bus, chain, actor="test").record("service.started", "test")
+            assert event.number
         finally:
             await bus.drain()

@@ -19,13 +19,12 @@ from services.gateway.admin.blobs import BlobsApi
 from services.inference.agent.damage import reporting
 from services.inference.agent.fetches import Fetches
 from services.inference.agent.version_files import version_folder
-from shared.contracts.events import Event, event_subject
 from shared.contracts.manifest import Manifest, ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile, NotFound, StorageFull
 from shared.storage.directory import DirectoryStore
 from shared.storage.layout import blob_key
-from tests.support.harness.wait import eventually
+from tests.support.harness.events import events_of
 
 DATA = b"weights" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -178,10 +177,6 @@ async def test_a_node_mends_its_cache_before_a_replica_loads_it_again_and_tells(
     bus, small_store, tmp_path: Path
 ) -> None:
     folder, digest = small_store
-    events: list[Event] = []
-    await bus.subscribe(
-        event_subject("inference", "blob.damaged"), lambda message: events.append(Event.decode(message.data))
-    )
     assignment = ReplicaAssignment.EXAMPLE.model_copy(update={"model": "small", "version": 1, "digest": digest})
     arrived = asyncio.Event()
     fetches = Fetches(DirectoryStore(folder), tmp_path / "cache", arrived.set, partial(reporting, bus, node="node-a"))
@@ -194,7 +189,7 @@ async def test_a_node_mends_its_cache_before_a_replica_loads_it_again_and_tells(
     change(files / "model.onnx.data")
     await fetches.verify(assignment)
     assert (files / "model.onnx.data").read_bytes() == good
-    await eventually(lambda: events)
+    events = await events_of(bus, kind="blob.damaged")
     assert [(event.name, event.detail["file"]) for event in events] == [
         (hashlib.sha256(good).hexdigest(), "model.onnx.data")
     ]

@@ -223,7 +223,8 @@ def test_ordinary_conversations_have_the_ids_of_the_plain_way(kind: str, first: 
     meant = [each for each in honest if tokenizer.is_control(each) and tokenizer.token(each) != "<unk>"]
     assert meant
     assert [each for each in ids if each in tokenizer.control_ids - {tokenizer.control_id("<unk>")}] == meant
-    if not any(token in text for token in (*control, "\uff1c") for text in (first, second)):
+    spelled = [token.removeprefix("\u2581") for token in control]  # a normaliser may put the space there
+    if not any(token in text for token in (*spelled, "\uff1c") for text in (first, second)):
         assert ids == tokenizer.encode(rendered)
 
 

@@ -9,13 +9,12 @@ from typing import get_args
 import onnx
 
 from devtools.convert.encoder.config import Pooling
-from devtools.convert.encoder.external_data import data_files
+from devtools.convert.external_data import data_files
+from devtools.convert.onnx_file import read_onnx
 from shared.contracts.manifest import EncoderInput
-from shared.errors import CorruptFile, UnsupportedFormat
+from shared.errors import UnsupportedFormat
 
 PLACES = ("model.onnx", "onnx/model.onnx")
-_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-"""Of operators; others would need code that comes with the model."""
 _STATES, _POOLED, _LOGITS = ("last_hidden_state", "token_embeddings"), ("sentence_embedding",), ("logits",)
 
 
@@ -47,7 +46,7 @@ class ExportedGraph:
         Raises:
             UnsupportedFormat: none of the outputs is of a known name and shape.
         """
-        accepted = [(name, 2) for name in (_LOGITS if classifies else _POOLED)]
+        accepted = [(name, 3 if pooling == "tokens" else 2) for name in (_LOGITS if classifies else _POOLED)]
         accepted += [] if classifies else [(name, 3) for name in _STATES]
         for name, dimensions in accepted:
             if self.outputs.get(name) == dimensions:
@@ -69,17 +68,7 @@ def read_exported(path: Path) -> ExportedGraph:
         CorruptFile: It is no ONNX file, or weights are missing or not what their file can hold.
         UnsupportedFormat: inputs that LLMOS can't give it, or operators that come with code of their own.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf and onnx raise what they like
-        raise CorruptFile(f"{path.name} is not an ONNX file ({error}); download it again", param="source") from error
-    foreign = sorted({item.domain for item in model.opset_import} - set(_DOMAINS))
-    if foreign or model.functions:
-        raise UnsupportedFormat(
-            f"{path.name} uses operators of {', '.join(foreign) or 'its own'}; supported are those of ONNX and ONNX"
-            " Runtime",
-            param="source",
-        )
+    model = read_onnx(path)
     known: tuple[EncoderInput, ...] = get_args(EncoderInput)
     constants = {tensor.name for tensor in model.graph.initializer}
     names = [put.name for put in model.graph.input if put.name not in constants]

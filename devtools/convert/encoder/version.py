@@ -15,16 +15,15 @@ from devtools.convert.encoder.exported import find_exported, read_exported
 from devtools.convert.encoder.graph import LOGITS, STATES, EncoderGraphBuilder
 from devtools.convert.encoder.weights import EncoderWeights
 from devtools.convert.graph.weight_file import WeightFile
-from devtools.convert.hf.directory import read_json, read_tensors, read_text, weight_files
-from devtools.convert.hostile_text import try_hostile_texts
+from devtools.convert.hf.directory import read_json, read_tensors, weight_files
+from devtools.convert.hf.tokenizer import read_tokenizer
 from devtools.convert.memory_need import PACKED, PROCESS
 from devtools.convert.source_folder import check_source_folder
 from devtools.convert.verify.smoke_test import OUTPUTS, TEXT
 from shared.contracts.embedding import BATCH_TOKENS
 from shared.contracts.manifest import EncoderInput, EncoderSpec, Lineage, Manifest, MemoryNeed
 from shared.contracts.smoke_test import SmokeTest
-from shared.errors import CorruptFile, UnsupportedFormat
-from shared.panics import no_panics
+from shared.errors import UnsupportedFormat
 from shared.smoke_test import runtime
 from shared.storage.digest import file_digest
 
@@ -79,7 +78,7 @@ def convert_encoder(source: Path, destination: Path, *, name: str = "", progress
     progress("read", 0.0)
     check_source_folder(source)
     config = read_encoder_config(source)
-    tokenizer = _read_tokenizer(source, config)
+    tokenizer = read_tokenizer(source, vocab_size=config.vocab_size)
     digest = encoder_digest(source)
     progress("read", 1.0)
     write = _from_exported if find_exported(source) else _from_safetensors
@@ -122,7 +121,7 @@ def _from_safetensors(source: Path, folder: Path, config: EncoderConfig, progres
     with WeightFile(folder / "model.onnx.data") as file:
         builder = EncoderGraphBuilder(config, weights, file)
         graph = builder.build(lambda layer: progress("build", (layer + 1) / config.layers))
-    weights.check_all_used(head=config.task == "classify")
+    weights.check_all_used(head=config.pooling == "none")
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     progress("check", 0.0)
     error = check_against_reference(folder, config, weights, builder.inputs)
@@ -182,29 +181,6 @@ def _memory(config: EncoderConfig, weights: int) -> MemoryNeed:
     scores = 2 * config.heads * tokens * config.max_len
     activations = 4 * (tokens * widest + scores)
     return MemoryNeed(weights=weights, kv_per_token=0, activations=activations, process=PROCESS)
-
-
-def _read_tokenizer(source: Path, config: EncoderConfig) -> Tokenizer:
-    """The tokenizer, without the truncation and padding that a file may ask for: the replica decides on both."""
-    text = read_text(source / "tokenizer.json")
-    with no_panics(_unreadable):
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise _unreadable(str(error)) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    try_hostile_texts(tokenizer)
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
-    if size > config.vocab_size:
-        raise CorruptFile(
-            f"tokenizer.json has {size} tokens, but config.json says {config.vocab_size}", param="source"
-        )
-    return tokenizer
-
-
-def _unreadable(reason: str) -> CorruptFile:
-    return CorruptFile(f"tokenizer.json can't be read: {reason}; download it again", param="source")
 
 
 def encoder_digest(source: Path) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from devtools.convert.hf.directory import read_json, read_optional_json, read_text
-from devtools.convert.hostile_text import try_hostile_texts
+from devtools.convert.hf.tokenizer import read_tokenizer
 from devtools.convert.model_text import END_TOKENS, ModelText
 from devtools.convert.sampling_defaults import read_defaults
-from shared.errors import CorruptFile, UnsupportedFormat
-from shared.panics import no_panics
+from shared.errors import CorruptFile
 from shared.text.template import SPECIAL_TOKENS
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
@@ -25,7 +24,7 @@ def read_model_text(folder: Path, config: Mapping[str, Any]) -> ModelText:
         UnsupportedFormat: no tokenizer.json.
         CorruptFile: a file is damaged or names a token that does not exist.
     """
-    tokenizer = _tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     settings, generation = (
         read_optional_json(folder / f"{name}_config.json") for name in ("tokenizer", "generation")
     )
@@ -49,31 +48,6 @@ def sampling_defaults(folder: Path) -> dict[str, float | int | str]:
     """
     generation = read_optional_json(folder / "generation_config.json")
     return read_defaults(generation, {key: key for key in _SAMPLING}, where="generation_config.json")
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise UnsupportedFormat(
-            f"{folder} has no tokenizer.json; make it with transformers:"
-            " AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)",
-            param="source",
-        )
-    text = read_text(path)
-    with no_panics(_unusable):
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # noqa: BLE001  # the library raises nothing more specific
-            raise _unusable(str(error)) from None
-    try_hostile_texts(tokenizer)  # before any other text is given to it
-    # A text that is too long is refused, never cut.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _unusable(reason: str) -> CorruptFile:
-    return CorruptFile(f"tokenizer.json can't be used ({reason[:200]}); download it again", param="source")
 
 
 def _beginning(tokenizer: Tokenizer, *sources: Mapping[str, Any]) -> tuple[int | None, bool]:

@@ -83,8 +83,7 @@ async def _decoder(run: Run, version: Input, role: str) -> Manifest:
     manifest = await read_manifest(run.store, version, Manifest)
     if not manifest.generates:
         raise UnsupportedFormat(
-            f"the {role} {version.reference} is an {manifest.format} for task {manifest.task!r}; only decoders are"
-            " trained",
+            f"the {role} {version.reference} is a model for task {manifest.task!r}; only decoders are trained",
             param=role,
         )
     return manifest

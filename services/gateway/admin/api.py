@@ -8,6 +8,7 @@ from datetime import timedelta
 from services.gateway.admin import catalogues
 from services.gateway.admin.contracts import CreatedKey, KeyList, KeyView, NewKey
 from services.gateway.admin.operations import AdminOperation, Call
+from services.gateway.admin.queries import limit, seconds
 from services.gateway.control_plane import ControlPlane
 from services.gateway.keys import KeyStore
 from shared.bus.port import Bus
@@ -20,7 +21,6 @@ from shared.errors import InvalidInput
 
 COLLECT_TIMEOUT_S = 300.0
 """For the registry to collect garbage: it lists the store and removes files one by one."""
-_MAX_S = 1e9
 CHECK_TIMEOUT_S = 600.0
 """For the bytes of one file to be read."""
 
@@ -86,6 +86,7 @@ class AdminApi:
             AdminOperation("POST", "/keys", "Make an API key", CreatedKey, self._create_key, body=NewKey),
             AdminOperation("DELETE", "/keys/{id}", "Revoke an API key", KeyView, self._revoke_key),
             AdminOperation("GET", "/health", "Every process heard of lately", monitor.HealthReport, self._health),
+            AdminOperation("GET", "/alerts", "What is wrong now", monitor.AlertList, self._alerts),
             AdminOperation(
                 "GET",
                 "/traces",
@@ -153,35 +154,19 @@ class AdminApi:
         return _view(await self._keys.revoke(call.path["id"], by=call.key_id))
 
     async def _key_events(self, call: Call) -> EventList:
-        return EventList(events=tuple(await self._keys.events(_limit(call))))
+        return EventList(events=tuple(await self._keys.events(limit(call.query))))
 
     async def _health(self, _call: Call) -> monitor.HealthReport:
         return await self.call(monitor.GET_HEALTH, Empty())
 
+    async def _alerts(self, _call: Call) -> monitor.AlertList:
+        return await self.call(monitor.LIST_ALERTS, Empty())
+
     async def _traces(self, call: Call) -> monitor.TraceList:
         given = {name: call.query[name] for name in ("model", "status", "key") if name in call.query}
-        seconds = {name: _seconds(call, name) for name in ("slower_than", "since")}
-        request = monitor.ListTraces.model_validate({"limit": _limit(call), **given, **seconds})
+        times = {name: seconds(call.query, name) for name in ("slower_than", "since")}
+        request = monitor.ListTraces.model_validate({"limit": limit(call.query), **given, **times})
         return await self.call(monitor.LIST_TRACES, request)
-
-
-def _limit(call: Call) -> int:
-    limit = call.query.get("limit", "20")
-    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
-        raise InvalidInput(f"limit must be a number from 1 to 1000, not {limit!r:.80}", param="limit")
-    return int(limit)
-
-
-def _seconds(call: Call, name: str) -> float | None:
-    if (text := call.query.get(name)) is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MAX_S:
-        raise InvalidInput(f"{name} must be a number of seconds, not {text!r:.80}", param=name)
-    return seconds
 
 
 def _view(record: ApiKey) -> KeyView:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from services.gateway.admin.api import AdminApi
 from services.gateway.admin.operations import PREFIX, TAG, strict
+from services.gateway.admin.queries import flag
 from services.gateway.http.body import parsed, read_body
 from services.gateway.http.dialect import json_event
 from services.gateway.http.middleware import state_of
@@ -114,7 +115,7 @@ class JobsApi:
         """Server-sent events from the job's beginning, or behind `after`, until it has finished."""
         job_id, query = request.path_params["id"], request.query_params
         position = _number(query.get("after", "0"))
-        follow = _flag(query.get("follow", "true"))
+        follow = flag(query, "follow", default=True)
         await self._admin.call(SHOW_JOB, JobName(id=job_id))
 
         @asynccontextmanager
@@ -149,9 +150,3 @@ def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 18:
         raise InvalidInput(f"after must be the id of an event, not {text[:40]!r}", param="after")
     return int(text)
-
-
-def _flag(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise InvalidInput(f"follow must be true or false, not {text[:40]!r}", param="follow")
-    return text == "true"

@@ -2,6 +2,7 @@
 
 from services.gateway.admin.api import AdminApi
 from services.gateway.admin.blobs import BlobsApi
+from services.gateway.admin.events import EventsApi
 from services.gateway.admin.jobs import JobsApi
 from services.gateway.admin.operations import PREFIX, TAG
 from services.gateway.admin.traces import TracesApi
@@ -29,6 +30,7 @@ def routes(bus: Bus, keys: KeyStore, store: ArtifactStore | None, max_body: int)
         Operation(
             "PUT", blob, blobs.put, "Upload a file; 200 when it was there", TAG, body=OCTETS, statuses=(201, 200)
         ),
+        *EventsApi(bus).operations(),
         *JobsApi(bus, admin, keys, max_body).operations(),
         Operation("GET", PREFIX + "/traces/{trace_id}", traces.show, "A trace as OTLP JSON", TAG),
     ]

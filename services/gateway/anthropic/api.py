@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 
 from services.gateway.anthropic.answer import events, message
 from services.gateway.anthropic.dialect import ANTHROPIC
-from services.gateway.anthropic.requests import CountRequest, MessagesRequest, parse_request
+from services.gateway.anthropic.requests import MessagesRequest, parse_count, parse_message
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
 from services.gateway.dispatch.tokenizations import Tokenizations, check_chars
-from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
@@ -44,7 +44,7 @@ class MessagesApi:
     async def create(self, request: Request) -> ASGIApp:
         """The next message of a conversation, streamed if asked for."""
         _check_version(request)
-        body = await parse_request(MessagesRequest, await read_body(request, self._max_body))
+        body = await parse_request(request, parse_message, await read_body(request, self._max_body))
         options = OutputOptions(
             body.grammar(),
             body.contract_tools(),
@@ -68,7 +68,7 @@ class MessagesApi:
         """How many tokens the prompt of a message has."""
         _check_version(request)
         data = await read_body(request, self._max_body)
-        body = await parse_request(CountRequest, data)
+        body = await parse_request(request, parse_count, data)
         messages, tools = body.chat_messages(), body.contract_tools()
         check_chars((each.content for each in messages), "messages")
         command = Tokenize(

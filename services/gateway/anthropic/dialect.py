@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway.http import errors
-from services.gateway.http.dialect import Dialect, json_event
+from services.gateway.http.dialect import TEXT, TEXT_OR_NULL, Dialect, fields, json_event
 from shared.errors import ContextLengthExceeded, LlmosError
 
 _TYPES: Mapping[int, str] = {
@@ -27,7 +27,7 @@ def _error(error: LlmosError) -> dict[str, Any]:
     """
     status = errors.status(error)
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    message = error.message
+    message = errors.text(error)
     if isinstance(error, ContextLengthExceeded):
         message = f"prompt is too long: {message}"
     details = {"error_code": error.code, "param": error.param}
@@ -35,6 +35,11 @@ def _error(error: LlmosError) -> dict[str, Any]:
 
 
 ANTHROPIC = Dialect(
+    name="Anthropic",
+    schema=fields(
+        type={"const": "error"},
+        error=fields(type=TEXT, message=TEXT, details=fields(error_code=TEXT, param=TEXT_OR_NULL)),
+    ),
     error=_error,
     failure=lambda error: json_event(_error(error), "error"),
     keep_alive=json_event({"type": "ping"}, "ping"),

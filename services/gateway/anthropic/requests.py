@@ -1,7 +1,6 @@
 """The bodies of `/v1/messages` and `/v1/messages/count_tokens`."""
 
-from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,8 +12,8 @@ from services.gateway.dialects.bounds import MAX_MESSAGES, MAX_TOOLS
 from services.gateway.dialects.json_values import SchemaText
 from services.gateway.dialects.sampling import contract_sampling
 from services.gateway.dialects.tools import check_names
-from services.gateway.http.body import parse_body, parsed
-from services.gateway.http.parameters import Ignored, Parameters
+from services.gateway.http.body import parse_body
+from services.gateway.http.parameters import Ignored
 from shared.contracts.replica import ChatMessage, Grammar, TemplateOptions, Tool, ToolChoice
 from shared.contracts.sampling import INTEGERS, Sampling
 from shared.errors import InvalidInput
@@ -130,13 +129,11 @@ class MessagesRequest(CountRequest):
         return contract_sampling(fields, {"stop": "stop_sequences"})
 
 
-Kind = TypeVar("Kind", bound=CountRequest)
+def parse_message(body: bytes) -> MessagesRequest:
+    """A request for a message; raises what `parse_body` raises."""
+    return parse_body(MessagesRequest, body, MESSAGES)
 
 
-async def parse_request(kind: type[Kind], body: bytes) -> Kind:
-    """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
-    request = await parsed(partial(parse_body, kind), body)
-    known: Parameters = MESSAGES if issubclass(kind, MessagesRequest) else COUNT
-    for name, value in (request.model_extra or {}).items():
-        known.check(name, value)
-    return request
+def parse_count(body: bytes) -> CountRequest:
+    """A request for a count of tokens; raises what `parse_body` raises."""
+    return parse_body(CountRequest, body, COUNT)

@@ -14,7 +14,7 @@ from services.gateway.dispatch.cancellations import Cancellations
 from services.gateway.dispatch.frame_receiver import Attempt, FrameReceiver
 from services.gateway.dispatch.limits import DispatchLimits
 from services.gateway.dispatch.loss import LossDetector, has_been_silent
-from services.gateway.dispatch.offering import Refused, offer
+from services.gateway.dispatch.offering import Refused, bus_lost, offer
 from services.gateway.dispatch.requests import GenerationRequest
 from services.gateway.metrics import Metrics
 from services.gateway.routing.live_table import LiveTable
@@ -33,6 +33,10 @@ tracer = trace.get_tracer("llmos.gateway")
 
 WATCH_EVERY_S = 0.25
 """How often the replicas of running requests are checked."""
+BUS_RETURN_S = 3.0
+"""A request waits this long for a bus that is being restarted: it was not sent yet, so waiting loses nothing. Below
+`LEASE_TTL_S`, so that what is known of the replicas still holds."""
+_BUS_POLL_S = 0.05
 PROMPT_BYTES_PER_S = 1_000_000
 """A replica renders and tokenises a prompt at least this fast before it accepts or rejects."""
 GRAMMAR_S = 10.0
@@ -72,6 +76,17 @@ class Dispatcher:
             await stack.enter_async_context(self._cancellations.running())
             await stack.enter_async_context(background(self._watch(), "watch replicas"))
             yield self
+
+    async def bus_returns(self, deadline: float) -> None:
+        """Wait while the bus can't be reached; raises `Unavailable` after `BUS_RETURN_S`, or at the deadline."""
+        if self.bus.connected:
+            return
+        try:
+            async with asyncio.timeout(min(BUS_RETURN_S, deadline - self.clock())):
+                while not self.bus.connected:  # noqa: ASYNC110  # a bus has no event for its return
+                    await asyncio.sleep(_BUS_POLL_S)
+        except TimeoutError:
+            raise bus_lost() from None
 
     def route(
         self, deployment: str, number: int, *, of: tuple[str, int] | None = None, task: Task = "generate"
@@ -115,6 +130,7 @@ class Dispatcher:
     async def _place(
         self, requests: Sequence[GenerationRequest], generate: Generate, *, number: int, of: tuple[str, int] | None
     ) -> list[Attempt]:
+        await self.bus_returns(requests[0].deadline)
         task: Task = "generate" if generate.speech is None else "transcribe"
         candidates = self.route(requests[0].deployment, number, of=of, task=task)
         placed = await offer(

@@ -1,4 +1,4 @@
-"""Sends requests to encoders: one request, one result, from another replica when one is lost.
+"""Sends requests to encoders and graphs of tensors: one request, one result, from another replica if one is lost.
 
 Nothing of a result leaves the gateway before it is complete, so a lost replica costs only time.
 """
@@ -14,12 +14,13 @@ from services.gateway.routing.table import Candidate
 from shared.bus.rpc import call
 from shared.contracts.base import Contract, Endpoint
 from shared.contracts.embedding import Classify, Embed
+from shared.contracts.tensor import Infer
 from shared.errors import DeadlineExceeded, ReplicaLost
 
 POLL_S = 0.2
 """How often another replica is looked for after one was lost."""
 
-Command = TypeVar("Command", Embed, Classify)
+Command = TypeVar("Command", Embed, Classify, Infer)
 Result = TypeVar("Result", bound=Contract)
 
 
@@ -48,9 +49,10 @@ async def encode(
         return await _send(dispatcher, candidate, request, endpoint(candidate.replica_id), named)
 
     while True:
+        await dispatcher.bus_returns(request.deadline)
         result = await offer(
             request,
-            dispatcher.route(request.deployment, number, task=request.task),
+            dispatcher.route(request.deployment, number, of=request.of, task=request.task),
             send,
             late="the answer was not complete within the request's time",
             clock=clock,

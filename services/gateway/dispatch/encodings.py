@@ -47,13 +47,24 @@ class Work:
     deadline: float
     """Seconds on the monotonic clock."""
     span: trace.Span
+    of: tuple[str, int] | None = None
+    """Only replicas of this (model, version). None: any."""
 
 
 class Encodings(Stamps):
     """All that an API dialect needs to embed or classify texts."""
 
     @contextmanager
-    def working(self, operation: str, prefix: str, model: str, tenant: str, truncate: int | None) -> Iterator[Work]:
+    def working(
+        self,
+        operation: str,
+        prefix: str,
+        model: str,
+        tenant: str,
+        truncate: int | None = None,
+        *,
+        of: tuple[str, int] | None = None,
+    ) -> Iterator[Work]:
         """A request with its id, deadline and span, while the block runs.
 
         Args:
@@ -62,6 +73,7 @@ class Encodings(Stamps):
             model: The deployment.
             tenant: The API key's id.
             truncate: Tokens to keep of a longer text; `MODEL_MAX`: as many as the model takes.
+            of: Only replicas of this (model, version).
         """
         request_id = self.new_id(prefix)
         with (
@@ -75,6 +87,7 @@ class Encodings(Stamps):
                 truncate=self._truncate(model, truncate),
                 deadline=self.deadline(),
                 span=span,
+                of=of,
             )
 
     async def embed(
@@ -137,7 +150,7 @@ class Encodings(Stamps):
 
 
 def _request(work: Work, command: Embed | Classify, task: Task, tokens: int) -> EncodeRequest:
-    return EncodeRequest(command.request_id, work.model, task, tokens, work.deadline)
+    return EncodeRequest(command.request_id, work.model, task, tokens, work.deadline, work.of)
 
 
 def _estimate(texts: Sequence[str]) -> int:

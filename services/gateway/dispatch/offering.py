@@ -47,6 +47,11 @@ class Refused:
         return Unavailable(f"no replica of {self.deployment!r} took the request: {reasons}", retry_after=retry_after)
 
 
+def bus_lost() -> Unavailable:
+    """The error for the client while the bus can't be reached."""
+    return Unavailable("the gateway has lost its message bus; it reconnects by itself", retry_after=RETRY_S)
+
+
 async def offer(
     request: GenerationRequest | EncodeRequest,
     candidates: Sequence[Candidate],
@@ -76,9 +81,7 @@ async def offer(
         try:
             return await send(candidate)
         except Disconnected as error:
-            raise Unavailable(
-                "the gateway has lost its message bus; it reconnects by itself", retry_after=RETRY_S
-            ) from error
+            raise bus_lost() from error
         except LlmosError as error:
             if request.deadline <= clock():
                 raise DeadlineExceeded(late) from error

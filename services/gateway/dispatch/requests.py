@@ -98,7 +98,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """Where a request to an encoder goes, and its size."""
+    """Where a request with one answer goes, and its size."""
 
     request_id: str
     deployment: str
@@ -107,6 +107,8 @@ class EncodeRequest:
     """An estimate."""
     deadline: float
     """Seconds on the monotonic clock."""
+    of: tuple[str, int] | None = None
+    """Only a replica of this (model, version). None: any."""
 
     def time_left(self, now: float) -> float:
         """Seconds until the deadline; 0 when it has passed."""

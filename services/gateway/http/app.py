@@ -15,6 +15,7 @@ from services.gateway.http.operation import Operation
 from services.gateway.http.routes import FindRoute, serve_route
 from services.gateway.keys import KeyStore
 from services.gateway.metrics import Metrics
+from services.gateway.refused_logins import RefusedLogins
 
 
 def make_app(
@@ -22,6 +23,7 @@ def make_app(
     *,
     keys: KeyStore | None,
     metrics: Metrics,
+    refused: RefusedLogins | None = None,
     cors_origins: tuple[str, ...] = (),
     trust_trace_context: bool = False,
 ) -> ASGIApp:
@@ -31,6 +33,7 @@ def make_app(
         operations: All routes but the one of the OpenAPI document, which describes them.
         keys: The API keys; None admits every request.
         metrics: Counts every request.
+        refused: Counts refused logins.
         trust_trace_context: Whether clients' traces are continued; see `RequestMiddleware`.
         cors_origins: Whose pages may call from a browser; empty: nobody's.
     """
@@ -41,6 +44,6 @@ def make_app(
     served = [*operations, Operation("GET", DOCUMENT_PATH, show_document, "This document", "admin")]
     document = orjson.dumps(openapi(served))
     routes = [operation.route() for operation in served]
-    found = FindRoute(Authentication(serve_route, keys), routes)
+    found = FindRoute(Authentication(serve_route, keys, refused), routes)
     app: ASGIApp = RequestMiddleware(found, metrics, trust_trace_context=trust_trace_context)
     return allow_origins(app, cors_origins) if cors_origins else app

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -11,6 +11,8 @@ from starlette.types import Receive
 from services.gateway.http.errors import ClientGone, UnsupportedMediaType
 from services.gateway.http.explanation import explain, is_no_json
 from services.gateway.http.json_size import check_json_size
+from services.gateway.http.middleware import state_of
+from services.gateway.http.parameters import Parameters
 from shared.errors import InvalidInput, PayloadTooLarge
 from shared.text.client_json import without_lone_surrogates
 
@@ -18,12 +20,23 @@ Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 Parsed = TypeVar("Parsed")
 
+
+class ToModel(Protocol):
+    """A request to a model, by the name of its deployment."""
+
+    @property
+    def model(self) -> str | None:
+        """None where the request need not say it."""
+
+
+Asking = TypeVar("Asking", bound=ToModel)
+
 INLINE_BYTES = 16 << 10
 """Larger bodies are parsed in a thread. One of this size takes a few milliseconds at most, whatever is in it."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, which is JSON.
+async def read_body(request: Request, limit: int, *, binary: bool = False) -> bytes:
+    """The whole body, which is JSON, or with `binary` also bytes of another kind.
 
     Raises:
         UnsupportedMediaType: It is in an encoding such as gzip, or says that it is no JSON.
@@ -31,7 +44,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         ClientGone: The client left.
     """
     check_encoding(request)
-    _check_type(request)
+    if not (binary and _kind(request) == "application/octet-stream"):
+        _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
@@ -55,10 +69,13 @@ def _check_type(request: Request) -> None:
 
     The types of HTML forms are refused, and with them what a foreign page could send from a browser without asking.
     """
-    given = request.headers.get("content-type", "")
-    kind = given.partition(";")[0].strip().lower()
+    given, kind = request.headers.get("content-type", ""), _kind(request)
     if kind not in ("", "application/json") and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType(f"the body has the Content-Type {given!r:.80}; send 'application/json'")
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:
@@ -69,6 +86,13 @@ async def stream_body(request: Request) -> AsyncIterator[bytes]:
                 yield chunk
     except ClientDisconnect as error:
         raise ClientGone from error
+
+
+async def parse_request(request: Request, parse: Callable[[bytes], Asking], body: bytes) -> Asking:
+    """`parsed`, for a request to a model: its trace and its metrics name the model from here on."""
+    asking = await parsed(parse, body)
+    state_of(request.scope).model = asking.model or ""
+    return asking
 
 
 async def parsed(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
@@ -86,17 +110,25 @@ def _parse_large(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
     return parse(body)
 
 
-def parse_body(model: type[Model], body: bytes) -> Model:
-    """The request in a JSON body; raises `InvalidInput` naming the first wrong field.
+def parse_body(model: type[Model], body: bytes, parameters: Parameters | None = None) -> Model:
+    """The request in a JSON body; raises `InvalidInput` naming the field that is wrong, unknown or not supported.
 
     Half a surrogate pair, which JavaScript's strings may have where a text was cut, becomes U+FFFD.
+
+    Args:
+        model: Of the body.
+        body: As it was sent.
+        parameters: What the body may have besides the fields of a model that allows more.
     """
     if not body.strip():
         raise InvalidInput("the request has no body; a JSON object is expected")
     try:
-        return _parsed(model, body)
+        request = _parsed(model, body)
     except ValidationError as error:
         raise explain(error) from error
+    if parameters is not None:
+        parameters.check_all(request.model_extra)
+    return request
 
 
 def _parsed(model: type[Model], body: bytes) -> Model:

@@ -21,10 +21,23 @@ def json_event(content: Mapping[str, Any], name: str = "") -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data) if name else b"data: %b\n\n" % data
 
 
+TEXT: Mapping[str, Any] = {"type": "string"}
+TEXT_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"]}
+
+
+def fields(**properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of an object that has these."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The form of errors and streams. The pieces of a stream are made by its source."""
 
+    name: str
+    """Of the schema of its errors in the OpenAPI document."""
+    schema: Mapping[str, Any]
+    """Of the body of an error's response."""
     error: Callable[[LlmosError], Mapping[str, Any]]
     """The body of an error's response, as JSON. Its text is that of `errors.text`."""
     failure: Callable[[LlmosError], bytes]
@@ -46,6 +59,8 @@ def _openai_error(error: LlmosError) -> dict[str, Any]:
 
 
 OPENAI = Dialect(
+    name="OpenAI",
+    schema=fields(error=fields(message=TEXT, type=TEXT, param=TEXT_OR_NULL, code=TEXT)),
     error=_openai_error,
     failure=lambda error: json_event(_openai_error(error), "error"),
     end=b"data: [DONE]\n\n",

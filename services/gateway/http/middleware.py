@@ -87,7 +87,7 @@ class RequestMiddleware:
         self._metrics.began()
         span = self._span(scope, headers)
         state = RequestState(
-            request_id=_request_id(headers),
+            request_id=request_id(headers),
             trace_id=trace.format_trace_id(span.get_span_context().trace_id),
         )
         scope[STATE] = state
@@ -167,7 +167,7 @@ class RequestMiddleware:
         """The root span; requests that only read (health, metrics, lists) get ids without a trace."""
         method, path = scope["method"], scope["path"]
         if not is_traced(method, path):
-            return _unrecorded()
+            return unrecorded()
         client = scope.get("client")
         attributes = {
             "http.request.method": method,
@@ -186,10 +186,10 @@ class RequestMiddleware:
             attributes=attributes,
             links=links,
         )
-        return span if span.get_span_context().is_valid else _unrecorded()
+        return span if span.get_span_context().is_valid else unrecorded()
 
 
-def _unrecorded() -> trace.Span:
+def unrecorded() -> trace.Span:
     """A span that only has ids: every response names a trace, also where telemetry is not configured."""
     context = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
     return trace.NonRecordingSpan(context)
@@ -200,7 +200,7 @@ def is_traced(method: str, path: str) -> bool:
     return path.startswith("/v1/") or method not in ("GET", "HEAD", "OPTIONS")
 
 
-def _request_id(headers: Mapping[str, str]) -> str:
+def request_id(headers: Mapping[str, str]) -> str:
     """The client's own id where it is one, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.match(given) else f"req-{secrets.token_hex(12)}"

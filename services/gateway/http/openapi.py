@@ -8,33 +8,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.gateway.auth import OPEN_PATHS
+from services.gateway.http.dialect import Dialect
 from services.gateway.http.operation import Content, Operation
 
 DOCUMENT_PATH = "/llmos/v1/openapi.json"
 """Where the gateway serves it."""
 
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
-}
-_FAILURE = {
-    "default": {
-        "description": "An error",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
-}
 _REF = "#/components/schemas/{model}"
 
 _Schemas = Mapping[tuple[Any, JsonSchemaMode], dict[str, Any]]
@@ -58,10 +37,19 @@ def openapi(operations: Iterable[Operation]) -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "schemas": {**definitions.get("$defs", {}), "Error": _ERROR},
+            "schemas": {**definitions.get("$defs", {}), **_errors(operations)},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "llmos-…"}},
         },
     }
+
+
+def _errors(operations: Iterable[Operation]) -> dict[str, Mapping[str, Any]]:
+    return {_error(each.dialect): each.dialect.schema for each in operations}
+
+
+def _error(dialect: Dialect) -> str:
+    """The name of the schema of its errors."""
+    return f"{dialect.name}Error"
 
 
 def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
@@ -79,7 +67,10 @@ def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         ],
         "responses": {
             **{str(status): {"description": "OK", "content": content} for status in operation.statuses},
-            **_FAILURE,
+            "default": {
+                "description": "An error",
+                "content": {"application/json": {"schema": {"$ref": _REF.format(model=_error(operation.dialect))}}},
+            },
         },
     }
     if operation.body is not None:

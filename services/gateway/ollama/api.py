@@ -13,7 +13,7 @@ from services.gateway.dialects.vectors import floats
 from services.gateway.dispatch.encodings import MODEL_MAX, Encodings
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
-from services.gateway.http.body import read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
@@ -25,7 +25,7 @@ from services.gateway.ollama.requests import (
     EmbeddingsRequest,
     EmbedRequest,
     GenerateRequest,
-    parse_request,
+    parse,
 )
 from services.gateway.routing.live_table import LiveTable
 from shared.telemetry import genai
@@ -49,7 +49,7 @@ class OllamaApi:
 
     async def chat(self, request: Request) -> ASGIApp:
         """The next message of a conversation, streamed unless `stream` is false."""
-        body = await parse_request(ChatRequest, await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, ChatRequest), await read_body(request, self._max_body))
         if not body.messages:
             return self._load(body, chat=True)
         options = OutputOptions(
@@ -64,7 +64,7 @@ class OllamaApi:
 
     async def generate(self, request: Request) -> ASGIApp:
         """The answer to a prompt, streamed unless `stream` is false."""
-        body = await parse_request(GenerateRequest, await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, GenerateRequest), await read_body(request, self._max_body))
         if not body.prompt:
             return self._load(body, chat=False)
         messages, caller = body.chat_messages(), Caller(state_of(request.scope).key_id)
@@ -81,7 +81,7 @@ class OllamaApi:
     async def embed(self, request: Request) -> Response:
         """Embeddings of texts."""
         began = time.monotonic_ns()
-        body = await parse_request(EmbedRequest, await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, EmbedRequest), await read_body(request, self._max_body))
         truncate = None if body.truncate is False else MODEL_MAX
         vectors, tokens = await self._embed(request, body.model, body.input, truncate, body.dimensions or None)
         return json_response(
@@ -96,7 +96,9 @@ class OllamaApi:
 
     async def embed_one(self, request: Request) -> Response:
         """The embedding of a text, in the older form."""
-        body = await parse_request(EmbeddingsRequest, await read_body(request, self._max_body))
+        body = await parse_request(
+            request, partial(parse, EmbeddingsRequest), await read_body(request, self._max_body)
+        )
         vectors, _ = await self._embed(request, body.model, (body.prompt,), MODEL_MAX, None)
         return json_response({"embedding": vectors[0]})
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import orjson
 
-from services.gateway.http.dialect import Dialect
+from services.gateway.http import errors
+from services.gateway.http.dialect import TEXT, Dialect, fields
 from shared.errors import LlmosError
 
 
@@ -14,10 +15,12 @@ def line(content: dict[str, Any]) -> bytes:
 
 
 def _error(error: LlmosError) -> dict[str, Any]:
-    return {"error": error.message}
+    return {"error": errors.text(error)}
 
 
 OLLAMA = Dialect(
+    name="Ollama",
+    schema=fields(error=TEXT),
     error=_error,
     failure=lambda error: line(_error(error)),
     media_type=b"application/x-ndjson",

@@ -3,7 +3,10 @@
 The registry has the sizes, and a replica the template. Where one of them does not respond now, its fields are empty.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -12,16 +15,16 @@ from starlette.responses import Response
 
 from services.gateway.control_plane import ControlPlane
 from services.gateway.dispatch.tokenizations import Tokenizations
-from services.gateway.http.body import read_body
+from services.gateway.http.body import parse_request, read_body
 from services.gateway.http.responses import json_response
-from services.gateway.ollama.requests import LATEST, ShowRequest, parse_request
+from services.gateway.ollama.requests import LATEST, ShowRequest, parse
 from services.gateway.routing.live_table import LiveTable
 from shared.contracts.base import Empty
 from shared.contracts.manifest import Manifest
 from shared.contracts.registry import MODELS, ResolveReference
 from shared.contracts.scheduler import Deployment
 from shared.contracts.tokenization import tokenizer_info_endpoint
-from shared.errors import InvalidInput, LlmosError, ModelNotFound
+from shared.errors import LlmosError, ModelNotFound
 from shared.text.thinking import THINK_END
 from shared.text.tool_form import takes_tools
 
@@ -55,20 +58,20 @@ class ModelsApi:
 
     async def tags(self, _request: Request) -> Response:
         """All deployments, by name."""
-        return json_response({"models": [await self._entry(each) for each in self._deployments()]})
+        return json_response({"models": await self._entries(self._deployments())})
 
     async def ps(self, _request: Request) -> Response:
         """The deployments that can answer now."""
         ready = [each for each in self._deployments() if self._table.ready(each.name)]
         running = {"expires_at": _NEVER}
-        models = [await self._entry(each) | running | {"context_length": each.options.max_len} for each in ready]
+        entries = zip(await self._entries(ready), ready, strict=True)
+        models = [entry | running | {"context_length": each.options.max_len} for entry, each in entries]
         return json_response({"models": models})
 
     async def show(self, request: Request) -> Response:
         """One deployment; raises `ModelNotFound` naming those that exist."""
-        body = await parse_request(ShowRequest, await read_body(request, self._max_body))
-        if (name := body.model or body.name) is None:
-            raise InvalidInput("model is required", param="model")
+        body = await parse_request(request, partial(parse, ShowRequest), await read_body(request, self._max_body))
+        name = body.model
         if (deployment := self._table.deployments.get(name)) is None:
             existing = ", ".join(sorted(self._table.deployments)) or "none is deployed yet"
             raise ModelNotFound(f"the model {name!r:.200} does not exist; models: {existing}", param="model")
@@ -95,6 +98,10 @@ class ModelsApi:
 
     def _deployments(self) -> list[Deployment]:
         return [deployment for _, deployment in sorted(self._table.deployments.items())]
+
+    async def _entries(self, deployments: Sequence[Deployment]) -> list[dict[str, Any]]:
+        """The registry is asked for all at once: one that does not respond costs the time of one call."""
+        return await asyncio.gather(*map(self._entry, deployments))
 
     async def _entry(self, deployment: Deployment) -> dict[str, Any]:
         manifest, name = await self._manifest(deployment), deployment.name + LATEST
@@ -144,8 +151,8 @@ def _info(deployment: Deployment, manifest: Manifest | None) -> dict[str, Any]:
         "general.architecture": _ARCHITECTURE,
         f"{_ARCHITECTURE}.context_length": deployment.options.max_len,
     }
-    if manifest is not None:
-        spec = manifest.the_decoder if manifest.generates else manifest.the_encoder
+    if manifest is not None and manifest.tensor is None:
+        spec = manifest.text_spec if manifest.encoder is None else manifest.the_encoder
         info |= {
             f"{_ARCHITECTURE}.embedding_length": spec.hidden_size,
             f"{_ARCHITECTURE}.vocab_size": spec.vocab_size,

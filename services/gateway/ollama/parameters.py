@@ -44,5 +44,6 @@ GENERATE = Parameters(
 )
 EMBED = Parameters(ignored={"keep_alive": _LOADED, "options": _DEPLOYMENT})
 SHOW = Parameters(
-    ignored={"verbose": "there is no more to show"}, refused={"system": ("",), "template": ("",), "options": ({},)}
+    ignored={"verbose": "there is no more to show", "name": "the older name of model"},
+    refused={"system": ("",), "template": ("",), "options": ({},)},
 )

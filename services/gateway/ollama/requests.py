@@ -1,16 +1,15 @@
 """The bodies of Ollama's requests."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from services.gateway.dialects.bounds import MAX_MESSAGES, MAX_TOOLS
 from services.gateway.dialects.sampling import contract_sampling
 from services.gateway.dialects.text_list import Strings
 from services.gateway.dialects.tools import check_names
-from services.gateway.http.body import parse_body, parsed
+from services.gateway.http.body import parse_body
 from services.gateway.http.parameters import Parameters
 from services.gateway.ollama.messages import Message, ToolDefinition, chat_messages
 from services.gateway.ollama.parameters import CHAT, EMBED, GENERATE, OPTIONS, SHOW
@@ -67,8 +66,7 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> "Options":
-        for name, value in (self.model_extra or {}).items():
-            OPTIONS.check(f"options.{name}", value)
+        OPTIONS.check_all({f"options.{name}": value for name, value in (self.model_extra or {}).items()})
         return self
 
     def sampling(self, random_seed: int, logprobs: int | None) -> Sampling:
@@ -199,14 +197,11 @@ class EmbeddingsRequest(_Request):
     prompt: str
 
 
-class ShowRequest(BaseModel):
+class ShowRequest(_Request):
     """The body of `/api/show`."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-    model: ModelName | None = None
-    name: ModelName | None = None
-    """The older name of `model`."""
+    model: ModelName = Field(validation_alias=AliasChoices("model", "name"))
+    """`name` is its older name."""
 
 
 PARAMETERS: Mapping[type[BaseModel], Parameters] = {
@@ -220,9 +215,6 @@ PARAMETERS: Mapping[type[BaseModel], Parameters] = {
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-async def parse_request(kind: type[Kind], body: bytes) -> Kind:
-    """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
-    request = await parsed(partial(parse_body, kind), body)
-    for name, value in (request.model_extra or {}).items():
-        PARAMETERS[kind].check(name, value)
-    return request
+def parse(kind: type[Kind], body: bytes) -> Kind:
+    """The request in a body; raises what `parse_body` raises."""
+    return parse_body(kind, body, PARAMETERS[kind])

@@ -12,13 +12,13 @@ from starlette.types import ASGIApp
 from services.gateway.dispatch.concurrent_generations import Completion, ConcurrentGenerations
 from services.gateway.dispatch.generations import Generations
 from services.gateway.dispatch.requests import Caller, GenerationRequest, OutputOptions
-from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.dialect import json_event
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.http.stream import Stream
 from services.gateway.openai.logprobs import TextLogprobs, joined, prompt_logprobs
-from services.gateway.openai.requests import CompletionRequest, parse_request
+from services.gateway.openai.requests import CompletionRequest, parse
 from services.gateway.openai.usage import RunningUsage, usage_object
 from shared.contracts.gateway import Frame, Usage
 from shared.contracts.replica import Accepted
@@ -38,12 +38,12 @@ class CompletionsApi:
 
     async def create(self, request: Request) -> ASGIApp:
         """A completion of every prompt, streamed if asked for."""
-        body = await parsed(partial(parse_request, CompletionRequest), await read_body(request, self._max_body))
+        body = await parse_request(
+            request, partial(parse, CompletionRequest), await read_body(request, self._max_body)
+        )
         completion_id, created = self._generations.new_id("cmpl"), self._generations.created()
         samplings = body.samplings(self._generations.seed())
-        state = state_of(request.scope)
-        state.model = body.model
-        caller = Caller(state.key_id, body.cache_salt or "")
+        caller = Caller(state_of(request.scope).key_id, body.cache_salt or "")
         options = OutputOptions(body.grammar(), return_prompt=body.returns_prompt)
         requests = [
             request

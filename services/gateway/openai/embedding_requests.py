@@ -8,7 +8,7 @@ from services.gateway.dialects.json_values import are_ids
 from services.gateway.dialects.text_list import MAX_INPUTS, STRINGS, Strings, strings
 from services.gateway.http.body import parse_body
 from services.gateway.http.parameters import Ignored
-from services.gateway.openai.parameters import check_parameter
+from services.gateway.openai.parameters import REQUEST
 
 Text = str | tuple[int, ...]
 
@@ -113,9 +113,6 @@ class RerankRequest(EncoderRequest):
 Kind = TypeVar("Kind", bound=EncoderRequest)
 
 
-def parse_encoder_request(kind: type[Kind], body: bytes) -> Kind:
+def parse(kind: type[Kind], body: bytes) -> Kind:
     """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
-    request = parse_body(kind, body)
-    for name, value in (request.model_extra or {}).items():
-        check_parameter(name, value)
-    return request
+    return parse_body(kind, body, REQUEST)

@@ -1,5 +1,6 @@
 """`POST /v1/embeddings`, `/v1/classify` and `/v1/rerank`."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from services.gateway.dialects.vectors import floats
 from services.gateway.dispatch.encodings import Encodings, Work
-from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.openai.embedding_requests import (
@@ -17,7 +18,7 @@ from services.gateway.openai.embedding_requests import (
     EmbeddingRequest,
     EncoderRequest,
     RerankRequest,
-    parse_encoder_request,
+    parse,
 )
 from shared.contracts.embedding import Classified
 from shared.errors import InvalidInput
@@ -38,8 +39,8 @@ class EmbeddingsApi:
 
     async def embed(self, request: Request) -> Response:
         """OpenAI's embeddings."""
-        body = await parsed(
-            partial(parse_encoder_request, EmbeddingRequest), await read_body(request, self._max_body)
+        body = await parse_request(
+            request, partial(parse, EmbeddingRequest), await read_body(request, self._max_body)
         )
         with self._working(genai.OPERATION_EMBEDDINGS, "embd", body, request) as work:
             embedding = self._encodings.embed(work, body.strings, body.token_ids, body.dimensions)
@@ -54,26 +55,18 @@ class EmbeddingsApi:
         return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
 
     async def classify(self, request: Request) -> Response:
-        """Classes in vLLM's form: the most probable label and the scores of all."""
-        body = await parsed(partial(parse_encoder_request, ClassifyRequest), await read_body(request, self._max_body))
+        """Classes in vLLM's form: the most probable label and the scores of all; of each token with its place."""
+        body = await parse_request(request, partial(parse, ClassifyRequest), await read_body(request, self._max_body))
         with self._working(genai.OPERATION_CLASSIFY, "classify", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, body.input))
-        data = [
-            {
-                "index": index,
-                "label": part.labels[scores.index(max(scores))],
-                "probs": scores,
-                "num_classes": len(scores),
-            }
-            for index, (part, scores) in enumerate((part, scores) for part in parts for scores in part.scores)
-        ]
+        data = [entry | {"index": index} for index, entry in enumerate(_classes(parts, body.input))]
         usage = _usage(sum(sum(part.tokens) for part in parts))
         head = {"id": work.id, "object": "list", "created": self._encodings.created(), "model": body.model}
         return json_response({**head, "data": data, "usage": usage})
 
     async def rerank(self, request: Request) -> Response:
         """Documents by relevance to the query, best first."""
-        body = await parsed(partial(parse_encoder_request, RerankRequest), await read_body(request, self._max_body))
+        body = await parse_request(request, partial(parse, RerankRequest), await read_body(request, self._max_body))
         queries = [body.query] * len(body.documents)
         with self._working(genai.OPERATION_CLASSIFY, "rerank", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, queries, body.documents))
@@ -90,9 +83,21 @@ class EmbeddingsApi:
     def _working(
         self, operation: str, prefix: str, body: EncoderRequest, request: Request
     ) -> AbstractContextManager[Work]:
-        state = state_of(request.scope)
-        state.model = body.model
-        return self._encodings.working(operation, prefix, body.model, state.key_id, body.truncate_prompt_tokens)
+        tenant = state_of(request.scope).key_id
+        return self._encodings.working(operation, prefix, body.model, tenant, body.truncate_prompt_tokens)
+
+
+def _classes(parts: list[Classified], texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The entry of each text."""
+    given = iter(texts)
+    for part in parts:
+        for scores in part.scores:
+            label = part.labels[scores.index(max(scores))]
+            yield {"label": label, "probs": scores, "num_classes": len(scores)}
+        for tokens in part.token_classes or ():
+            text = next(given)
+            found = [each.model_dump() | {"text": text[each.start : each.end]} for each in tokens]
+            yield {"tokens": found, "num_classes": len(part.labels)}
 
 
 def _relevance(parts: list[Classified], model: str) -> list[float]:

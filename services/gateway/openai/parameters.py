@@ -1,5 +1,9 @@
 """Parameters of OpenAI's and vLLM's requests that are not fields of our request models."""
 
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
 from services.gateway.http.parameters import Parameters
 
 REQUEST = Parameters(
@@ -50,15 +54,12 @@ _MESSAGE = Parameters(
 )
 
 
-def check_parameter(name: str, value: object) -> None:
-    """Raise `InvalidInput` unless a parameter that is no field of the request may stand there."""
-    REQUEST.check(name, value)
-
-
-def check_message_field(index: int, name: str, value: object) -> None:
-    """Raise `InvalidInput` unless a field that is none of `Message` may stand in the message at `index`.
+def check_messages(messages: Sequence[BaseModel]) -> None:
+    """Raise `InvalidInput` unless the fields of messages that are none of their model may stand there.
 
     Null is no content: other servers write their own fields so, and clients send them back.
     """
-    if value is not None:
-        _MESSAGE.check(name, value, f"messages.{index}.{name}")
+    for index, message in enumerate(messages):
+        for name, value in (message.model_extra or {}).items():
+            if value is not None:
+                _MESSAGE.check(name, value, f"messages.{index}.{name}")

@@ -11,7 +11,7 @@ from services.gateway.dialects.bounds import MAX_MESSAGES
 from services.gateway.dialects.json_values import are_ids
 from services.gateway.http.body import parse_body
 from services.gateway.openai.messages import Message
-from services.gateway.openai.parameters import check_message_field, check_parameter
+from services.gateway.openai.parameters import REQUEST, check_messages
 from services.gateway.openai.sampling import MAX_CHOICES, SamplingRequest
 from services.gateway.openai.structured_outputs import StructuredRequest
 from services.gateway.openai.template_options import TemplateRequest
@@ -120,15 +120,11 @@ class CompletionRequest(SamplingRequest, StructuredRequest):
 Request = TypeVar("Request", bound=SamplingRequest)
 
 
-def parse_request(kind: type[Request], body: bytes) -> Request:
+def parse(kind: type[Request], body: bytes) -> Request:
     """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
-    request = parse_body(kind, body)
-    for name, value in (request.model_extra or {}).items():
-        check_parameter(name, value)
+    request = parse_body(kind, body, REQUEST)
     if isinstance(request, ChatRequest):
-        for index, message in enumerate(request.messages):
-            for name, value in (message.model_extra or {}).items():
-                check_message_field(index, name, value)
+        check_messages(request.messages)
     _check_together(request)
     return request
 

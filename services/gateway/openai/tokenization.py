@@ -1,6 +1,5 @@
 """`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, as vLLM has them."""
 
-from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,11 +8,11 @@ from starlette.responses import Response
 
 from services.gateway.dialects.bounds import MAX_MESSAGES
 from services.gateway.dispatch.tokenizations import Tokenizations, check_chars
-from services.gateway.http.body import parse_body, parsed, read_body, unless_gone
+from services.gateway.http.body import parse_body, parse_request, read_body, unless_gone
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
 from services.gateway.openai.messages import Message
-from services.gateway.openai.parameters import check_message_field, check_parameter
+from services.gateway.openai.parameters import REQUEST, check_messages
 from services.gateway.openai.template_options import TemplateRequest
 from services.gateway.openai.tools import ToolRequest
 from shared.contracts.base import Empty
@@ -76,6 +75,16 @@ class DetokenizeRequest(BaseModel):
     tokens: tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...] = Field(strict=False, max_length=MAX_IDS)
 
 
+def _parse_tokenize(body: bytes) -> TokenizeRequest:
+    request = parse_body(TokenizeRequest, body, REQUEST)
+    check_messages(request.messages or ())
+    return request
+
+
+def _parse_detokenize(body: bytes) -> DetokenizeRequest:
+    return parse_body(DetokenizeRequest, body, REQUEST)
+
+
 class TokenizationApi:
     """The tokenizers of deployments.
 
@@ -91,12 +100,7 @@ class TokenizationApi:
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text or a conversation."""
         data = await read_body(request, self._max_body)
-        body = await parsed(partial(parse_body, TokenizeRequest), data)
-        for name, value in (body.model_extra or {}).items():
-            check_parameter(name, value)
-        for index, message in enumerate(body.messages or ()):
-            for name, value in (message.model_extra or {}).items():
-                check_message_field(index, name, value)
+        body = await parse_request(request, _parse_tokenize, data)
         asking = self._tokenizations.ask(
             self._tokenizations.deployment(body.model),
             tokenize_endpoint,
@@ -116,9 +120,7 @@ class TokenizationApi:
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
         data = await read_body(request, self._max_body)
-        body = await parsed(partial(parse_body, DetokenizeRequest), data)
-        for name, value in (body.model_extra or {}).items():
-            check_parameter(name, value)
+        body = await parse_request(request, _parse_detokenize, data)
         asking = self._tokenizations.ask(
             self._tokenizations.deployment(body.model),
             detokenize_endpoint,

@@ -17,6 +17,7 @@ from shared.contracts.scheduler import (
     DEPLOYMENTS_BUCKET,
     REPLICAS_BUCKET,
     Deployment,
+    ReplicaState,
     ReplicaStatus,
 )
 from shared.deadlines import LEASE_TTL_S
@@ -125,6 +126,9 @@ class LiveTable:
 
     def _on_report(self, message: Message) -> None:
         report, now = parse(LoadReport, message.data), self._clock()
+        known = self._table.replicas.get(report.replica_id)
+        if known is None or known.state is not ReplicaState.READY:
+            self.refresh()  # it is on its way: the observers see when it is ready
         for observer in self._observers:
             observer.report(report, now)
 

@@ -28,12 +28,14 @@ _TASKS: Mapping[Task, str] = {
     "embed": "makes embeddings, and no text",
     "classify": "classifies, and generates no text",
     "transcribe": "writes down speech",
+    "tensor": "computes named tensors",
 }
 _ROUTES: Mapping[Task, str] = {
-    "generate": "/v1/chat/completions or /v1/completions",
-    "embed": "/v1/embeddings",
+    "generate": "/v1/chat/completions, /v1/completions or /api/chat",
+    "embed": "/v1/embeddings or /api/embed",
     "classify": "/v1/classify or /v1/rerank",
     "transcribe": "/v1/audio/transcriptions",
+    "tensor": "/v2/models/{name}/infer",
 }
 
 
@@ -132,9 +134,8 @@ class RoutingTable:
             existing = ", ".join(sorted(self.deployments)) or "none is deployed yet (see `llmos deploy`)"
             raise ModelNotFound(f"the model {name!r:.200} does not exist; models: {existing}", param="model")
         if deployment.task != task:
-            raise InvalidInput(
-                f"the model {name!r} {_TASKS[deployment.task]}; ask it at {_ROUTES[deployment.task]}", param="model"
-            )
+            route = _ROUTES[deployment.task].format(name=name)
+            raise InvalidInput(f"the model {name!r} {_TASKS[deployment.task]}; ask it at {route}", param="model")
         desired = (deployment.model, deployment.version)
         found = [
             status

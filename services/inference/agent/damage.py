@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
+from shared.audit.trail import Trail
 from shared.bus.port import Bus
-from shared.bus.rpc import publish
-from shared.contracts.events import Event, event_subject
+from shared.contracts.events import CHAINS
 from shared.contracts.manifest import ManifestFile
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.storage.digest import file_digest
@@ -36,13 +35,13 @@ def damaged_files(folder: Path, files: Sequence[ManifestFile]) -> list[ManifestF
 
 
 def reporting(bus: Bus, assignment: ReplicaAssignment, *, node: str) -> Report:
-    """Logs a damaged file of the assignment's version, and publishes the event `blob.damaged`."""
+    """Logs a damaged file of the assignment's version, and records the event `blob.damaged`."""
+    trail = Trail(bus, CHAINS["inference"], actor=assignment.id, node=node)
 
     async def report(file: ManifestFile) -> None:
         version = f"{assignment.model}:{assignment.version}"
         detail = {"version": version, "file": file.path, "node": node}
         _log.error("blob.damaged", digest=file.digest, **detail, consequence="it is fetched again")
-        event = Event(kind="blob.damaged", name=file.digest, actor=assignment.id, at=datetime.now(UTC), detail=detail)
-        await publish(bus, event_subject("inference", event.kind), event)
+        await trail.note("blob.damaged", file.digest, **detail)
 
     return report

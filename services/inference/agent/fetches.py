@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from opentelemetry import trace
 
 from services.inference.agent.damage import Report
 from services.inference.agent.version_files import fetch_manifest, version_folder
@@ -18,11 +19,13 @@ from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import LlmosError
 from shared.storage.port import ArtifactStore
+from shared.telemetry import genai, origins
 
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 
 _log = structlog.get_logger("llmos.agent")
+_tracer = trace.get_tracer("llmos.agent")
 
 
 @dataclass(slots=True)
@@ -107,11 +110,15 @@ class Fetches:
         pause = RETRY_FIRST_S
         while fetch.folder is None:
             try:
-                fetch.manifest = await fetch_manifest(self._store, assignment)
-                folder = version_folder(
-                    self._store, fetch.manifest, assignment.digest, self._cache, self._report(assignment)
-                )
-                fetch.folder = await fetch.held.enter_async_context(folder)
+                with origins.working(
+                    _tracer, f"fetch {assignment.model}", assignment.origin, _attributes(assignment)
+                ) as span:
+                    fetch.manifest = await fetch_manifest(self._store, assignment)
+                    span.set_attribute(genai.BYTES, sum(file.size for file in fetch.manifest.files))
+                    folder = version_folder(
+                        self._store, fetch.manifest, assignment.digest, self._cache, self._report(assignment)
+                    )
+                    fetch.folder = await fetch.held.enter_async_context(folder)
                 fetch.problem, fetch.verified = "", True
             except (LlmosError, OSError) as error:
                 fetch.problem = error.message if isinstance(error, LlmosError) else str(error)
@@ -120,3 +127,11 @@ class Fetches:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, RETRY_MAX_S)
         self._on_change()
+
+
+def _attributes(assignment: ReplicaAssignment) -> dict[str, str | int]:
+    return {
+        genai.MODEL: assignment.model,
+        genai.MODEL_VERSION: assignment.version,
+        genai.REPLICA: assignment.id,
+    }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.inference.agent.job_process import JobCommand, JobProcess
+from shared.audit.caller import working_for
 from shared.bus.job_events import publish_job_event
 from shared.bus.port import Bus
 from shared.bus.rpc import call
@@ -194,7 +195,8 @@ class NodeJobs:
             version = job.versions[0]
             for attempt in range(1, _REGISTER_TRIES + 1):
                 try:
-                    job.results.append(await self._create(version))
+                    with working_for(key):
+                        job.results.append(await self._create(version))
                     self._publish(key, "result", job.results[-1])
                     break
                 except LlmosError as error:

@@ -7,9 +7,10 @@
 | `request` | a request: its texts as tokens; its result |
 | `limits` | bounds of a batch and of the queue |
 | `batcher` | pure: which rows are computed together |
-| `runner` | the thread that loops plan -> run -> complete |
+| `runner` | the thread of `batching`, for an encoder |
 | `graph` | the interface of a model; `runtime.onnx_encoder.OnnxEncoder` is one |
 | `pooling` | pure: token vectors to one vector per text, normalising, shortening, scores |
+| `token_classes` | pure: labels of tokens with their places in the text |
 | `tokenizer` | texts to tokens |
 | `special_words` | keeps a vocabulary from finding special tokens in a text |
 """

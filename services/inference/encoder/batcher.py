@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.inference.batching.batch import Finished
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.turns.fair_queue import TenantFairQueue
@@ -31,13 +32,20 @@ class Batch:
     refs: tuple[RowRef, ...]
     rows: tuple[TokenRow, ...]
 
+    @property
+    def size(self) -> int:
+        """Texts."""
+        return len(self.rows)
 
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
-    """The single result of a request: its vectors, or the error."""
+    @property
+    def work(self) -> int:
+        """Tokens."""
+        return sum(map(len, self.rows))
 
-    request_id: str
-    result: Encoded | LlmosError
+    @property
+    def padded(self) -> int:
+        """Tokens with padding."""
+        return len(self.rows) * max(map(len, self.rows))
 
 
 @dataclass(slots=True)
@@ -95,6 +103,11 @@ class EncoderBatcher:
         return len(self._active)
 
     @property
+    def queued(self) -> int:
+        """`queued_tokens`."""
+        return self.queued_tokens
+
+    @property
     def has_work(self) -> bool:
         """Whether a row waits."""
         return len(self._queue) > 0
@@ -136,6 +149,19 @@ class EncoderBatcher:
         self._arrival[request.id] = self._order
         self.queued_tokens += tokens
 
+    def due(self, now: float) -> float:
+        """When rows that wait are to be computed: once they fill a batch, or the oldest has waited long enough."""
+        if not self._limits.max_delay_s or self.queued_tokens >= self._limits.batch_tokens or self._batch_is_full():
+            return now
+        return (
+            min(self._active[name].admitted for name in self._active if name in self._queue)
+            + self._limits.max_delay_s
+        )
+
+    def _batch_is_full(self) -> bool:
+        most = self._limits.max_batch
+        return most is not None and sum(active.unbatched for active in self._active.values()) >= most
+
     def plan(self, now: float) -> Batch | None:
         """The next batch, or None if no row waits. `complete` follows before the next `plan`."""
         assert self._batch is None, "a batch is being computed"
@@ -152,11 +178,11 @@ class EncoderBatcher:
         self._batch = Batch(tuple(refs), tuple(self._row(ref) for ref in refs))
         return self._batch
 
-    def complete(self, batch: Batch, outcome: Sequence[Vector] | LlmosError, now: float) -> list[FinishedRequest]:
+    def complete(self, batch: Batch, outcome: Sequence[Vector] | LlmosError, now: float) -> list[Finished[Encoded]]:
         """Store the vectors of a batch, or fail its requests; returns the requests that are finished."""
         assert batch is self._batch, "another batch is being computed"
         owners, self._batch, self._owners = self._owners, None, ()
-        finished: list[FinishedRequest] = []
+        finished: list[Finished[Encoded]] = []
         vectors = [None] * len(owners) if isinstance(outcome, LlmosError) else outcome
         for ref, active, vector in zip(batch.refs, owners, vectors, strict=True):
             if self._active.get(ref.request_id) is not active:  # cancelled, or failed with an earlier row
@@ -164,10 +190,10 @@ class EncoderBatcher:
             active.vectors[ref.index] = vector
             active.running -= 1
             if isinstance(outcome, LlmosError):
-                finished.append(FinishedRequest(ref.request_id, outcome))
+                finished.append(Finished(ref.request_id, outcome))
                 self._remove(ref.request_id)
             elif active.complete:
-                finished.append(FinishedRequest(ref.request_id, _result(active, now)))
+                finished.append(Finished(ref.request_id, _result(active, now)))
                 self._remove(ref.request_id)
         return finished
 
@@ -178,9 +204,9 @@ class EncoderBatcher:
         self._remove(request_id)
         return True
 
-    def fail_all(self, error: LlmosError) -> list[FinishedRequest]:
+    def fail_all(self, error: LlmosError) -> list[Finished[Encoded]]:
         """Finish all requests with an error."""
-        finished = [FinishedRequest(request_id, error) for request_id in self._active]
+        finished: list[Finished[Encoded]] = [Finished(request_id, error) for request_id in self._active]
         for each in finished:
             self._remove(each.request_id)
         self._batch, self._owners = None, ()
@@ -219,7 +245,7 @@ class EncoderBatcher:
                 continue
             active = self._active[name]
             length = len(active.request.rows[active.waiting[size][-1]])
-            if refs and (len(refs) + 1) * max(longest, length) > full:
+            if refs and ((len(refs) + 1) * max(longest, length) > full or len(refs) == self._limits.max_batch):
                 return
             longest = max(longest, length)
             refs.append(RowRef(name, self._take_row(active, size, now)))

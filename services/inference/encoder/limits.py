@@ -13,6 +13,10 @@ class EncoderLimits:
     """Tokens of one batch at most; a longer row is computed alone."""
     fill_tokens: int = 256
     """A batch of at most this many tokens is filled with rows of any shorter length: it takes about as long."""
+    max_batch: int | None = None
+    """Texts of one batch at most. None: as many as its tokens allow."""
+    max_delay_s: float = 0.0
+    """Seconds that a text may wait for others to be computed with, while nothing is computed."""
     max_waiting: int = 192
     """Requests that may wait; below what the bus passes to one responder, so that a rejection is immediate."""
     max_queued_tokens: int = 262_144

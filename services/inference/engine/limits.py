@@ -16,9 +16,11 @@ class EngineLimits:
     prefill_chunk: int = 64
     """Tokens of one prompt that a step computes at most, and tokens of a block of the prefix cache. Fixed, so that a
     prompt is cut at the same places whatever else runs: its numbers do not depend on its neighbours. (Where they do
-    not depend on its cuts either, a short rest goes with the chunk before, and a prompt beside which no stream waits
-    is one chunk as far as it fits a step.) Larger chunks are hardly faster: on two cores, SmolLM2 prefills at the
-    same speed within 5 % in chunks of 32 to 256."""
+    not depend on its cuts either, a short rest goes with the chunk before, a prompt beside which no stream waits
+    is one chunk as far as it fits a step, and a chunk that would take longer than `step_s` is cut.) Larger chunks are
+    hardly faster: on two cores, SmolLM2 prefills at the same speed within 5 % in chunks of 32 to 256."""
+    least_piece: int = 8
+    """Prompt tokens that a step always computes, however slow the model is, where a chunk may be cut."""
     max_waiting: int = 64
     """Sequences that may wait for a slot. A tenant alone may fill half of it (see `policy.admission`)."""
     max_queued_tokens: int = 131072
@@ -28,8 +30,8 @@ class EngineLimits:
     """Seconds that a request may have to wait, by the speed measured lately; one that would wait longer is
     refused."""
     step_s: float = 0.15
-    """Seconds that prompt chunks may add to a step while streams run, once the speed is known. One chunk is always
-    computed, with a short rest of its prompt."""
+    """Seconds that prompt chunks may add to a step while streams run, once the speed is known. At least `least_piece`
+    tokens are computed where a chunk may be cut, and one chunk with a short rest of its prompt elsewhere."""
     cache_blocks: int = 0
     """Blocks of `prefill_chunk` tokens that the prefix cache keeps at most; 0 switches it off."""
     draft_tokens: int = DRAFT_TOKENS

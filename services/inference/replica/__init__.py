@@ -16,7 +16,10 @@ Life of a request here:
 | `memory` | memory in use, compared with the grant |
 | `load` | the load report |
 | `stall_watch` | says that the engine has stalled |
+| `batch_replica` | what replicas with one answer a request have in common |
+| `phase_spans` | the trace of such a request |
 | `span_attributes` | attributes that the spans of all requests have |
 | `generate/` | serves a decoder |
 | `encode/` | serves an encoder |
+| `infer/` | serves a graph with named tensors |
 """

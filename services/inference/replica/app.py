@@ -3,28 +3,35 @@
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import structlog
+from opentelemetry import trace
 
 from services.inference.replica.encode.replica import serve_encoder
 from services.inference.replica.generate.replica import serve_decoder
+from services.inference.replica.infer.replica import serve_tensors
 from services.inference.replica.lease import StatusLease
 from services.inference.replica.memory import MemoryWatch
 from services.inference.replica.settings import Settings
+from services.inference.replica.span_attributes import replica_attributes
 from services.inference.replica.stall_watch import StallWatch
 from services.inference.replica.version import read_manifest
+from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import REPLICAS_BUCKET, ReplicaState
 from shared.deadlines import ENGINE_CONFIRM_S, LEASE_TTL_S, REPLICA_RECORD_S
 from shared.errors import LlmosError
 from shared.service.context import Context
+from shared.telemetry import origins
 
 _log = structlog.get_logger("llmos.replica")
+_tracer = trace.get_tracer("llmos.replica")
 
 
 class Replica(Protocol):
-    """A version that takes requests: a decoder or an encoder."""
+    """A version that takes requests."""
 
     @property
     def chars_per_token(self) -> int:
@@ -44,6 +51,16 @@ class Replica(Protocol):
         ...
 
 
+class Serve(Protocol):
+    """Serves a version of one kind."""
+
+    def __call__(
+        self, context: Context, settings: Settings, manifest: Manifest, folder: Path, /, *, threads: int
+    ) -> AbstractAsyncContextManager[Replica]:
+        """Load the version and take requests while inside."""
+        ...
+
+
 @asynccontextmanager
 async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     """Serve the assignment while inside; leaving drains."""
@@ -53,14 +70,18 @@ async def app(context: Context, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         status = StatusLease(kv, assignment, settings.node_id, restarts=settings.restarts)
         lease = await stack.enter_async_context(status.running())
-        try:
-            replica = await _start(context, settings, lease, stack)
-        except (LlmosError, OSError) as error:
-            message = error.message if isinstance(error, LlmosError) else str(error)
-            await lease.become(ReplicaState.FAILED, message)
-            raise
-        lease.describe(chars_per_token=replica.chars_per_token)
-        await lease.become(ReplicaState.READY)
+        name = f"start {assignment.deployment}" if not settings.restarts else f"restart {assignment.deployment}"
+        about = replica_attributes(assignment, settings.node_id)
+        with origins.working(_tracer, name, assignment.origin, about) as span:
+            try:
+                replica = await _start(context, settings, lease, stack)
+            except (LlmosError, OSError) as error:
+                message = error.message if isinstance(error, LlmosError) else str(error)
+                await lease.become(ReplicaState.FAILED, message)
+                raise
+            lease.describe(chars_per_token=replica.chars_per_token)
+            await lease.become(ReplicaState.READY)
+            span.add_event("ready")
         _log.info("replica.ready", seconds=round(time.monotonic() - begun, 2))
         await stack.enter_async_context(MemoryWatch(assignment.resources.memory, lease).running())
         await stack.enter_async_context(StallWatch(replica.stalled_s, lease, context.readiness).running())
@@ -77,5 +98,12 @@ async def _start(context: Context, settings: Settings, lease: StatusLease, stack
     await lease.become(ReplicaState.LOADING)
     manifest = read_manifest(settings.files)
     threads = settings.assignment.resources.threads or os.cpu_count() or 1
-    serve = serve_encoder if manifest.encoder is not None else serve_decoder
-    return await stack.enter_async_context(serve(context, settings, manifest, settings.files, threads=threads))
+    return await stack.enter_async_context(
+        _serving(manifest)(context, settings, manifest, settings.files, threads=threads)
+    )
+
+
+def _serving(manifest: Manifest) -> Serve:
+    if manifest.tensor is not None:
+        return serve_tensors
+    return serve_decoder if manifest.encoder is None else serve_encoder

@@ -10,9 +10,12 @@ import structlog
 from services.inference.encoder.request import TokenRow
 from services.inference.engine.decoder import Decoder, Span
 from services.inference.runtime.onnx_encoder import OnnxEncoder
+from services.inference.runtime.onnx_tensors import OnnxTensors
 from services.inference.runtime.session import VERSION
 from shared.contracts.smoke_test import SmokeTest
+from shared.contracts.tensor import TensorSpec
 from shared.errors import CorruptFile
+from shared.sample_tensors import first_numbers, sample_inputs
 from shared.smoke_test import runtime, wrong_answer, wrong_output
 
 _log = structlog.get_logger("llmos.replica")
@@ -42,6 +45,16 @@ def check_encoder(encoder: OnnxEncoder, test: SmokeTest | None, *, max_len: int)
         _log.info("smoke_test.skipped", reason="no record" if test is None else "max_len is below the prompt")
         return
     _conclude(wrong_output(test, encoder.states([TokenRow(np.array(test.prompt, np.int64))])), exact=False)
+
+
+def check_tensors(graph: OnnxTensors, spec: TensorSpec, test: SmokeTest | None) -> None:
+    """Compute the recorded outputs. Raises `CorruptFile`."""
+    if test is None or not test.output:
+        _log.info("smoke_test.skipped", reason="no record")
+        return
+    names = [put.name for put in spec.outputs]
+    found = first_numbers(graph.run(sample_inputs(spec, test.prompt[0], rows=1), names), names)
+    _conclude(wrong_output(test, np.array(found, np.float32)), exact=False)
 
 
 def _conclude(problem: str, *, exact: bool) -> None:

@@ -3,11 +3,12 @@
 from datetime import datetime
 
 from services.scheduler.policy.sizing import Size, asked_size
-from shared.contracts.manifest import Manifest
+from shared.contracts.manifest import Manifest, MemoryNeed
 from shared.contracts.registry import ModelVersion
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import Deploy, Deployment
 from shared.contracts.serving import ReplicaOptions, ServingOptions
+from shared.contracts.tensor import DEFAULT_BATCH
 from shared.errors import Conflict, InvalidInput
 
 PREFIX_CACHE_SHARE = 4
@@ -38,7 +39,8 @@ def desired(
     if manifest.cuda is not None and options.device != "cpu":
         gpu_memory = manifest.cuda.gpu.replica_bytes(slots=slots, max_len=max_len)
         on_gpu = Resources(memory=manifest.cuda.host + options.prefix_cache, threads=threads, gpu_memory=gpu_memory)
-    memory = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=options.prefix_cache)
+    need = _for_batches(manifest.memory, options) if manifest.tensor is not None else manifest.memory
+    memory = need.replica_bytes(slots=slots, max_len=max_len, prefix_cache=options.prefix_cache)
     fresh = Deployment(
         name=request.name or version.name,
         model=version.name,
@@ -66,7 +68,7 @@ def rolled_back(before: Deployment, *, by: str, if_revision: int | None = None) 
 
 def _following(before: Deployment, fresh: Deployment) -> Deployment:
     """`fresh` as the revision after `before`; `before` itself if it says the same."""
-    own = {"revision", "created_at", "changed_by", "previous", "asked"}
+    own = {"revision", "created_at", "changed_by", "previous", "asked", "origin"}
     if fresh.model_dump(exclude=own) == before.model_dump(exclude=own):
         return before if before.asked == fresh.asked else before.model_copy(update={"asked": fresh.asked})
     return fresh.model_copy(
@@ -105,6 +107,10 @@ def _replicas(request: Deploy, before: Deployment | None) -> int:
 def _options(asked: ServingOptions, version: ModelVersion, size: Size | None) -> ReplicaOptions:
     """The options that are asked for; those left open are set, and those without effect on this version are off."""
     manifest = version.manifest
+    if asked.max_len is not None and manifest.tensor is not None:
+        raise InvalidInput(
+            f"{version.reference} takes tensors, which have no tokens; leave max_len out", param="max_len"
+        )
     if asked.max_len is not None and asked.max_len > manifest.context_length:
         raise InvalidInput(
             f"max_len {asked.max_len} is above the context length of {version.reference}, "
@@ -127,6 +133,12 @@ def _options(asked: ServingOptions, version: ModelVersion, size: Size | None) ->
     if not manifest.generates:
         without_effect["draft_tokens"] = 0
     return options.model_copy(update=without_effect)
+
+
+def _for_batches(need: MemoryNeed, options: ReplicaOptions) -> MemoryNeed:
+    """What larger batches of rows than the manifest counts with take."""
+    share = max(1.0, (options.max_batch or DEFAULT_BATCH) / DEFAULT_BATCH)
+    return need.model_copy(update={"activations": int(need.activations * share)})
 
 
 def _prefix_cache(asked: ServingOptions, options: ReplicaOptions, manifest: Manifest) -> int:

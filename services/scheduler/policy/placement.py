@@ -176,6 +176,7 @@ class _Board:
             resources=capacity.grant(place.need),
             device=place.device,
             gpu=place.gpu,
+            origin=deployment.origin,
         )
         self.put(capacity.node, replica)
         return capacity.node, replica

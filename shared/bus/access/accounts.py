@@ -108,10 +108,14 @@ def _add_stored(ways: _Ways) -> None:
     for stream in STREAMS:
         for writer, subject in stream.writers.items():
             ways.services[owner, subject].add(writer)
+            if stream.chained:
+                ways.services[owner, f"{_READ}.{stream.name}.{subject}"].add(writer)
         ways.services[owner, f"{_READ}.{stream.name}"].update(stream.readers)
         for name, reader in stream.consumers:
             ways.services[owner, f"{_NEXT}.{stream.name}.{name}"].add(reader)
             ways.services[owner, f"{_ACK}.{stream.name}.{name}.>"].add(reader)
+        if stream.chained:
+            continue  # what is appended is never an object
         for receiver in {*stream.readers, *(reader for _, reader in stream.consumers)}:
             for writer in stream.writers:
                 _add_objects(ways, writer, topic(stream.subject), receiver)

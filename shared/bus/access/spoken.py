@@ -44,7 +44,7 @@ REQUESTS = (
 
 BROADCASTS = (
     Broadcast(frames_subject("*"), Role.REPLICA, received_by=(Role.GATEWAY,)),
-    Broadcast(load_subject("*"), Role.REPLICA, received_by=(Role.GATEWAY, Role.INFERENCE)),
+    Broadcast(load_subject("*"), Role.REPLICA, received_by=(Role.GATEWAY, Role.INFERENCE, Role.MONITOR)),
     Broadcast(health_subject("gateway", "*"), Role.GATEWAY, received_by=(Role.REPLICA,)),
     *(Broadcast(health_subject(role, ">"), role, received_by=(Role.MONITOR,)) for role in SERVICES),
 )

@@ -49,21 +49,26 @@ class Stream:
     """The subjects, as patterns, that each may publish on."""
     readers: tuple[Role, ...] = ()
     """They read by position."""
+    chained: bool = False
+    """Whether its writers append: they read the newest message on their own subject, and no more."""
     consumers: tuple[tuple[str, Role], ...] = ()
     """Durable pull consumers, each with its only reader."""
 
 
 _REGISTRY, _SCHEDULER, _INFERENCE = Role.REGISTRY, Role.SCHEDULER, Role.INFERENCE
-_REPLICA, _GATEWAY = Role.REPLICA, Role.GATEWAY
+_REPLICA, _GATEWAY, _MONITOR = Role.REPLICA, Role.GATEWAY, Role.MONITOR
 
 BUCKETS = (
     *(Bucket(catalogue.bucket, writers=(_REGISTRY,)) for catalogue in registry.CATALOGUES),
-    Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY)),
+    Bucket(scheduler.DEPLOYMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _GATEWAY, _MONITOR)),
     Bucket(scheduler.ASSIGNMENTS_BUCKET, writers=(_SCHEDULER,), readers=(_INFERENCE,), computed=True),
-    Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), ttl=LEASE_TTL_S),
+    Bucket(scheduler.LEASES_BUCKET, writers=(_SCHEDULER,), readers=(_MONITOR,), ttl=LEASE_TTL_S),
     Bucket(scheduler.NODES_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
     Bucket(
-        scheduler.REPLICAS_BUCKET, writers=(_INFERENCE, _REPLICA), readers=(_SCHEDULER, _GATEWAY), ttl=LEASE_TTL_S
+        scheduler.REPLICAS_BUCKET,
+        writers=(_INFERENCE, _REPLICA),
+        readers=(_SCHEDULER, _GATEWAY, _MONITOR),
+        ttl=LEASE_TTL_S,
     ),
     Bucket(job.JOBS_BUCKET, writers=(_SCHEDULER,), readers=(_REGISTRY, _INFERENCE)),
     Bucket(job.JOB_RUNS_BUCKET, writers=(_INFERENCE,), readers=(_SCHEDULER,), ttl=LEASE_TTL_S),
@@ -91,20 +96,21 @@ STREAMS = (
         writers=dict.fromkeys(SERVICES, monitor.TELEMETRY_SUBJECTS),
         consumers=((monitor.TELEMETRY_DURABLE, Role.MONITOR),),
     ),
-    Stream(
-        scheduler.EVENTS_STREAM,
-        f"{scheduler.EVENTS_SUBJECT}.>",
-        events.EVENTS_MAX_BYTES,
-        events.EVENTS_MAX_AGE_S,
-        writers={role: f"{scheduler.EVENTS_SUBJECT}.{role}.>" for role in (_REGISTRY, _SCHEDULER, _INFERENCE)},
-    ),
-    Stream(
-        gateway.KEY_EVENTS_STREAM,
-        gateway.KEY_EVENTS_SUBJECT,
-        gateway.KEY_EVENTS_MAX_BYTES,
-        gateway.KEY_EVENTS_MAX_AGE_S,
-        writers={_GATEWAY: gateway.KEY_EVENTS_SUBJECT},
-        readers=(_GATEWAY,),
+    *(
+        Stream(
+            limits.name,
+            limits.subjects,
+            limits.max_bytes,
+            limits.max_age,
+            writers={
+                Role(chain.writer): chain.subject
+                for chain in events.CHAINS.values()
+                if chain.stream == limits and chain.writer != Role.OWNER
+            },
+            readers=(_GATEWAY, _MONITOR),
+            chained=True,
+        )
+        for limits in events.EVENT_STREAMS
     ),
     Stream(
         job.JOB_EVENTS_STREAM,

@@ -11,9 +11,9 @@ import structlog
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject, matches
-from shared.bus.port import MAX_ATTEMPTS, Handler, Message
+from shared.bus.port import MAX_ATTEMPTS, MAX_RECORD, Handler, Message
 from shared.bus.tasks import end
-from shared.errors import Disconnected
+from shared.errors import Conflict, Disconnected, PayloadTooLarge
 
 _log = structlog.get_logger("llmos.bus")
 
@@ -157,22 +157,37 @@ class MemoryEventStream:
         consumption.start(self._context)
         return consumption
 
-    async def last(self, count: int) -> list[Message]:
-        """The newest `count` messages, oldest first."""
-        if not self._connected():
-            raise Disconnected("the bus connection is down; it is being made again")
-        self._stream.trim()
-        return [message for _, _, message in list(self._stream.messages)[-count:]] if count > 0 else []
+    async def last(self, count: int, *, before: int | None = None) -> list[tuple[int, Message]]:
+        """The newest `count` messages (of those before a position), oldest first, each with its position."""
+        found = [(at, message) for at, message in self._stored() if before is None or at < before]
+        return found[-count:] if count > 0 else []
 
     async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
         """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
-        if not self._connected():
-            raise Disconnected("the bus connection is down; it is being made again")
         check_subject(subject, wildcards=True)
-        self._stream.trim()
         behind = (
-            (at, message)
-            for at, _, message in self._stream.messages
-            if at > position and matches(subject, message.subject)
+            (at, message) for at, message in self._stored() if at > position and matches(subject, message.subject)
         )
         return list(islice(behind, limit))
+
+    async def newest(self, subject: str) -> tuple[int, Message] | None:
+        """The newest message on exactly this subject, with its position; None: there is none."""
+        check_subject(subject)
+        return next(((at, message) for at, message in reversed(self._stored()) if message.subject == subject), None)
+
+    async def append(self, subject: str, data: bytes, *, after: int, removes: bool = False) -> int:  # noqa: ARG002  # there is always room
+        """Store a message; its position. See `EventStream.append`."""
+        if len(data) > MAX_RECORD:
+            raise PayloadTooLarge(f"an event has {len(data)} bytes; one may have at most {MAX_RECORD}")
+        newest = await self.newest(subject)
+        if (newest[0] if newest else 0) != after:
+            raise Conflict(f"{subject} has newer messages than that at {after}")
+        self._stream.capture(Message(subject, data))
+        return self._stream.sequence
+
+    def _stored(self) -> list[tuple[int, Message]]:
+        """All messages with their positions; raises `Disconnected`."""
+        if not self._connected():
+            raise Disconnected("the bus connection is down; it is being made again")
+        self._stream.trim()
+        return [(at, message) for at, _, message in self._stream.messages]

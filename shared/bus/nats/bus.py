@@ -177,7 +177,14 @@ class NatsBus:
     def stream(self, name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> NatsEventStream:
         """A durable stream."""
         config = event_stream_config(name, subjects, max_bytes=max_bytes, max_age=max_age)
-        return NatsEventStream(self._jetstream, config, self._read, self._context, self._consumptions)
+        return NatsEventStream(
+            self._jetstream,
+            config,
+            self._read,
+            self._context,
+            self._consumptions,
+            why_no_changes=self._why_no_changes,
+        )
 
     async def make_object_store(self) -> None:
         """Make the stream of large payloads, as the owner."""

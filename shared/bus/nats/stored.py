@@ -19,7 +19,7 @@ from shared.errors import Disconnected, Unavailable
 
 PAGE = 256
 """Messages of one request."""
-_END, _NONE, _NO_RESPONSE = "204", "404", "503"
+_END, NONE, _NO_RESPONSE = "204", "404", "503"
 
 SEQUENCE_HEADER = "Nats-Sequence"
 SUBJECT_HEADER = "Nats-Subject"
@@ -37,19 +37,30 @@ class StoredMessages:
         stream: Its name.
         subject: What to read, as a pattern.
         ensure: Makes the stream, as the owner.
+        after: The position behind which to begin.
+        page: Messages of one request, at most `PAGE`.
     """
 
     def __init__(
-        self, jetstream: JetStream, stream: str, subject: str, ensure: Callable[[bool], Awaitable[None]]
+        self,
+        jetstream: JetStream,
+        stream: str,
+        subject: str,
+        ensure: Callable[[bool], Awaitable[None]],
+        *,
+        after: int = 0,
+        page: int = PAGE,
     ) -> None:
         self._jetstream = jetstream
         self._request = f"$JS.API.DIRECT.GET.{stream}"
         self._subject = subject
         self._ensure = ensure
+        self._after = after
+        self._batch = min(page, PAGE)
 
     async def __aiter__(self) -> AsyncIterator[Msg]:
         """Each message. Raises as `JetStream.call`."""
-        position = 0
+        position = self._after
         more = True
         while more:
             page, more = await self._jetstream.call(partial(self._page, position), ensure=self._ensure)
@@ -76,7 +87,7 @@ class StoredMessages:
                 ended.set_exception(Disconnected("the bus connection was lost while reading; try again"))
 
         inbox = client.new_inbox()
-        body = json.dumps({"seq": position + 1, "next_by_subj": self._subject, "batch": PAGE}).encode()
+        body = json.dumps({"seq": position + 1, "next_by_subj": self._subject, "batch": self._batch}).encode()
         subscription = await client.subscribe(inbox, cb=receive)
         connection.on_lost.add(lost)
         try:
@@ -92,7 +103,7 @@ class StoredMessages:
         status = headers.get(Header.STATUS)
         if status == _NO_RESPONSE:
             raise ServiceUnavailableError(code=503, description=f"no response on {self._request}")
-        if status not in {_END, _NONE}:
+        if status not in {_END, NONE}:
             raise Unavailable(f"{self._request} was refused by JetStream: {headers.get(Header.DESCRIPTION)}")
         return page, status == _END and int(headers.get(_PENDING_HEADER, "0")) > 0
 

@@ -3,25 +3,25 @@
 import asyncio
 import contextlib
 import contextvars
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js.api import DiscardPolicy, StreamConfig
+from nats.js.api import DiscardPolicy, Header, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from shared.bus.handlers import run_handler
 from shared.bus.names import check_bucket, check_subject
-from shared.bus.nats.jetstream import JetStream, nothing, unexpected
+from shared.bus.nats.jetstream import CALL_S, WRONG_LAST_SEQUENCE, JetStream, nothing, unexpected
 from shared.bus.nats.pull import RETRY_S, PullConsumer, settled
-from shared.bus.nats.stored import SUBJECT_HEADER, StoredMessages
-from shared.bus.port import MAX_ATTEMPTS, Handler, Message
+from shared.bus.nats.stored import NONE, SUBJECT_HEADER, StoredMessages, sequence
+from shared.bus.port import MAX_ATTEMPTS, MAX_RECORD, Handler, Message
 from shared.bus.tasks import end
-from shared.errors import LlmosError, Unavailable
+from shared.errors import Conflict, LlmosError, PayloadTooLarge, StorageFull, Unavailable
 
 _log = structlog.get_logger("llmos.bus")
 
@@ -115,6 +115,8 @@ class NatsEventStream:
         read: Read,
         context: contextvars.Context,
         alive: set[Consumption],
+        *,
+        why_no_changes: Callable[[], str | None],
     ) -> None:
         assert config.name is not None
         check_bucket(config.name)
@@ -124,6 +126,7 @@ class NatsEventStream:
         self._read = read
         self._context = context
         self._alive = alive
+        self._why_no_changes = why_no_changes
         self._ready = False
 
     async def consume(self, handler: Handler, *, durable: str) -> Consumption:
@@ -141,41 +144,63 @@ class NatsEventStream:
         consumption.start(self._context)
         return consumption
 
-    async def last(self, count: int) -> list[Message]:
-        """The newest `count` messages, oldest first. Reads them all: only the owner may ask where a stream ends."""
-        newest: deque[Msg] = deque(maxlen=count)
+    async def last(self, count: int, *, before: int | None = None) -> list[tuple[int, Message]]:
+        """The newest `count` messages (of those before a position), oldest first, each with its position."""
         try:
-            async for raw in StoredMessages(self._jetstream, self._name, ">", self.ensure):
-                newest.append(raw)
-            return [await self._message(raw) for raw in newest]
+            end = await self._end() if before is None else before - 1
+            span = count
+            while True:
+                begin = max(0, end - span)
+                found = [
+                    raw async for raw in self._stored(">", after=begin, limit=end - begin) if sequence(raw) <= end
+                ]
+                if len(found) >= count or begin == 0:
+                    break
+                span *= 8  # messages between were removed
         except APIError as error:
             raise unexpected(f"reading {self._name}", error) from error
+        return [await self._message(raw) for raw in found[len(found) - min(count, len(found)) :]]
 
     async def after(self, position: int, subject: str, *, limit: int) -> list[tuple[int, Message]]:
         """The first `limit` messages on `subject` behind `position`, each with its own; 0: from the beginning."""
         check_subject(subject, wildcards=True)
-        found: list[tuple[int, Message]] = []
         try:
-            while len(found) < limit:
-                raw = await self._jetstream.call(
-                    partial(
-                        self._jetstream.manager.get_msg,
-                        self._name,
-                        seq=position + 1,
-                        subject=subject,
-                        next=True,
-                        direct=True,
-                    ),
-                    ensure=self.ensure,
-                )
-                assert raw.seq is not None
-                position = raw.seq
-                found.append((position, await self._read(raw.subject or "", raw.data or b"", raw.headers or {})))
-        except NotFoundError:
-            pass
+            return [await self._message(raw) async for raw in self._stored(subject, after=position, limit=limit)]
         except APIError as error:
             raise unexpected(f"reading {self._name}", error) from error
-        return found
+
+    async def newest(self, subject: str) -> tuple[int, Message] | None:
+        """The newest message on exactly this subject, with its position; None: there is none."""
+        check_subject(subject)
+        try:
+            raw = await self._jetstream.call(
+                partial(self._jetstream.manager.get_msg, self._name, subject=subject, direct=True), ensure=self.ensure
+            )
+        except NotFoundError:
+            return None
+        except APIError as error:
+            raise unexpected(f"reading {self._name}", error) from error
+        assert raw.seq is not None
+        return raw.seq, await self._read(raw.subject or "", raw.data or b"", raw.headers or {})
+
+    async def append(self, subject: str, data: bytes, *, after: int, removes: bool = False) -> int:
+        """Store a message; its position. See `EventStream.append`."""
+        check_subject(subject)
+        if len(data) > MAX_RECORD:
+            raise PayloadTooLarge(f"an event has {len(data)} bytes; one may have at most {MAX_RECORD}")
+        if not removes and (why := self._why_no_changes()) is not None:
+            raise StorageFull(f"nothing was changed: {why}")
+        headers: dict[str, str] = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(after)}
+        try:
+            stored = await self._jetstream.call(
+                lambda: self._jetstream.context.publish(subject, data, stream=self._name, headers=dict(headers)),
+                ensure=self.ensure,
+            )
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise Conflict(f"{subject} has newer messages than that at {after}") from error
+            raise unexpected(f"writing to {self._name}", error) from error
+        return stored.seq
 
     async def make(self, durables: Iterable[str] = ()) -> None:
         """Make the stream and its durable consumers, or change them to what they should be; as the owner."""
@@ -190,9 +215,35 @@ class NatsEventStream:
         await self._jetstream.ensure_stream(self._config, suits=lambda found: settled(found, self._config))
         self._ready = True
 
-    async def _message(self, raw: Msg) -> Message:
+    async def _stored(self, subject: str, *, after: int, limit: int) -> AsyncIterator[Msg]:
+        """At most `limit` messages behind a position."""
+        if limit < 1:
+            return
+        left = limit
+        async for raw in StoredMessages(self._jetstream, self._name, subject, self.ensure, after=after, page=limit):
+            yield raw
+            left -= 1
+            if not left:
+                return
+
+    async def _end(self) -> int:
+        """The position of the newest message; 0: there is none. Only the owner may ask for the stream's state."""
+        request = f"$JS.API.DIRECT.GET.{self._name}"
+        body = json.dumps({"last_by_subj": ">"}).encode()
+        raw = await self._jetstream.call(
+            lambda: self._jetstream.connection.client.request(request, body, timeout=CALL_S), ensure=self.ensure
+        )
         headers = raw.headers or {}
-        return await self._read(headers[SUBJECT_HEADER], raw.data, headers)
+        status = headers.get(Header.STATUS)
+        if status is None:
+            return sequence(raw)
+        if status == NONE:
+            return 0
+        raise Unavailable(f"{request} was refused by JetStream: {headers.get(Header.DESCRIPTION)}")
+
+    async def _message(self, raw: Msg) -> tuple[int, Message]:
+        headers = raw.headers or {}
+        return sequence(raw), await self._read(headers[SUBJECT_HEADER], raw.data, headers)
 
 
 def event_stream_config(name: str, subjects: list[str], *, max_bytes: int, max_age: float) -> StreamConfig:

@@ -94,6 +94,7 @@ async def stand(system, tmp_path, monkeypatch, gateway_settings):  # noqa: F811
     settings = Settings(
         nats_url=system.url,
         port=0,
+        grpc_port=0,
         admin_key_file=key_file,
         store_url=(tmp_path / "store").as_uri(),
         drain_timeout=1.0,

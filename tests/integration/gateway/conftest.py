@@ -17,6 +17,7 @@ from services.gateway.app import gateway as run_gateway
 from services.gateway.dispatch import dispatcher
 from services.gateway.dispatch import spans as request_spans
 from services.gateway.http import middleware
+from services.gateway.open_inference.rpc import calls as rpc_calls
 from services.gateway.settings import Settings
 from shared.bus.connect import connect
 from shared.bus.port import Bus
@@ -103,7 +104,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What the gateway's spans are exported to; the process's own provider is left alone."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (middleware, dispatcher, request_spans):
+    for module in (middleware, dispatcher, request_spans, rpc_calls):
         monkeypatch.setattr(module, "tracer", provider.get_tracer("llmos.gateway"))
     return exporter
 
@@ -121,6 +122,7 @@ async def stand(server: NatsServer, tmp_path: Path, gateway_settings: dict[str, 
     chosen: dict[str, object] = {
         "nats_url": server.url,
         "port": 0,
+        "grpc_port": 0,
         "admin_key_file": key_file,
         "store_url": f"file://{tmp_path}/store",
         "drain_timeout": 1.0,

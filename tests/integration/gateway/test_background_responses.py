@@ -42,7 +42,7 @@ async def replica(stand: Stand) -> ScriptedReplica:
 async def another_gateway(stand: Stand, name: str = "gateway-two") -> AsyncIterator[httpx.AsyncClient]:
     """A client of a second gateway on the same bus."""
     bus = await connect(stand.nats.url, name=name)
-    settings = Settings(nats_url=stand.nats.url, port=0, drain_timeout=1.0)
+    settings = Settings(nats_url=stand.nats.url, port=0, grpc_port=0, drain_timeout=1.0)
     try:
         async with (
             run_gateway(Context("gateway", name, bus, Readiness()), settings) as url,
@@ -61,6 +61,7 @@ def gateway_process(stand: Stand, port: int) -> Iterator["subprocess.Popen[bytes
         **os.environ,
         "LLMOS_NATS_URL": stand.nats.url,
         "LLMOS_GATEWAY_PORT": str(port),
+        "LLMOS_GATEWAY_GRPC_PORT": "0",
         "LLMOS_INSTANCE": "gateway-to-be-killed",
     }
     process = subprocess.Popen(

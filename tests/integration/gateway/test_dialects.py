@@ -27,6 +27,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/embed": {"model": EMBEDDER, "input": "hi"},
     "/api/embeddings": {"model": EMBEDDER, "prompt": "hi"},
     "/api/show": {"model": DECODER},
+    **{
+        f"/v2/models/{{model}}{version}/infer": {
+            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}],
+            "outputs": [{"name": "embedding"}],
+        }
+        for version in ("", "/versions/{version}")
+    },
 }
 TAKERS = [
     each
@@ -120,29 +127,32 @@ async def test_a_broken_line_of_json_is_400(system: MemorySystem) -> None:
 
 @pytest.mark.parametrize("operation", TAKERS, ids=lambda each: each.path)
 async def test_the_tables_are_true(system: MemorySystem, operation: Operation) -> None:
-    path, parameters = operation.path, operation.parameters
+    path, parameters, body = operation.path, operation.parameters, BODIES[operation.path]
+    path = path.format(model=EMBEDDER, version=1)
     assert parameters is not None
-    whole = await system.client.post(path, json=BODIES[path])
+    whole = await system.client.post(path, json=body)
     assert whole.status_code == 200, whole.text
     for name in parameters.ignored:
-        answer = await system.client.post(path, json=given(BODIES[path], name, {"any": ["thing"]}))
+        answer = await system.client.post(path, json=given(body, name, {"any": ["thing"]}))
         assert answer.status_code == 200, (name, answer.text)
     for name, off in parameters.refused.items():
         for value in (None, *off):
-            answer = await system.client.post(path, json=given(BODIES[path], name, value))
+            answer = await system.client.post(path, json=given(body, name, value))
             assert answer.status_code == 200, (name, answer.text)
-        refused = await system.client.post(path, json=given(BODIES[path], name, {"any": ["thing"]}))
+        refused = await system.client.post(path, json=given(body, name, {"any": ["thing"]}))
         assert refused.status_code == 400, name
         assert f"{name} is not supported yet" in refused.text
-    unknown = await system.client.post(path, json=given(BODIES[path], "temperatur", 1))
+    unknown = await system.client.post(path, json=given(body, "temperatur", 1))
     assert (unknown.status_code, "unrecognized request argument: temperatur" in unknown.text) == (400, True)
 
 
 def given(body: dict[str, Any], name: str, value: object) -> dict[str, Any]:
     changed: dict[str, Any] = json.loads(json.dumps(body))
-    place, inner = changed, name
-    if "." in name:
-        outer, inner = name.split(".")
-        place = changed.setdefault(outer, {})
+    *outer, inner = name.split(".")
+    place = changed
+    for each in outer:
+        place = place.setdefault(each, {})
+        if isinstance(place, list):
+            place = place[0]
     place[inner] = value
     return changed

@@ -39,6 +39,7 @@ async def process(
         **os.environ,
         "LLMOS_NATS_URL": server.url,
         "LLMOS_GATEWAY_PORT": str(port),
+        "LLMOS_GATEWAY_GRPC_PORT": "0",
         "LLMOS_GATEWAY_ADMIN_KEY_FILE": str(key_file),
         "LLMOS_LOG_FORMAT": "json",
         **environ,
@@ -117,6 +118,18 @@ async def test_while_the_bus_is_down_keys_work_and_requests_say_503(stand: Stand
     assert (await stand.client.get("/v1/models", headers={"authorization": "Bearer no"})).status_code == 401
     stand.nats.start()
     await eventually(lambda: chats(stand), timeout=20)
+
+
+async def test_a_request_waits_for_a_bus_that_is_restarted(stand: Stand) -> None:
+    await stand.deploy()
+    await stand.replica()
+    assert await chats(stand)
+    stand.nats.kill()
+    await eventually(lambda: not stand.bus.connected)
+    asked = [asyncio.create_task(stand.chat()) for _ in range(3)]
+    await asyncio.wait(asked, timeout=0.5)
+    stand.nats.start()
+    assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
 
 
 async def chats(stand: Stand) -> bool:

@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import numpy as np
+import ollama
 import openai
 import pytest
 import soundfile
 
+from shared.bus import rpc
+from shared.contracts.registry import MODELS, ModelVersion, ResolveReference
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment, ReplicaState
 from shared.contracts.serving import ReplicaOptions
@@ -105,6 +108,36 @@ async def test_a_text_becomes_another(stand, serve, client, kind):
         )
     ]
     assert "".join(pieces) == chat.choices[0].message.content
+
+
+async def test_ollamas_clients_ask_such_models_too(stand, serve, client):
+    await serve("t5")
+    manifest = small_seq2seq("t5")[1]
+    version = ModelVersion.EXAMPLE.model_copy(update={"manifest": manifest})
+
+    async def resolve(_: ResolveReference) -> ModelVersion:
+        return version
+
+    async with (
+        rpc.serve(stand.bus, {MODELS.resolve: resolve}),
+        ollama.AsyncClient(stand.url, headers={"authorization": f"Bearer {ADMIN_KEY}"}) as asking,
+    ):
+        assert [each.size for each in (await asking.list()).models] == [manifest.size]
+        shown = await asking.show("t5")
+        assert shown.capabilities == ["completion"]
+        spec = manifest.seq2seq.text
+        assert shown.modelinfo["llmos.vocab_size"] == spec.vocab_size
+        options = {"num_predict": 12}
+        plain = await client.completions.create(model="t5", prompt=TEXT, max_tokens=12)
+        assert (await asking.generate("t5", TEXT, options=options)).response == plain.choices[0].text
+        talk = [{"role": role, "content": TEXT} for role in ("user", "assistant", "user")]
+        assert (await asking.chat("t5", talk[:1], options=options)).message.content == plain.choices[0].text
+        with pytest.raises(ollama.ResponseError, match="no conversation"):
+            await asking.chat("t5", talk, options=options)
+        with pytest.raises(ollama.ResponseError, match=r"Ollama's API: raw"):
+            await asking.generate("t5", TEXT, raw=True)
+        with pytest.raises(ollama.ResponseError, match=r"generates text; ask it at .*/api/chat"):
+            await asking.embed("t5", TEXT)
 
 
 async def test_what_such_a_model_does_not_do_is_said(stand, serve, client):

@@ -63,7 +63,7 @@ async def services(folder: Path) -> AsyncIterator[str]:
 
         await stack.enter_async_context(registry(context("registry"), RegistrySettings(**nats, store_url=store)))
         await stack.enter_async_context(scheduler(context("scheduler"), SchedulerSettings(**nats)))
-        chosen = GatewaySettings(**nats, store_url=store, port=0, auth="off", drain_timeout=1.0)
+        chosen = GatewaySettings(**nats, store_url=store, port=0, grpc_port=0, auth="off", drain_timeout=1.0)
         await uploaded(open_store(store), FILES)
         yield await stack.enter_async_context(gateway(context("gateway"), chosen))
 

@@ -1,12 +1,15 @@
 """Ollama's lines: thoughts, calls, log probabilities, durations, and how a stream fails."""
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.bus import rpc
 from shared.contracts.gateway import FinishReason, TokenLogprob
+from shared.contracts.registry import MODELS, ModelVersion, ResolveReference
 from shared.errors import Internal
 from tests.integration.gateway.conftest import MODEL, Stand
 from tests.support.fakes.spoken_frames import CALL, spoken
@@ -87,6 +90,26 @@ async def test_a_stream_that_fails_ends_with_its_error(ready: Stand) -> None:
     answer = await ask(ready)
     assert answer.status_code == 200
     assert lines(answer)[-1] == {"error": "broken in the middle"}
+
+
+async def test_the_registry_is_asked_for_all_manifests_at_once(stand: Stand) -> None:
+    names = [f"model-{index}" for index in range(5)]
+    for name in names:
+        await stand.deploy(name)
+    asked: list[str] = []
+    all_asked = asyncio.Event()
+
+    async def resolve(request: ResolveReference) -> ModelVersion:
+        asked.append(request.reference)
+        if len(asked) == len(names):
+            all_asked.set()
+        await asyncio.wait_for(all_asked.wait(), 10)
+        return ModelVersion.EXAMPLE
+
+    async with rpc.serve(stand.bus, {MODELS.resolve: resolve}):
+        listed = (await stand.client.get("/api/tags")).json()["models"]
+    assert [each["name"] for each in listed] == [f"{name}:latest" for name in names]
+    assert {each["size"] for each in listed} == {ModelVersion.EXAMPLE.manifest.size}
 
 
 async def test_errors_before_the_body_have_ollamas_form_too(ready: Stand) -> None:

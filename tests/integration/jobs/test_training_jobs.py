@@ -203,7 +203,7 @@ WRONG = {
     "recipe, [job]: unknown key 'proceses'; did you mean 'processes'?": {"tail": "proceses = 2\n"},
     "weights = 'scratch' takes no base": {"head": 'weights = "scratch"\nmethod = "pretrain"\n'},
     "method = 'distil' and a teacher go together": {"head": 'method = "distil"\n'},
-    "the base embedder:1 is an encoder for task 'embed'; only decoders are trained": {"base": "embedder"},
+    "the base embedder:1 is a model for task 'embed'; only decoders are trained": {"base": "embedder"},
     "dataset foreign:1 was prepared for another tokenizer": {"datasets": ("foreign",)},
     "a training needs a dataset": {"datasets": ()},
     "max_len is 100000, and this model takes 512 tokens": {"tail": "", "max_len": 100_000},

@@ -5,7 +5,6 @@ from services.registry.rebuild import rebuild
 from services.registry.records import Records
 from shared.bus.rpc import call
 from shared.contracts.base import Empty
-from shared.contracts.events import Event
 from shared.contracts.job import JOBS_BUCKET, Checkpoint, Desired, JobState
 from shared.contracts.registry import (
     COLLECT_GARBAGE,
@@ -22,12 +21,12 @@ from shared.contracts.registry import (
     SetAlias,
 )
 from shared.contracts.report import ReportManifest
-from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, EVENTS_SUBJECT, Deployment
+from shared.contracts.scheduler import DEPLOYMENTS_BUCKET, Deployment
 from shared.errors import Conflict, CorruptFile, InvalidInput, NotFound
 from tests.support.factories.blobs import sha256
 from tests.support.factories.jobs import job_of
 from tests.support.factories.manifests import manifest_of, uploaded, uploaded_dataset
-from tests.support.harness.wait import eventually
+from tests.support.harness.events import events_of
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -192,25 +191,23 @@ async def test_a_manifest_that_was_changed_or_removed_in_the_store_is_noticed(cl
 
 
 async def test_every_change_is_published(client, store):
-    published: list[Event] = []
-
-    def note(message) -> None:
-        published.append(Event.decode(message.data))
-
-    await client.subscribe(f"{EVENTS_SUBJECT}.>", note)
     await create(client, store, "smollm2", b"one", "prod")
     await create(client, store, "smollm2", b"one", "prod")  # changes nothing
     await ask(client, MODELS.set_alias, SetAlias(name="smollm2", alias="test", version=1))
     await ask(client, MODELS.set_alias, SetAlias(name="smollm2", alias="test", version=None))
     await ask(client, MODELS.delete, DeleteVersion(reference="smollm2:1"))
-    await eventually(lambda: len(published) == 4)
+    published = await events_of(client)
     assert [(event.kind, event.name) for event in published] == [
+        ("version.reserved", "smollm2:1"),
         ("version.created", "smollm2:1"),
         ("alias.set", "smollm2@test"),
         ("alias.removed", "smollm2@test"),
         ("version.deleted", "smollm2:1"),
     ]
     assert {event.actor for event in published} == {"registry-test"}
+    states = [(event.before, event.after) for event in published]
+    assert [after for _, after in states[:-1]] == [before for before, _ in states[1:]], "each goes on from the last"
+    assert states[0][0] is None
 
 
 async def test_garbage_is_named_first_and_removed_when_asked(client, store):

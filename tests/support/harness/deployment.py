@@ -78,7 +78,11 @@ class Deployment:
         """What is published on loopback, here without a container to listen in."""
         if service != "gateway":
             return {}
-        return {"LLMOS_GATEWAY_HOST": "127.0.0.1", "LLMOS_GATEWAY_PORT": str(self.gateway_port)}
+        return {
+            "LLMOS_GATEWAY_HOST": "127.0.0.1",
+            "LLMOS_GATEWAY_PORT": str(self.gateway_port),
+            "LLMOS_GATEWAY_GRPC_PORT": "0",
+        }
 
     def _outside(self, value: str) -> str:
         """A value with containers' names and folders replaced by those of this machine."""

@@ -55,11 +55,12 @@ class Embedded:
         cwd: Path | None = None,
     ) -> None:
         self.home = Home.at(home)
-        self.port = free_port()
+        self.port, self.grpc_port = free_port(), free_port()
         self._demo = demo
         self.command = (*under, *python_module("llmos"))
         self._cwd = cwd
-        self._env = {**os.environ, "COLUMNS": "200", **(env or {})}
+        given = {"COLUMNS": "200", "LLMOS_GATEWAY_GRPC_PORT": str(self.grpc_port), **(env or {})}
+        self._env = {**os.environ, **given}
         for name in ("LLMOS_HOME", "LLMOS_URL", "LLMOS_API_KEY"):
             self._env.pop(name, None)
         self._process: subprocess.Popen[bytes] | None = None

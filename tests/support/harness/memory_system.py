@@ -109,7 +109,7 @@ async def memory_system(tokenizer: Tokenizer, template: str | None = None) -> As
         stack.push_async_callback(bus.drain)
         context = Context("gateway", "gateway-test", bus, Readiness())
         settings = Settings(
-            nats_url="nats://127.0.0.1:1", port=0, auth="off", drain_timeout=1.0, request_timeout=30.0
+            nats_url="nats://127.0.0.1:1", port=0, grpc_port=0, auth="off", drain_timeout=1.0, request_timeout=30.0
         )
         url = await stack.enter_async_context(run_gateway(context, settings))
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))

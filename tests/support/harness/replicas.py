@@ -159,6 +159,8 @@ async def replica_process(
     gpu_memory: int = 0,
     additional_properties: Literal["closed", "open"] = "closed",
     share_cache: bool = False,
+    max_batch: int | None = None,
+    max_delay_ms: float = 0.0,
     module: str = "services.inference.replica",
     **environment: str,
 ) -> AsyncIterator[ReplicaProcess]:
@@ -177,6 +179,8 @@ async def replica_process(
             draft_tokens=0,
             additional_properties=additional_properties,
             share_cache=share_cache,
+            max_batch=max_batch,
+            max_delay_ms=max_delay_ms,
         ),
         resources=Resources(memory=memory, threads=1, gpu_memory=gpu_memory),
         device=device,

@@ -124,11 +124,20 @@ class EngineMachine(RuleBasedStateMachine):
         spare=st.integers(0, 12),
         waiting=st.sampled_from([12, 4, 1, 0]),
         blocks=st.sampled_from([20, 30, 5, 2, 1, 0]),
+        in_time=st.sampled_from([99, 99, 1, 2, 3, 5]),
     )
-    def start(self, slots: int, chunk: int, spare: int, waiting: int, blocks: int) -> None:
+    def start(self, *, slots: int, chunk: int, spare: int, waiting: int, blocks: int, in_time: int) -> None:
         self.limits = EngineLimits(
-            *(slots + chunk + spare, chunk, waiting, 120), cache_blocks=blocks, keep_slot_s=0.0, row_cost=0.02
+            step_tokens=slots + chunk + spare,
+            prefill_chunk=chunk,
+            least_piece=1,
+            max_waiting=waiting,
+            max_queued_tokens=120,
+            cache_blocks=blocks,
+            keep_slot_s=0.0,
+            row_cost=0.02,
         )
+        self.token_s = self.limits.step_s / (in_time + 0.5)
         self.decoder = FailingDecoder(
             slots=slots, max_len=MAX_LEN, vocab_size=self.vocab, batch_invariant=self.batch_invariant
         )
@@ -259,6 +268,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.copied += sum(self.limits.prefill_chunk for copy in plan.copies if copy.slot not in back)
         failing = self.fail(plan, fail)
         outcome = self.executor.run(plan)
+        outcome.prefill_s = self.token_s * plan.prompt_tokens
         if cancel_in_step is not None and self.batcher.sequences:
             self.cancel(cancel_in_step)
         applied = self.batcher.apply(plan, outcome, 0.0)

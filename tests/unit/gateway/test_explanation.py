@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.openai.requests import ChatRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, parse
 from shared.errors import InvalidInput
 
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -14,7 +14,7 @@ HELLO = {"role": "user", "content": "hi"}
 
 def error_of(body: bytes) -> InvalidInput:
     with pytest.raises(InvalidInput) as error:
-        parse_request(ChatRequest, body)
+        parse(ChatRequest, body)
     return error.value
 
 
@@ -53,5 +53,5 @@ def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
 
 def test_half_a_surrogate_pair_becomes_the_replacement_character() -> None:
     body = rb'{"model": "m", "messages": [{"role": "user", "content": "\ud83d and \udc00 and \ud83d\ude00"}]}'
-    (message,) = parse_request(ChatRequest, body).chat_messages()
+    (message,) = parse(ChatRequest, body).chat_messages()
     assert message.content == "\ufffd and \ufffd and 😀"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.openai.requests import ChatRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, parse
 from shared.contracts.replica import ChatMessage, ToolCall
 from shared.errors import InvalidInput
 
@@ -14,7 +14,7 @@ EMPTY = {"function_call": None, "audio": None, "refusal": None, "tool_calls": No
 
 def parsed(*messages: dict[str, Any]) -> tuple[ChatMessage, ...]:
     body = json.dumps({"model": "m", "messages": [*messages, {"role": "user", "content": "hi"}]})
-    return parse_request(ChatRequest, body.encode()).chat_messages()[:-1]
+    return parse(ChatRequest, body.encode()).chat_messages()[:-1]
 
 
 def assistant(**fields: Any) -> ChatMessage:

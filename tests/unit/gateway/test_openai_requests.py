@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse
 from shared.contracts.replica import ChatMessage
 from shared.contracts.sampling import MAX_ALLOWED_TOKENS, MAX_BAD_WORD_CHARS, MAX_BAD_WORDS, Sampling
 from shared.errors import InvalidInput
@@ -13,11 +13,11 @@ from shared.errors import InvalidInput
 
 def chat(**changes: object) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **changes}
-    return parse_request(ChatRequest, orjson.dumps(body))
+    return parse(ChatRequest, orjson.dumps(body))
 
 
 def completion(**changes: object) -> CompletionRequest:
-    return parse_request(CompletionRequest, orjson.dumps({"model": "m", "prompt": "hi", **changes}))
+    return parse(CompletionRequest, orjson.dumps({"model": "m", "prompt": "hi", **changes}))
 
 
 def test_what_is_not_given_stays_open_for_the_version() -> None:
@@ -225,7 +225,7 @@ def test_unknown_parameters_are_refused_by_name() -> None:
 def test_any_bytes_are_a_request_or_invalid_input(body: bytes) -> None:
     for kind in (ChatRequest, CompletionRequest):
         with pytest.raises(InvalidInput):
-            parse_request(kind, body)
+            parse(kind, body)
 
 
 JSON = st.recursive(
@@ -243,7 +243,7 @@ def test_any_value_of_any_field_is_accepted_or_refused_naming_it(name: str, valu
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], name: value}
     named: str | None = name
     try:
-        parse_request(ChatRequest, orjson.dumps(body)).sampling(0)
+        parse(ChatRequest, orjson.dumps(body)).sampling(0)
     except InvalidInput as error:
         named = error.param
     assert named is not None

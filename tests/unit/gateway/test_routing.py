@@ -11,7 +11,7 @@ from shared.contracts.load import EngineCounters, EngineLoad, LoadReport
 from shared.contracts.resources import Resources
 from shared.contracts.scheduler import Deployment, ReplicaState, ReplicaStatus
 from shared.contracts.serving import ReplicaOptions
-from shared.deadlines import LEASE_TTL_S
+from shared.deadlines import LEASE_TTL_S, LOAD_FRESH_S
 from shared.errors import NotFound, Unavailable
 
 NOW = 1000.0
@@ -218,11 +218,12 @@ def test_whatever_is_known_the_choice_is_ready_replicas_in_order_of_work(
         return
     candidates = made.choose("m", NOW)
     assert {candidate.replica_id for candidate in candidates} == usable
-    full = {f"r{n}" for n, (_, _, running, *_) in enumerate(replicas) if running >= 8}
-    work = {f"r{n}": queued + SEQUENCE_TOKENS * running for n, (_, queued, running, *_) in enumerate(replicas)}
-    with_free_slots = [work[c.replica_id] for c in candidates if c.replica_id not in full]
-    without = [work[c.replica_id] for c in candidates if c.replica_id in full]
-    assert [work[c.replica_id] for c in candidates] == sorted(with_free_slots) + sorted(without)
+    places = {
+        f"r{n}": (age > LOAD_FRESH_S, running >= 8, queued + SEQUENCE_TOKENS * running)
+        for n, (_, queued, running, age, _) in enumerate(replicas)
+    }
+    chosen = [places[candidate.replica_id] for candidate in candidates]
+    assert chosen == sorted(chosen)
 
 
 @given(st.integers(1, 4), st.integers(1, 40))

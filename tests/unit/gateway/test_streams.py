@@ -127,7 +127,7 @@ async def test_a_long_wait_is_bridged_with_comments() -> None:
 async def test_a_dialect_has_its_own_way_to_keep_a_stream_open_and_to_end_it() -> None:
     for dialect, keep_alive, failure in (
         (ANTHROPIC, b'event: ping\ndata: {"type":"ping"}\n\n', b"event: error"),
-        (OLLAMA, b"", b'{"error":"full"}\n'),
+        (OLLAMA, b"", b'{"error":"full; try again in 1 s"}\n'),
     ):
         connection, go_on = Connection(), asyncio.Event()
 

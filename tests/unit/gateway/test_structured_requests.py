@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse
 from services.gateway.openai.tools import call_objects, delta_objects
 from shared.contracts.gateway import GeneratedToolCall
 from shared.contracts.replica import Grammar, Tool, ToolCall, ToolChoice
@@ -25,7 +25,7 @@ def allowed(mode, *names):
 
 
 def chat(**fields):
-    return parse_request(ChatRequest, json.dumps({"model": "m", "messages": [HELLO], **fields}).encode())
+    return parse(ChatRequest, json.dumps({"model": "m", "messages": [HELLO], **fields}).encode())
 
 
 def json_format(**fields):
@@ -60,7 +60,7 @@ def test_every_way_to_ask_for_structure_is_one_grammar(fields, kind, value, para
     grammar = chat(**fields).grammar()
     assert (grammar.kind, grammar.value, grammar.param) == (kind, value, param)
     body = {"model": "m", "prompt": "x", **fields}
-    assert parse_request(CompletionRequest, json.dumps(body).encode()).grammar() == grammar
+    assert parse(CompletionRequest, json.dumps(body).encode()).grammar() == grammar
 
 
 def test_strict_is_what_the_client_says():

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse_request
+from services.gateway.openai.requests import ChatRequest, CompletionRequest, parse
 from shared.errors import InvalidInput
 
 
 def chat(**fields: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return parse_request(ChatRequest, json.dumps(body).encode())
+    return parse(ChatRequest, json.dumps(body).encode())
 
 
 def variables(**fields: Any) -> Any:
@@ -85,14 +85,14 @@ def test_other_values_are_refused_by_name(name: str, value: object) -> None:
 def test_variables_that_cannot_be_passed_on_are_refused_by_name(value: str) -> None:
     body = '{"model": "m", "messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": ' + value + "}"
     with pytest.raises(InvalidInput) as error:
-        parse_request(ChatRequest, body.encode())
+        parse(ChatRequest, body.encode())
     assert error.value.param == "chat_template_kwargs"
 
 
 def test_completions_have_no_template() -> None:
     for fields in ({"continue_final_message": True}, {"chat_template_kwargs": {"a": 1}}):
         with pytest.raises(InvalidInput, match="not supported"):
-            parse_request(CompletionRequest, json.dumps({"model": "m", "prompt": "x", **fields}).encode())
+            parse(CompletionRequest, json.dumps({"model": "m", "prompt": "x", **fields}).encode())
 
 
 def test_stream_options_are_known_by_name() -> None:

@@ -30,7 +30,7 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
     assert deploy() == ServingOptions()
     given = ["--max-len", "9", "--slots", "2", "--threads", "3", "--device", "cpu"]
     given += ["--prefix-cache", "1.5MiB", "--draft-tokens", "0", "--max-wait", "2.5"]
-    given += ["--additional-properties", "open", "--share-cache"]
+    given += ["--max-batch", "64", "--max-delay-ms", "1.5", "--additional-properties", "open", "--share-cache"]
     assert {given[i].removeprefix("--").replace("-", "_") for i in range(0, len(given), 2)} == set(
         ServingOptions.model_fields
     )
@@ -42,6 +42,8 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
         prefix_cache=3 << 19,
         draft_tokens=0,
         max_wait=2.5,
+        max_batch=64,
+        max_delay_ms=1.5,
         additional_properties="open",
         share_cache=True,
     )
@@ -57,6 +59,8 @@ def test_every_field_is_an_option_with_the_contracts_default(deploy):
         ("--prefix-cache", "1XB"),
         ("--draft-tokens", "16"),
         ("--max-wait", "0"),
+        ("--max-batch", "0"),
+        ("--max-delay-ms", "1001"),
         ("--additional-properties", "ajar"),
     ],
 )

@@ -1,4 +1,8 @@
+import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from services.monitor.store import Limits, TraceStore
 from shared.contracts.monitor import ListTraces
 from tests.support.factories.otlp import START, make_payload, make_span
 
+ROOT = Path(__file__).parents[3]
 PLENTY = Limits(spans=10_000, bytes=10_000_000, age=3600.0)
 
 
@@ -230,6 +235,63 @@ def test_a_file_of_another_schema_is_set_aside(make_store, tmp_path):
     database.close()
     make_store(tmp_path).check_integrity()
     assert list(tmp_path.glob("traces.db.unusable-*"))
+
+
+KILLED = """
+import os, sqlite3, sys
+from pathlib import Path
+from services.monitor import store
+
+connect, folder, limits = sqlite3.connect, Path(sys.argv[1]), store.Limits(spans=9, bytes=9, age=9.0)
+
+def mortal(*args, steps, **options):
+    database = connect(*args, **options)
+    database.set_progress_handler(lambda: os._exit(9), steps)
+    return database
+
+for steps in range(5, 2000, 5):
+    if (child := os.fork()) == 0:
+        store.sqlite3.connect = lambda *args, **options: mortal(*args, steps=steps, **options)
+        store.TraceStore(folder / str(steps), limits)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+    store.sqlite3.connect = connect
+    store.TraceStore(folder / str(steps), limits).check_integrity()
+print(steps)
+"""
+"""Kills first starts after ever more steps of SQLite, until one comes to its end; a second start follows each."""
+
+
+def test_a_first_start_may_be_killed_at_any_step(tmp_path):
+    command = [sys.executable, "-P", "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 50 < int(done.stdout) < 1995
+    assert not list(tmp_path.glob("*/traces.db.unusable-*"))
+
+
+def test_a_file_whose_tables_have_no_version_yet_is_completed(make_store, tmp_path):
+    """Monitors before this one could be killed between the two."""
+    store = make_store(tmp_path)
+    store.add(stored(make_span(1, 1)))
+    store.close()
+    with sqlite3.connect(tmp_path / "traces.db") as database:
+        for column in ("duration", "model", "status", "key", "reason"):
+            database.execute(f"ALTER TABLE traces DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 0")
+    database.close()
+    again = make_store(tmp_path)
+    assert [one.spans for one in again.newest(ListTraces())] == [1]
+    again.check_integrity()
 
 
 def test_a_folder_that_is_a_file_is_an_error(make_store, tmp_path):

@@ -16,26 +16,26 @@ def random(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def attention(kept: type, *, threads: int = 1, window: int = -1) -> OneNode:
+def attention(stored: type, *, threads: int = 1, window: int = -1) -> OneNode:
     turns = np.outer(np.arange(CAPACITY), 10_000.0 ** (-np.arange(SIZE // 2) / (SIZE // 2)))
     constants = {"cos": np.cos(turns).astype(np.float32), "sin": np.sin(turns).astype(np.float32)}
-    example = step_inputs(kept, [1]) | {"slots": np.zeros(1, np.int32)}
+    example = step_inputs(stored, [1]) | {"slots": np.zeros(1, np.int32)}
     names = ["query", "", "", "past_key", "past_value", "seqlens_k", "cos", "sin", "slots"]
     return OneNode(
-        "CachedAttention", names, [np.float32, kept, kept], example=example, constants=constants, threads=threads,
+        "CachedAttention", names, [np.float32, stored, stored], example=example, constants=constants, threads=threads,
         num_heads=HEADS, kv_num_heads=KV_HEADS, head_size=SIZE, rotary_interleaved=0, local_window_size=window,
         scale=0.2,
     )  # fmt: skip
 
 
-def step_inputs(kept: type, lengths: list[int], *, seed: int = 0) -> dict[str, Array]:
+def step_inputs(stored: type, lengths: list[int], *, seed: int = 0) -> dict[str, Array]:
     """One new token in each of the slots, which have `lengths` tokens with it."""
     batch = len(lengths)
     past = [random(batch, KV_HEADS, CAPACITY, SIZE, seed=seed + part).astype(np.float16) for part in (1, 2)]
     return {
         "query": random(batch, 1, (HEADS + 2 * KV_HEADS) * SIZE, seed=seed),
-        "past_key": past[0].astype(kept),
-        "past_value": past[1].astype(kept),
+        "past_key": past[0].astype(stored),
+        "past_value": past[1].astype(stored),
         "seqlens_k": np.array(lengths, np.int32) - 1,
         "slots": np.arange(batch, dtype=np.int32),
     }

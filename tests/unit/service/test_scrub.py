@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from shared.bus.memory.bus import MemoryBus
-from shared.bus.port import Message
-from shared.contracts.events import Event
 from shared.contracts.scrub import SCRUBS_BUCKET, BlobState, Scrub, scrub_key
 from shared.errors import Unavailable
 from shared.service.background import background
 from shared.service.scrub import Scrubber
 from shared.storage.check import check_blob, paced, read_file
+from tests.support.harness.events import events_of
 from tests.support.harness.wait import eventually
 
 FAST = 1 << 40
@@ -89,23 +88,17 @@ async def test_damage_is_an_event_and_stands_in_the_record_until_it_is_healed(tm
     bus, files, clock = MemoryBus(), Files(tmp_path, 5), Clock()
     bad = (await files.digests())[2]
     whole = files.damage(bad)
-    events: list[Event] = []
-
-    def receive(message: Message) -> None:
-        events.append(Event.decode(message.data))
-
-    await bus.subscribe("llmos.v1.events.registry.>", receive)
     async with background(scrubber(bus, files, clock).run(), "scrub"):
         found = await ended(bus, clock.time)
         assert (found.blobs, found.bytes) == (5, 4 * 600)
         assert [(one.digest, one.files) for one in found.damaged] == [(bad, (f"file {bad[:4]}",))]
-        await eventually(lambda: [event.name for event in events] == [bad])
+        assert [event.name for event in await events_of(bus)] == [bad]
         clock.time += timedelta(seconds=100)
         assert (await ended(bus, clock.time)).damaged == found.damaged, "found_at is that of the first time"
         (tmp_path / bad).write_bytes(whole)
         clock.time += timedelta(seconds=100)
         assert not (await ended(bus, clock.time)).damaged
-    assert len(events) == 1
+    assert len(await events_of(bus)) == 1
 
 
 async def test_a_deleted_blob_is_not_damaged_any_more(tmp_path: Path) -> None:

@@ -62,5 +62,7 @@ def test_containers_start_with_a_safe_path() -> None:
 def test_make_starts_tools_with_a_safe_path() -> None:
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     modules = [line.split(" -m ")[1] for line in lines if "python -m " in line or "$(PYTHON) -m " in line]
-    of_the_checkout = [module for module in modules if module.startswith(("benchmarks.", "operators.", "deploy."))]
+    of_the_checkout = [
+        module for module in modules if module.startswith(("benchmarks.", "deploy.", "operators.", "tests."))
+    ]
     assert modules == of_the_checkout != []

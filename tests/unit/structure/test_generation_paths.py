@@ -24,6 +24,7 @@ OPEN = {
     f"{DISPATCH}.concurrent_generations": {"Completion", "ConcurrentGenerations"},
     f"{DISPATCH}.requests": {"Caller", "GenerationRequest", "OutputOptions"},
     f"{DISPATCH}.encodings": {"Encodings", "Work", "MODEL_MAX"},
+    f"{DISPATCH}.tensors": {"Tensors", "Of"},
     f"{DISPATCH}.tokenizations": {"Tokenizations", "check_chars"},
     f"{DISPATCH}.limits": {"DispatchLimits"},
 }

@@ -78,6 +78,7 @@ class AudioApi:
             except LlmosError:
                 await _drain(body)
                 raise
+            state_of(request.scope).model = form.model
             if translate and form.language is not None:
                 raise InvalidInput("language: a translation finds out what is spoken; leave it out", param="language")
             sound = await unless_gone(request.receive, self._decoding.decode(file, samples))

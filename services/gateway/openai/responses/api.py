@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from services.gateway.http.body import parsed, read_body, unless_gone
+from services.gateway.http.body import parse_request, read_body, unless_gone
 from services.gateway.http.dialect import OPENAI
 from services.gateway.http.middleware import state_of
 from services.gateway.http.responses import json_response
@@ -56,7 +56,7 @@ class ResponsesApi:
 
     async def create(self, request: Request) -> ASGIApp:
         """A response, streamed if asked for, or begun in the background."""
-        body = await parsed(parse_response_request, await read_body(request, self._max_body))
+        body = await parse_request(request, parse_response_request, await read_body(request, self._max_body))
         prepared = await self._preparation.prepare(body, tenant_of(request))
         if body.background:
             return await self._in_background(prepared)
@@ -96,8 +96,9 @@ class ResponsesApi:
 
     async def _whole(self, prepared: Prepared) -> Resource:
         async with self._generator.running(prepared) as events:
-            async for _ in events:
-                pass
+            async for together in events:
+                for _ in together:
+                    pass
         await self._generator.keep(prepared)
         return prepared.resource
 
@@ -106,8 +107,9 @@ class ResponsesApi:
         async with self._generator.running(prepared) as events:
 
             async def pieces() -> AsyncIterator[bytes]:
-                async for event in events:
-                    yield writer.write(event)
+                async for together in events:
+                    if piece := b"".join(map(writer.write, together)):
+                        yield piece
                 await self._generator.keep(prepared)
                 yield writer.state(prepared.resource)
 

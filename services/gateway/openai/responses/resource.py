@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from services.gateway.http import errors
 from services.gateway.openai.responses.request.body import ResponseRequest
 from services.gateway.openai.responses.request.tools import shown_choice
 from shared.contracts.gateway import Usage
@@ -91,7 +92,7 @@ def fail(resource: Resource, error: LlmosError) -> None:
         code = "rate_limit_exceeded"
     elif isinstance(error, InvalidInput):
         code = "invalid_prompt"
-    resource["error"] = {"code": code, "message": error.message}
+    resource["error"] = {"code": code, "message": errors.text(error)}
     _abandon(resource, ResponseStatus.FAILED)
 
 

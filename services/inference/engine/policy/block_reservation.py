@@ -1,7 +1,8 @@
 """Which blocks that a step completes go into the prefix cache: reserved in its plan, settled after it ran. Pure.
 
 Full chunks always go in: chunks begin at multiples of their size, so a prompt that copies one would have computed
-that very chunk. A block that ends with a decode row goes in only where the decoder is batch-invariant: elsewhere a
+that very chunk. (A chunk is cut into pieces only where the decoder is batch-invariant; its block goes in with the
+last piece.) A block that ends with a decode row goes in only where the decoder is batch-invariant: elsewhere a
 prompt that copied it would have other bits than one that computed it (see `docs/adr/0015`). It is stored in the step
 that completes it, before its slot can change; so a step has at most one such copy for each row.
 """
@@ -31,13 +32,14 @@ class BlockReservation:
         self._extend_keys(sequence, sequence.prefill_tokens)
 
     def of_chunk(self, sequence: Sequence, size: int) -> list[tuple[int, Block]]:
-        """Reserve blocks for the `size` tokens that the sequence computes next.
+        """Reserve the blocks that the `size` tokens complete which the sequence computes next.
 
         Returns:
             The position of each block's first token, and the block.
         """
         reserved: list[tuple[int, Block]] = []
-        for start in range(sequence.computed, sequence.computed + size - self._size + 1, self._size):
+        first = sequence.computed - sequence.computed % self._size
+        for start in range(first, sequence.computed + size - self._size + 1, self._size):
             block = self._reserve(sequence, start + self._size, reserved[-1][1] if reserved else None)
             if block is not None:
                 reserved.append((start, block))

@@ -5,7 +5,7 @@ block that it needs next in this very step, it waits for the next step and copie
 with the same beginning, one computes and the others follow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from services.inference.engine.limits import EngineLimits
@@ -104,7 +104,8 @@ class PrefillPolicy:
         # Most steps have no prompts, and every stream waits for the time between two runs.
         if not any(tenant.has_prompts for tenant in self._tenants):
             return [], []
-        left, longest = self._budget()
+        left, longest, piece = self._budget()
+        begun = self._begun_blocks()
         chunks: list[PlannedChunk] = []
         copies: list[PlannedCopy] = []
         done = {preempted} if preempted else set()
@@ -116,8 +117,9 @@ class PrefillPolicy:
                 continue
             ready = self._ready(sequence)
             waits = sequence.state is State.WAITING
-            size = self._size(sequence, sequence.prefill_left - self._chunk * len(ready), min(longest, left - waits))
-            follows = self._follows(sequence, len(ready))
+            rest = sequence.prefill_left - self._chunk * len(ready)
+            size = self._size(sequence, rest, min(longest, left - waits), piece)
+            follows = self._follows(sequence, len(ready), begun)
             if (waits and follows) or (not follows and size + waits > left):
                 continue
             if waits:
@@ -130,8 +132,8 @@ class PrefillPolicy:
                 left -= size
         return chunks, copies
 
-    def _budget(self) -> tuple[int, int]:
-        """Prompt tokens for the next step, and the longest rest of a prompt that may be one chunk.
+    def _budget(self) -> tuple[int, int, int]:
+        """Prompt tokens for the next step, the longest rest that is one chunk, and the longest other chunk.
 
         Decode rows go first. While streams run, prompts get only as many tokens as are computed in `step_s`, and less
         than two chunks each. A sequence that starts costs one token: its slot may need a padding row.
@@ -139,10 +141,23 @@ class PrefillPolicy:
         running = len(self._slots) - self._slots.free
         left = self._limits.step_tokens - running
         if running == sum(len(tenant.prefilling) for tenant in self._tenants):
-            return left, left
+            return left, left, self._chunk
         quick = self._throughput.prompt_tokens(self._limits.step_s)
-        left = left if quick is None else min(left, max(quick, self._limits.least_prompt_tokens))
-        return left, 2 * self._chunk - 1
+        if quick is None:
+            return left, 2 * self._chunk - 1, self._chunk
+        if quick < self._chunk and self._reservation.batch_invariant:
+            piece = max(quick, self._limits.least_piece)
+            return min(left, piece + 1), piece, piece
+        return min(left, max(quick, self._limits.least_prompt_tokens)), 2 * self._chunk - 1, self._chunk
+
+    def _begun_blocks(self) -> dict[bytes, Sequence]:
+        """The blocks of which earlier steps computed a part, by key, and the sequences that complete them."""
+        return {
+            sequence.keys[sequence.computed // self._chunk]: sequence
+            for tenant in self._tenants
+            for sequence in tenant.prefilling
+            if sequence.computed % self._chunk and sequence.computed // self._chunk < self._readable(sequence)
+        }
 
     def _start(self, sequence: Sequence, now: float) -> None:
         sequence.start(self._slots.take(sequence), now)
@@ -155,13 +170,14 @@ class PrefillPolicy:
         self._tenants.start(sequence)
         return (PlannedCopy(sequence, index * self._chunk, block) for index, block in enumerate(blocks))
 
-    def _size(self, sequence: Sequence, rest: int, longest: int) -> int:
+    def _size(self, sequence: Sequence, rest: int, longest: int, piece: int) -> int:
         """Tokens of the next chunk of a prompt that has `rest` tokens left.
 
-        Each run reads all weights. So where chunks may end anywhere, a rest of up to `longest` is one chunk.
+        Each run reads all weights. So where chunks may end anywhere, a rest of up to `longest` is one chunk. Others
+        have up to `piece` tokens, and end with the block at the latest.
         """
         whole = self._reservation.batch_invariant and not sequence.request.scores_prompt and rest <= longest
-        return rest if whole else min(self._chunk, rest)
+        return rest if whole else min(piece, self._chunk - sequence.computed % self._chunk, rest)
 
     def _reads(self, sequence: Sequence) -> bool:
         return bool(self._cache.blocks) and sequence.request.reads_cache
@@ -171,14 +187,17 @@ class PrefillPolicy:
         return (sequence.prefill_tokens - 1) // self._chunk if self._reads(sequence) else 0
 
     def _ready(self, sequence: Sequence) -> list[Block]:
-        """The blocks that can be copied next."""
-        first = sequence.computed // self._chunk
-        return self._cache.find(sequence.keys[: self._readable(sequence)], first)
+        """The blocks that can be copied next: none while one is computed in pieces."""
+        first, begun = divmod(sequence.computed, self._chunk)
+        return [] if begun else self._cache.find(sequence.keys[: self._readable(sequence)], first)
 
-    def _follows(self, sequence: Sequence, ready: int) -> bool:
-        """Whether the block after the ready ones is computed by another sequence in this step."""
+    def _follows(self, sequence: Sequence, ready: int, begun: Mapping[bytes, Sequence]) -> bool:
+        """Whether the block after the ready ones is computed by another sequence, in this step or in pieces."""
         index = sequence.computed // self._chunk + ready
-        return index < self._readable(sequence) and self._cache.is_coming(sequence.keys[index])
+        if index >= self._readable(sequence):
+            return False
+        key = sequence.keys[index]
+        return self._cache.is_coming(key) or begun.get(key, sequence) is not sequence
 
     def _copy(self, sequence: Sequence, blocks: list[Block]) -> list[PlannedCopy]:
         copies = []

@@ -9,6 +9,7 @@ from shared.bus import rpc
 from shared.contracts.base import Empty
 from shared.contracts.embedding import classify_endpoint, embed_endpoint
 from shared.contracts.replica import Cancel, cancel_endpoint, drain_endpoint
+from shared.contracts.tensor import describe_endpoint
 from shared.contracts.tokenization import detokenize_endpoint, tokenize_endpoint, tokenizer_info_endpoint
 from shared.service.context import Context
 
@@ -38,6 +39,7 @@ def endpoints(
             drain_endpoint(replica_id): drain,
             embed_endpoint(replica_id): handler.embed,
             classify_endpoint(replica_id): handler.classify,
+            describe_endpoint(replica_id): handler.describe,
             tokenize_endpoint(replica_id): tokenization.tokenize,
             detokenize_endpoint(replica_id): tokenization.detokenize,
             tokenizer_info_endpoint(replica_id): tokenization.tokenizer_info,

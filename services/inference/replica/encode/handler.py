@@ -13,10 +13,13 @@ from opentelemetry.context import Context
 from services.inference.encoder.pooling import scores, shortened
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.encoder.runner import EncoderRunner
+from services.inference.encoder.token_classes import token_classes
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.turns import Turns
+from shared.contracts.base import Empty
 from shared.contracts.embedding import Classified, Classify, Embed, Embedded, EncoderTimings
-from shared.contracts.manifest import EncoderSpec
+from shared.contracts.manifest import EncoderSpec, encoder_tensors
+from shared.contracts.tensor import Described
 from shared.errors import Conflict, DeadlineExceeded, InvalidInput, LlmosError
 
 
@@ -46,6 +49,7 @@ class EncodeHandler:
         spec: The version's.
         turns: In which texts are tokenised.
         on_finished: Called with each request at its end.
+        version: The number of the version.
     """
 
     def __init__(
@@ -55,12 +59,15 @@ class EncodeHandler:
         spec: EncoderSpec,
         turns: Turns,
         on_finished: Callable[[FinishedRequest], None],
+        *,
+        version: int = 1,
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._spec = spec
         self._turns = turns
         self._on_finished = on_finished
+        self._version = version
         self._tokenizing: set[str] = set()
         """Requests whose texts are being tokenised, without those that were cancelled meanwhile."""
 
@@ -68,6 +75,10 @@ class EncodeHandler:
         """Drop a request as soon as possible. Unknown ids are ignored."""
         self._tokenizing.discard(request_id)
         self._runner.cancel(request_id)
+
+    async def describe(self, _: Empty) -> Described:
+        """The version as a graph with named tensors, as which the Open Inference Protocol has it."""
+        return Described(version=self._version, **dict(encoder_tensors(self._spec)))
 
     async def embed(self, request: Embed) -> Embedded:
         """A vector for each text.
@@ -93,13 +104,26 @@ class EncodeHandler:
         """Scores of each text or pair; raises as `embed`."""
         if not self._spec.labels:
             raise InvalidInput("this model makes embeddings; it is no classifier", param="model")
-        tokens, encoded, timings = await self._encode(
-            "classify",
-            request,
-            lambda: self._tokenizer.texts(
-                request.texts, request.second, truncate=request.truncate, first_index=request.first_index
-            ),
-        )
+        of_tokens = self._spec.of_tokens
+        if of_tokens and request.second is not None:
+            raise InvalidInput("this model classifies the tokens of one text; it takes no pairs", param="model")
+        rows: tuple[TokenRow, ...] = ()
+
+        def tokenize() -> tuple[TokenRow, ...]:
+            nonlocal rows
+            rows = self._tokenizer.texts(
+                request.texts,
+                request.second,
+                truncate=request.truncate,
+                first_index=request.first_index,
+                offsets=of_tokens,
+            )
+            return rows
+
+        tokens, encoded, timings = await self._encode("classify", request, tokenize)
+        if of_tokens:
+            classes = await asyncio.to_thread(token_classes, self._spec, rows, encoded.vectors)
+            return Classified(labels=self._spec.labels, token_classes=classes, tokens=tokens, timings=timings)
         found = [scores(logits, self._spec.activation) for logits in encoded.vectors]
         return Classified(
             labels=self._spec.labels,

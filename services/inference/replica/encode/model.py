@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from opentelemetry import trace
+
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.replica.smoke_test import check_encoder
 from services.inference.replica.version import TOKENIZER_FILE
@@ -9,6 +11,8 @@ from services.inference.runtime.onnx_encoder import OnnxEncoder
 from shared.contracts.manifest import Manifest
 from shared.contracts.scheduler import ReplicaAssignment
 from shared.errors import CorruptFile
+
+_tracer = trace.get_tracer("llmos.replica")
 
 
 def load_model(
@@ -24,7 +28,10 @@ def load_model(
     tokenizer = EncoderTokenizer.from_file(
         folder / TOKENIZER_FILE, vocab_size=spec.vocab_size, max_len=assignment.options.max_len
     )
-    graph = OnnxEncoder(folder, spec, threads=threads)
-    graph.run(tokenizer.ids([[0] * min(8, assignment.options.max_len)]))
-    check_encoder(graph, manifest.smoke_test, max_len=assignment.options.max_len)
+    with _tracer.start_as_current_span("load"):
+        graph = OnnxEncoder(folder, spec, threads=threads)
+    with _tracer.start_as_current_span("warm up"):
+        graph.run(tokenizer.ids([[0] * min(8, assignment.options.max_len)]))
+    with _tracer.start_as_current_span("smoke test"):
+        check_encoder(graph, manifest.smoke_test, max_len=assignment.options.max_len)
     return graph, tokenizer

@@ -11,56 +11,47 @@ import structlog
 from services.inference.encoder.limits import EncoderLimits
 from services.inference.encoder.runner import EncoderRunner
 from services.inference.engine.engine import end_process
+from services.inference.replica.batch_replica import BatchReplica
 from services.inference.replica.encode.endpoints import endpoints
 from services.inference.replica.encode.handler import EncodeHandler, FinishedRequest
 from services.inference.replica.encode.model import load_model
-from services.inference.replica.encode.spans import EncodeSpans
+from services.inference.replica.encode.spans import record
 from services.inference.replica.encode.tokenization import TokenizationHandler
 from services.inference.replica.load import report_load
+from services.inference.replica.phase_spans import PhaseSpans
 from services.inference.replica.settings import Settings
 from services.inference.turns import Turns
 from shared.contracts.manifest import Manifest
+from shared.contracts.serving import ReplicaOptions
 from shared.service.background import background
 from shared.service.context import Context
 
 _log = structlog.get_logger("llmos.replica")
 
 
-class EncoderReplica:
-    """A running encoder, to be drained."""
-
-    chars_per_token = 0
-    """A longer text may be asked to be cut."""
-
-    def __init__(self, runner: EncoderRunner) -> None:
-        self._runner = runner
-
-    def stalled_s(self) -> float:
-        """Seconds without a batch if the runner has stalled, else 0."""
-        return self._runner.stalled_s()
-
-    def stop_accepting(self) -> None:
-        """Reject new requests."""
-        self._runner.drain()
-
-    async def drain(self, grace: float) -> None:
-        """Let requests finish for `grace` seconds; the rest ends with a retryable error at the close."""
-        if not await asyncio.to_thread(self._runner.wait_idle, grace):
-            _log.warning("drain.timed_out", grace_s=grace)
+def limits_for(options: ReplicaOptions) -> EncoderLimits:
+    """The limits that a deployment asks for."""
+    return EncoderLimits(max_batch=options.max_batch, max_delay_s=options.max_delay_ms / 1000)
 
 
 @asynccontextmanager
 async def serve_encoder(
     context: Context, settings: Settings, manifest: Manifest, folder: Path, *, threads: int
-) -> AsyncIterator[EncoderReplica]:
+) -> AsyncIterator[BatchReplica]:
     """Load the version and take requests while inside. Raises what `OnnxEncoder` raises."""
     assignment = settings.assignment
     graph, tokenizer = await asyncio.to_thread(load_model, folder, manifest, assignment, threads=threads)
-    runner = EncoderRunner(graph, EncoderLimits(), max_len=assignment.options.max_len, slots=assignment.options.slots)
-    spans = EncodeSpans(assignment, settings.node_id)
+    limits = limits_for(assignment.options)
+    runner = EncoderRunner(graph, limits, max_len=assignment.options.max_len, slots=assignment.options.slots)
+    spans = PhaseSpans(assignment, settings.node_id)
     turns = Turns("texts")
     handler = EncodeHandler(
-        runner, tokenizer, manifest.the_encoder, turns, lambda finished: _on_finished(spans, finished)
+        runner,
+        tokenizer,
+        manifest.the_encoder,
+        turns,
+        lambda finished: _on_finished(spans, finished),
+        version=assignment.version,
     )
     max_len = assignment.options.max_len
     tokenization = TokenizationHandler(tokenizer, manifest.the_encoder, turns=turns, max_len=max_len)
@@ -70,11 +61,11 @@ async def serve_encoder(
         stack.push_async_callback(asyncio.to_thread, runner.close)  # before the endpoints, which wait for requests
         reports = report_load(context.bus, assignment, runner.load)
         await stack.enter_async_context(background(reports, "load reports", on_failure=end_process))
-        yield EncoderReplica(runner)
+        yield BatchReplica(runner)
 
 
-def _on_finished(spans: EncodeSpans, finished: FinishedRequest) -> None:
-    spans.record(finished, end_ns=time.time_ns())
+def _on_finished(spans: PhaseSpans, finished: FinishedRequest) -> None:
+    record(spans, finished, end_ns=time.time_ns())
     _log.info(
         "request.finished",
         request_id=finished.request_id,

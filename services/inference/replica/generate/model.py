@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from opentelemetry import trace
 
 from services.inference.engine.decoder import Decoder, Span
 from services.inference.replica.smoke_test import check_decoder
@@ -20,6 +21,8 @@ from shared.text.special_tokens import special_tokens
 from shared.text.tokenizer import Tokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
+
+_tracer = trace.get_tracer("llmos.replica")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,25 @@ def _open_decoder(folder: Path, manifest: Manifest, assignment: ReplicaAssignmen
     options, spin = assignment.options, assignment.threads_reserved
     if manifest.seq2seq is not None:
         spec = manifest.seq2seq
-        seq2seq = OnnxSeq2Seq(folder, spec, slots=options.slots, max_len=options.max_len, threads=threads, spin=spin)
-        _warm_up(seq2seq, spec)
+        with _tracer.start_as_current_span("load"):
+            seq2seq = OnnxSeq2Seq(
+                folder, spec, slots=options.slots, max_len=options.max_len, threads=threads, spin=spin
+            )
+        with _tracer.start_as_current_span("warm up"):
+            _warm_up(seq2seq, spec)
         return seq2seq
     device = CudaDevice(assignment.resources.gpu_memory) if assignment.device == "cuda" else HostDevice(spin=spin)
-    decoder = OnnxDecoder(
-        folder, manifest.the_decoder, slots=options.slots, max_len=options.max_len, threads=threads, device=device
-    )
-    decoder.compute([Span(0, 0, [0])])
-    if decoder.max_len > 1:
-        decoder.decode([0], [1])
-    decoder.release(0)
-    check_decoder(decoder, manifest.smoke_test)
+    with _tracer.start_as_current_span("load"):
+        decoder = OnnxDecoder(
+            folder, manifest.the_decoder, slots=options.slots, max_len=options.max_len, threads=threads, device=device
+        )
+    with _tracer.start_as_current_span("warm up"):
+        decoder.compute([Span(0, 0, [0])])
+        if decoder.max_len > 1:
+            decoder.decode([0], [1])
+        decoder.release(0)
+    with _tracer.start_as_current_span("smoke test"):
+        check_decoder(decoder, manifest.smoke_test)
     return decoder
 
 

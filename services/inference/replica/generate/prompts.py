@@ -117,7 +117,8 @@ def _check_supported(request: Generate) -> None:
         raise InvalidInput("this model calls no tools; leave tools out", param="tools")
     if request.parse_special:
         raise InvalidInput(
-            "special tokens in this model's texts are text; leave parse_special out", param="parse_special"
+            "special tokens in this model's texts are text; leave parse_special (in Ollama's API: raw) out",
+            param="parse_special",
         )
 
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.dialects.json_values import JsonObject
 from services.gateway.http.body import parse_body
-from services.gateway.http.parameters import Elsewhere, Ignored
+from services.gateway.http.parameters import Elsewhere, Ignored, Parameters
 from services.gateway.openai.responses.request.items import InputItems
-from services.gateway.openai.responses.request.parameters import Includable, check_extra
+from services.gateway.openai.responses.request.parameters import PARAMETERS, Includable
 from services.gateway.openai.responses.request.text_format import TextConfig
 from services.gateway.openai.responses.request.tools import Choice, Tools
 from services.gateway.openai.sampling import SamplingRequest
@@ -62,7 +62,10 @@ class ResponseRequest(SamplingRequest):
     input: InputItems = ()
     instructions: str | None = None
     previous_response_id: str | None = None
-    conversation: Annotated[ConversationReference | None, BeforeValidator(_conversation)] = None
+    conversation: Annotated[
+        ConversationReference | None,
+        BeforeValidator(_conversation, json_schema_input_type=str | ConversationReference | None),
+    ] = None
     tools: Tools | None = None
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
@@ -146,10 +149,10 @@ class NewItems(BaseModel):
     items: Annotated[InputItems, Field(min_length=1)]
 
 
-def parse_items_body(kind: type[Body], body: bytes) -> Body:
-    """A body that may have items; raises `InvalidInput` naming the field."""
+def parse_items_body(kind: type[Body], body: bytes, parameters: Parameters | None = None) -> Body:
+    """A body that may have items, as `parse_body`; an error names the field without the type of an item."""
     try:
-        return parse_body(kind, body)
+        return parse_body(kind, body, parameters)
     except InvalidInput as error:
         param = None if error.param is None else _TAGS.sub(r"\1", error.param)
         raise InvalidInput(_TAGS.sub(r"\1", error.message), param=param) from error
@@ -157,9 +160,7 @@ def parse_items_body(kind: type[Body], body: bytes) -> Body:
 
 def parse_response_request(body: bytes) -> ResponseRequest:
     """The request in a body; raises `InvalidInput` naming the parameter that is wrong, unknown or not supported."""
-    request = parse_items_body(ResponseRequest, body)
-    for name, value in (request.model_extra or {}).items():
-        check_extra(name, value)
+    request = parse_items_body(ResponseRequest, body, PARAMETERS)
     for name, field in ResponseRequest.model_fields.items():
         for kind in field.metadata:
             if isinstance(kind, Elsewhere) and getattr(request, name) is not None:

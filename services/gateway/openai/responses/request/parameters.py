@@ -1,10 +1,8 @@
 """Parameters of OpenAI's responses that are not fields of our request."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from services.gateway.http.parameters import Parameters
-from shared.errors import InvalidInput
 
 PARAMETERS = Parameters(
     ignored={
@@ -21,16 +19,16 @@ PARAMETERS = Parameters(
         "context_management": ([],),
         "background_options": ({"completion_window": "soonest"},),
     },
+    instead={
+        "truncation": "a conversation that does not fit is refused, with both numbers, never shortened; leave items"
+        " out",
+        "prompt": "LLMOS stores no prompt templates; send the text as instructions or input",
+        "moderation": "LLMOS has no moderation model of its own; ask a classifier with /v1/classify",
+        "context_management": "LLMOS compacts no conversations; leave items out yourself",
+        "background_options": "a background response starts at once",
+    },
 )
 """Of a request, where its model has no such field."""
-_WHY: Mapping[str, str] = {
-    "truncation": "a conversation that does not fit is refused, with both numbers, never shortened; leave items out",
-    "prompt": "LLMOS stores no prompt templates; send the text as instructions or input",
-    "moderation": "LLMOS has no moderation model of its own; ask a classifier with /v1/classify",
-    "context_management": "LLMOS compacts no conversations; leave items out yourself",
-    "background_options": "a background response starts at once",
-}
-"""Of those that are refused: what to do."""
 Includable = Literal[
     "message.output_text.logprobs",
     "reasoning.encrypted_content",
@@ -42,14 +40,3 @@ Includable = Literal[
     "computer_call_output.output.image_url",
 ]
 """Values of `include`. All but the first have no effect: thoughts are not encrypted, and no tools are hosted."""
-
-
-def check_extra(name: str, value: Any) -> None:
-    """Raise `InvalidInput` unless a parameter that is no field of the request may stand there."""
-    try:
-        PARAMETERS.check(name, value)
-    except InvalidInput as error:
-        if name not in _WHY:
-            raise
-        shown = f" {value!r:.40}" if isinstance(value, str) else ""
-        raise InvalidInput(f"{name}{shown} is not supported: {_WHY[name]}", param=name) from error
