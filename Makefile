@@ -38,6 +38,7 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels
 	@$(BIN)/python -m benchmarks.experts
+	@$(BIN)/python -m benchmarks.kv_types
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.fidelity
 	@$(BIN)/python -m benchmarks.serving

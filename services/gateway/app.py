@@ -150,6 +150,7 @@ async def gateway(context: Context, settings: Settings) -> AsyncIterator[str]:
                     port=settings.grpc_port,
                     keys=known,
                     metrics=metrics,
+                    refused=refused,
                     reasons=lambda: context.readiness.reasons,
                     grace=settings.drain_timeout,
                 )

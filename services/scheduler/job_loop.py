@@ -46,7 +46,9 @@ class JobWriter:
         if self.changes.records.get(key) != before:  # a request changed or deleted it since, and this copy knows
             return False
         try:
-            await self.changes.write(key, before, job, f"job.{job.state}", **detail(job))
+            moved = before is None or before.state is not job.state
+            kind = f"job.{job.state}" if moved else "job.updated"
+            await self.changes.write(key, before, job, kind, **detail(job))
         except Conflict:
             return False
         except NotRecorded as error:

@@ -86,6 +86,10 @@ class FileList(Contract):
         return files
 
 
+KvType = Literal["float16", "float32"]
+KV_BYTES: dict[KvType, int] = {"float16": 2, "float32": 4}
+
+
 class DecoderSpec(Contract):
     """What the engine must know about a decoder graph (`model.onnx`).
 
@@ -95,7 +99,7 @@ class DecoderSpec(Contract):
         seqlens_k               int32   [B]      position of each row's last token
         total_sequence_length   int32   []       the largest such position, plus one
         output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are computed
-        past_key.{l}, past_value.{l}        float32 [P, kv_heads, max_len, head_dim]
+        past_key.{l}, past_value.{l}        `kv_type` [P, kv_heads, max_len, head_dim]
     Outputs:
         logits                  float32 [N, vocab_size]
         present_key.{l}, present_value.{l}  as the past; bind to the same memory and they update in place
@@ -117,10 +121,13 @@ class DecoderSpec(Contract):
     """Texts of special tokens by their names in chat templates: `eos_token`, `pad_token`, … Empty: the model has
     none of this name. Versions of older imports have none of them; BOS and EOS are then those of the ids."""
 
+    kv_type: KvType = "float32"
+    """Of keys and values. Versions of older imports have float32."""
+
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of float32 keys and values that one token keeps."""
-        return 2 * 4 * self.layers * self.kv_heads * self.head_dim
+        """Bytes of keys and values that one token keeps."""
+        return 2 * KV_BYTES[self.kv_type] * self.layers * self.kv_heads * self.head_dim
 
 
 Task = Literal["generate", "embed", "classify", "transcribe", "tensor"]

@@ -137,7 +137,7 @@ async def test_a_student_learns_from_its_teachers_answers_what_few_labels_do_not
         "optimizer": {"learning_rate": 4e-3, "weight_decay": 0.01},
     }  # fmt: skip
     expected = [translated(one) for one in UNSEEN]
-    labelled = [turn(one) for one in KNOWN[:100]]
+    labelled = [turn(one) for one in KNOWN[:30]]
     hard = await asyncio.to_thread(trained, tmp_path / "hard", {"method": "sft", **recipe}, labelled, base=base)
     few = share_right(await answers(hard, UNSEEN), expected)
     unlabelled = KNOWN[:600]

@@ -27,6 +27,7 @@ EXPECTED = {
     errors.NoResponders: 503,
     errors.Disconnected: 503,
     errors.ReplicaLost: 503,
+    errors.NotRecorded: 503,
     errors.DeadlineExceeded: 504,
     errors.StorageFull: 507,
     errors.Internal: 500,

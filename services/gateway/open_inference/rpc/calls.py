@@ -23,8 +23,9 @@ from services.gateway.keys import KeyStore
 from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Ended, Metrics
 from services.gateway.open_inference.rpc.status import code
+from services.gateway.refused_logins import RefusedLogins
 from shared.contracts.gateway import ApiKey
-from shared.errors import InvalidInput, LlmosError
+from shared.errors import InvalidInput, LlmosError, PermissionDenied, Unauthenticated
 from shared.panics import STOPS
 from shared.telemetry import genai
 
@@ -73,12 +74,20 @@ class Calls(grpc.GenericRpcHandler):
         methods: By name.
         keys: The known keys; None admits every call.
         metrics: Counts every call.
+        refused: Counts refused logins.
     """
 
-    def __init__(self, methods: Mapping[str, Method], keys: KeyStore | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        keys: KeyStore | None,
+        metrics: Metrics,
+        refused: RefusedLogins | None = None,
+    ) -> None:
         self._methods = methods
         self._keys = keys
         self._metrics = metrics
+        self._refused = refused
         self._refusals = Allowance()
 
     def refusal(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
@@ -168,6 +177,8 @@ class Calls(grpc.GenericRpcHandler):
             except BaseException as error:  # noqa: BLE001  # the boundary: every error becomes a status, unknown ones are logged
                 call.failure = errors.as_llmos(error, _CALLED, call.method)
                 status = errors.status(call.failure)
+                if self._refused is not None and isinstance(call.failure, Unauthenticated | PermissionDenied):
+                    self._refused.note(call.failure, call.key_id, _address(context.peer()))
             else:
                 return response
             finally:
@@ -227,6 +238,11 @@ class KeyedServices(grpc.aio.ServerInterceptor):
 
 def _metadata(details: grpc.HandlerCallDetails) -> dict[str, str]:
     return {str(name).lower(): str(value) for name, value in details.invocation_metadata or ()}
+
+
+def _address(peer: str) -> str:
+    """`127.0.0.1` of `ipv4:127.0.0.1:1234`."""
+    return peer.partition(":")[2].rpartition(":")[0]
 
 
 async def _encoded(message: Awaitable[Message]) -> bytes:

@@ -14,6 +14,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.open_inference.rpc.calls import Calls, KeyedServices
 from services.gateway.open_inference.rpc.open_inference_pb2 import DESCRIPTOR
 from services.gateway.open_inference.rpc.service import Service
+from services.gateway.refused_logins import RefusedLogins
 from shared.contracts.tensor import MAX_TENSOR_BYTES
 from shared.errors import Conflict
 from shared.service.background import background
@@ -72,6 +73,7 @@ async def serving(
     port: int,
     keys: KeyStore | None,
     metrics: Metrics,
+    refused: RefusedLogins | None = None,
     reasons: Callable[[], tuple[str, ...]],
     grace: float,
 ) -> AsyncIterator[RpcServer]:
@@ -83,13 +85,14 @@ async def serving(
         port: 0 takes a free one.
         keys: The known keys; None admits every call.
         metrics: Counts every call.
+        refused: Counts refused logins.
         reasons: Why the gateway can't serve now; empty when it can.
         grace: Seconds for calls to end.
 
     Raises:
         Conflict: The address can't be listened on.
     """
-    calls = Calls(service.methods(), keys, metrics)
+    calls = Calls(service.methods(), keys, metrics, refused)
     server = grpc.aio.server(options=_OPTIONS, interceptors=(KeyedServices(calls),), maximum_concurrent_rpcs=_CALLS)
     server.add_generic_rpc_handlers((calls,))  # the first that knows a method serves it
     states = health.aio.HealthServicer()

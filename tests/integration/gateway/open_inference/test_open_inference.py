@@ -302,6 +302,16 @@ async def what_is_wrong_has_a_status(rpc):
     await fails(unknown(b"", metadata=metadata), status.UNIMPLEMENTED, "")
 
 
+async def test_refused_calls_are_events_as_refused_requests_are(stand, rpc):
+    await fails(rpc("ModelReady", key="llmos-x", name="iris"), grpc.StatusCode.UNAUTHENTICATED, "not known here")
+
+    async def recorded() -> bool:
+        answer = await stand.client.get("/llmos/v1/events", params={"kind": "login.refused", "limit": 1})
+        return [event["detail"]["addresses"] for event in answer.json()["events"]] == ["127.0.0.1: 1"]
+
+    await eventually(recorded, timeout=25)
+
+
 async def test_a_key_without_the_scope_for_inference_only_looks(stand, serve, iris, rpc):
     await serve(iris)
     made = await stand.client.post("/llmos/v1/keys", json={"name": "looks", "scopes": ["read"]})
