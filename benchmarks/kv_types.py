@@ -33,16 +33,18 @@ TYPES = ("float32", "float16")
 def write_graphs(folder: Path) -> None:
     """Write the graph in `folder` twice more, with caches of each type."""
     model = onnx.load(folder / "model.onnx", load_external_data=False)
-    for kept in TYPES:
+    for kv_type in TYPES:
         for value in (*model.graph.input, *model.graph.output):
             if value.name.startswith(("past_", "present_")):
-                value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kept))
-        (folder / f"{kept}.onnx").write_bytes(model.SerializeToString())
+                value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kv_type))
+        (folder / f"{kv_type}.onnx").write_bytes(model.SerializeToString())
 
 
 def loops(folder: Path, spec: DecoderSpec, *, batch: int, max_len: int, threads: int) -> list[BareLoop]:
     """One for each type."""
-    return [BareLoop(folder / f"{kept}.onnx", spec, batch=batch, max_len=max_len, threads=threads) for kept in TYPES]
+    return [
+        BareLoop(folder / f"{kv_type}.onnx", spec, batch=batch, max_len=max_len, threads=threads) for kv_type in TYPES
+    ]
 
 
 def report(point: str, times: list[list[float]], **facts: int) -> None:

@@ -31,14 +31,14 @@ class GraphSession:
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        kept = "float32" if float_activations else spec.kv_type
+        kv_type = "float32" if float_activations else spec.kv_type
         shape = (batch, spec.kv_heads, max_len, spec.head_dim)
         self.batch = batch
         self._binding = self._session.io_binding()
         self._caches = []
         for layer in range(spec.layers):
             for kind in ("key", "value"):
-                cache = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, kept))
+                cache = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, kv_type))
                 self._caches.append(cache)
                 self._binding.bind_ortvalue_input(f"past_{kind}.{layer}", cache)
                 self._binding.bind_ortvalue_output(f"present_{kind}.{layer}", cache)

@@ -22,9 +22,9 @@ def test_a_token_takes_half_in_float16():
     assert SPEC.model_copy(update={"kv_type": "float16"}).kv_bytes_per_token * 2 == SPEC.kv_bytes_per_token
 
 
-@pytest.mark.parametrize("kept", ["float16", "float32"])
-def test_untouched_slots_cost_nothing_and_freed_ones_give_their_pages_back(kept):
-    spec = SPEC.model_copy(update={"kv_type": kept})
+@pytest.mark.parametrize("kv_type", ["float16", "float32"])
+def test_untouched_slots_cost_nothing_and_freed_ones_give_their_pages_back(kv_type):
+    spec = SPEC.model_copy(update={"kv_type": kv_type})
     slot_bytes = MAX_LEN * spec.kv_bytes_per_token
     before = resident()
     kv = HostKv(spec, slots=SLOTS, max_len=MAX_LEN)
