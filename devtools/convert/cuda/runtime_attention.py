@@ -17,9 +17,9 @@ def spell_out_attention(model: ModelProto) -> None:
     """Replace each `CachedAttention` by the `GroupQueryAttention` that computes the same, sequence i in slot i."""
     nodes = [_spelt_out(node) for node in model.graph.node]
     inputs = [given for given in model.graph.input if given.name != _SLOTS]
-    for value in (*inputs, *model.graph.output):
-        if value.name.startswith(("past_", "present_")):  # of the type of all that it reads
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for cache in (*inputs, *model.graph.output):
+        if cache.name.startswith(("past_", "present_")):  # of the type of all that it reads
+            cache.type.tensor_type.elem_type = TensorProto.FLOAT
     del model.graph.node[:]
     del model.graph.input[:]
     model.graph.node.extend(nodes)

@@ -20,9 +20,9 @@ def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with quantised matrices multiplied in float, those of `runtime_form` too, and caches of floats."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
-    for value in (*exact.graph.input, *exact.graph.output):
-        if value.name.startswith(("past_", "present_")):
-            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for cache in (*exact.graph.input, *exact.graph.output):
+        if cache.name.startswith(("past_", "present_")):
+            cache.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     nodes: list[NodeProto] = []
     for node in exact.graph.node:
         for attribute in node.attribute:

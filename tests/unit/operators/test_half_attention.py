@@ -53,7 +53,7 @@ def test_it_attends_to_the_values_of_the_halves(window: int, kernels: str, monke
     for half, exact in ((keys, exact_keys), (values, exact_values)):
         assert half.dtype == np.float16
         np.testing.assert_array_equal(half, exact.astype(np.float16))  # to the nearest, of two to the even one
-    # The new keys as they were kept; computing them again from the query writes them unrounded, so compare without.
+    # The new keys as they were stored; computing them again from the query writes them unrounded, so compare without.
     for sequence, length in enumerate(lengths):
         expected = _attended(inputs["query"][sequence, 0], keys[sequence], values[sequence], length, window)
         np.testing.assert_allclose(output[sequence, 0], expected, atol=2e-6)
