@@ -38,11 +38,13 @@ check: $(VENV)/.dev $(OPERATORS)  ## format, lint, types, imports and the fast t
 bench: $(VENV)/.dev $(OPERATORS)  ## speed beside a bare loop and, where they are installed, peers; one JSON line per point
 	@$(BIN)/python -m benchmarks.kernels
 	@$(BIN)/python -m benchmarks.experts
+	@$(BIN)/python -m benchmarks.kv_types
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.fidelity
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embeddings
 	@$(BIN)/python -m benchmarks.http_protocols
+	@$(BIN)/python -m benchmarks.dialects
 	@$(BIN)/python -m benchmarks.memory
 
 attack: $(VENV)/.dev $(OPERATORS)  ## attack a fresh system; a row for each: what it was answered, and what others felt

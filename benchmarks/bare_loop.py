@@ -17,7 +17,7 @@ class BareLoop:
         self._session = open_session(model, threads=threads)
         self._spec = spec
         self._batch = batch
-        self._kv = np.zeros((2 * spec.layers, batch, spec.kv_heads, max_len, spec.head_dim), dtype=np.float32)
+        self._kv = np.zeros((2 * spec.layers, batch, spec.kv_heads, max_len, spec.head_dim), dtype=self._kv_type())
         self._ids = np.ones((batch, 1), dtype=np.int64)
         self._rows = np.arange(batch, dtype=np.int64)
         self._slots = np.arange(batch, dtype=np.int32)
@@ -47,13 +47,17 @@ class BareLoop:
         self._session.run_with_iobinding(self._prefill)
         return int(self._logits[0].argmax())
 
+    def _kv_type(self) -> str:
+        """Of the graph, which is not always that of the version: `float16` or `float32`."""
+        return "float16" if "float16" in self._session.get_inputs()[-1].type else "float32"
+
     def _bind(self, batch: int) -> ort.IOBinding:
         binding = self._session.io_binding()
         for index, tensor in enumerate(self._kv):
             name = f"{('key', 'value')[index % 2]}.{index // 2}"
             shape = (batch, *tensor.shape[1:])
-            binding.bind_input(f"past_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
-            binding.bind_output(f"present_{name}", "cpu", 0, np.float32, shape, tensor.ctypes.data)
+            binding.bind_input(f"past_{name}", "cpu", 0, tensor.dtype.type, shape, tensor.ctypes.data)
+            binding.bind_output(f"present_{name}", "cpu", 0, tensor.dtype.type, shape, tensor.ctypes.data)
         if takes_slots(self._session):
             binding.bind_input("slots", "cpu", 0, np.int32, (batch,), self._slots.ctypes.data)
         binding.bind_input("seqlens_k", "cpu", 0, np.int32, (batch,), self._seqlens.ctypes.data)

@@ -125,7 +125,7 @@ ALWAYS void attend(
 }
 
 // float32 to float16, to the nearest and of two to the even one; what is beyond the largest becomes the largest.
-ALWAYS uint16_t half_of(float value) {
+static inline uint16_t half_of(float value) {
     const uint32_t bits = bits_of(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
     if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00);  // no number
     if (size >= 0x477ff000) return (uint16_t)(sign | 0x7bff);
@@ -137,8 +137,14 @@ ALWAYS uint16_t half_of(float value) {
 
 // Keeps `count` floats, a multiple of LANES, from the `at`-th number on.
 ALWAYS void keep_all(Kept kept, const float *from, int64_t count, void *to, int64_t at) {
-    if (kept == KEPT_FLOATS)
+    if (kept == KEPT_FLOATS) {
         memcpy((float *)to + at, from, (size_t)count * sizeof(float));
-    else
-        for (int64_t i = 0; i < count; i++) ((uint16_t *)to)[at + i] = half_of(from[i]);
+        return;
+    }
+    uint16_t *halves = (uint16_t *)to + at;
+#ifdef STORE_HALVES
+    for (int64_t i = 0; i < count; i += LANES) STORE_HALVES(halves + i, from + i);
+#else
+    for (int64_t i = 0; i < count; i++) halves[i] = half_of(from[i]);
+#endif
 }

@@ -13,7 +13,6 @@
 #include "x86.h"
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
-#define LOAD_HALVES(from) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from)))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("clang loop unroll(full)")
 

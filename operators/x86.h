@@ -11,6 +11,16 @@ enum {
     KEPT_AVX512 = 0xe6,  // and of 64, and masks
 };
 
+// float16 of the cache: eight of them read, and written as `half_of` does (where either operand of a maximum or minimum
+// is no number, the second is the result).
+#define LOAD_HALVES(from) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from)))
+#define STORE_HALVES(to, from)                                                                                         \
+    _mm_storeu_si128(                                                                                                  \
+        (__m128i *)(to),                                                                                               \
+        _mm256_cvtps_ph(                                                                                               \
+            _mm256_min_ps(_mm256_set1_ps(65504.0f), _mm256_max_ps(_mm256_set1_ps(-65504.0f), _mm256_loadu_ps(from))),  \
+            _MM_FROUND_TO_NEAREST_INT))
+
 // Whether the processor has all these features (of its leaf 7), FMA and F16C, and the system keeps those registers.
 static inline bool has_features(unsigned ebx, unsigned ecx, unsigned kept) {
     const unsigned fma = 1u << 12, saved = 1u << 27, halves = 1u << 29, needed = fma | saved | halves;

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.faults.system import System
+from benchmarks.faults.system import System, until
 
+_PAGE = 4096
 Make = Callable[[System], AbstractContextManager[None]]
 
 
@@ -128,6 +129,42 @@ def no_memory(system: System) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_AS, before)
 
 
+@contextmanager
+def memory_at_its_limit(system: System) -> Iterator[None]:
+    """The replica's control group has no room for another page: the kernel kills it, as in a container."""
+    with _memory_group() as group:
+        (group / "cgroup.procs").write_text(str(system.children()["replica-0"]))
+        yield
+
+
+@contextmanager
+def _memory_group() -> Iterator[Path]:
+    """A control group of version 1 or 2 with room for one page beside what its processes have already."""
+    root = Path("/sys/fs/cgroup")
+    parent, limit = (root / "memory", "memory.limit_in_bytes") if (root / "memory").is_dir() else (root, "memory.max")
+    group = parent / f"llmos-fault-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(_PAGE))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        raise PermissionError(f"a control group with a limit of memory can't be made here: {error}") from error
+    try:
+        yield group
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                (parent / "cgroup.procs").write_text(pid)
+        until(lambda: _is_removed(group), 30, f"{group} is empty")
+
+
+def _is_removed(group: Path) -> bool:
+    with suppress(OSError):  # a process that was killed is still ending
+        group.rmdir()
+    return not group.exists()
+
+
 FAULTS = (
     Fault("the disk is full", full_disk),
     Fault("the home is read-only", read_only),
@@ -141,4 +178,5 @@ FAULTS = (
     Fault("the gateway may open no more files", few_files("gateway")),
     Fault("nats-server may open no more files", few_files("nats-server")),
     Fault("the replica gets no more memory", no_memory),
+    Fault("the replica's memory is at its limit", memory_at_its_limit, ends=False),
 )

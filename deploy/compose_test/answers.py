@@ -13,6 +13,7 @@ from deploy.compose_test.report import eventually, expect
 from llmos.cli.demo import demo_gguf
 from llmos.client import Client
 from llmos.importing import import_model
+from llmos.progress import no_progress
 from shared.contracts.scheduler import Deploy
 from shared.errors import Unavailable
 
@@ -68,7 +69,7 @@ _MAY = {
 def deploy(project: Project, replicas: int) -> str:
     """Import SmolLM2 and deploy it; what is unavailable for a while is asked for again."""
     with Client(project.gateways()[0], project.key) as client:
-        version = import_model(client, str(demo_gguf()), MODEL, progress=lambda _step, _done: None).version
+        version = import_model(client, str(demo_gguf()), MODEL, progress=no_progress).version
         deployment = Deploy(reference=version.reference, name=MODEL, replicas=replicas, slots=8, max_len=1024)
 
         def deployed() -> bool:

@@ -8,7 +8,7 @@ import httpx
 
 from deploy.compose_test.answers import ask
 from deploy.compose_test.load import MODEL, Load
-from deploy.compose_test.project import ComposeError, Project
+from deploy.compose_test.project import TWICE, ComposeError, Project
 from deploy.compose_test.report import eventually, expect
 from llmos.client import Client
 from shared.contracts.scheduler import ReplicaStatus
@@ -106,7 +106,7 @@ def down_and_up(project: Project) -> str:
         key = client.create_key("kept", ["inference"])["key"]
     before = _seen(project)
     project.down()
-    took = project.up()
+    took = project.up(*TWICE)
     text, _ = ask(project)
     expect("Paris" in text, f"the first answer was {text!r}")
     eventually(lambda: _seen(project) == before, BACK_S, f"the same as before: {before}")
@@ -119,7 +119,7 @@ def refused(project: Project) -> str:
     """A second node that would promise the machine again is refused, and says why."""
     project.set(INFERENCE_MEMORY="", INFERENCE_THREADS="")
     try:
-        project.up("--scale", "inference=2", "--scale", "gateway=2")
+        project.up(*TWICE)
     except ComposeError:
         pass
     else:

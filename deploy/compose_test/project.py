@@ -17,6 +17,9 @@ UP_S = 300
 DOWN_S = 60
 
 
+TWICE = ("--scale", "inference=2", "--scale", "gateway=2")
+
+
 class ComposeError(Exception):
     """Compose or Docker failed; the message has what it said."""
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from deploy.compose_test import answers, confinement, digests, failures
 from deploy.compose_test.load import Load
-from deploy.compose_test.project import Project
+from deploy.compose_test.project import TWICE, Project
 from deploy.compose_test.report import Report
 
 _SHARE = {"INFERENCE_MEMORY": str(4 << 30), "INFERENCE_THREADS": "1"}
 """Of a node: two of them fit a machine with two CPUs."""
-_TWICE = ("--scale", "inference=2", "--scale", "gateway=2")
 _KILLED = ("registry", "scheduler", "monitor", "jaeger", "minio", "prometheus", "inference", "nats", "gateway")
 
 
@@ -45,7 +44,7 @@ def _run(report: Report, project: Project, docker: Mapping[str, str], *, made_he
     if not report.check("build", lambda: _build(project)):
         return
     up = "all healthy, two nodes and two gateways"
-    if not report.check(up, lambda: f"after {project.up(*_TWICE):.1f} s, {len(project.containers())} containers"):
+    if not report.check(up, lambda: f"after {project.up(*TWICE):.1f} s, {len(project.containers())} containers"):
         return
     report.check("rights of containers", partial(confinement.rights, project))
     if not report.check("a model is brought in and deployed", partial(answers.deploy, project, 2)):

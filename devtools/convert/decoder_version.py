@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from devtools.convert.decoder.architecture import Architecture
-from devtools.convert.decoder.graph import GraphBuilder
+from devtools.convert.decoder.graph import KV_TYPE, GraphBuilder
 from devtools.convert.decoder.tensors import check_tensors
 from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.memory_need import memory_need
@@ -210,4 +210,5 @@ def decoder_spec(model: DecoderModel) -> DecoderSpec:
         add_bos_token=text.add_bos_token,
         eos_token_ids=text.eos_token_ids,
         special_tokens=dict(text.special_tokens),
+        kv_type=KV_TYPE,
     )

@@ -4,8 +4,9 @@
 """
 
 from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.graph import KV_TYPE
 from operators.build import MAX_SHARDS
-from shared.contracts.manifest import MemoryNeed
+from shared.contracts.manifest import KV_BYTES, MemoryNeed
 
 PACKED = 1.2
 """Resident bytes per byte of a float matrix, which ONNX Runtime rearranges; the file's own pages of it are let go.
@@ -54,7 +55,7 @@ def memory_need(arch: Architecture, *, mapped_bytes: int, packed_bytes: int) -> 
     scratch_slot = 2 * arch.layers * arch.kv_heads * _PAGE  # a page for each head's only token
     return MemoryNeed(
         weights=mapped_bytes + int(PACKED * packed_bytes),
-        kv_per_token=2 * 4 * arch.layers * arch.kv_heads * arch.head_dim,
+        kv_per_token=2 * KV_BYTES[KV_TYPE] * arch.layers * arch.kv_heads * arch.head_dim,
         activations=4 * (ACTIVATIONS_AT_ONCE * STEP_TOKENS * widest + prompt_logits) + operators + scratch_slot,
         process=PROCESS,
         per_slot=4 * LOGITS_AT_ONCE * arch.vocab_size,

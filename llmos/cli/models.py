@@ -159,7 +159,8 @@ def _shape(manifest: Manifest) -> str:
         return f"{', '.join(puts[:count])} -> {', '.join(puts[count:])}{rows}"
     encoder = manifest.the_encoder
     if encoder.labels:
-        return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels"
+        each = " of tokens" if encoder.of_tokens else ""
+        return f"encoder, hidden {encoder.hidden_size}, {len(encoder.labels)} labels{each}"
     pooling = "pooled by the graph" if encoder.pooling == "none" else f"{encoder.pooling} pooling"
     return f"encoder, {encoder.output_size} dimensions, {pooling}{', normalised' if encoder.normalize else ''}"
 

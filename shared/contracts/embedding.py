@@ -80,11 +80,25 @@ class Classify(Contract):
         return self
 
 
+class TokenClass(Contract):
+    """The most probable label of one token of a text."""
+
+    start: int
+    """The first character of the text that belongs to the token, from 0."""
+    end: int
+    """The character behind its last."""
+    label: str
+    score: float
+
+
 class Classified(Contract):
-    """The scores of each text, in the order of `labels`."""
+    """The scores of each text, in the order of `labels`; or, of a classifier of tokens, the classes of its tokens."""
 
     labels: tuple[str, ...]
-    scores: tuple[tuple[float, ...], ...]
+    scores: tuple[tuple[float, ...], ...] = ()
+    """Empty with a classifier of tokens."""
+    token_classes: tuple[tuple[TokenClass, ...], ...] | None = None
+    """Of each text, without special tokens. None: the version classifies texts."""
     tokens: tuple[int, ...]
     timings: EncoderTimings = EncoderTimings()
 
@@ -103,6 +117,7 @@ EncoderTimings.EXAMPLE = EncoderTimings(tokenize_s=0.0004, queue_s=0.001, comput
 Embed.EXAMPLE = Embed(request_id="embd-1-0", texts=("What is the capital of France?",))
 Embedded.EXAMPLE = Embedded(vectors=("AACAPwAAAAA=",), tokens=(9,), timings=EncoderTimings.EXAMPLE)
 Classify.EXAMPLE = Classify(request_id="rank-1-0", texts=("capital of France",), second=("Paris is a city.",))
+TokenClass.EXAMPLE = TokenClass(start=0, end=5, label="B-LOC", score=0.98)
 Classified.EXAMPLE = Classified(
     labels=("relevance",), scores=((0.93,),), tokens=(11,), timings=EncoderTimings.EXAMPLE
 )

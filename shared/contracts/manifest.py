@@ -86,6 +86,10 @@ class FileList(Contract):
         return files
 
 
+KvType = Literal["float16", "float32"]
+KV_BYTES: dict[KvType, int] = {"float16": 2, "float32": 4}
+
+
 class DecoderSpec(Contract):
     """What the engine must know about a decoder graph (`model.onnx`).
 
@@ -95,7 +99,7 @@ class DecoderSpec(Contract):
         seqlens_k               int32   [B]      position of each row's last token
         total_sequence_length   int32   []       the largest such position, plus one
         output_index            int64   [N]      rows of the flattened [B*S] tokens whose logits are computed
-        past_key.{l}, past_value.{l}        float32 [P, kv_heads, max_len, head_dim]
+        past_key.{l}, past_value.{l}        `kv_type` [P, kv_heads, max_len, head_dim]
     Outputs:
         logits                  float32 [N, vocab_size]
         present_key.{l}, present_value.{l}  as the past; bind to the same memory and they update in place
@@ -117,10 +121,13 @@ class DecoderSpec(Contract):
     """Texts of special tokens by their names in chat templates: `eos_token`, `pad_token`, … Empty: the model has
     none of this name. Versions of older imports have none of them; BOS and EOS are then those of the ids."""
 
+    kv_type: KvType = "float32"
+    """Of keys and values. Versions of older imports have float32."""
+
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of float32 keys and values that one token keeps."""
-        return 2 * 4 * self.layers * self.kv_heads * self.head_dim
+        """Bytes of keys and values that one token keeps."""
+        return 2 * KV_BYTES[self.kv_type] * self.layers * self.kv_heads * self.head_dim
 
 
 Task = Literal["generate", "embed", "classify", "transcribe", "tensor"]
@@ -141,6 +148,7 @@ class EncoderSpec(Contract):
     Output `output`, float32:
         [B, S, output_size]  a vector per token, pooled as `pooling` says
         [B, output_size]     with pooling "none": the graph pools itself, or has a classifier's head
+        [B, S, output_size]  with pooling "tokens": a classifier of tokens
     """
 
     hidden_size: int = Field(gt=0)
@@ -151,7 +159,7 @@ class EncoderSpec(Contract):
     output: str = "last_hidden_state"
     output_size: int = Field(gt=0)
     """Numbers per text: the embedding's dimensions, or the classifier's labels."""
-    pooling: Literal["mean", "cls", "last", "none"] = "mean"
+    pooling: Literal["mean", "cls", "last", "none", "tokens"] = "mean"
     normalize: bool = True
     """Whether embeddings have length 1."""
     pad_token_id: int = 0
@@ -162,19 +170,28 @@ class EncoderSpec(Contract):
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """Turns a classifier's outputs into scores."""
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it is a classifier of tokens."""
+        return self.pooling == "tokens"
 
-TEXT, SCORES, LABEL, EMBEDDING = "text", "scores", "label", "embedding"
+
+TEXT, SCORES, LABEL, EMBEDDING, TOKENS = "text", "scores", "label", "embedding", "tokens"
 """The tensors of an encoder in the Open Inference Protocol."""
 
 
 def encoder_tensors(spec: EncoderSpec) -> TensorSpec:
     """An encoder with its tokenizer as a graph with named tensors: texts in, embeddings or scores out."""
+    text = TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,))
+    if spec.of_tokens:
+        tokens = TensorType(name=TOKENS, datatype="BYTES", shape=(ANY_LENGTH,))
+        return TensorSpec(inputs=(text,), outputs=(tokens,), batched=True)
     numbers = TensorType(
         name=SCORES if spec.labels else EMBEDDING, datatype="FP32", shape=(ANY_LENGTH, spec.output_size)
     )
     label = TensorType(name=LABEL, datatype="BYTES", shape=(ANY_LENGTH,))
     return TensorSpec(
-        inputs=(TensorType(name=TEXT, datatype="BYTES", shape=(ANY_LENGTH,)),),
+        inputs=(text,),
         outputs=(numbers, label) if spec.labels else (numbers,),
         batched=True,
     )

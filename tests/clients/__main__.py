@@ -16,9 +16,12 @@ from tests.clients.environment import cache
 from tests.clients.outcome import Outcome, Verdict, outcome
 from tests.clients.program import Program, programs
 from tests.support.harness.embedded import Embedded
+from tests.support.models.tensor_graphs import write_linear
 
 MODEL = "gpt-4o-mini"
 """The deployment: a name that is in the tables of clients which have some."""
+TENSOR_MODEL = "linear"
+"""The deployment of a graph with named tensors."""
 _PASSED_ON = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
 _HEAD = ("client", "version", "for", "asked", "", "answer, or why not")
 
@@ -29,7 +32,9 @@ def environment(system: Embedded) -> dict[str, str]:
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "NO_PROXY": "127.0.0.1",
         "LLMOS_URL": system.url,
+        "LLMOS_GRPC": f"127.0.0.1:{system.grpc_port}",
         "LLMOS_API_KEY": system.key,
+        "TENSOR_MODEL": TENSOR_MODEL,
         "MODEL": MODEL,
         "OPENAI_BASE_URL": f"{system.url}/v1",
         "OPENAI_API_BASE": f"{system.url}/v1",  # its older name, which llama-index reads
@@ -67,9 +72,15 @@ def main() -> int:
     given = parser.parse_args()
     asked, outcomes = chosen(given.names), list[Outcome]()
     with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder), demo=True) as system:
-        deployed = system.cli("deploy", "smollm2", "--name", MODEL)
-        if deployed.returncode:
-            sys.exit(deployed.stderr)
+        graph = write_linear(Path(folder) / "linear.onnx")
+        for words in (
+            ("deploy", "smollm2", "--name", MODEL),
+            ("model", "import", str(graph), "--name", TENSOR_MODEL, "--task", "tensor"),
+            ("deploy", TENSOR_MODEL),
+        ):
+            done = system.cli(*words)
+            if done.returncode:
+                sys.exit(done.stderr)
         if given.markdown:
             print(line(_HEAD, markdown=True), "|---" * len(_HEAD) + "|", sep="\n")
         for program in asked:

@@ -7,11 +7,12 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
-from benchmarks.faults.faults import all_stopped, full_disk, read_only, stopped
+from benchmarks.faults.faults import all_stopped, full_disk, memory_at_its_limit, read_only, stopped
 from benchmarks.faults.load import Load, under_load
 from benchmarks.faults.system import System, small_disk, system, until
 from llmos.cli.demo import NAME
@@ -173,6 +174,22 @@ def test_of_two_replicas_one_that_is_stopped_costs_no_request(whole: System) -> 
             is_whole_again(whole)
         answers(load)
     assert load.messages == [], "no chat failed"
+
+
+def test_a_replica_that_the_system_kills_for_memory_is_named_and_replaced(whole: System) -> None:
+    replica = whole.children()["replica-0"]
+    with ExitStack() as stack:
+        load = stack.enter_context(under_load(whole.url, whole.key, NAME))
+        answers(load)
+        try:
+            stack.enter_context(memory_at_its_limit(whole))
+        except PermissionError as error:
+            pytest.skip(f"NO LIMIT OF MEMORY IS TESTED HERE: {error}")
+        until(lambda: replica not in whole.children().values(), 60, "it was killed")
+        is_whole_again(whole)
+        answers(load)
+    log = (whole.home.logs / "inference.log").read_text()
+    assert re.search(r"killed by SIGKILL: the system killed \d+ for lack of memory meanwhile", log)
 
 
 @pytest.mark.parametrize("name", ["inference", "gateway", "nats-server", "launcher"])

@@ -13,10 +13,11 @@ import pytest
 from deploy.make_api_tables import operations
 from tests.support.harness.compose import ROOT
 from tests.support.harness.embedded import Embedded
+from tests.support.models.tensor_graphs import write_linear
 
 PROGRAM = os.environ.get("LLMOS_TEST_SCHEMATHESIS", "")
 SECONDS = int(os.environ.get("LLMOS_TEST_SCHEMATHESIS_SECONDS", "120"))
-MODEL = "fuzzed"
+MODEL, TENSORS = "fuzzed", "linear"
 CHECKS = "not_a_server_error,status_code_conformance,response_schema_conformance"
 
 pytestmark = [
@@ -57,12 +58,19 @@ def test_no_request_to_a_model_in_any_dialect_is_ever_our_fault(tmp_path):
     paths, count = sorted({each.path for each in known}), len(known)
     chosen = [option for path in paths for option in ("--include-path", path)]
     with Embedded(tmp_path / "home", demo=True) as system:
-        deployed = system.cli("deploy", "smollm2", "--name", MODEL, "--max-len", "64")
-        assert deployed.returncode == 0, deployed.stderr
+        graph = str(write_linear(tmp_path / "linear.onnx"))
+        for words in (
+            ("deploy", "smollm2", "--name", MODEL, "--max-len", "64"),
+            ("model", "import", graph, "--name", TENSORS, "--task", "tensor"),
+            ("deploy", TENSORS),
+        ):
+            done = system.cli(*words)
+            assert done.returncode == 0, done.stderr
         environment = {
             "PYTHONPATH": str(ROOT),
             "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
             "LLMOS_TEST_SCHEMATHESIS_MODEL": MODEL,
+            "LLMOS_TEST_SCHEMATHESIS_TENSORS": TENSORS,
         }
         printed = fuzz(system, tmp_path, *chosen, "--request-timeout", "30", **environment)
         with system.http() as client:

@@ -193,7 +193,7 @@ def _need(on_cpu: MemoryNeed, graph: onnx.GraphProto) -> MemoryNeed:
     )
     return MemoryNeed(
         weights=sum(_bytes(tensor) for tensor in graph.initializer),
-        kv_per_token=on_cpu.kv_per_token // 2,
+        kv_per_token=on_cpu.kv_per_token,
         activations=on_cpu.activations + np.dtype(np.float16).itemsize * max(unpacked, default=0),
         process=CONTEXT,
         per_slot=on_cpu.per_slot // 2,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from devtools.convert.graph.nodes import MICROSOFT
 from operators import DOMAIN
@@ -17,6 +17,9 @@ def spell_out_attention(model: ModelProto) -> None:
     """Replace each `CachedAttention` by the `GroupQueryAttention` that computes the same, sequence i in slot i."""
     nodes = [_spelt_out(node) for node in model.graph.node]
     inputs = [given for given in model.graph.input if given.name != _SLOTS]
+    for kept in (*inputs, *model.graph.output):
+        if kept.name.startswith(("past_", "present_")):  # of the type of all that it reads
+            kept.type.tensor_type.elem_type = TensorProto.FLOAT
     del model.graph.node[:]
     del model.graph.input[:]
     model.graph.node.extend(nodes)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from math import prod
 
+import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 import operators
@@ -17,7 +18,11 @@ from devtools.convert.decoder.norm import Norms
 from devtools.convert.graph.nodes import MICROSOFT, GraphNodes
 from devtools.convert.graph.weight_file import WeightFile
 from devtools.convert.source import WeightSource
+from shared.contracts.manifest import KvType
 
+KV_TYPE: KvType = "float16"
+"""Of keys and values, which `CachedAttention` computes with in float32 (docs/adr/0051)."""
+_KV = np.dtype(KV_TYPE)
 _OPSET, _MICROSOFT_OPSET, _IR_VERSION = 21, 1, 10
 
 
@@ -111,7 +116,7 @@ class GraphBuilder:
     def _cache(self, when: str) -> list[ValueInfoProto]:
         shape: list[str | int | None] = ["slots", self.arch.kv_heads, "max_len", self.arch.head_dim]
         return [
-            helper.make_tensor_value_info(f"{when}_{kind}.{layer}", TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(f"{when}_{kind}.{layer}", helper.np_dtype_to_tensor_dtype(_KV), shape)
             for layer in range(self.arch.layers)
             for kind in ("key", "value")
         ]

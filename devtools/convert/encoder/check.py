@@ -125,7 +125,7 @@ def _run(
 
 
 def _text(output: Floats, row: int, config: EncoderConfig) -> Floats:
-    return output[row] if config.task == "classify" else output[row, : min(_LENGTHS[row], config.max_len)]
+    return output[row] if config.pooling == "none" else output[row, : min(_LENGTHS[row], config.max_len)]
 
 
 def _row(output: Floats, row: int, length: int) -> Floats:

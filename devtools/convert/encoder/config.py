@@ -22,12 +22,12 @@ from shared.errors import CorruptFile, UnsupportedFormat
 BERT, ROBERTA = ("bert",), ("roberta", "xlm-roberta", "camembert")
 FAMILIES = (*BERT, *ROBERTA)
 """Graphs that are built from safetensors."""
-Pooling = Literal["mean", "cls", "last", "none"]
+Pooling = Literal["mean", "cls", "last", "none", "tokens"]
 _POOLING: Mapping[str, Pooling] = {
     "cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "lasttoken": "last",
 }  # fmt: skip
-_NO_POOLING: tuple[Pooling, bool] = ("none", False)
-"""A classifier's head has one row of numbers per text already."""
+_HEADS: Mapping[str, Pooling] = {"ForSequenceClassification": "none", "ForTokenClassification": "tokens"}
+"""Ends of architectures with a classifier's head: one row of numbers per text, or one per token."""
 _UNLIMITED = 1_000_000
 """transformers writes 1e30 for a tokenizer without a limit."""
 
@@ -88,18 +88,18 @@ def read_encoder_config(folder: Path) -> EncoderConfig:
     values = read_json(folder / "config.json")
     fields = Fields(values)
     family = str(fields.get("model_type") or "")
-    classifies = any("ForSequenceClassification" in str(name) for name in fields.get("architectures") or ())
+    head = _head(fields)
     positions = fields.count("max_position_embeddings")
     pad = fields.get("pad_token_id") or 0
     # RoBERTa counts positions from the padding token's id on: fairseq's legacy.
     offset = pad + 1 if family in ROBERTA else 0
     if positions <= offset:
         raise CorruptFile(f"max_position_embeddings {positions} leaves no room for a text", param="source")
-    labels = _labels(values) if classifies else ()
-    pooling, normalize = _NO_POOLING if classifies else _pooling(folder)
+    labels = () if head is None else _labels(values)
+    pooling, normalize = _pooling(folder) if head is None else (head, False)
     return EncoderConfig(
         family=family,
-        task="classify" if classifies else "embed",
+        task="embed" if head is None else "classify",
         hidden_size=fields.count("hidden_size"),
         layers=fields.count("num_hidden_layers"),
         heads=fields.count("num_attention_heads"),
@@ -112,11 +112,17 @@ def read_encoder_config(folder: Path) -> EncoderConfig:
         activation=str(fields.get("hidden_act") or "gelu"),
         pad_token_id=pad,
         labels=labels,
-        sigmoid=len(labels) == 1 or fields.get("problem_type") == "multi_label_classification",
+        sigmoid=(len(labels) == 1 and head == "none") or fields.get("problem_type") == "multi_label_classification",
         pooling=pooling,
         normalize=normalize,
         max_len=_max_len(folder, positions - offset),
     )
+
+
+def _head(fields: Fields) -> Pooling | None:
+    """What a classifier's head classifies; None: there is none."""
+    names = [str(name) for name in fields.get("architectures") or ()]
+    return next((pooling for end, pooling in _HEADS.items() if any(end in name for name in names)), None)
 
 
 def read_license(folder: Path) -> str | None:

@@ -46,7 +46,7 @@ class ExportedGraph:
         Raises:
             UnsupportedFormat: none of the outputs is of a known name and shape.
         """
-        accepted = [(name, 2) for name in (_LOGITS if classifies else _POOLED)]
+        accepted = [(name, 3 if pooling == "tokens" else 2) for name in (_LOGITS if classifies else _POOLED)]
         accepted += [] if classifies else [(name, 3) for name in _STATES]
         for name, dimensions in accepted:
             if self.outputs.get(name) == dimensions:

@@ -54,6 +54,8 @@ class EncoderGraphBuilder:
         shape: list[str | int | None] = ["batch", "length", config.hidden_size]
         if config.task == "classify":
             output, shape = self._head(x), ["batch", len(config.labels)]
+            if config.pooling == "tokens":
+                shape = ["batch", "length", len(config.labels)]
         else:
             output = graph.add("Gather", [x, "padded"], STATES)
         integers = [
@@ -170,8 +172,10 @@ class EncoderGraphBuilder:
         )
 
     def _head(self, x: str) -> str:
-        """The classifier on the first token's vector."""
+        """The classifier on the first token's vector, or on that of each token."""
         graph, config = self.graph, self._config
+        if config.pooling == "tokens":
+            return graph.add("Gather", [self._plain(x, "classifier", len(config.labels)), "padded"], LOGITS)
         first = graph.add("Gather", ["padded", self._integer("first_column", 0)], "first", axis=1)
         state = graph.add("Gather", [x, first], "first_state")
         roberta = config.family in ROBERTA

@@ -20,7 +20,7 @@ class EncoderReference:
         self._weights = weights
 
     def output(self, ids: NDArray[np.int64], types: NDArray[np.int64]) -> Floats:
-        """`[S, hidden_size]` for token ids and types `[S]`; of a classifier `[labels]`."""
+        """`[S, hidden_size]` for token ids and types `[S]`; of a classifier `[labels]`, or `[S, labels]`."""
         config, hidden = self._config, self._config.hidden_size
         table = self._weights.matrix
         rows = config.positions + config.position_offset
@@ -31,6 +31,8 @@ class EncoderReference:
         x = self._norm(x, "embeddings.LayerNorm")
         for layer in range(config.layers):
             x = self._block(x, f"encoder.layer.{layer}")
+        if config.pooling == "tokens":
+            return self._linear(x, "classifier", hidden, len(config.labels)).astype(np.float32)
         if config.task == "classify":
             roberta = config.family in ROBERTA
             dense, final = ("classifier.dense", "classifier.out_proj") if roberta else ("pooler.dense", "classifier")

@@ -121,7 +121,7 @@ def _from_safetensors(source: Path, folder: Path, config: EncoderConfig, progres
     with WeightFile(folder / "model.onnx.data") as file:
         builder = EncoderGraphBuilder(config, weights, file)
         graph = builder.build(lambda layer: progress("build", (layer + 1) / config.layers))
-    weights.check_all_used(head=config.task == "classify")
+    weights.check_all_used(head=config.pooling == "none")
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     progress("check", 0.0)
     error = check_against_reference(folder, config, weights, builder.inputs)

@@ -1,4 +1,4 @@
-"""A graph with quantised matrices multiplied by inputs in float32, where as served they are rounded to int8.
+"""A graph that rounds nothing: inputs of quantised matrices, keys and values stay float32.
 
 Some rows of a matrix are floats at a time. ONNX Runtime must not optimise such a graph: it would make constants of
 all.
@@ -17,9 +17,12 @@ from operators import DOMAIN
 
 
 def with_float_activations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with quantised matrices multiplied in float, those of `runtime_form` too."""
+    """The graph with quantised matrices multiplied in float, those of `runtime_form` too, and caches of floats."""
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
+    for kept in (*exact.graph.input, *exact.graph.output):
+        if kept.name.startswith(("past_", "present_")):
+            kept.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     nodes: list[NodeProto] = []
     for node in exact.graph.node:
         for attribute in node.attribute:

@@ -16,6 +16,7 @@ import onnxruntime
 
 import operators
 from devtools.convert.decoder.architecture import Architecture, Experts
+from devtools.convert.decoder.graph import KV_TYPE
 from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.model_text import ModelText
 from devtools.convert.source import WeightSource
@@ -111,9 +112,7 @@ class _Watched(Reference):
 def _read(session: onnxruntime.InferenceSession, arch: Architecture, window: Sequence[int]) -> Floats:
     shape = (1, arch.kv_heads, len(window), arch.head_dim)
     feeds = {
-        f"past_{kind}.{layer}": np.zeros(shape, np.float32)
-        for layer in range(arch.layers)
-        for kind in ("key", "value")
+        f"past_{kind}.{layer}": np.zeros(shape, KV_TYPE) for layer in range(arch.layers) for kind in ("key", "value")
     } | {
         "input_ids": np.array([window], np.int64),
         "slots": np.zeros(1, np.int32),

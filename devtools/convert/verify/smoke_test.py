@@ -8,6 +8,7 @@ import onnxruntime
 
 import operators
 from devtools.convert.decoder.architecture import Architecture
+from devtools.convert.decoder.graph import KV_TYPE
 from devtools.convert.graph.block_matrix import Floats
 from devtools.convert.model_text import ModelText
 from shared.contracts.smoke_test import SmokeTest
@@ -57,7 +58,7 @@ class _Graph:
         )
         self._names = [f"{kind}.{layer}" for layer in range(arch.layers) for kind in ("key", "value")]
         shape = (1, arch.kv_heads, places, arch.head_dim)
-        self._cache = {name: np.zeros(shape, np.float32) for name in self._names}
+        self._cache = {name: np.zeros(shape, KV_TYPE) for name in self._names}
         self._length = 0
 
     def read(self, tokens: Sequence[int]) -> Floats:

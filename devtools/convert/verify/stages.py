@@ -27,8 +27,8 @@ def stages(model: ModelProto) -> Iterator[ModelProto]:
     """The stages of `model`, in order: graphs that read the model's inputs and what stages before them compute."""
     graph = model.graph
     described = {value.name: value for value in (*graph.input, *graph.output)}
-    element = described["past_key.0"].type.tensor_type.elem_type
     initializers = {tensor.name: tensor for tensor in graph.initializer}
+    element = initializers["output_norm.weight"].data_type
 
     def value(name: str) -> ValueInfoProto:
         kind = TensorProto.INT64 if name.endswith(ROUTED) else element
@@ -69,7 +69,7 @@ class StagedRun:
     Args:
         folder: Holds the graph's external data.
         ids: int64 [S].
-        float_activations: Whether inputs of quantised matrices stay float32, where as served they are int8.
+        float_activations: Whether inputs of quantised matrices, keys and values stay float32.
     """
 
     def __init__(self, folder: Path, ids: Array, *, float_activations: bool = False) -> None:

@@ -43,6 +43,8 @@ class ThinkingSplitter:
 
     def push(self, text: str) -> list[Part]:
         """The parts that are certain now, in order."""
+        if self._state is _State.TEXT:  # nearly every piece of an answer
+            return [Part(text, is_thought=False)] if text else []
         parts: list[Part] = []
         rest: str | None = text
         while rest is not None:

@@ -69,15 +69,23 @@ class OllamaResult:
         calls: Sequence[GeneratedToolCall] = (),
         scores: Sequence[TokenLogprob] = (),
     ) -> dict[str, Any]:
-        text = "".join(part.text for part in parts if not part.is_thought)
+        text = thought = ""
+        for part in parts:
+            if part.is_thought:
+                thought += part.text
+            else:
+                text += part.text
         content: dict[str, Any] = {"role": "assistant", "content": text} if self._chat else {"response": text}
-        if thought := "".join(part.text for part in parts if part.is_thought):
+        if thought:
             content["thinking"] = thought
         if calls:
             content["tool_calls"] = [_call(call) for call in calls]
-        created = datetime.fromtimestamp(self._now(), UTC).isoformat().replace("+00:00", "Z")
-        piece = {"model": self._model, "created_at": created, **({"message": content} if self._chat else content)}
-        return piece | {"logprobs": [_logprob(score) for score in scores]} if scores else piece
+        created = datetime.fromtimestamp(self._now(), UTC).isoformat().removesuffix("+00:00")
+        piece: dict[str, Any] = {"model": self._model, "created_at": f"{created}Z"}
+        piece |= {"message": content} if self._chat else content
+        if scores:
+            piece["logprobs"] = [_logprob(score) for score in scores]
+        return piece
 
     def _end(self, reason: FinishReason | None, usage: Usage, timings: Timings | None) -> dict[str, Any]:
         """The fields of the last object. A deployment is loaded already, so that takes no time."""

@@ -4,10 +4,11 @@ import base64
 from collections.abc import Sequence
 
 import numpy as np
+import orjson
 
 from services.gateway.dialects.text_list import MAX_INPUTS
 from shared.contracts.embedding import Classified, Embedded
-from shared.contracts.manifest import EMBEDDING, LABEL, SCORES, TEXT
+from shared.contracts.manifest import EMBEDDING, LABEL, SCORES, TEXT, TOKENS
 from shared.contracts.tensor import Tensor
 from shared.errors import InvalidInput
 from shared.tensors import describe, pack, texts, unpack
@@ -45,7 +46,14 @@ def embeddings(parts: Sequence[Embedded]) -> Outputs:
 
 
 def classes(parts: Sequence[Classified]) -> Outputs:
-    """The scores of all labels, and the most probable label, as tensors."""
+    """The scores of all labels, and the most probable label, as tensors; of tokens a JSON list for each text."""
+    if parts[0].token_classes is not None:
+        lists = [
+            orjson.dumps([each.model_dump() for each in found])
+            for part in parts
+            for found in part.token_classes or ()
+        ]
+        return {TOKENS: (Tensor(name=TOKENS, datatype="BYTES", shape=(len(lists),)), pack(lists))}
     scores = np.array([row for part in parts for row in part.scores], "<f4")
     labels = [parts[0].labels[index].encode() for index in scores.argmax(axis=1)]
     return {

@@ -1,5 +1,6 @@
 """`POST /v1/embeddings`, `/v1/classify` and `/v1/rerank`."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -54,19 +55,11 @@ class EmbeddingsApi:
         return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
 
     async def classify(self, request: Request) -> Response:
-        """Classes in vLLM's form: the most probable label and the scores of all."""
+        """Classes in vLLM's form: the most probable label and the scores of all; of each token with its place."""
         body = await parse_request(request, partial(parse, ClassifyRequest), await read_body(request, self._max_body))
         with self._working(genai.OPERATION_CLASSIFY, "classify", body, request) as work:
             parts = await unless_gone(request.receive, self._encodings.classify(work, body.input))
-        data = [
-            {
-                "index": index,
-                "label": part.labels[scores.index(max(scores))],
-                "probs": scores,
-                "num_classes": len(scores),
-            }
-            for index, (part, scores) in enumerate((part, scores) for part in parts for scores in part.scores)
-        ]
+        data = [entry | {"index": index} for index, entry in enumerate(_classes(parts, body.input))]
         usage = _usage(sum(sum(part.tokens) for part in parts))
         head = {"id": work.id, "object": "list", "created": self._encodings.created(), "model": body.model}
         return json_response({**head, "data": data, "usage": usage})
@@ -92,6 +85,19 @@ class EmbeddingsApi:
     ) -> AbstractContextManager[Work]:
         tenant = state_of(request.scope).key_id
         return self._encodings.working(operation, prefix, body.model, tenant, body.truncate_prompt_tokens)
+
+
+def _classes(parts: list[Classified], texts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The entry of each text."""
+    given = iter(texts)
+    for part in parts:
+        for scores in part.scores:
+            label = part.labels[scores.index(max(scores))]
+            yield {"label": label, "probs": scores, "num_classes": len(scores)}
+        for tokens in part.token_classes or ():
+            text = next(given)
+            found = [each.model_dump() | {"text": text[each.start : each.end]} for each in tokens]
+            yield {"tokens": found, "num_classes": len(part.labels)}
 
 
 def _relevance(parts: list[Classified], model: str) -> list[float]:

@@ -180,6 +180,7 @@ class ReplicaProcess:
         elif not self.stopping:
             self.status_revision = None
             self.failure = self._kill_reason or exit_reason(child, self._oom_kills)
+            _log.warning("replica.ended", replica=self.assignment.id, how=self.failure)
             self._kill_reason = ""
         self._on_change()
 

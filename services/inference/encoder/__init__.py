@@ -10,6 +10,7 @@
 | `runner` | the thread of `batching`, for an encoder |
 | `graph` | the interface of a model; `runtime.onnx_encoder.OnnxEncoder` is one |
 | `pooling` | pure: token vectors to one vector per text, normalising, shortening, scores |
+| `token_classes` | pure: labels of tokens with their places in the text |
 | `tokenizer` | texts to tokens |
 | `special_words` | keeps a vocabulary from finding special tokens in a text |
 """

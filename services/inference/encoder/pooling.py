@@ -30,6 +30,11 @@ def pool(states: Floats, lengths: NDArray[np.int64], kind: Literal["mean", "cls"
     return means
 
 
+def rows_of(states: Floats, lengths: NDArray[np.int64]) -> list[Floats]:
+    """The vectors of each text's tokens, float32 `[tokens, H]`, without those of padding."""
+    return [states[row, :length] for row, length in enumerate(lengths)]
+
+
 def normalized(vectors: Floats) -> Floats:
     """Each vector (the last axis) at length 1."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

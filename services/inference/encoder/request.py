@@ -16,6 +16,9 @@ class TokenRow:
     ids: TokenArray
     type_ids: TokenArray | None = None
     """None: all 0."""
+    offsets: TokenArray | None = None
+    """int64 `[tokens, 2]`: the characters of the text that each token stands for, begin and end; -1 for a special
+    token. None: they were not asked for."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,7 +43,7 @@ class Encoded:
     """The result of a request."""
 
     vectors: tuple[Vector, ...]
-    """`[output_size]` each, in the order of the rows."""
+    """`[output_size]` each, of a classifier of tokens `[tokens, output_size]`, in the order of the rows."""
     queue_s: float
     """Seconds from admission to the first batch with one of its rows."""
     compute_s: float

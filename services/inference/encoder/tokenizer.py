@@ -89,6 +89,7 @@ class EncoderTokenizer:
         truncate: int | None = None,
         first_index: int = 0,
         param: str = "input",
+        offsets: bool = False,
     ) -> tuple[TokenRow, ...]:
         """Tokens of each text, or of each pair with the text of `second`. Releases the GIL while it works.
 
@@ -99,6 +100,7 @@ class EncoderTokenizer:
                 is cut.
             first_index: The index of the first text in messages.
             param: The field in messages.
+            offsets: Whether each token comes with its place in the text.
 
         Raises:
             ContextLengthExceeded: A text has too many tokens.
@@ -114,9 +116,13 @@ class EncoderTokenizer:
                 )
         pairs = list(texts) if second is None else list(zip(texts, second, strict=True))
         with no_panics(tokenizer_failed):
-            encodings = self._encode(pairs, truncate)
+            encodings = self._encode(pairs, truncate, offsets=offsets)
         return tuple(
-            TokenRow(self._checked(encoding.ids, first_index + index, param), _type_ids(encoding))
+            TokenRow(
+                self._checked(encoding.ids, first_index + index, param),
+                _type_ids(encoding),
+                _offsets(encoding) if offsets else None,
+            )
             for index, encoding in enumerate(encodings)
         )
 
@@ -131,10 +137,12 @@ class EncoderTokenizer:
             for index, ids in enumerate(token_ids)
         )
 
-    def _encode(self, texts: "Sequence[str | tuple[str, str]]", truncate: int | None) -> list[Encoding]:
+    def _encode(
+        self, texts: "Sequence[str | tuple[str, str]]", truncate: int | None, *, offsets: bool
+    ) -> list[Encoding]:
         self._check_truncate(truncate)
         if truncate is None:
-            return self._plain.encode_batch_fast(texts)
+            return self._plain.encode_batch(texts) if offsets else self._plain.encode_batch_fast(texts)
         special = self._plain.num_special_tokens_to_add(isinstance(texts[0], tuple))
         if truncate <= special:
             raise InvalidInput(
@@ -143,7 +151,7 @@ class EncoderTokenizer:
             )
         with self._lock:  # the bound is the tokenizer's state
             self._cutting.enable_truncation(truncate)
-            return self._cutting.encode_batch_fast(texts)
+            return self._cutting.encode_batch(texts) if offsets else self._cutting.encode_batch_fast(texts)
 
     def _check_truncate(self, truncate: int | None) -> None:
         if truncate is not None and not 0 < truncate <= self._max_len:
@@ -180,3 +188,9 @@ def _unreadable(reason: str) -> CorruptFile:
 def _type_ids(encoding: Encoding) -> "np.ndarray[tuple[int], np.dtype[np.int64]] | None":
     kinds = encoding.type_ids
     return np.array(kinds, np.int64) if any(kinds) else None
+
+
+def _offsets(encoding: Encoding) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    offsets[np.array(encoding.special_tokens_mask, bool)] = -1
+    return offsets

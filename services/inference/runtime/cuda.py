@@ -31,13 +31,13 @@ class CudaDevice:
 
     graph_file = "model.cuda.onnx"
     memory = "cuda"
-    element = np.float16
 
     def __init__(self, gpu_memory: int) -> None:
         self._gpu_memory = gpu_memory
 
-    def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
+    def session(self, model: Path, *, threads: int, kv_elements: int) -> ort.InferenceSession:
         """See `Device.session`. The provider's arena gets what keys and values leave of the grant."""
+        kv_bytes = kv_elements * np.dtype(np.float16).itemsize
         arena = self._gpu_memory - kv_bytes
         if arena <= 0:
             raise InvalidInput(

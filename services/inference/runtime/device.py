@@ -29,6 +29,11 @@ class Kv(Protocol):
     """Keys and values of all slots."""
 
     @property
+    def element(self) -> type[np.floating[Any]]:
+        """The type of keys and values."""
+        ...
+
+    @property
     def slot_shape(self) -> tuple[int, ...]:
         """[kv_heads, max_len, head_dim]."""
         ...
@@ -91,13 +96,8 @@ class Device(Protocol):
         """ONNX Runtime's name of its memory, for bindings."""
         ...
 
-    @property
-    def element(self) -> type[np.floating[Any]]:
-        """The type of keys and values."""
-        ...
-
-    def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
-        """The graph `model`, loaded; `kv_bytes` of the device's memory will go to keys and values."""
+    def session(self, model: Path, *, threads: int, kv_elements: int) -> ort.InferenceSession:
+        """The graph `model`, loaded; so many numbers of the device's memory will go to keys and values."""
         ...
 
     def kv(self, spec: DecoderSpec, *, slots: int, max_len: int) -> Kv:

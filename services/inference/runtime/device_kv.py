@@ -30,6 +30,7 @@ class DeviceKv:
     """
 
     def __init__(self, spec: DecoderSpec, *, slots: int, max_len: int, memory: str, copier: Copier) -> None:
+        self.element = np.float16
         self.slot_shape: tuple[int, ...] = (spec.kv_heads, max_len, spec.head_dim)
         self.copier = copier
         # From zeros: what is left over in memory may be no numbers, and a masked NaN is still a NaN.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
 from services.inference.runtime.device import Array, Blocks, Inputs, Kv
@@ -22,14 +21,13 @@ class HostDevice:
 
     graph_file = "model.onnx"
     memory = "cpu"
-    element = np.float32
 
     def __init__(self, *, spin: bool = False) -> None:
         self._spin = spin
 
-    def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
+    def session(self, model: Path, *, threads: int, kv_elements: int) -> ort.InferenceSession:
         """See `Device.session`."""
-        del kv_bytes
+        del kv_elements
         return open_session(model, threads=threads, spin=self._spin)
 
     def kv(self, spec: DecoderSpec, *, slots: int, max_len: int) -> Kv:

@@ -1,6 +1,7 @@
 """Keys and values of all slots in host memory, paged lazily."""
 
 import mmap
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,19 @@ _MAP_NORESERVE = 0x4000
 
 
 class HostKv:
-    """Float32 [layers x {key, value}, slots, kv_heads, max_len, head_dim] in one anonymous mapping.
+    """Arrays [layers x {key, value}, slots, kv_heads, max_len, head_dim] of `spec.kv_type` in one anonymous mapping.
 
     An untouched page costs nothing, and `release` gives a slot's pages back: virtual memory does the paging.
     """
 
     def __init__(self, spec: DecoderSpec, *, slots: int, max_len: int) -> None:
         shape = (2 * spec.layers, slots, spec.kv_heads, max_len, spec.head_dim)
-        self._map = mmap.mmap(
-            -1, int(np.prod(shape)) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        )
+        self.element = np.dtype(spec.kv_type).type
+        size = int(np.prod(shape)) * np.dtype(self.element).itemsize
+        self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         # A huge page would make one token cost as much memory as thousands.
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
-        self._array: NDArray[np.float32] = np.frombuffer(self._map, dtype=np.float32).reshape(shape)
+        self._array: NDArray[Any] = np.frombuffer(self._map, dtype=self.element).reshape(shape)
         self.slot_shape: tuple[int, ...] = shape[2:]
         """[kv_heads, max_len, head_dim]."""
 
@@ -53,11 +54,11 @@ class HostKv:
             if end > first:
                 self._map.madvise(mmap.MADV_DONTNEED, first, end - first)
 
-    def view(self, slot: int, start: int, count: int) -> NDArray[np.float32]:
+    def view(self, slot: int, start: int, count: int) -> NDArray[Any]:
         """[layers x {key, value}, kv_heads, count, head_dim]: a slot's tokens from `start` on, in place."""
         return self._array[:, slot, :, start : start + count]
 
-    def read(self, slot: int, length: int) -> NDArray[np.float32]:
+    def read(self, slot: int, length: int) -> NDArray[Any]:
         """A copy [layers x {key, value}, kv_heads, length, head_dim] of a slot's first tokens."""
         return self._array[:, slot, :, :length].copy()
 

@@ -60,9 +60,7 @@ class OnnxDecoder:
         self._max_len = max_len
         self._device = device = device or HostDevice()
         elements = 2 * spec.layers * (slots + 1) * spec.kv_heads * max_len * spec.head_dim
-        session = device.session(
-            folder / device.graph_file, threads=threads, kv_bytes=elements * np.dtype(device.element).itemsize
-        )
+        session = device.session(folder / device.graph_file, threads=threads, kv_elements=elements)
         self._kv = device.kv(spec, slots=slots + 1, max_len=max_len)
         self._blocks: Blocks | None = None
         self._graph: StepGraph | None = StepGraph(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.encoder.pooling import normalized, pool
+from services.inference.encoder.pooling import normalized, pool, rows_of
 from services.inference.encoder.request import TokenRow
 from services.inference.runtime.session import open_session
 from shared.contracts.manifest import EncoderSpec
@@ -40,9 +40,14 @@ class OnnxEncoder:
         if spec.output not in {put.name for put in self._session.get_outputs()}:
             raise CorruptFile(f"{GRAPH_FILE} has no output {spec.output!r}; import the model again")
 
-    def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
-        """One pooled and, if the spec says so, normalised vector per row: float32 `[rows, output_size]`."""
+    def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """One pooled and, if the spec says so, normalised vector per row: float32 `[rows, output_size]`.
+
+        Of a classifier of tokens float32 `[tokens, output_size]` per row.
+        """
         lengths = np.array([len(row) for row in rows], np.int64)
+        if self._spec.pooling == "tokens":
+            return rows_of(self.states(rows), lengths)
         vectors = pool(self.states(rows), lengths, self._spec.pooling)
         return normalized(vectors) if self._spec.normalize else vectors
 

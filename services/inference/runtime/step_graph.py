@@ -53,7 +53,7 @@ class StepGraph:
     ) -> None:
         self._session = session
         self._device = device
-        self._slot_shape, self._tensors = kv.slot_shape, kv.tensors()
+        self._slot_shape, self._tensors, self._element = kv.slot_shape, kv.tensors(), kv.element
         self._places = slots + 1
         self.packed = operators.takes_slots(session)
         """Whether one run takes tokens of any slots."""
@@ -145,7 +145,7 @@ class StepGraph:
         if binding is None:
             binding = self._bindings[first, slots, rows] = Binding(self._session.io_binding())
             shape = (slots, *self._slot_shape)
-            memory, element = self._device.memory, self._device.element
+            memory, element = self._device.memory, self._element
             for tensor in self._tensors:
                 address = tensor.address + (SCRATCH + 1 + first) * tensor.slot_bytes
                 binding.inner.bind_input(f"past_{tensor.name}", memory, 0, element, shape, address)

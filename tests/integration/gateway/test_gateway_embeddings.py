@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -57,6 +58,11 @@ def minibert(folder):
 @pytest.fixture(scope="module")
 def classifier(folder):
     return Version(folder, "mood", labels=("bad", "good", "mixed"))
+
+
+@pytest.fixture(scope="module")
+def tagger(folder):
+    return Version(folder, "tagger", labels=("O", "B-LOC", "B-PER"), of_tokens=True)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +202,31 @@ async def a_trace_leads_to_the_replica(stand, spans):
     embedding, root = named["embeddings minibert"], named["POST /v1/embeddings"]
     assert embedding.parent.span_id == root.context.span_id
     assert embedding.attributes["gen_ai.usage.input_tokens"] == 4
+
+
+async def test_tokens_are_classified_with_their_places_in_the_text(stand, serve, tagger):
+    await serve(tagger)
+    text = "the Fox, jumps over a river bank?"
+    response = await post(stand, "/v1/classify", model="tagger", input=[text, "money"])
+    assert response.status_code == 200, response.text
+    first, second = response.json()["data"]
+    assert (first["index"], second["index"], first["num_classes"]) == (0, 1, 3)
+    words = [token["text"] for token in first["tokens"]]
+    assert words == ["the", "Fox", ",", "jumps", "over", "a", "river", "bank", "?"]
+    assert all(text[token["start"] : token["end"]] == token["text"] for token in first["tokens"])
+    rows = tagger.tokenizer.texts([text, "money"])
+    logits = tagger.encoder.run(rows)
+    assert [each.shape for each in logits] == [(len(words) + 2, 3), (3, 3)]
+    expected = [("O", "B-LOC", "B-PER")[label] for label in logits[0][1:-1].argmax(axis=-1)]
+    assert [token["label"] for token in first["tokens"]] == expected
+    assert len(set(expected)) > 1
+    shares = np.exp(logits[1][1]) / np.exp(logits[1][1]).sum()
+    assert second["tokens"][0]["score"] == pytest.approx(shares.max(), abs=1e-5)
+    pairs = await post(stand, "/v1/rerank", model="tagger", query="a", documents=["b"])
+    assert (pairs.status_code, "takes no pairs" in pairs.json()["error"]["message"]) == (400, True)
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}]}
+    tensors = (await stand.client.post("/v2/models/tagger/infer", json=body)).json()["outputs"]
+    assert [json.loads(tensors[0]["data"][0])[1][key] for key in ("start", "end")] == [4, 7]
 
 
 async def test_a_client_that_leaves_cancels_and_a_lost_replica_costs_only_time(stand, serve, minibert):

@@ -1,7 +1,7 @@
 """The compliance cases of the Open Responses specification (openresponses.org/compliance), against a real gateway.
 
-The specification's own runner needs Bun and the network; its requests and what it demands of the answers are here. An
-image is the one case that LLMOS does not serve: it is refused by name.
+The specification's own runner needs Bun and the network; its requests and what it demands of the answers are here,
+as of its commit 0cb939c. An image is the one case that LLMOS does not serve: it is refused by name.
 """
 
 from typing import Any

@@ -139,7 +139,7 @@ async def test_nothing_is_left_of_a_replica_that_was_unloaded(start_replica, cli
 async def test_the_real_model_stays_within_its_need(smollm2_version, bus, nats_url, client, tmp_path):
     folder, manifest = smollm2_version
     digest = await store_version(DirectoryStore(tmp_path / "store"), folder, manifest, "smollm2")
-    slots, max_len, cache = 3, 256, 32 << 20
+    slots, max_len, cache = 3, 512, 32 << 20
     need = manifest.memory.replica_bytes(slots=slots, max_len=max_len, prefix_cache=cache)
     async with replica_process(
         bus, nats_url, tmp_path / "store", tmp_path / "cache", digest,

@@ -28,9 +28,9 @@ class HostCopier:
 class HostAsGpu(CudaDevice):
     memory = "cpu"
 
-    def session(self, model: Path, *, threads: int, kv_bytes: int) -> ort.InferenceSession:
+    def session(self, model: Path, *, threads: int, kv_elements: int) -> ort.InferenceSession:
         """As CUDA's, it knows ONNX Runtime's operators and none of LLMOS's."""
-        assert kv_bytes > 0
+        assert kv_elements > 0
         return ort.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
 
     def copier(self) -> Copier:

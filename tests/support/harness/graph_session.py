@@ -14,7 +14,7 @@ from shared.contracts.manifest import DecoderSpec
 
 
 class GraphSession:
-    """A graph with caches for `batch` sequences; `float_activations` runs quantised matrices without int8 inputs."""
+    """A graph with caches for `batch` sequences; `float_activations` rounds nothing."""
 
     def __init__(
         self, folder: Path, spec: DecoderSpec, *, batch: int = 1, max_len: int = 64, float_activations: bool = False
@@ -31,13 +31,14 @@ class GraphSession:
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
+        kept = "float32" if float_activations else spec.kv_type
         shape = (batch, spec.kv_heads, max_len, spec.head_dim)
         self.batch = batch
         self._binding = self._session.io_binding()
         self._caches = []
         for layer in range(spec.layers):
             for kind in ("key", "value"):
-                cache = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                cache = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, kept))
                 self._caches.append(cache)
                 self._binding.bind_ortvalue_input(f"past_{kind}.{layer}", cache)
                 self._binding.bind_ortvalue_output(f"present_{kind}.{layer}", cache)

@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as Type
 from safetensors.numpy import save_file
 
 from devtools.convert.decoder.architecture import Architecture
-from devtools.convert.decoder.graph import GraphBuilder
+from devtools.convert.decoder.graph import KV_TYPE, GraphBuilder
 from devtools.convert.decoder.tensors import check_tensors
 from devtools.convert.gguf.architecture import read_architecture
 from devtools.convert.gguf.file import read_gguf
@@ -204,4 +204,5 @@ def build(folder: Path, arch: Architecture, source: WeightSource) -> DecoderSpec
         hidden_size=arch.hidden_size,
         vocab_size=arch.vocab_size,
         context_length=arch.context_length,
+        kv_type=KV_TYPE,
     )

@@ -31,14 +31,14 @@ def tokenizer_json() -> str:
 
 def write_small_encoder(
     folder: Path, *, family: str = "bert", labels: tuple[str, ...] = (), pooling: str = "mean",
-    normalize: bool = True, **config: Any,
+    normalize: bool = True, of_tokens: bool = False, **config: Any,
 ) -> Path:  # fmt: skip
-    """A random encoder in `folder`; with `labels` a classifier. Returns the folder."""
+    """A random encoder in `folder`; with `labels` a classifier, of texts or of tokens. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     roberta = family != "bert"
     values = {
         "model_type": family,
-        "architectures": ["XForSequenceClassification" if labels else "XModel"],
+        "architectures": [f"XFor{'Token' if of_tokens else 'Sequence'}Classification" if labels else "XModel"],
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
@@ -54,7 +54,7 @@ def write_small_encoder(
     }
     (folder / "config.json").write_text(json.dumps(values))
     (folder / "tokenizer.json").write_text(tokenizer_json())
-    save_file(_tensors(values, labels), folder / "model.safetensors")
+    save_file(_tensors(values, labels, of_tokens=of_tokens), folder / "model.safetensors")
     if not labels:
         modules = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
         names = [{"idx": i, "path": f"{i}_{kind}" * (i > 0), "type": f"x.{kind}"} for i, kind in enumerate(modules)]
@@ -64,7 +64,7 @@ def write_small_encoder(
     return folder
 
 
-def _tensors(values: dict[str, Any], labels: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _tensors(values: dict[str, Any], labels: tuple[str, ...], *, of_tokens: bool) -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
     tensors: dict[str, np.ndarray] = {}
 
@@ -94,7 +94,9 @@ def _tensors(values: dict[str, Any], labels: tuple[str, ...]) -> dict[str, np.nd
         linear(f"{at}.intermediate.dense", HIDDEN, WIDE)
         linear(f"{at}.output.dense", WIDE, HIDDEN)
         norm(f"{at}.output.LayerNorm")
-    if labels and values["model_type"] == "bert":
+    if of_tokens:
+        linear("classifier", HIDDEN, len(labels))
+    elif labels and values["model_type"] == "bert":
         linear("bert.pooler.dense", HIDDEN, HIDDEN)
         linear("classifier", HIDDEN, len(labels))
     elif labels:

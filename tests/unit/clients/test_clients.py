@@ -16,7 +16,7 @@ def test_every_program_names_its_client_with_a_version_and_says_what_it_asks():
     known = programs()
     assert {
         ("openai", True), ("anthropic", True), ("ollama", True), ("langchain-openai", True), ("litellm", True),
-        ("openai-agents", True), ("pydantic-ai", True), ("llama-index", True),
+        ("openai-agents", True), ("pydantic-ai", True), ("llama-index", True), ("tritonclient", True),
         ("openai", False), ("ai", False), ("@ai-sdk/openai", False), ("@langchain/openai", False),
     } <= {(program.client[0], program.is_python) for program in known}  # fmt: skip
     assert all(program.asks for program in known)

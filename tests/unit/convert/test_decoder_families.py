@@ -52,7 +52,7 @@ def test_graph_of_a_hugging_face_directory_is_right_at_once_in_chunks_and_in_ste
     spec = build(tmp_path / "out", arch, source)
     expected = reference_logits(config, weights, IDS)
     for chunk in (None, 5, 1):
-        close(GraphSession(tmp_path / "out", spec).all_logits(IDS, chunk=chunk), expected)
+        close(GraphSession(tmp_path / "out", spec, float_activations=True).all_logits(IDS, chunk=chunk), expected)
     check_graph(tmp_path / "out", arch, source)
 
 
@@ -66,8 +66,8 @@ def test_graph_of_a_gguf_is_right(tmp_path: Path, name: str, quantization: Type)
     expected = reference_logits(config, quantised_weights(weights, quantization), IDS)
     close(GraphSession(tmp_path / "out", spec, float_activations=True).all_logits(IDS), expected)
     served = check_graph(tmp_path / "out", arch, source)["logits_error_served"]
-    # Inputs in int8 change the experts of a token whose next best are nearly as good.
-    assert served < (1e-5 if quantization is Type.F32 else 0.2 if name in MIXTURES else 0.1)
+    # Inputs in int8 change the experts of a token whose next best are nearly as good; keys and values are float16.
+    assert served < (1e-3 if quantization is Type.F32 else 0.2 if name in MIXTURES else 0.1)
 
 
 @pytest.mark.parametrize("quantization", [Type.F32, Type.Q4_1])
@@ -91,7 +91,7 @@ def test_decoding_in_a_batch_gives_the_bits_of_decoding_alone(tmp_path: Path, na
         decoder.release(0)
     whole = reference_logits(config, quantised_weights(random_weights(config), quantization), [*prompts[2], *IDS[:6]])
     noise = np.abs(alone[2] - whole[11:]).max() / np.abs(whole).max()
-    assert noise < (5e-6 if quantization is Type.F32 else 0.1)
+    assert noise < (1e-3 if quantization is Type.F32 else 0.1)
     for slot, prompt in enumerate(prompts):
         for start in range(0, len(prompt), 4):
             prefill(decoder, slot, prompt[start : start + 4], start)

@@ -34,7 +34,7 @@ def test_graph_computes_what_the_weights_say(tmp_path: Path, quantization: Type,
     np.testing.assert_allclose(exact, expected, atol=2e-4 * np.abs(expected).max())
     served = GraphSession(folder, manifest.decoder).all_logits(IDS)
     noise = np.sqrt(np.mean((served - expected) ** 2) / np.mean(expected**2))
-    assert noise < (1e-5 if quantization in (Type.F32, Type.F16) else 0.05)
+    assert noise < (1e-3 if quantization in (Type.F32, Type.F16) else 0.05)
 
 
 def test_tensors_of_different_types_in_one_layer_stay_exact(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_llama_3_frequency_factors_turn_the_heads(tmp_path: Path) -> None:
     folder, manifest, reference = converted(tmp_path, Type.F32, extra=factors)
     plain = write_llama(tmp_path / "plain.gguf")
     without = Reference(read_architecture(read_gguf(plain)), GgufSource(read_gguf(plain))).logits(IDS)
-    logits = GraphSession(folder, manifest.decoder).all_logits(IDS)
+    logits = GraphSession(folder, manifest.decoder, float_activations=True).all_logits(IDS)
     np.testing.assert_allclose(logits, reference.logits(IDS), atol=1e-4)
     assert np.abs(logits - without).max() > 1e-2
 

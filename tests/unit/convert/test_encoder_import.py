@@ -239,3 +239,29 @@ def test_the_tokenizers_own_truncation_and_padding_are_switched_off(tmp_path):
     convert_encoder(write_small_encoder(tmp_path / "bert"), tmp_path / "version")
     definition = json.loads((tmp_path / "version" / "tokenizer.json").read_text())
     assert (definition["truncation"], definition["padding"]) == (None, None)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_classifier_of_tokens_gives_each_token_its_scores(tmp_path, family):
+    folder = write_small_encoder(tmp_path / "tags", family=family, labels=("O", "B", "I"), of_tokens=True)
+    texts = rows()
+    manifest = convert_encoder(folder, tmp_path / "version")
+    assert manifest.the_encoder.of_tokens
+    graph = OnnxEncoder(tmp_path / "version", manifest.the_encoder, threads=1)
+    for found, row in zip(graph.run(texts), texts, strict=True):
+        assert found.shape == (len(row), 3)
+        np.testing.assert_allclose(found, reference(folder, row), atol=2e-5)
+
+
+def test_an_exported_classifier_of_tokens_is_taken(tmp_path):
+    built = write_small_encoder(tmp_path / "built", labels=("O", "B", "I"), of_tokens=True)
+    manifest = convert_encoder(built, tmp_path / "version")
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(built / name, exported)
+    for file in (tmp_path / "version").glob("model.onnx*"):
+        shutil.copy(file, exported)
+    again = convert_encoder(exported, tmp_path / "again")
+    assert again.the_encoder.of_tokens
+    assert again.smoke_test.output == manifest.smoke_test.output

@@ -1,9 +1,12 @@
 """The one mapping from errors to HTTP."""
 
+import jsonschema
 import pytest
 
+from services.gateway.anthropic.dialect import ANTHROPIC
 from services.gateway.http import errors as http_errors
-from services.gateway.http.dialect import OPENAI
+from services.gateway.http.dialect import OPENAI, Dialect
+from services.gateway.ollama.dialect import OLLAMA
 from shared import errors
 
 EXPECTED = {
@@ -96,3 +99,11 @@ def test_errors_of_http_itself_have_their_own_statuses(
     assert http_errors.status(error) == status
     assert http_errors.openai_type(error) == "invalid_request_error"
     assert header is None or header in http_errors.headers(error)
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA], ids=lambda each: each.name)
+def test_a_dialects_errors_are_what_the_document_says(dialect: Dialect) -> None:
+    for error in (errors.InvalidInput("no", param="model"), errors.Overloaded("full", retry_after=3)):
+        jsonschema.validate(dialect.error(error), dict(dialect.schema))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({}, dict(dialect.schema))

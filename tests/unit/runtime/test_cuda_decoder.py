@@ -58,7 +58,7 @@ def test_the_second_graph_is_listed_checked_and_asks_for_memory_of_a_gpu(version
     assert {"model.onnx", "model.cuda.onnx", "model.cuda.onnx.data"} <= paths.keys()
     assert all((folder / path).stat().st_size == file.size for path, file in paths.items())
     assert manifest.metrics["logits_error_half"] < 0.02
-    assert manifest.cuda.gpu.kv_per_token * 2 == manifest.memory.kv_per_token
+    assert manifest.cuda.gpu.kv_per_token == manifest.memory.kv_per_token
     assert manifest.cuda.host > manifest.memory.grammars  # made on the host also there
     graph = onnx.load(folder / "model.cuda.onnx", load_external_data=False).graph
     assert {put.type.tensor_type.elem_type for put in graph.input if put.name.startswith("past")} == {

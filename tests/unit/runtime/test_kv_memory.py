@@ -2,6 +2,7 @@
 
 import numpy as np
 import psutil
+import pytest
 
 from services.inference.runtime.kv import HostKv
 from shared.contracts.manifest import DecoderSpec
@@ -11,23 +12,29 @@ SLOTS, MAX_LEN = 8, 2048
 SPEC = DecoderSpec(
     layers=8, heads=4, kv_heads=2, head_dim=64, hidden_size=256, vocab_size=100, context_length=MAX_LEN
 )
-SLOT_BYTES = MAX_LEN * SPEC.kv_bytes_per_token  # 16 MiB
 
 
 def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def test_untouched_slots_cost_nothing_and_freed_ones_give_their_pages_back():
+def test_a_token_takes_half_in_float16():
+    assert SPEC.model_copy(update={"kv_type": "float16"}).kv_bytes_per_token * 2 == SPEC.kv_bytes_per_token
+
+
+@pytest.mark.parametrize("kept", ["float16", "float32"])
+def test_untouched_slots_cost_nothing_and_freed_ones_give_their_pages_back(kept):
+    spec = SPEC.model_copy(update={"kv_type": kept})
+    slot_bytes = MAX_LEN * spec.kv_bytes_per_token
     before = resident()
-    kv = HostKv(SPEC, slots=SLOTS, max_len=MAX_LEN)
+    kv = HostKv(spec, slots=SLOTS, max_len=MAX_LEN)
     assert resident() - before < 2 * MIB
     for slot in range(SLOTS):
         kv.view(slot, 0, MAX_LEN)[...] = slot + 1
-    assert 0.95 * SLOTS * SLOT_BYTES < resident() - before < SLOTS * SLOT_BYTES + 8 * MIB
+    assert 0.95 * SLOTS * slot_bytes < resident() - before < SLOTS * slot_bytes + 8 * MIB
     for slot in range(0, SLOTS, 2):
         kv.release(slot)
-    half = SLOTS // 2 * SLOT_BYTES
+    half = SLOTS // 2 * slot_bytes
     assert resident() - before < half + 8 * MIB
     assert all(np.all(kv.view(slot, 0, MAX_LEN) == slot + 1) for slot in range(1, SLOTS, 2)), "a neighbour was hurt"
     for slot in range(1, SLOTS, 2):

@@ -43,6 +43,8 @@ class Call:
 
     method: str
     """`/inference.GRPCInferenceService/ModelInfer`."""
+    route: str = "unmatched"
+    """The same if it is one of ours: what metrics count by."""
     key_id: str = ""
     model: str = ""
     """That the request names; set by the method."""
@@ -104,13 +106,11 @@ class Calls(grpc.GenericRpcHandler):
         method = self._methods.get(details.method)
         if method is None:
             return None
-        metadata, call = _metadata(details), Call(details.method)
+        metadata, call = _metadata(details), Call(details.method, details.method)
         try:
             self._authorize(method, call, metadata)
         except LlmosError as error:
-            refusal = error
-
-            return self._unread(call, metadata, _raising(refusal))
+            return self._unread(call, metadata, _raising(error))
         if (parse := method.parse) is None:
             return self._unread(call, metadata, lambda: _encoded(method.answer(None, call)))
 
@@ -202,13 +202,13 @@ class Calls(grpc.GenericRpcHandler):
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR, call.failure.message[:MAX_TEXT] if call.failure else ""))
         failure = None if call.failure is None else call.failure.code
-        self._metrics.ended(Ended(_CALLED, call.method, status, seconds, call.model, failure, call.key_id))
+        self._metrics.ended(Ended(_CALLED, call.route, status, seconds, call.model, failure, call.key_id))
         if 400 <= status < 500 and not call.key_id and self._refusals.take(time.monotonic()) is None:
             return  # a span that does not end is not exported
         span.end()
         fields: dict[str, object] = {
             "method": "gRPC",
-            "path": call.method,
+            "path": call.method[:MAX_TEXT],
             "status": status,
             "ms": round(seconds * 1000, 1),
             "request_id": ids["x-request-id"],

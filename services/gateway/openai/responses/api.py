@@ -96,8 +96,9 @@ class ResponsesApi:
 
     async def _whole(self, prepared: Prepared) -> Resource:
         async with self._generator.running(prepared) as events:
-            async for _ in events:
-                pass
+            async for together in events:
+                for _ in together:
+                    pass
         await self._generator.keep(prepared)
         return prepared.resource
 
@@ -106,8 +107,9 @@ class ResponsesApi:
         async with self._generator.running(prepared) as events:
 
             async def pieces() -> AsyncIterator[bytes]:
-                async for event in events:
-                    yield writer.write(event)
+                async for together in events:
+                    if piece := b"".join(map(writer.write, together)):
+                        yield piece
                 await self._generator.keep(prepared)
                 yield writer.state(prepared.resource)
 

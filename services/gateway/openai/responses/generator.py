@@ -1,7 +1,8 @@
 """Generates a response: through `Generations`, as chats are."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import structlog
 
@@ -10,7 +11,7 @@ from services.gateway.dispatch.generations import Generations
 from services.gateway.openai.responses.fields import fields_of_a_response
 from services.gateway.openai.responses.output import Event, ResponseOutput
 from services.gateway.openai.responses.preparation import Prepared, as_input
-from services.gateway.openai.responses.resource import accept
+from services.gateway.openai.responses.resource import Resource, accept
 from services.gateway.openai.responses.storage.conversations import Conversations
 from services.gateway.openai.responses.storage.store import Store
 from shared.contracts.gateway import Usage
@@ -35,33 +36,30 @@ class ResponseGenerator:
         self._conversations = conversations
 
     @asynccontextmanager
-    async def running(self, prepared: Prepared) -> AsyncIterator[AsyncIterator[Event]]:
+    async def running(self, prepared: Prepared) -> AsyncIterator[AsyncIterator[Iterator[Event]]]:
         """The events of a response, up to its end; its last state is none of them. A replica has accepted it.
 
+        Those of one moment come together, and are made when they are read: read them to their end before the next.
         Leaving the block early cancels the generation. Raises what `Generations.running` raises.
         """
         with fields_of_a_response():
             async with self._generations.running([prepared.generation]) as generations:
                 yield self._events(prepared, generations)
 
-    async def _events(self, prepared: Prepared, generations: ConcurrentGenerations) -> AsyncIterator[Event]:
+    async def _events(self, prepared: Prepared, generations: ConcurrentGenerations) -> AsyncIterator[Iterator[Event]]:
         resource, accepted = prepared.resource, generations.prompt(0)
         accept(resource, accepted.sampling)
         logprobs = prepared.request.has_logprobs
         output = ResponseOutput(resource, prepared.ids, accepted.thinking, logprobs=logprobs)
-        yield "response.created", {"response": resource}
-        if prepared.request.background:
-            yield "response.queued", {"response": resource}
-            resource["status"] = ResponseStatus.IN_PROGRESS
-        yield "response.in_progress", {"response": resource}
+        yield _begin(resource, queued=bool(prepared.request.background))
         with fields_of_a_response():
             async for _, frame in generations.frames():
-                for event in output.add(frame):
-                    yield event
-                if frame.finish_reason is not None:
-                    usage = frame.usage or Usage(prompt_tokens=accepted.prompt_tokens, completion_tokens=0)
-                    for event in output.end(frame.finish_reason, usage, self._generations.created()):
-                        yield event
+                added = output.add(frame)
+                if frame.finish_reason is None:
+                    yield added
+                    continue
+                usage = frame.usage or Usage(prompt_tokens=accepted.prompt_tokens, completion_tokens=0)
+                yield chain(added, output.end(frame.finish_reason, usage, self._generations.created()))
 
     async def keep(self, prepared: Prepared) -> None:
         """Add a complete response to its conversation, and store it.
@@ -85,3 +83,11 @@ class ResponseGenerator:
         if (conversation := prepared.request.conversation) is not None:
             items = [*prepared.new, *map(as_input, prepared.resource["output"])]
             await self._conversations.append(prepared.tenant, conversation.id, items, "conversation")
+
+
+def _begin(resource: Resource, *, queued: bool) -> Iterator[Event]:
+    yield "response.created", {"response": resource}
+    if queued:
+        yield "response.queued", {"response": resource}
+        resource["status"] = ResponseStatus.IN_PROGRESS
+    yield "response.in_progress", {"response": resource}

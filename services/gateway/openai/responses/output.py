@@ -36,19 +36,21 @@ class ResponseOutput:
         self._reasoning_tokens = 0
         self._open: dict[str, Any] | None = None
         """The item that grows: a message, or thoughts."""
+        self._place: dict[str, Any] = {}
+        """Where it is: fields of its events."""
         self._scores: list[dict[str, Any]] = []
         """Log probabilities that belong to the next text."""
 
     def add(self, frame: Frame) -> Iterator[Event]:
         """What a frame adds."""
         parts = self._splitter.push(frame.text)
-        if any(part.is_thought for part in parts) if parts else self._thinks:
+        if parts[0].is_thought if parts else self._thinks:  # thoughts come first
             self._reasoning_tokens += len(frame.token_ids)
         elif self._logprobs:
             self._scores += _scores(frame.logprobs or ())
         if parts:
             self._thinks = parts[-1].is_thought
-        yield from self._grow(parts)
+            yield from self._grow(parts)
         for call in frame.tool_calls:
             yield from self._call(call)
 
@@ -78,9 +80,9 @@ class ResponseOutput:
             if kind == "message":
                 scores, self._scores = self._scores, []
                 part["logprobs"] += scores
-                yield "response.output_text.delta", {**self._place(), "delta": text, "logprobs": scores}
+                yield "response.output_text.delta", {**self._place, "delta": text, "logprobs": scores}
             else:
-                yield "response.reasoning_text.delta", {**self._place(), "delta": text}
+                yield "response.reasoning_text.delta", {**self._place, "delta": text}
 
     def _begin(self, kind: str) -> Iterator[Event]:
         item: dict[str, Any] = {"id": self._ids.new(kind), "type": kind, "status": "in_progress", "content": []}
@@ -94,7 +96,8 @@ class ResponseOutput:
         if kind == "message":
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         self._open = item
-        yield "response.content_part.added", {**self._place(), "part": part}
+        self._place = {"item_id": item["id"], "output_index": len(self._items) - 1, "content_index": 0}
+        yield "response.content_part.added", {**self._place, "part": part}
         item["content"].append(part)
 
     def _close(self, status: str) -> Iterator[Event]:
@@ -105,11 +108,11 @@ class ResponseOutput:
         if item["type"] == "message":
             part["logprobs"] += self._scores
             self._scores = []
-            done = {**self._place(), "text": part["text"], "logprobs": part["logprobs"]}
+            done = {**self._place, "text": part["text"], "logprobs": part["logprobs"]}
             yield "response.output_text.done", done
         else:
-            yield "response.reasoning_text.done", {**self._place(), "text": part["text"]}
-        yield "response.content_part.done", {**self._place(), "part": part}
+            yield "response.reasoning_text.done", {**self._place, "text": part["text"]}
+        yield "response.content_part.done", {**self._place, "part": part}
         item["status"] = status
         yield "response.output_item.done", {"output_index": len(self._items) - 1, "item": item}
         self._open = None
@@ -133,10 +136,6 @@ class ResponseOutput:
         yield "response.function_call_arguments.done", {**place, "arguments": call.arguments}
         item |= {"arguments": call.arguments, "status": "completed"}
         yield "response.output_item.done", {"output_index": place["output_index"], "item": item}
-
-    def _place(self) -> dict[str, Any]:
-        assert self._open is not None
-        return {"item_id": self._open["id"], "output_index": len(self._items) - 1, "content_index": 0}
 
 
 def _scores(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 from services.inference.encoder.pooling import scores, shortened
 from services.inference.encoder.request import Encoded, EncodeRequest, TokenRow, Vector
 from services.inference.encoder.runner import EncoderRunner
+from services.inference.encoder.token_classes import token_classes
 from services.inference.encoder.tokenizer import EncoderTokenizer
 from services.inference.turns import Turns
 from shared.contracts.base import Empty
@@ -103,13 +104,26 @@ class EncodeHandler:
         """Scores of each text or pair; raises as `embed`."""
         if not self._spec.labels:
             raise InvalidInput("this model makes embeddings; it is no classifier", param="model")
-        tokens, encoded, timings = await self._encode(
-            "classify",
-            request,
-            lambda: self._tokenizer.texts(
-                request.texts, request.second, truncate=request.truncate, first_index=request.first_index
-            ),
-        )
+        of_tokens = self._spec.of_tokens
+        if of_tokens and request.second is not None:
+            raise InvalidInput("this model classifies the tokens of one text; it takes no pairs", param="model")
+        rows: tuple[TokenRow, ...] = ()
+
+        def tokenize() -> tuple[TokenRow, ...]:
+            nonlocal rows
+            rows = self._tokenizer.texts(
+                request.texts,
+                request.second,
+                truncate=request.truncate,
+                first_index=request.first_index,
+                offsets=of_tokens,
+            )
+            return rows
+
+        tokens, encoded, timings = await self._encode("classify", request, tokenize)
+        if of_tokens:
+            classes = await asyncio.to_thread(token_classes, self._spec, rows, encoded.vectors)
+            return Classified(labels=self._spec.labels, token_classes=classes, tokens=tokens, timings=timings)
         found = [scores(logits, self._spec.activation) for logits in encoded.vectors]
         return Classified(
             labels=self._spec.labels,

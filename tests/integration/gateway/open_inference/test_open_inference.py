@@ -224,6 +224,8 @@ async def test_a_graph_over_grpc(stand, serve, iris, rpc, spans):
     metrics = (await stand.client.get("/metrics")).text
     assert f'model="iris",route="{SERVICE}ModelInfer",status="200"}} 2' in metrics
     assert 'code="invalid_api_key"' in metrics
+    assert 'route="unmatched"' in metrics
+    assert "ServerReflectionInfo" not in metrics, "a stranger could make any number of series"
 
 
 async def health_and_reflection(rpc):

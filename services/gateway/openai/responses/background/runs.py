@@ -110,8 +110,9 @@ class BackgroundRuns:
         last = b""
         try:
             async with self._generator.running(prepared) as events, self._begun(run):
-                async for event in events:
-                    run.log.add(writer.write(event))
+                async for together in events:
+                    for event in together:
+                        run.log.add(writer.write(event))
                 await self._generator.extend_conversation(prepared)
             last = writer.state(prepared.resource)
         except asyncio.CancelledError:
