@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 from opentelemetry import trace
 
 from shared.audit.caller import caller, working_for
 from shared.audit.digest import digest
+from shared.audit.reading import EventReader
 from shared.audit.trail import Change, Trail
 from shared.bus.memory.bus import MemoryBroker, MemoryBus
 from shared.contracts.events import CHAINS, EVENTS, MAX_DETAIL
@@ -146,3 +148,17 @@ async def test_for_whom_a_task_works_ends_with_the_block() -> None:
         with working_for("key-2"):
             assert caller() == "key-2"
     assert caller() == ""
+
+
+async def test_a_crash_between_event_and_change_leaves_the_event_and_the_next_one_explains_it(bus: MemoryBus) -> None:
+    class KilledHere(BaseException):
+        pass
+
+    with pytest.raises(KilledHere):
+        async with trail_of(bus).change("deployment.changed", "a", Change("B/a", b"1", b"2")):
+            raise KilledHere
+    async with trail_of(bus).change("deployment.changed", "a", Change("B/a", b"1", b"3")):
+        pass
+    first, second = await events_of(bus)
+    assert (second.before, second.number) == (first.before, 2), "the first change was not made"
+    assert (await EventReader(bus).verify({}, datetime.now(UTC))).sound
