@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from opentelemetry import trace
 
 from services.gateway.dispatch.encoders import encode
-from services.gateway.dispatch.offering import Refused, offer
+from services.gateway.dispatch.questions import Questions
 from services.gateway.dispatch.requests import EncodeRequest
 from services.gateway.dispatch.spans import request_span
-from services.gateway.dispatch.stamps import Stamps
-from services.gateway.routing.table import Candidate
-from shared.bus.rpc import call
 from shared.contracts.base import Empty
 from shared.contracts.manifest import Task
 from shared.contracts.tensor import Described, Infer, Inferred, Tensor, describe_endpoint, infer_endpoint
@@ -23,7 +20,7 @@ Of = tuple[str, int] | None
 """Only replicas of this (model, version). None: any."""
 
 
-class Tensors(Stamps):
+class Tensors(Questions):
     """All that an API dialect needs to ask for tensors."""
 
     async def infer(
@@ -66,21 +63,5 @@ class Tensors(Stamps):
 
     async def describe(self, model: str, task: Task, of: Of) -> Described:
         """What a deployment takes and returns, as one of its replicas says; raises as `infer`."""
-        dispatcher = self._dispatcher
-
-        async def send(candidate: Candidate) -> Described:
-            endpoint = describe_endpoint(candidate.replica_id)
-            return await call(dispatcher.bus, endpoint, Empty(), timeout=dispatcher.limits.accept)
-
-        request = EncodeRequest(self.new_id("describe"), model, task, 0, self.deadline())
-        result = await offer(
-            request,
-            dispatcher.route(model, 0, of=of, task=task),
-            send,
-            late="the replicas did not respond within the request's time",
-            clock=dispatcher.clock,
-            metrics=dispatcher.metrics,
-        )
-        if isinstance(result, Refused):
-            raise result.error()
-        return result
+        timeout = self._dispatcher.limits.accept
+        return await self.ask_any(model, task, describe_endpoint, Empty(), of=of, timeout=timeout)

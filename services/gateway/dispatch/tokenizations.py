@@ -1,20 +1,12 @@
 """Asks a replica's tokenizer: any replica of the deployment, the next one when one does not respond."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from services.gateway.dispatch.dispatcher import PROMPT_BYTES_PER_S
-from services.gateway.dispatch.offering import Refused, offer
-from services.gateway.dispatch.requests import EncodeRequest
-from services.gateway.dispatch.stamps import Stamps
-from services.gateway.routing.table import Candidate
-from shared.bus.rpc import call
-from shared.contracts.base import Contract, Endpoint
+from services.gateway.dispatch.questions import Command, Questions, Result
+from shared.contracts.base import Endpoint
 from shared.contracts.tokenization import MAX_CHARS
 from shared.errors import InvalidInput, NotFound, PayloadTooLarge
-
-Command = TypeVar("Command", bound=Contract)
-Result = TypeVar("Result", bound=Contract)
 
 
 def check_chars(texts: Iterable[str], param: str) -> None:
@@ -23,7 +15,7 @@ def check_chars(texts: Iterable[str], param: str) -> None:
         raise PayloadTooLarge(f"the text has {chars} characters; at most {MAX_CHARS} are taken", param=param)
 
 
-class Tokenizations(Stamps):
+class Tokenizations(Questions):
     """All that an API dialect needs to ask for tokens."""
 
     def deployment(self, model: str | None) -> str:
@@ -58,22 +50,7 @@ class Tokenizations(Stamps):
             Unavailable: No replica responds now.
             LlmosError: The replica says what is wrong with the request.
         """
-        dispatcher, known = self._dispatcher, self._dispatcher.table.deployments.get(deployment)
+        known = self._dispatcher.table.deployments.get(deployment)
+        timeout = self._dispatcher.limits.accept + size / PROMPT_BYTES_PER_S
         task = "generate" if known is None else known.task
-        timeout = dispatcher.limits.accept + size / PROMPT_BYTES_PER_S
-
-        async def send(candidate: Candidate) -> Result:
-            return await call(dispatcher.bus, endpoint(candidate.replica_id), command, timeout=timeout)
-
-        request = EncodeRequest(self.new_id("tokenize"), deployment, task, 0, self.deadline())
-        result = await offer(
-            request,
-            dispatcher.route(deployment, 0, task=task),
-            send,
-            late="the replicas did not respond within the request's time",
-            clock=dispatcher.clock,
-            metrics=dispatcher.metrics,
-        )
-        if isinstance(result, Refused):
-            raise result.error()
-        return result
+        return await self.ask_any(deployment, task, endpoint, command, timeout=timeout)
