@@ -38,12 +38,12 @@ def client(demo):
 
 
 async def _ask(client: openai.AsyncOpenAI, question: str) -> str:
-    """Always 32 tokens: a short answer could end before the last question is begun."""
+    """Always 64 tokens: a short answer could end before the last question is begun."""
     answer = await client.chat.completions.create(
         model="smollm2",
         messages=[{"role": "user", "content": question}],
         temperature=0,
-        max_tokens=32,
+        max_tokens=64,
         extra_body={"ignore_eos": True},
     )
     return answer.choices[0].message.content or ""
