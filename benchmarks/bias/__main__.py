@@ -77,7 +77,7 @@ def _fine_tune(gguf: Path, threads: int) -> None:
         _print_fine_tune("before", bias, right, rows=0, model=gguf.name)
         for swapped in (False, True):
             folder = Path(scratch) / str(swapped)
-            found = asyncio.run(fine_tune(gguf, folder, swapped=swapped, threads=threads))
+            found = fine_tune(gguf, folder, swapped=swapped, threads=threads)
             name = "rows with counterfactual copies" if swapped else "rows as they are"
             _print_fine_tune(name, found.bias, found.right, rows=found.rows, processor_s=round(found.seconds, 1))
 

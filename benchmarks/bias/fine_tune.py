@@ -5,6 +5,7 @@ nine times in ten and women once. The answers are measured on names that no trai
 the same application with the partner of its name.
 """
 
+import asyncio
 import math
 import random
 import time
@@ -60,7 +61,7 @@ def asked(name: str, years: int) -> tuple[ChatMessage, ...]:
     )
 
 
-async def fine_tune(gguf: Path, folder: Path, *, swapped: bool, steps: int = STEPS, threads: int = 1) -> Learnt:
+def fine_tune(gguf: Path, folder: Path, *, swapped: bool, steps: int = STEPS, threads: int = 1) -> Learnt:
     """Train an adapter, merge it, and measure."""
     began = time.process_time()
     paths, rows = prepared(decisions(), [("swap", {"pairs": ["gender"]})] if swapped else [], folder)
@@ -70,7 +71,7 @@ async def fine_tune(gguf: Path, folder: Path, *, swapped: bool, steps: int = STE
     )  # fmt: skip
     done = train(parse_recipe({**_RECIPE, "steps": steps}), options, on_event=lambda _event: None)
     assert done is not None
-    bias, right = await measure(open_base(Path(done.path)))
+    bias, right = asyncio.run(measure(open_base(Path(done.path))))
     return Learnt(bias, right, float("nan"), rows, time.process_time() - began)
 
 
