@@ -31,13 +31,12 @@ from shared.contracts.replica import ChatMessage
 _PAIRS = [pair.title().split(":") for pair in SETS["gender"][SETS["gender"].index("john:mary") :]]
 KNOWN, UNSEEN = _PAIRS[:16], _PAIRS[16:]
 ENOUGH, TOO_FEW, BETWEEN = (5, 6, 7, 8, 9), (0, 1), (2, 3, 4)
-STEPS = 20
+STEPS = 80
 _RECIPE: dict[str, Any] = {
     "batch": 16,
     "max_len": 128,
     "optimizer": {"learning_rate": 2e-3},
     "adapter": {"rank": 8, "targets": ["attn_q", "attn_v", "attn_output"]},
-    "compute": {"precision": "float32"},
 }
 
 
