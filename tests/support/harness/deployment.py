@@ -94,6 +94,7 @@ class Deployment:
         value = value.replace("/opt/jobs/bin/python", sys.executable)
         value = value.replace("/run/secrets/", f"{self.root}/deploy/secrets/")
         value = value.replace("/run/machine", str(self.root / "machine"))
+        value = value.replace("/etc/llmos/", f"{ROOT}/deploy/")
         return value.replace("/var/lib/llmos", str(self.root / "var"))
 
     def __enter__(self) -> Self:

@@ -60,3 +60,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"alerts\.toml can't be read: No such file"):
         read_alerts_file(tmp_path / "alerts.toml")
+
+
+def test_the_file_of_the_containers_has_the_defaults_and_examples_that_hold(tmp_path: Path) -> None:
+    file = Path(__file__).parents[4] / "deploy" / "alerts.toml"
+    assert read_alerts_file(file) == AlertsFile()
+    examples = [line.removeprefix("# ") for line in file.read_text().splitlines() if "=" in line or "[" in line]
+    told = read(tmp_path, "\n".join(examples))
+    assert told.webhook is not None
+    assert not told.rules.process_down.enabled
