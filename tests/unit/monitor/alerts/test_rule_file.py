@@ -66,6 +66,6 @@ def test_the_file_of_the_containers_has_the_defaults_and_examples_that_hold(tmp_
     file = Path(__file__).parents[4] / "deploy" / "alerts.toml"
     assert read_alerts_file(file) == AlertsFile()
     examples = [line.removeprefix("# ") for line in file.read_text().splitlines() if "=" in line or "[" in line]
-    told = read(tmp_path, "\n".join(examples))
-    assert told.webhook is not None
-    assert not told.rules.process_down.enabled
+    filled = read(tmp_path, "\n".join(examples))
+    assert filled.webhook is not None
+    assert not filled.rules.process_down.enabled
