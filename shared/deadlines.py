@@ -50,6 +50,10 @@ STACK_DUMP_S: Final = 1.0
 BUS_HANG_S: Final = 10.0
 """The launcher restarts a bus that has responded to nothing for this long."""
 
+BUS_RETURN_S: Final = 3.0
+"""A request waits this long for a bus that is being restarted: it was not sent yet, so waiting loses nothing. Below
+`LEASE_TTL_S`, so that what is known of the replicas still holds."""
+
 # --- Starting. ---
 BUS_CONNECT_S: Final = 30.0
 """A service waits this long for a bus that is not there yet."""

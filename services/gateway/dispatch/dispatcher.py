@@ -24,7 +24,7 @@ from shared.bus.port import Bus
 from shared.bus.rpc import call
 from shared.contracts.manifest import Task
 from shared.contracts.replica import Generate, generate_endpoint
-from shared.deadlines import LOAD_FRESH_S
+from shared.deadlines import BUS_RETURN_S, LOAD_FRESH_S
 from shared.errors import DeadlineExceeded, Overloaded, Unavailable
 from shared.service.background import background
 from shared.telemetry import genai
@@ -33,9 +33,6 @@ tracer = trace.get_tracer("llmos.gateway")
 
 WATCH_EVERY_S = 0.25
 """How often the replicas of running requests are checked."""
-BUS_RETURN_S = 3.0
-"""A request waits this long for a bus that is being restarted: it was not sent yet, so waiting loses nothing. Below
-`LEASE_TTL_S`, so that what is known of the replicas still holds."""
 _BUS_POLL_S = 0.05
 PROMPT_BYTES_PER_S = 1_000_000
 """A replica renders and tokenises a prompt at least this fast before it accepts or rejects."""

@@ -38,6 +38,10 @@ def test_several_signs_of_life_fit_into_the_silence_that_is_taken_for_death(inte
     assert SIGNS_OF_LIFE * interval <= silence
 
 
+def test_what_is_known_of_replicas_holds_while_a_request_waits_for_the_bus():
+    assert at.BUS_RETURN_S < at.LEASE_TTL_S
+
+
 def agent_settings(**given: object) -> AgentSettings:
     """The node agent's, with its defaults."""
     return AgentSettings(store_url="file:///store", cache_dir="/cache", **given)
