@@ -128,15 +128,7 @@ class RequestMiddleware:
         span.update_name(f"{method} {route}")
         span.set_attribute("http.route", route)
         span.set_attribute(genai.HTTP_STATUS, state.status or status)
-        if state.key_id:
-            span.set_attribute(genai.API_KEY_ID, state.key_id)
-        if state.model:
-            span.set_attribute(genai.REQUEST_MODEL, state.model[:MAX_TEXT])
-        if state.failure is not None:
-            span.set_attribute(genai.ERROR_TYPE, state.failure.code)
-            span.set_attribute(genai.ERROR_MESSAGE, state.failure.message[:MAX_TEXT])
-        if status >= 500:
-            span.set_status(Status(StatusCode.ERROR, state.failure.message[:MAX_TEXT] if state.failure else ""))
+        describe_end(span, status, key_id=state.key_id, model=state.model, failure=state.failure)
         code = None if state.failure is None else state.failure.code
         ended = Ended(method, route, status, seconds, state.model, code, state.key_id)
         self._metrics.ended(ended)
@@ -187,6 +179,29 @@ class RequestMiddleware:
             links=links,
         )
         return span if span.get_span_context().is_valid else unrecorded()
+
+
+def describe_end(
+    span: trace.Span, status: int, *, key_id: str | None, model: str | None, failure: LlmosError | None
+) -> None:
+    """Say in a request's span for whom it was, which model it named, and what went wrong.
+
+    Args:
+        span: Of the request.
+        status: Of HTTP; from 500 the span is an error.
+        key_id: Whose request it was, if that is known.
+        model: As the request names it.
+        failure: Why it was not answered.
+    """
+    if key_id:
+        span.set_attribute(genai.API_KEY_ID, key_id)
+    if model:
+        span.set_attribute(genai.REQUEST_MODEL, model[:MAX_TEXT])
+    if failure is not None:
+        span.set_attribute(genai.ERROR_TYPE, failure.code)
+        span.set_attribute(genai.ERROR_MESSAGE, failure.message[:MAX_TEXT])
+    if status >= 500:
+        span.set_status(Status(StatusCode.ERROR, failure.message[:MAX_TEXT] if failure else ""))
 
 
 def unrecorded() -> trace.Span:

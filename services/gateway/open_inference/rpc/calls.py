@@ -14,11 +14,11 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from services.gateway import auth
 from services.gateway.http import errors
-from services.gateway.http.middleware import MAX_TEXT, request_id, tracer, unrecorded
+from services.gateway.http.middleware import MAX_TEXT, describe_end, request_id, tracer, unrecorded
 from services.gateway.keys import KeyStore
 from services.gateway.limits.allowance import Allowance
 from services.gateway.metrics import Ended, Metrics
@@ -192,15 +192,7 @@ class Calls(grpc.GenericRpcHandler):
     def _conclude(self, call: Call, span: trace.Span, ids: Mapping[str, str], status: int) -> None:
         seconds = time.perf_counter() - call.began
         span.set_attribute(genai.HTTP_STATUS, status)
-        if call.key_id:
-            span.set_attribute(genai.API_KEY_ID, call.key_id)
-        if call.model:
-            span.set_attribute(genai.REQUEST_MODEL, call.model[:MAX_TEXT])
-        if call.failure is not None:
-            span.set_attribute(genai.ERROR_TYPE, call.failure.code)
-            span.set_attribute(genai.ERROR_MESSAGE, call.failure.message[:MAX_TEXT])
-        if status >= 500:
-            span.set_status(Status(StatusCode.ERROR, call.failure.message[:MAX_TEXT] if call.failure else ""))
+        describe_end(span, status, key_id=call.key_id, model=call.model, failure=call.failure)
         failure = None if call.failure is None else call.failure.code
         self._metrics.ended(Ended(_CALLED, call.route, status, seconds, call.model, failure, call.key_id))
         if 400 <= status < 500 and not call.key_id and self._refusals.take(time.monotonic()) is None:
